@@ -1,0 +1,287 @@
+"""The bundle: the one artifact that crosses from learning to running.
+
+A bundle is a folder of ONNX graphs, JSON and a model card. `manifest.json` names the format version and the SHA-256
+and size of every other file. `bundle.json` holds what a prediction needs besides the graphs. This module knows the
+format and neither torch nor onnxruntime. docs/reference/bundle-format.md describes every key.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmgcs.errors import BundleError, UsageError
+from mmgcs.files import sha256, write_json
+
+FORMAT = "mmgcs-bundle"
+FORMAT_VERSION = (1, 0)
+MANIFEST = "manifest.json"
+CONFIG = "bundle.json"
+CARD_JSON = "card.json"
+CARD_TEXT = "CARD.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One encoder: what it reads, how that is prepared, and the graph that turns it into features.
+
+    Attributes:
+        name: the branch's name, which is also the name of the fusion graph's input for its features.
+        input: what of the film it reads, "plot" or "poster".
+        kind: the preprocessing, a name in `mmgcs.preprocess.PREPROCESSORS`.
+        options: that preprocessing's settings (tokenizer file, lengths, sizes).
+        graph: the ONNX file, from the prepared arrays to `features` of shape (batch, width).
+        width: the number of features.
+        encoder: the name of the technique, for the card and for explanations.
+    """
+
+    name: str
+    input: str
+    kind: str
+    options: Mapping[str, Any]
+    graph: str
+    width: int
+    encoder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How logits become an answer for films with one combination of inputs. All lists have one entry a genre.
+
+    Attributes:
+        slope, intercept: Platt scaling (Platt 1999), probability = sigmoid(slope · logit + intercept).
+        thresholds: a genre is chosen where its probability reaches its threshold.
+        confidence: the confidence under which a prediction is called not sure.
+    """
+
+    slope: tuple[float, ...]
+    intercept: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class BundleConfig:
+    """What a prediction needs besides the graphs: the content of bundle.json.
+
+    Attributes:
+        name: the bundle's name.
+        genres: the genres, in the order of every array.
+        branches: the encoders.
+        fusion: the ONNX file from the branches' features and `present` (batch, branches) to `logits` (batch, genres).
+        decisions: for each combination of inputs ("plot", "poster", "plot+poster") how logits become an answer.
+        extra: anything a later minor version adds.
+    """
+
+    name: str
+    genres: tuple[str, ...]
+    branches: tuple[Branch, ...]
+    fusion: str
+    decisions: Mapping[str, Decision]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the bundle can read, of "plot" and "poster", in that order."""
+        read = {branch.input for branch in self.branches}
+        return tuple(name for name in ("plot", "poster") if name in read)
+
+    def to_json(self) -> dict[str, Any]:
+        """The value that bundle.json holds."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> BundleConfig:
+        """Read the value that bundle.json holds.
+
+        Raises:
+            BundleError: a key is missing, or a list's length is not the number of genres.
+        """
+        try:
+            config = cls(
+                name=str(value["name"]),
+                genres=tuple(str(genre) for genre in value["genres"]),
+                branches=tuple(Branch(**branch) for branch in value["branches"]),
+                fusion=str(value["fusion"]),
+                decisions={
+                    inputs: Decision(
+                        slope=tuple(map(float, decision["slope"])),
+                        intercept=tuple(map(float, decision["intercept"])),
+                        thresholds=tuple(map(float, decision["thresholds"])),
+                        confidence=float(decision["confidence"]),
+                    )
+                    for inputs, decision in value["decisions"].items()
+                },
+                extra=value.get("extra", {}),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(f"{CONFIG} is not a bundle's configuration ({error!r}); get the bundle again") from error
+        if not config.genres or not config.branches:
+            raise BundleError(f"{CONFIG} names no genres or no branches; get the bundle again")
+        for inputs, decision in config.decisions.items():
+            lengths = {len(decision.slope), len(decision.intercept), len(decision.thresholds)}
+            if lengths != {len(config.genres)}:
+                raise BundleError(f"{CONFIG}: decisions for {inputs} do not have one number a genre; get it again")
+        return config
+
+
+class Bundle:
+    """A bundle on disk, opened and checked.
+
+    Attributes:
+        path: its folder.
+        config: the content of bundle.json.
+    """
+
+    def __init__(self, path: Path, *, check: bool = True) -> None:
+        """Open the bundle in `path`.
+
+        Args:
+            path: the folder.
+            check: compare every file that is read with the manifest's SHA-256 when it is read.
+
+        Raises:
+            UsageError: the folder does not exist or is not a bundle.
+            BundleError: the bundle is damaged or of a newer format.
+        """
+        self.path = path
+        self._check = check
+        if not path.is_dir():
+            raise UsageError(f"no bundle at {path}: the folder does not exist; give --model the folder of a bundle")
+        try:
+            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"{path} is not a bundle: it has no {MANIFEST}; give --model a bundle's folder") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise BundleError(f"{path / MANIFEST} cannot be read ({error}); get the bundle again") from error
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise BundleError(f"{path / MANIFEST} is not the manifest of a bundle; get the bundle again")
+        self.format_version = _parse_version(manifest.get("format_version"), path)
+        files = manifest.get("files")
+        if not isinstance(files, dict) or not all(_is_entry(name, entry) for name, entry in files.items()):
+            raise BundleError(f"{path / MANIFEST} has a broken list of files; get the bundle again")
+        self.files: dict[str, dict[str, Any]] = files
+        try:
+            config = json.loads(self.read(CONFIG))
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{path / CONFIG} is not JSON ({error}); get the bundle again") from error
+        self.config = BundleConfig.from_json(config)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one of the bundle's files, checked against the manifest.
+
+        Raises:
+            BundleError: the file is not in the manifest, is missing, or differs from its SHA-256.
+        """
+        entry = self.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.path} has no file {name} in its {MANIFEST}; get the bundle again")
+        try:
+            content = (self.path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{self.path / name} cannot be read ({error.strerror or error}); get the bundle again"
+            ) from error
+        if self._check:
+            _check_sum(content, entry, self.path / name)
+        return content
+
+    def card(self) -> dict[str, Any]:
+        """The model card as data: where the bundle comes from and what it was measured to do."""
+        value: dict[str, Any] = json.loads(self.read(CARD_JSON)) if CARD_JSON in self.files else {}
+        return value
+
+    def check(self) -> list[str]:
+        """Compare every file with the manifest. Returns one line a problem; none when the bundle is whole."""
+        problems = []
+        for name in self.files:
+            try:
+                content = (self.path / name).read_bytes()
+                _check_sum(content, self.files[name], self.path / name)
+            except OSError as error:
+                problems.append(f"{self.path / name} cannot be read ({error.strerror or error})")
+            except BundleError as error:
+                problems.append(str(error))
+        return problems
+
+
+def write_bundle(path: Path, config: BundleConfig, fill: Callable[[Path], None], *, replace: bool = False) -> Bundle:
+    """Write a bundle whole or not at all.
+
+    Args:
+        path: the folder to make.
+        config: the content of bundle.json.
+        fill: puts the graphs, tokenizers and card into the folder it is given.
+        replace: an existing bundle at `path` is replaced; without it, it is an error.
+
+    Raises:
+        UsageError: `path` exists and `replace` is not given, or it is a folder that is not a bundle.
+    """
+    if path.exists():
+        if not (path / MANIFEST).is_file() and any(path.iterdir() if path.is_dir() else [path]):
+            raise UsageError(f"{path} exists and is not a bundle; choose another --out")
+        if not replace and (path / MANIFEST).is_file():
+            raise UsageError(f"{path} already holds a bundle; choose another --out or remove it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        fill(temporary)
+        write_json(temporary / CONFIG, config.to_json())
+        seal(temporary)
+        bundle = Bundle(temporary)
+        temporary.chmod(0o755)
+        if path.exists():
+            old = path.with_name(f".{path.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(path)
+        bundle.path = path
+        return bundle
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def seal(path: Path) -> None:
+    """Write the manifest of every file that lies in the folder `path`."""
+    files = {
+        file.relative_to(path).as_posix(): {"sha256": sha256(file), "bytes": file.stat().st_size}
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != MANIFEST
+    }
+    version = ".".join(map(str, FORMAT_VERSION))
+    write_json(path / MANIFEST, {"format": FORMAT, "format_version": version, "files": files})
+
+
+def _is_entry(name: Any, entry: Any) -> bool:
+    # A name that leads out of the folder would let a bundle read any file.
+    parts = Path(name).parts
+    inside = bool(parts) and ".." not in parts and not Path(name).is_absolute()
+    return inside and isinstance(entry, dict) and isinstance(entry.get("sha256"), str)
+
+
+def _check_sum(content: bytes, entry: Mapping[str, Any], path: Path) -> None:
+    import hashlib
+
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise BundleError(f"{path} differs from its SHA-256 in {MANIFEST}: the file was changed; get the bundle again")
+
+
+def _parse_version(text: Any, path: Path) -> tuple[int, int]:
+    try:
+        major, minor = (int(part) for part in str(text).split("."))
+    except ValueError:
+        raise BundleError(f"{path / MANIFEST} has format version {text!r}; get the bundle again") from None
+    if major > FORMAT_VERSION[0]:
+        raise BundleError(
+            f"{path} is of bundle format {text}, this mmgcs reads up to {FORMAT_VERSION[0]}.x; upgrade mmgcs"
+        )
+    return major, minor

@@ -1,0 +1,23 @@
+"""The errors that a person sees. Each message is one line: what is wrong, why, and how to mend it."""
+
+from __future__ import annotations
+
+
+class MmgcsError(Exception):
+    """The work failed for a reason the user can read. The command line exits with `exit_status`."""
+
+    exit_status = 1
+
+
+class UsageError(MmgcsError):
+    """The call was wrong: a bad option, a file that does not exist, a recipe with an unknown key."""
+
+    exit_status = 2
+
+
+class InputError(UsageError):
+    """One film's plot or poster cannot be used. In batches this becomes the film's `error` or a warning."""
+
+
+class BundleError(MmgcsError):
+    """A bundle is damaged, incomplete or of a format this version cannot read."""

@@ -1,0 +1,67 @@
+"""The two values that everything passes along: a film comes in, a prediction goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """What is known of one film. Every field may be missing; a prediction needs a plot or a poster.
+
+    Attributes:
+        id: the catalogue's own identifier.
+        title: the title, used beside the plot by models that read it.
+        year: the year of release.
+        plot: the plot in prose.
+        poster: a picture file, or the bytes of one.
+        genres: the genres that the catalogue gives, in our canonical spelling; None where it gives none.
+        split: "train", "valid" or "test" for labelled data.
+        labels: the source of `genres` (for example "tmdb" or "imdb"): sources disagree on what a genre is.
+        extra: the columns of the input that are none of these, kept for the output.
+        problem: why the film's record could not be read; such a film is reported, never predicted.
+        warnings: what was odd about the record, without stopping a prediction.
+    """
+
+    id: str = ""
+    title: str | None = None
+    year: int | None = None
+    plot: str | None = None
+    poster: Path | bytes | None = None
+    genres: tuple[str, ...] | None = None
+    split: str | None = None
+    labels: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the classifier says of one film.
+
+    Attributes:
+        genres: the chosen genres, most probable first; empty where none passes its threshold.
+        probabilities: the calibrated probability of every genre, in the bundle's order.
+        inputs: which inputs were read, of "plot" and "poster".
+        confidence: the expected F1 of `genres` under `probabilities`, between 0 and 1.
+        sure: whether `confidence` reaches the bundle's abstention threshold for these inputs.
+        warnings: what was odd about the input (a plot that was cut, a poster that could not be read).
+        error: why there is no prediction; None where there is one.
+    """
+
+    genres: tuple[str, ...] = ()
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    confidence: float = 0.0
+    sure: bool = False
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+    def top(self, count: int = 3) -> tuple[str, ...]:
+        """The `count` most probable genres, chosen or not."""
+        ranked = sorted(self.probabilities, key=lambda genre: -self.probabilities[genre])
+        return tuple(ranked[:count])

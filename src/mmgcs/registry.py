@@ -1,0 +1,49 @@
+"""Finding implementations by the name that recipes, flags and bundles use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from mmgcs.errors import UsageError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A table from name to implementation whose error for an unknown name lists the known ones.
+
+    >>> shapes: Registry[type] = Registry("shape")
+    >>> @shapes.register("circle")
+    ... class Circle: ...
+    >>> shapes["circle"] is Circle
+    True
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._items: dict[str, T] = {}
+
+    def register(self, *names: str) -> Callable[[T], T]:
+        """A decorator that files the decorated object under each of `names`."""
+
+        def add(item: T) -> T:
+            for name in names:
+                if name in self._items:
+                    raise ValueError(f"{self.what} {name!r} is registered twice")
+                self._items[name] = item
+            return item
+
+        return add
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._items[name]
+        except KeyError:
+            raise UsageError(f"there is no {self.what} {name!r}; known: {', '.join(sorted(self._items))}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._items))

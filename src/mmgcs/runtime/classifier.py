@@ -1,0 +1,297 @@
+"""The classifier: a bundle, loaded once, that turns films into predictions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from mmgcs.bundle import Branch, Bundle
+from mmgcs.errors import BundleError, InputError
+from mmgcs.film import Film, Prediction
+from mmgcs.preprocess import PREPROCESSORS, Prepared, Preprocessor, clean_text
+
+DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "default"
+"""The bundle that ships in the package."""
+
+BATCH = 32
+"""Films a graph is run on at once: past this two cores gain nothing and memory grows."""
+
+
+def load(path: str | Path | None = None, *, threads: int | None = None) -> Classifier:
+    """Load a bundle: the one in the folder `path`, or the default one.
+
+    >>> import mmgcs
+    >>> "Horror" in mmgcs.load().predict(plot="A vampire count preys on a sleepy village at night.").genres
+    True
+
+    Args:
+        path: a bundle's folder.
+        threads: threads a graph is computed on; None for one a core.
+
+    Raises:
+        UsageError: there is no bundle at `path`.
+        BundleError: the bundle is damaged or of a newer format.
+    """
+    return Classifier(Bundle(Path(path) if path is not None else DEFAULT_BUNDLE), threads=threads)
+
+
+@dataclass(slots=True)
+class Features:
+    """What the branches made of some films, before fusion.
+
+    Attributes:
+        values: for each branch, (films, width) float32; zeros where the film lacks the input.
+        present: (films, branches) float32, 1 where the branch read its input.
+        warnings: for each film, what was odd about its input.
+        errors: for each film, why its inputs could not be read, joined; "" where all could be.
+    """
+
+    values: dict[str, NDArray[np.float32]]
+    present: NDArray[np.float32]
+    warnings: list[tuple[str, ...]]
+    errors: list[str]
+
+
+class Classifier:
+    """A loaded bundle. Safe to share between threads.
+
+    Attributes:
+        bundle: the bundle.
+        genres: its genres, in the order of every array.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+        self.bundle = bundle
+        self.genres = bundle.config.genres
+        self._threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 0
+        self._branches = [_LoadedBranch(bundle, branch, self._threads) for branch in bundle.config.branches]
+
+    @cached_property
+    def _fusion(self) -> ort.InferenceSession:
+        return open_session(self.bundle, self.bundle.config.fusion, 1)
+
+    @cached_property
+    def _decisions(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], float]]:
+        return {
+            inputs: (
+                np.asarray(decision.slope, dtype=np.float32),
+                np.asarray(decision.intercept, dtype=np.float32),
+                np.asarray(decision.thresholds, dtype=np.float32),
+                decision.confidence,
+            )
+            for inputs, decision in self.bundle.config.decisions.items()
+        }
+
+    def predict(
+        self, plot: str | None = None, poster: str | Path | bytes | None = None, *, title: str | None = None
+    ) -> Prediction:
+        """Predict one film's genres from its plot, its poster, or both.
+
+        Args:
+            plot: the plot in prose.
+            poster: a picture file, or its bytes.
+            title: the title, which helps beside a plot.
+
+        Raises:
+            InputError: there is neither, or what there is cannot be read.
+        """
+        film = Film(title=title, plot=plot, poster=Path(poster) if isinstance(poster, str) else poster)
+        prediction = self.predict_batch([film])[0]
+        if prediction.error is not None:
+            raise InputError(prediction.error)
+        return prediction
+
+    def predict_batch(self, films: Sequence[Film]) -> list[Prediction]:
+        """Predict many films. A film that cannot be predicted gets a prediction with an `error`; none raises."""
+        features = self.features(films)
+        return self.decide(self.logits(features), features)
+
+    def prepare(self, films: Sequence[Film]) -> list[PreparedFilm]:
+        """Read and preprocess films' inputs: everything that needs no graph. Never raises for a bad film."""
+        return [prepared for prepared in map(self._prepare_one, films)]
+
+    def _prepare_one(self, film: Film) -> PreparedFilm:
+        if film.problem is not None:
+            return PreparedFilm((), (), film.problem)
+        given = {
+            "plot": film.plot is not None and bool(film.plot.strip()) and bool(clean_text(film.plot)),
+            "poster": film.poster is not None,
+        }
+        parts: list[Prepared | None] = []
+        warnings = list(film.warnings)
+        failed: dict[str, str] = {}
+        for branch in self._branches:
+            part = None
+            if given[branch.spec.input] and branch.spec.input not in failed:
+                try:
+                    part = branch.preprocessor.prepare([film])[0]
+                    warnings.extend(part.warnings)
+                except InputError as error:
+                    failed[branch.spec.input] = str(error)
+            parts.append(part)
+        if any(part is not None for part in parts):
+            warnings.extend(failed.values())
+            return PreparedFilm(tuple(parts), tuple(dict.fromkeys(warnings)), None)
+        if failed:
+            return PreparedFilm((), tuple(warnings), "; ".join(failed.values()))
+        return PreparedFilm((), tuple(warnings), self._nothing_to_read(film))
+
+    def _nothing_to_read(self, film: Film) -> str:
+        if film.plot is not None and film.poster is None and "plot" in self.bundle.config.inputs:
+            return "the plot is empty; give a plot in words, or a poster"
+        wanted = " or ".join(f"a {name}" for name in self.bundle.config.inputs)
+        return f"there is nothing to predict from: this model reads {wanted}; give one"
+
+    def features(self, films: Sequence[Film]) -> Features:
+        """Run the branches' graphs on films' inputs. Plots are sorted by length, so that padding costs little."""
+        return self.features_of(self.prepare(films))
+
+    def features_of(self, prepared: Sequence[PreparedFilm]) -> Features:
+        """Run the branches' graphs on prepared films."""
+        values = {
+            branch.spec.name: np.zeros((len(prepared), branch.spec.width), dtype=np.float32)
+            for branch in self._branches
+        }
+        present = np.zeros((len(prepared), len(self._branches)), dtype=np.float32)
+        for column, branch in enumerate(self._branches):
+            rows = [(row, film.parts[column]) for row, film in enumerate(prepared) if film.parts]
+            ready = sorted(((row, part) for row, part in rows if part is not None), key=lambda pair: pair[1].length)
+            for start in range(0, len(ready), BATCH):
+                chunk = ready[start : start + BATCH]
+                indices = [row for row, _ in chunk]
+                values[branch.spec.name][indices] = branch.run([part for _, part in chunk])
+                present[indices, column] = 1.0
+        return Features(values, present, [film.warnings for film in prepared], [film.error or "" for film in prepared])
+
+    def logits(self, features: Features) -> NDArray[np.float32]:
+        """Run the fusion graph. Returns uncalibrated logits (films, genres) float32."""
+        if not len(features.present):
+            return np.zeros((0, len(self.genres)), dtype=np.float32)
+        (logits,) = self._fusion.run(None, {**features.values, "present": features.present})
+        result: NDArray[np.float32] = logits
+        return result
+
+    def probabilities(self, logits: NDArray[np.float32], inputs: str) -> NDArray[np.float32]:
+        """Calibrated probabilities (films, genres) of films whose inputs are `inputs`, such as "plot+poster"."""
+        slope, intercept, _, _ = self._decisions[inputs]
+        return sigmoid(logits * slope + intercept)
+
+    def decide(self, logits: NDArray[np.float32], features: Features) -> list[Prediction]:
+        """Turn logits into predictions with the calibration and thresholds of each film's inputs."""
+        predictions = []
+        for row in range(len(logits)):
+            if features.errors[row]:
+                predictions.append(Prediction(error=features.errors[row], warnings=features.warnings[row]))
+                continue
+            inputs = self._inputs_of(features.present[row])
+            _, _, thresholds, least = self._decisions["+".join(inputs)]
+            probabilities = self.probabilities(logits[row], "+".join(inputs))
+            order = np.argsort(-probabilities, kind="stable")
+            chosen = [int(index) for index in order if probabilities[index] >= thresholds[index]]
+            confidence = expected_f1(probabilities, chosen)
+            predictions.append(
+                Prediction(
+                    genres=tuple(self.genres[index] for index in chosen),
+                    # Six digits are all that float32 holds; rounding keeps outputs equal on every machine.
+                    probabilities={
+                        genre: round(float(p), 6) for genre, p in zip(self.genres, probabilities, strict=True)
+                    },
+                    inputs=inputs,
+                    confidence=round(confidence, 6),
+                    sure=confidence >= least,
+                    warnings=features.warnings[row],
+                )
+            )
+        return predictions
+
+    def _inputs_of(self, present: NDArray[np.float32]) -> tuple[str, ...]:
+        read = {branch.spec.input for branch, there in zip(self._branches, present, strict=True) if there}
+        return tuple(name for name in self.bundle.config.inputs if name in read)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedFilm:
+    """One film's preprocessed inputs.
+
+    Attributes:
+        parts: for each branch its input, None where the film lacks it; empty where there is an error.
+        warnings: what was odd about the input.
+        error: why nothing can be predicted; None where something can.
+    """
+
+    parts: tuple[Prepared | None, ...]
+    warnings: tuple[str, ...]
+    error: str | None
+
+
+class _LoadedBranch:
+    """A branch with its preprocessor and graph, each made when first used: a plot needs no poster graph."""
+
+    def __init__(self, bundle: Bundle, spec: Branch, threads: int) -> None:
+        self.spec = spec
+        self._bundle = bundle
+        self._threads = threads
+
+    @cached_property
+    def preprocessor(self) -> Preprocessor:
+        if self.spec.kind not in PREPROCESSORS:
+            raise BundleError(f"the bundle needs the preprocessing {self.spec.kind!r}, unknown here; upgrade mmgcs")
+        return PREPROCESSORS[self.spec.kind](self.spec.options, self._bundle.read)
+
+    @cached_property
+    def session(self) -> ort.InferenceSession:
+        return open_session(self._bundle, self.spec.graph, self._threads)
+
+    def run(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
+        (features,) = self.session.run(None, self.preprocessor.collate(prepared))
+        result: NDArray[np.float32] = features
+        return result
+
+
+def open_session(bundle: Bundle, graph: str, threads: int) -> ort.InferenceSession:
+    """Open one of a bundle's graphs in onnxruntime on the CPU.
+
+    Raises:
+        BundleError: the graph cannot be loaded.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(bundle.read(graph), options, providers=["CPUExecutionProvider"])
+    except BundleError:
+        raise
+    except Exception as error:  # onnxruntime's exceptions have no common public base
+        line = str(error).splitlines()[0]
+        raise BundleError(f"{graph} cannot be loaded by onnxruntime ({line}); get the bundle again") from error
+
+
+def sigmoid(logits: NDArray[Any]) -> NDArray[np.float32]:
+    """The logistic function, without overflow."""
+    result: NDArray[np.float32] = (0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, dtype=np.float32)))).astype(np.float32)
+    return result
+
+
+def expected_f1(probabilities: NDArray[np.float32], chosen: Iterable[int]) -> float:
+    """How good the chosen genres are by the model's own probabilities: 2 · E[hits] / (chosen + E[true genres]).
+
+    It is the plug-in estimate of F1 (Ye et al. 2012), 0 where nothing is chosen.
+    """
+    indices = list(chosen)
+    if not indices:
+        return 0.0
+    return float(2.0 * probabilities[indices].sum() / (len(indices) + probabilities.sum()))
+
+
+def without(film: Film, hidden: str) -> Film:
+    """The film with its "plot" (and title) or its "poster" hidden."""
+    return replace(film, poster=None) if hidden == "poster" else replace(film, plot=None, title=None)
