@@ -1,6 +1,6 @@
 """The one implementation of preprocessing, used by training and by running."""
 
-from mmgcs.preprocess.base import PREPROCESSORS, Preprocessor, Prepared
+from mmgcs.preprocess.base import PREPROCESSORS, Prepared, Preprocessor
 from mmgcs.preprocess.image import PosterPixels, decode_poster, read_poster_size
 from mmgcs.preprocess.text import PlotTokens, clean_text, film_text, plot_warnings
 

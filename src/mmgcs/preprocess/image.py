@@ -85,7 +85,7 @@ def _open(source: Path | bytes) -> Image.Image:
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise InputError(
-            f"{name} is {width} × {height} pixels, more than the {MAX_PIXELS // 10**6} million that are decoded; shrink it"
+            f"{name} is {width} × {height} pixels, over the limit of {MAX_PIXELS // 10**6} million; shrink it"
         )
     if min(width, height) < MIN_SIDE:
         raise InputError(

@@ -116,7 +116,7 @@ class Classifier:
 
     def prepare(self, films: Sequence[Film]) -> list[PreparedFilm]:
         """Read and preprocess films' inputs: everything that needs no graph. Never raises for a bad film."""
-        return [prepared for prepared in map(self._prepare_one, films)]
+        return [self._prepare_one(film) for film in films]
 
     def _prepare_one(self, film: Film) -> PreparedFilm:
         if film.problem is not None:
