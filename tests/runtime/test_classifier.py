@@ -1,0 +1,70 @@
+"""The classifier answers for a plot, a poster or both, and says what it read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmgcs import Film, load
+from mmgcs.errors import InputError, UsageError
+
+PLOT = "Two detectives hunt a killer through the city"
+
+
+@pytest.fixture
+def poster(tmp_path: Path) -> Path:
+    path = tmp_path / "poster.png"
+    Image.new("RGB", (200, 300), (200, 30, 30)).save(path)
+    return path
+
+
+def test_a_plot_gives_its_genres_and_names_its_input(tiny_bundle: Path) -> None:
+    prediction = load(tiny_bundle).predict(plot=PLOT)
+    assert prediction.genres == ("Crime", "Thriller")
+    assert prediction.inputs == ("plot",)
+    assert list(prediction.probabilities) == list(load(tiny_bundle).genres)
+    assert all(0.0 <= value <= 1.0 for value in prediction.probabilities.values())
+
+
+def test_a_poster_alone_and_beside_a_plot_is_read(tiny_bundle: Path, poster: Path) -> None:
+    classifier = load(tiny_bundle)
+    assert classifier.predict(poster=poster).inputs == ("poster",)
+    both = classifier.predict(plot=PLOT, poster=poster)
+    assert both.inputs == ("plot", "poster")
+    assert both.probabilities != classifier.predict(plot=PLOT).probabilities
+
+
+def test_a_batch_answers_like_single_films_and_in_their_order(tiny_bundle: Path, poster: Path) -> None:
+    classifier = load(tiny_bundle)
+    films = [Film(plot=PLOT), Film(poster=poster), Film(), Film(plot="A haunted village", poster=poster)]
+    batch = classifier.predict_batch(films)
+    assert [prediction.error is None for prediction in batch] == [True, True, False, True]
+    for film, prediction in zip(films, batch, strict=True):
+        alone = classifier.predict_batch([film])[0]
+        assert alone.genres == prediction.genres
+        values = [list(alone.probabilities.values()), list(prediction.probabilities.values())]
+        np.testing.assert_allclose(values[0], values[1], atol=2e-6)
+
+
+def test_a_film_with_an_unreadable_poster_is_predicted_from_its_plot_with_a_warning(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    film = Film(plot=PLOT, poster=tmp_path / "none.jpg")
+    (prediction,) = load(tiny_bundle).predict_batch([film])
+    assert prediction.error is None
+    assert prediction.inputs == ("plot",)
+    assert any("none.jpg does not exist" in warning for warning in prediction.warnings)
+
+
+@pytest.mark.parametrize("plot", [None, "", " \n\t ", "\u200b\x00"])
+def test_nothing_to_read_is_an_input_error(tiny_bundle: Path, plot: str | None) -> None:
+    with pytest.raises(InputError, match="plot"):
+        load(tiny_bundle).predict(plot=plot)
+
+
+def test_a_missing_bundle_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        load(tmp_path / "nowhere")
