@@ -1,0 +1,20 @@
+"""Measuring a model, and fitting what turns its logits into decisions."""
+
+from mmgcs.evaluation.calibration import confidences, fit_confidence, fit_decision, fit_platt
+from mmgcs.evaluation.metrics import Estimate, GenreScores, Scores, average_precision, choose, compare, score
+from mmgcs.evaluation.thresholds import fit_thresholds
+
+__all__ = [
+    "Estimate",
+    "GenreScores",
+    "Scores",
+    "average_precision",
+    "choose",
+    "compare",
+    "confidences",
+    "fit_confidence",
+    "fit_decision",
+    "fit_platt",
+    "fit_thresholds",
+    "score",
+]

@@ -1,0 +1,91 @@
+"""The baseline that a model must beat: TF-IDF and logistic regression, fitted in seconds in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmgcs.evaluation.calibration import fit_platt
+from mmgcs.evaluation.thresholds import fit_thresholds
+from mmgcs.film import Film
+from mmgcs.preprocess import film_text
+from mmgcs.runtime.classifier import sigmoid
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+REGULARISATION = 3.0
+"""scikit-learn's C. Of 1, 3, 6 and 10 it gave the best mean average precision on held-out plots."""
+
+
+class TfidfBaseline:
+    """One-vs-rest logistic regression on TF-IDF of words and pairs of words of the plot.
+
+    Attributes:
+        use_title: whether the title is read before the plot.
+        thresholds: (genres,) from which a genre is chosen; 0.5 until `calibrate`.
+    """
+
+    def __init__(self, *, use_title: bool) -> None:
+        self.use_title = use_title
+        self.thresholds: NDArray[np.float64] | float = 0.5
+        self._vectorizer: TfidfVectorizer | None = None
+        self._models: list[LogisticRegression | float] = []
+        self._platt: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+    def fit(self, films: Sequence[Film], truth: NDArray[np.bool_]) -> TfidfBaseline:
+        """Fit on films that all have plots; truth is (films, genres). Returns itself.
+
+        Raises:
+            ValueError: the plots have no words.
+        """
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+
+        # Pairs seen once are two thirds of all pairs and tell nothing of other films; few films need them all.
+        self._vectorizer = TfidfVectorizer(
+            ngram_range=(1, 2), min_df=2 if len(films) >= 1000 else 1, sublinear_tf=True, dtype=np.float32
+        )
+        matrix = self._vectorizer.fit_transform(self._texts(films))
+        self._models = []
+        for there in truth.T:
+            if there.all() or not there.any():
+                # A genre that all films have, or none, leaves nothing to fit: a constant with a finite logit.
+                self._models.append(10.0 if there.all() else -10.0)
+            else:
+                self._models.append(LogisticRegression(C=REGULARISATION, solver="liblinear").fit(matrix, there))
+        return self
+
+    def calibrate(self, films: Sequence[Film], truth: NDArray[np.bool_]) -> TfidfBaseline:
+        """Fit calibration and thresholds on held-out films with plots, as for our own models. Returns itself."""
+        logits = self.logits(films)
+        self._platt = fit_platt(logits, truth)
+        self.thresholds = fit_thresholds(truth, self._calibrated(logits))
+        return self
+
+    def logits(self, films: Sequence[Film]) -> NDArray[np.float64]:
+        """Uncalibrated logits (films, genres)."""
+        assert self._vectorizer is not None, "fit comes first"
+        matrix = self._vectorizer.transform(self._texts(films))
+        return np.stack(
+            [
+                np.full(matrix.shape[0], model) if isinstance(model, float) else model.decision_function(matrix)
+                for model in self._models
+            ],
+            axis=1,
+        )
+
+    def probabilities(self, films: Sequence[Film]) -> NDArray[Any]:
+        """Probabilities (films, genres) of films with plots, calibrated once `calibrate` was called."""
+        return self._calibrated(self.logits(films))
+
+    def _calibrated(self, logits: NDArray[np.float64]) -> NDArray[Any]:
+        slope, intercept = self._platt if self._platt is not None else (1.0, 0.0)
+        return sigmoid(logits * slope + intercept)
+
+    def _texts(self, films: Sequence[Film]) -> list[str]:
+        return [film_text(film.plot or "", film.title if self.use_title else None) for film in films]

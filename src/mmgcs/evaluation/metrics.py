@@ -1,0 +1,264 @@
+"""Multi-label metrics with bootstrap intervals.
+
+Every metric is written for films that carry weights. The value on the films themselves has all weights 1; a bootstrap
+resample of films is a row of weights that says how often each film was drawn, so that a thousand resamples are a few
+matrix products. Tests hold every metric equal to scikit-learn's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmgcs.evaluation.reliability import calibration_floor, expected_calibration_error
+
+Floats = NDArray[np.floating[Any]]
+Bools = NDArray[np.bool_]
+
+OVERALL = ("micro_f1", "macro_f1", "samples_f1", "weighted_f1", "mean_average_precision")
+"""The metrics that are one number over all genres."""
+
+PER_GENRE = ("precision", "recall", "f1", "average_precision")
+"""The metrics that are one number a genre."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric and its 95% interval: 2.5th to 97.5th percentile of its bootstrap over films (Efron 1979).
+
+    All are None where the metric is undefined (the average precision of a genre that no film has); the interval is None
+    where no bootstrap was asked for.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenreScores:
+    """How well one genre is told.
+
+    Attributes:
+        genre: its name.
+        support: films that have it.
+        chosen: films that it was chosen for.
+        precision, recall, f1: at the threshold; 0 where there is nothing to divide by, as in scikit-learn.
+        average_precision: the area under the precision-recall curve, whatever the threshold.
+        ece_equal_mass, ece_equal_width: expected calibration error with ten bins of as many films, or as wide.
+    """
+
+    genre: str
+    support: int
+    chosen: int
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+    average_precision: Estimate
+    ece_equal_mass: float
+    ece_equal_width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How well all genres are told.
+
+    Attributes:
+        films: films that were scored.
+        micro_f1, macro_f1, samples_f1, weighted_f1: F1 over all decisions; the mean over genres; the mean over films;
+            the mean over genres weighted by support.
+        mean_average_precision: the mean of average precision over the genres that some film has.
+        ece_equal_mass, ece_equal_width: the mean over genres of the expected calibration error.
+        ece_floor: the equal-mass error that perfect probabilities would show on so few films, by simulation.
+        genres: each genre's own scores, in the bundle's order.
+    """
+
+    films: int
+    micro_f1: Estimate
+    macro_f1: Estimate
+    samples_f1: Estimate
+    weighted_f1: Estimate
+    mean_average_precision: Estimate
+    ece_equal_mass: float
+    ece_equal_width: float
+    ece_floor: float
+    genres: tuple[GenreScores, ...]
+
+
+def choose(probabilities: Floats, thresholds: Floats | float) -> Bools:
+    """The chosen genres (films, genres): those whose probability reaches the threshold.
+
+    Args:
+        probabilities: (films, genres).
+        thresholds: one number, (genres,), or (films, genres) where films differ in their inputs.
+    """
+    chosen: Bools = np.asarray(probabilities) >= thresholds
+    return chosen
+
+
+def resample(films: int, count: int, seed: int = 0) -> NDArray[np.float32]:
+    """How often each film is drawn in each bootstrap resample: (count, films) float32, rows that add up to films."""
+    draws = np.random.default_rng(seed).multinomial(films, np.full(films, 1.0 / films), size=count)
+    return draws.astype(np.float32)
+
+
+def average_precision(truth: Bools, probabilities: Floats, weights: Floats | None = None) -> NDArray[np.float64]:
+    """Average precision of each genre: Σ (recall step) · precision, as in scikit-learn; films that tie move together.
+
+    Args:
+        truth: (films, genres).
+        probabilities: (films, genres), or any score that grows with them.
+        weights: (resamples, films); None for the films as they are.
+
+    Returns:
+        (resamples, genres), or (genres,) without weights; NaN where a genre has no film.
+    """
+    films, genres = truth.shape
+    rows = np.ones((1, films), dtype=np.float32) if weights is None else weights
+    result = np.full((len(rows), genres), np.nan)
+    for genre in range(genres if films else 0):
+        score = probabilities[:, genre]
+        order = np.argsort(-score, kind="stable")
+        last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+        drawn = rows[:, order]
+        hits = np.cumsum(drawn * truth[order, genre], axis=1)[:, last]
+        precision = hits / np.maximum(np.cumsum(drawn, axis=1)[:, last], 1e-12)
+        total = hits[:, -1]
+        there = total > 0
+        steps = np.diff(hits, axis=1, prepend=0.0)
+        result[there, genre] = (steps * precision).sum(axis=1)[there] / total[there]
+    return result[0] if weights is None else result
+
+
+def measure(truth: Bools, probabilities: Floats, chosen: Bools, weights: Floats | None = None) -> dict[str, Any]:
+    """Every metric, once for each row of weights.
+
+    Args:
+        truth, probabilities, chosen: (films, genres).
+        weights: (resamples, films); None for the films as they are, as one row.
+
+    Returns:
+        by name: those of OVERALL (resamples,) and those of PER_GENRE (resamples, genres), float64.
+    """
+    rows = np.ones((1, len(truth)), dtype=np.float32) if weights is None else weights
+    hits = (rows @ (truth & chosen).astype(np.float32)).astype(np.float64)
+    picked = (rows @ chosen.astype(np.float32)).astype(np.float64)
+    actual = (rows @ truth.astype(np.float32)).astype(np.float64)
+    f1 = _ratio(2 * hits, picked + actual)
+    by_film = _ratio(2.0 * (truth & chosen).sum(axis=1), chosen.sum(axis=1) + truth.sum(axis=1))
+    precisions = average_precision(truth, probabilities, rows)
+    known = ~np.isnan(precisions)
+    return {
+        "micro_f1": _ratio(2 * hits.sum(axis=1), (picked + actual).sum(axis=1)),
+        "macro_f1": f1.mean(axis=1),
+        "samples_f1": _ratio(rows @ by_film, rows.sum(axis=1, dtype=np.float64)),
+        "weighted_f1": _ratio((f1 * actual).sum(axis=1), actual.sum(axis=1)),
+        "mean_average_precision": np.where(
+            known.any(axis=1), _ratio(np.nansum(precisions, axis=1), known.sum(axis=1)), np.nan
+        ),
+        "precision": _ratio(hits, picked),
+        "recall": _ratio(hits, actual),
+        "f1": f1,
+        "average_precision": precisions,
+    }
+
+
+def score(
+    truth: Bools,
+    probabilities: Floats,
+    thresholds: Floats | float,
+    genres: Sequence[str],
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Scores:
+    """Score probabilities and the genres that thresholds choose from them.
+
+    Args:
+        truth: (films, genres).
+        probabilities: (films, genres).
+        thresholds: as in `choose`.
+        genres: their names.
+        bootstrap: resamples of films that the intervals come from; 0 for none.
+        seed: what the resamples are drawn with; equal seeds and film counts draw the same films.
+
+    Raises:
+        ValueError: there are no films.
+    """
+    if not len(truth):
+        raise ValueError("there are no films to score")
+    chosen = choose(probabilities, thresholds)
+    values = measure(truth, probabilities, chosen)
+    draws = measure(truth, probabilities, chosen, resample(len(truth), bootstrap, seed)) if bootstrap else {}
+    mass = expected_calibration_error(truth, probabilities, binning="equal-mass")
+    width = expected_calibration_error(truth, probabilities, binning="equal-width")
+    overall = {name: estimate(values[name][0], draws[name] if draws else None) for name in OVERALL}
+    per_genre = tuple(
+        GenreScores(
+            genre=genre,
+            support=int(truth[:, index].sum()),
+            chosen=int(chosen[:, index].sum()),
+            ece_equal_mass=float(mass[index]),
+            ece_equal_width=float(width[index]),
+            **{name: estimate(values[name][0, index], draws[name][:, index] if draws else None) for name in PER_GENRE},
+        )
+        for index, genre in enumerate(genres)
+    )
+    return Scores(
+        films=len(truth),
+        ece_equal_mass=float(mass.mean()),
+        ece_equal_width=float(width.mean()),
+        ece_floor=calibration_floor(probabilities, seed=seed),
+        genres=per_genre,
+        **overall,
+    )
+
+
+def compare(
+    truth: Bools,
+    ours: tuple[Floats, Bools],
+    theirs: tuple[Floats, Bools],
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Mapping[str, Estimate]:
+    """How much better `ours` is than `theirs`, by the metrics of OVERALL, with intervals from the *same* resamples.
+
+    Two systems' own intervals overlap long after their difference is certain, as both vary with the films drawn.
+
+    Args:
+        truth: (films, genres).
+        ours, theirs: probabilities and chosen genres, each (films, genres).
+        bootstrap, seed: as in `score`.
+    """
+    weights = resample(len(truth), bootstrap, seed) if bootstrap else None
+    values = [measure(truth, *system) for system in (ours, theirs)]
+    draws = [measure(truth, *system, weights) for system in (ours, theirs)]
+    return {
+        name: estimate(
+            values[0][name][0] - values[1][name][0], draws[0][name] - draws[1][name] if weights is not None else None
+        )
+        for name in OVERALL
+    }
+
+
+def estimate(value: float, draws: Floats | None = None) -> Estimate:
+    """A value with the percentile interval of its bootstrap draws (resamples,); draws that are NaN do not count."""
+    if np.isnan(value):
+        return Estimate(None)
+    known = draws[~np.isnan(draws)] if draws is not None else np.zeros(0)
+    if not len(known):
+        return Estimate(float(value))
+    low, high = np.percentile(known, [2.5, 97.5])
+    return Estimate(float(value), float(low), float(high))
+
+
+def _ratio(over: Any, under: Any) -> NDArray[np.float64]:
+    # 0 where there is nothing to divide by, which is scikit-learn's zero_division=0.
+    under = np.asarray(under, dtype=np.float64)
+    result: NDArray[np.float64] = np.divide(over, under, out=np.zeros_like(under), where=under > 0)
+    return result

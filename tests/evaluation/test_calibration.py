@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmgcs.evaluation.calibration import confidences, fit_confidence, fit_decision, fit_platt
+from mmgcs.evaluation.reliability import expected_calibration_error
+from mmgcs.runtime.classifier import sigmoid
+
+
+def test_platt_scaling_undoes_a_wrong_scale_and_offset(make_scores) -> None:
+    truth, logits = make_scores(films=8000)
+    slope, intercept = fit_platt(logits * 4 - 2, truth)
+    np.testing.assert_allclose(slope, 0.25, rtol=0.1)
+    np.testing.assert_allclose(intercept, 0.5, atol=0.2)
+
+
+def test_platt_scaling_lowers_the_calibration_error_of_unseen_films(make_scores) -> None:
+    truth, logits = make_scores(films=4000)
+    slope, intercept = fit_platt(3 * logits[:1000], truth[:1000])
+    before = expected_calibration_error(truth[1000:], sigmoid(3 * logits[1000:])).mean()
+    after = expected_calibration_error(truth[1000:], sigmoid(3 * logits[1000:] * slope + intercept)).mean()
+    assert after < 0.35 * before
+
+
+def test_few_films_leave_the_slope_near_one_and_never_turn_a_ranking_around() -> None:
+    logits = np.array([[-1.0, 3.0], [1.0, 1.0], [0.5, -3.0]], dtype=np.float32)
+    slope, intercept = fit_platt(logits, np.array([[False, False], [True, False], [True, True]]))
+    assert 0.7 < slope[0] < 1.5
+    assert slope[1] > 0
+    assert np.isfinite(intercept).all()
+    slope, _ = fit_platt(np.linspace(-50, 50, 200)[:, None], (np.linspace(-50, 50, 200) < 0)[:, None])
+    assert slope[0] > 0
+
+
+def test_separable_genres_get_finite_slopes() -> None:
+    logits = np.linspace(-5, 5, 100)[:, None]
+    slope, intercept = fit_platt(logits, logits > 0)
+    assert 1 < slope[0] < 20
+    assert abs(intercept[0]) < 1
+
+
+def test_the_confidence_threshold_keeps_the_wanted_share() -> None:
+    confidence = np.random.default_rng(0).permutation(np.linspace(0, 1, 101))
+    least = fit_confidence(confidence, 0.8)
+    assert (confidence >= least).mean() == pytest.approx(0.8, abs=0.01)
+    assert (confidence >= fit_confidence(confidence, 1.0)).all()
+
+
+@pytest.mark.parametrize("coverage", [0.0, 1.5])
+def test_an_impossible_coverage_is_refused(coverage) -> None:
+    with pytest.raises(ValueError, match="coverage"):
+        fit_confidence(np.ones(3), coverage)
+
+
+def test_a_decision_is_good_on_unseen_films_and_sure_of_the_better_ones(make_scores) -> None:
+    truth, logits = make_scores(films=6000)
+    decision = fit_decision(logits[:1000] * 2, truth[:1000], coverage=0.7)
+    probabilities = sigmoid(logits[1000:] * 2 * np.array(decision.slope) + np.array(decision.intercept))
+    chosen = probabilities >= np.array(decision.thresholds)
+    sure = confidences(probabilities, chosen) >= decision.confidence
+    assert sure.mean() == pytest.approx(0.7, abs=0.04)
+
+    def micro_f1(rows):
+        return 2 * (truth[1000:] & chosen)[rows].sum() / (truth[1000:][rows].sum() + chosen[rows].sum())
+
+    assert micro_f1(sure) > micro_f1(np.ones(5000, dtype=bool)) + 0.03
+
+
+def test_a_decision_needs_films() -> None:
+    with pytest.raises(ValueError, match="held-out films"):
+        fit_decision(np.zeros((0, 3)), np.zeros((0, 3), dtype=bool))
