@@ -170,15 +170,17 @@ class _Document:
     root_close: int
     codec: str
 
-    def end_of(self, content: bytes, close: int) -> int:
-        """Where the element ends whose end event came at `close`."""
-        if not content.startswith(self.encode("</"), close):
+    def end_of(self, content: bytes, start: int, close: int) -> int:
+        """Where the element ends that begins at `start` and whose end event came at `close`."""
+        shown = content[start:close].decode(self.codec)
+        tag = START_TAG.match(shown)
+        if tag is not None and tag.end() == len(shown) and shown.endswith("/>"):
             return close  # an empty element: expat reports the byte after it
-        step = len(self.encode(">"))
-        index = content.index(self.encode(">"), close)
-        while (index - close) % step:  # half a character of a two-byte encoding
-            index = content.index(self.encode(">"), index + 1)
-        return index + step
+        bracket = self.encode(">")
+        index = content.index(bracket, close)
+        while (index - close) % len(bracket):  # the halves of two characters of a two-byte encoding
+            index = content.index(bracket, index + 1)
+        return index + len(bracket)
 
     def encode(self, text: str) -> bytes:
         return text.encode(self.codec, errors="xmlcharrefreplace")
@@ -233,13 +235,13 @@ def with_genres(content: bytes, genres: Sequence[str]) -> bytes:
     edits: list[tuple[int, int, bytes]] = []
     for element, genre in zip(elements, genres, strict=False):
         if element.text.strip() != genre:
-            end = document.end_of(content, element.close)
+            end = document.end_of(content, element.start, element.close)
             edits.append((element.start, end, _overwritten(content, document, element, end, genre)))
     for element in elements[len(genres) :]:
         if not element.plain:
             raise NfoError("a <genre> holds more than text; edit this file by hand")
         begin = _before_space(content, document, element.start)
-        edits.append((begin, document.end_of(content, element.close), b""))
+        edits.append((begin, document.end_of(content, element.start, element.close), b""))
     if new := genres[len(elements) :]:
         edits.append(_insertion(content, document, [f"<genre>{escape(genre)}</genre>" for genre in new]))
     result = content
@@ -287,7 +289,7 @@ def _parse(content: bytes, *, events: bool = False) -> _Document:
         raise NotAFilmError(f"it describes <{target.root}>, not a film")
     document = _Document(target, target.root, target.root_close, _codec(content, override or target.declared))
     # Kodi allows links after the XML; a second element there would be a second film.
-    rest = content[document.end_of(content, document.root_close) :] if error is not None else b""
+    rest = content[document.end_of(content, target.root_start, document.root_close) :] if error is not None else b""
     if re.search(rb"<\x00?[A-Za-z]", rest):
         raise NfoError("it holds more than one film; give each its own NFO")
     return document
@@ -337,10 +339,10 @@ def _insertion(content: bytes, document: _Document, new: Sequence[str]) -> tuple
     last = (target.genres[-1].start, target.genres[-1].close) if target.genres else target.last_child
     if last is not None:
         start, close = last
-        position = document.end_of(content, close)
+        position = document.end_of(content, start, close)
         space = content[_before_space(content, document, start) : start]
         return position, position, b"".join(space + document.encode(element) for element in new)
-    end = document.end_of(content, document.root_close)
+    end = document.end_of(content, target.root_start, document.root_close)
     match = START_TAG.match(content[target.root_start : end].decode(document.codec))
     assert match is not None
     tag = match.group(0)
@@ -363,8 +365,8 @@ def _before_space(content: bytes, document: _Document, position: int) -> int:
 def _check(before: bytes, after: bytes, genres: Sequence[str]) -> None:
     """Prove by reading both that `after` has the genres and is otherwise what `before` is."""
     old, new = _parse(before, events=True), _parse(after, events=True)
-    rest_before = before[old.end_of(before, old.root_close) :]
-    rest_after = after[new.end_of(after, new.root_close) :]
+    rest_before = before[old.end_of(before, old.target.root_start, old.root_close) :]
+    rest_after = after[new.end_of(after, new.target.root_start, new.root_close) :]
     same = (
         old.target.events == new.target.events
         and before[: old.target.root_start] == after[: new.target.root_start]
