@@ -1,0 +1,79 @@
+"""Genres are read in every spelling and shape that catalogues use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmgcs.genres import DEFAULT_GENRES, IMDB_GENRES, LABEL_SETS, TMDB_GENRES, canonical, parse_genres, spelled
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Science Fiction|Drama",
+        "sci-fi | DRAMA",
+        "Sci-Fi / Drama",
+        "SciFi, Drama",
+        "Sci-Fi/Drama",
+        "Sci-Fi;Drama",
+        '["Science Fiction", "Drama"]',
+        "['Sci-Fi', 'Drama']",
+        "['Sci-Fi' 'Drama']",
+        "('Sci-Fi', 'Drama')",
+        "[Sci-Fi, Drama]",
+        '[{"id": 878, "name": "Science Fiction"}, {"id": 18, "name": "Drama"}]',
+        "[{'id': 878, 'name': 'Science Fiction'}, {'id': 18, 'name': 'Drama'}]",
+        '{"genres": [{"name": "Sci-Fi"}, {"name": "Drama"}]}',
+        ["Sci-Fi", "Drama"],
+        ("Sci-Fi", "Drama", "drama"),
+        [{"id": 878, "name": "Science Fiction"}, {"id": 18, "name": "Drama"}],
+    ],
+)
+def test_every_shape_of_the_same_two_genres_reads_the_same(value: Any) -> None:
+    assert parse_genres(value) == ("Science Fiction", "Drama")
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "  ", "[]", "None", "nan", "N/A", 3, float("nan"), (), "(no genres listed)"]
+)
+def test_no_genres_is_an_empty_tuple(value: Any) -> None:
+    assert parse_genres(value) == ()
+
+
+def test_television_genres_are_two_film_genres() -> None:
+    assert parse_genres("Action & Adventure|Sci-Fi & Fantasy") == ("Action", "Adventure", "Science Fiction", "Fantasy")
+
+
+def test_an_unknown_genre_keeps_its_own_spelling_trimmed() -> None:
+    assert canonical("  Giallo  ") == "Giallo"
+    assert parse_genres("Giallo|horror") == ("Giallo", "Horror")
+
+
+def test_every_genre_of_every_label_set_survives_a_round_trip_through_ours() -> None:
+    for names in LABEL_SETS.values():
+        assert tuple(spelled(canonical(name), names) for name in names) == names
+
+
+def test_label_sets_have_their_known_sizes() -> None:
+    sizes = {name: len(names) for name, names in LABEL_SETS.items()}
+    assert (sizes["default"], sizes["tmdb"], sizes["mmimdb"]) == (10, 19, 23)
+    assert set(DEFAULT_GENRES) <= set(TMDB_GENRES)
+
+
+def test_a_genre_that_a_vocabulary_lacks_has_no_spelling_in_it() -> None:
+    assert spelled("TV Movie", IMDB_GENRES) is None
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "[" * 30 + "]" * 30, "{'a':" * 5000, "x" * 10**6, "__import__('os')"])
+def test_hostile_values_are_read_as_names_or_nothing(value: str) -> None:
+    assert all(len(name) <= 80 for name in parse_genres(value))
+
+
+@given(st.text() | st.lists(st.text()))
+def test_nothing_makes_reading_genres_raise(value: Any) -> None:
+    names = parse_genres(value)
+    assert len(set(names)) == len(names)
