@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,16 @@ from typing import IO, Any
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, like: Path | None = None, times: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` when the block ends without an error.
 
     The temporary file is removed when the block raises, so a reader sees the old file or the whole new one.
+
+    Args:
+        path: the file to write.
+        like: a file whose owner, mode and extended attributes the new one takes; without it, it is as any new file
+            of this user.
+        times: take over the times of `like` too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -26,10 +33,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        # mkstemp makes the file private; a result is as readable as any new file of this user.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        if like is not None:
+            status = like.stat()
+            with contextlib.suppress(OSError):  # only root gives a file away
+                os.chown(temporary, status.st_uid, status.st_gid)
+            shutil.copystat(like, temporary)
+            if not times:
+                os.utime(temporary)
+        else:
+            # mkstemp makes the file private; a result is as readable as any new file of this user.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
