@@ -1,0 +1,76 @@
+"""Writing torch modules as ONNX graphs."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mmgcs.models import Encoder
+
+OPSET = 18
+
+
+class _NamedInputs(nn.Module):
+    """Gives a fusion one input for each branch, since a graph's inputs have names and no lists."""
+
+    def __init__(self, fusion: nn.Module) -> None:
+        super().__init__()
+        self.fusion = fusion
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        logits: Tensor = self.fusion(list(inputs[:-1]), inputs[-1])
+        return logits
+
+
+def export_encoder(encoder: nn.Module, path: Path) -> None:
+    """Write an encoder as a graph from its collated inputs to `features` (batch, width) float32."""
+    assert isinstance(encoder, nn.Module)
+    typed: Encoder = encoder  # type: ignore[assignment]
+    example = typed.example(2)
+    axes = dict(typed.dynamic_axes())
+    _export(encoder, tuple(example.values()), path, list(example), "features", axes)
+
+
+def export_fusion(fusion: nn.Module, names: Sequence[str], widths: Sequence[int], path: Path) -> None:
+    """Write a fusion as a graph from the branches' features, under their names, and `present` to `logits`."""
+    example = [torch.randn(2, width) for width in widths] + [torch.ones(2, len(widths))]
+    inputs = [*names, "present"]
+    _export(_NamedInputs(fusion), tuple(example), path, inputs, "logits", {name: {0: "batch"} for name in inputs})
+
+
+def _export(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    path: Path,
+    inputs: list[str],
+    output: str,
+    axes: dict[str, dict[int, str]],
+) -> None:
+    was_training = module.training
+    module.eval()
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            # The tracing exporter is deprecated in favour of the dynamo one, which fixes the batch of encoders
+            # whose masks depend on it; tracing is right here because no branch of these models depends on data.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module,
+                example,
+                str(path),
+                input_names=inputs,
+                output_names=[output],
+                dynamic_axes={**axes, output: {0: "batch"}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    finally:
+        log.setLevel(level)
+        module.train(was_training)

