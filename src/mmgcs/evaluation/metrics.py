@@ -134,11 +134,13 @@ def average_precision(truth: Bools, probabilities: Floats, weights: Floats | Non
     return result[0] if weights is None else result
 
 
-def measure(truth: Bools, probabilities: Floats, chosen: Bools, weights: Floats | None = None) -> dict[str, Any]:
+def measure(
+    truth: Bools, probabilities: Floats | None, chosen: Bools, weights: Floats | None = None
+) -> dict[str, NDArray[np.float64]]:
     """Every metric, once for each row of weights.
 
     Args:
-        truth, probabilities, chosen: (films, genres).
+        truth, probabilities, chosen: (films, genres); without probabilities, average precision is left out.
         weights: (resamples, films); None for the films as they are, as one row.
 
     Returns:
@@ -150,21 +152,51 @@ def measure(truth: Bools, probabilities: Floats, chosen: Bools, weights: Floats 
     actual = (rows @ truth.astype(np.float32)).astype(np.float64)
     f1 = _ratio(2 * hits, picked + actual)
     by_film = _ratio(2.0 * (truth & chosen).sum(axis=1), chosen.sum(axis=1) + truth.sum(axis=1))
-    precisions = average_precision(truth, probabilities, rows)
-    known = ~np.isnan(precisions)
-    return {
+    values = {
         "micro_f1": _ratio(2 * hits.sum(axis=1), (picked + actual).sum(axis=1)),
         "macro_f1": f1.mean(axis=1),
         "samples_f1": _ratio(rows @ by_film, rows.sum(axis=1, dtype=np.float64)),
         "weighted_f1": _ratio((f1 * actual).sum(axis=1), actual.sum(axis=1)),
-        "mean_average_precision": np.where(
-            known.any(axis=1), _ratio(np.nansum(precisions, axis=1), known.sum(axis=1)), np.nan
-        ),
         "precision": _ratio(hits, picked),
         "recall": _ratio(hits, actual),
         "f1": f1,
-        "average_precision": precisions,
     }
+    if probabilities is not None:
+        precisions = average_precision(truth, probabilities, rows)
+        known = ~np.isnan(precisions)
+        mean = _ratio(np.nansum(precisions, axis=1), known.sum(axis=1))
+        values["average_precision"] = precisions
+        values["mean_average_precision"] = np.where(known.any(axis=1), mean, np.nan)
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What `measure` gives for the films as they are (`values`, one row) and for bootstrap resamples (`draws`)."""
+
+    values: Mapping[str, NDArray[np.float64]]
+    draws: Mapping[str, NDArray[np.float64]] | None
+
+    def estimate(self, name: str, genre: int | None = None) -> Estimate:
+        """One metric with its interval; of PER_GENRE, that of the genre with this index."""
+        rows = (slice(None),) if genre is None else (slice(None), genre)
+        return estimate(self.values[name][rows][0], None if self.draws is None else self.draws[name][rows])
+
+
+def bootstrap_measure(
+    truth: Bools, probabilities: Floats | None, chosen: Bools, *, bootstrap: int = 1000, seed: int = 0
+) -> Measured:
+    """Measure on the films and on `bootstrap` resamples of them (none for 0).
+
+    Equal seeds and film counts draw the same films, so that two systems can be compared draw by draw.
+
+    Raises:
+        ValueError: there are no films.
+    """
+    if not len(truth):
+        raise ValueError("there are no films to score")
+    draws = measure(truth, probabilities, chosen, resample(len(truth), bootstrap, seed)) if bootstrap else None
+    return Measured(measure(truth, probabilities, chosen), draws)
 
 
 def score(
@@ -189,14 +221,15 @@ def score(
     Raises:
         ValueError: there are no films.
     """
-    if not len(truth):
-        raise ValueError("there are no films to score")
     chosen = choose(probabilities, thresholds)
-    values = measure(truth, probabilities, chosen)
-    draws = measure(truth, probabilities, chosen, resample(len(truth), bootstrap, seed)) if bootstrap else {}
+    measured = bootstrap_measure(truth, probabilities, chosen, bootstrap=bootstrap, seed=seed)
+    return summarise(measured, truth, probabilities, chosen, genres)
+
+
+def summarise(measured: Measured, truth: Bools, probabilities: Floats, chosen: Bools, genres: Sequence[str]) -> Scores:
+    """The scores of what was measured on these very arrays (films, genres), with calibration errors added."""
     mass = expected_calibration_error(truth, probabilities, binning="equal-mass")
     width = expected_calibration_error(truth, probabilities, binning="equal-width")
-    overall = {name: estimate(values[name][0], draws[name] if draws else None) for name in OVERALL}
     per_genre = tuple(
         GenreScores(
             genre=genre,
@@ -204,7 +237,7 @@ def score(
             chosen=int(chosen[:, index].sum()),
             ece_equal_mass=float(mass[index]),
             ece_equal_width=float(width[index]),
-            **{name: estimate(values[name][0, index], draws[name][:, index] if draws else None) for name in PER_GENRE},
+            **{name: measured.estimate(name, index) for name in PER_GENRE},
         )
         for index, genre in enumerate(genres)
     )
@@ -212,35 +245,22 @@ def score(
         films=len(truth),
         ece_equal_mass=float(mass.mean()),
         ece_equal_width=float(width.mean()),
-        ece_floor=calibration_floor(probabilities, seed=seed),
+        ece_floor=calibration_floor(probabilities),
         genres=per_genre,
-        **overall,
+        **{name: measured.estimate(name) for name in OVERALL},
     )
 
 
-def compare(
-    truth: Bools,
-    ours: tuple[Floats, Bools],
-    theirs: tuple[Floats, Bools],
-    *,
-    bootstrap: int = 1000,
-    seed: int = 0,
-) -> Mapping[str, Estimate]:
-    """How much better `ours` is than `theirs`, by the metrics of OVERALL, with intervals from the *same* resamples.
+def compare(ours: Measured, theirs: Measured) -> Mapping[str, Estimate]:
+    """How much better `ours` is than `theirs` on the same films, by the metrics of OVERALL.
 
-    Two systems' own intervals overlap long after their difference is certain, as both vary with the films drawn.
-
-    Args:
-        truth: (films, genres).
-        ours, theirs: probabilities and chosen genres, each (films, genres).
-        bootstrap, seed: as in `score`.
+    The intervals come from the *same* resamples of both: two systems' own intervals overlap long after their difference
+    is certain, as both move with the films drawn.
     """
-    weights = resample(len(truth), bootstrap, seed) if bootstrap else None
-    values = [measure(truth, *system) for system in (ours, theirs)]
-    draws = [measure(truth, *system, weights) for system in (ours, theirs)]
     return {
         name: estimate(
-            values[0][name][0] - values[1][name][0], draws[0][name] - draws[1][name] if weights is not None else None
+            (ours.values[name] - theirs.values[name])[0],
+            None if ours.draws is None or theirs.draws is None else ours.draws[name] - theirs.draws[name],
         )
         for name in OVERALL
     }

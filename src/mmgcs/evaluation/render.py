@@ -1,0 +1,99 @@
+"""A report as JSON, Markdown and one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmgcs.evaluation.metrics import OVERALL, Estimate
+from mmgcs.evaluation.report import ConditionReport, Report
+from mmgcs.files import atomic_writer, write_json
+
+METRIC_NAMES = {
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "samples_f1": "samples-F1",
+    "weighted_f1": "weighted-F1",
+    "mean_average_precision": "mAP",
+}
+"""What reports call the metrics of OVERALL."""
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_DETAILED = ("plot and poster", "plot only", "poster only")
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Write report.json, report.md and report.html into `folder`, each whole or not at all. Returns their paths."""
+    paths = [folder / f"report.{kind}" for kind in ("json", "md", "html")]
+    write_json(paths[0], report.to_json())
+    for path, text in zip(paths[1:], (to_markdown(report), to_html(report)), strict=True):
+        with atomic_writer(path) as file:
+            file.write(text)
+    return paths
+
+
+def to_markdown(report: Report) -> str:
+    """The report as a Markdown page."""
+    return _render("report.md.j2", report)
+
+
+def to_html(report: Report) -> str:
+    """The report as one HTML page with its figures inside."""
+    from markupsafe import Markup
+
+    from mmgcs.evaluation import plots
+
+    drawings = {
+        condition.name: {
+            "f1": Markup(plots.genre_scores(condition)),  # noqa: S704 - matplotlib escapes what it draws
+            "pr": Markup(plots.precision_recall(condition)),  # noqa: S704
+            "calibration": Markup(plots.calibration(condition)),  # noqa: S704
+            "confusions": Markup(plots.confusions(condition)),  # noqa: S704
+        }
+        for condition in detailed(report)
+    }
+    return _render("report.html.j2", report, drawings=drawings, coverage=Markup(plots.coverage(report)))  # noqa: S704
+
+
+def detailed(report: Report) -> tuple[ConditionReport, ...]:
+    """The conditions that are shown genre by genre; the first where none of the usual ones applied."""
+    found = tuple(condition for condition in report.conditions if condition.name in _DETAILED)
+    return found or report.conditions[:1]
+
+
+def show(estimate: Estimate) -> str:
+    """An estimate as text: 0.712 (0.698–0.726)."""
+    if estimate.value is None:
+        return "–"
+    interval = f" ({estimate.low:.3f}–{estimate.high:.3f})" if estimate.low is not None else ""
+    return f"{estimate.value:.3f}{interval}"
+
+
+def show_gain(estimate: Estimate) -> str:
+    """A difference as text, with its sign: +0.041 (+0.030 to +0.052)."""
+    if estimate.value is None:
+        return "–"
+    interval = f" ({estimate.low:+.3f} to {estimate.high:+.3f})" if estimate.low is not None else ""
+    return f"{estimate.value:+.3f}{interval}"
+
+
+def _render(template: str, report: Report, **values: object) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "show": show,
+        "gain": show_gain,
+        "percent": lambda share: f"{share:.0%}",
+        "three": lambda number: "–" if number is None else f"{number:.3f}",
+        "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+    }
+    return environment.get_template(template).render(
+        report=report, detailed=detailed(report), overall=OVERALL, names=METRIC_NAMES, **values
+    )
