@@ -1,0 +1,43 @@
+"""MovieLens "The Movies Dataset": `movies_metadata.csv`, with Python-style lists and a few broken rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from mmgcs.datasets.base import SOURCES, Raw, Source, numeric_ids, read_columns, table_columns, to_raw
+
+_NAMES = {
+    "id": ("id",),
+    "title": ("title", "original_title"),
+    "year": ("release_date",),
+    "plot": ("overview",),
+    "genres": ("genres",),
+    "poster_path": ("poster_path",),
+    "collection": ("belongs_to_collection",),
+}
+
+
+def _recognises(path: Path, columns: Sequence[str]) -> bool:
+    return {"id", "overview", "genres", "belongs_to_collection", "imdb_id"} <= set(columns)
+
+
+def read_movielens(path: Path) -> Raw:
+    """Read `movies_metadata.csv`. Rows that were broken when it was made (a date as id) are counted, not guessed at.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    frame = read_columns(path, to_raw(table_columns(path), _NAMES))
+    # The collection is a Python-style dictionary; its name is what a series shares.
+    name = pl.col("collection").str.extract(r"""'name':\s*(?:'([^']+)'|")""", 1)
+    quoted = pl.col("collection").str.extract(r"""'name':\s*"([^"]+)\"""", 1)
+    frame = frame.with_columns(pl.coalesce(name, quoted).alias("collection"), pl.lit("tmdb").alias("labels"))
+    return numeric_ids(frame, path)
+
+
+SOURCES.register("movielens")(
+    Source("MovieLens' The Movies Dataset: movies_metadata.csv", _recognises, read_movielens)
+)

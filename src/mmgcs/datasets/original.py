@@ -1,0 +1,59 @@
+"""The original system's own `strictly_balanced_top10.csv`: genres as a list in a string, and one-hot columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from mmgcs.datasets.base import SOURCES, Raw, Source, read_columns, table_columns, to_raw
+from mmgcs.genres import LABEL_SETS, canonical
+
+_NAMES = {
+    "id": ("id", "tmdb_id", "movie_id", "imdb_id"),
+    "title": ("title", "original_title"),
+    "year": ("release_date", "year"),
+    "plot": ("overview", "plot", "clean_overview", "description"),
+    "genres": ("genres", "genre_list", "genre"),
+    "poster_path": ("poster_path",),
+    "poster_url": ("poster_url", "poster"),
+}
+_KNOWN = frozenset(canonical(genre) for genres in LABEL_SETS.values() for genre in genres)
+
+
+def one_hot_columns(columns: Sequence[str]) -> list[str]:
+    """The columns that are named for a genre."""
+    return [name for name in columns if canonical(name.removeprefix("genre_")) in _KNOWN]
+
+
+def _recognises(path: Path, columns: Sequence[str]) -> bool:
+    return len(one_hot_columns(columns)) >= 3 and bool(set(_NAMES["plot"]) & set(columns))
+
+
+def read_original(path: Path) -> Raw:
+    """Read the original's table. Where a film has no list of genres, its one-hot columns say them.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    columns = table_columns(path)
+    named = [
+        pl.when(pl.col(name).cast(pl.String).is_in(["1", "1.0", "True", "true"])).then(pl.lit(name.removeprefix("genre_")))
+        for name in one_hot_columns(columns)
+    ]
+    hot = pl.concat_str(named, separator="|", ignore_nulls=True).alias("__hot")
+    frame = read_columns(path, [*to_raw(columns, _NAMES), hot])
+    listed = pl.col("genres").str.contains(r"\w")
+    frame = frame.with_columns(
+        pl.when(listed).then("genres").otherwise("__hot").alias("genres"),
+        pl.lit("tmdb").alias("labels"),
+    ).drop("__hot")
+    if frame["id"].null_count() == frame.height:  # the original's table had no id; the row number serves
+        frame = frame.with_columns(pl.int_range(1, pl.len() + 1).cast(pl.String).alias("id"))
+    return Raw(frame)
+
+
+SOURCES.register("original")(
+    Source("the original's strictly_balanced_top10.csv (list strings, one-hot columns)", _recognises, read_original)
+)
