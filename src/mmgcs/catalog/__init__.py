@@ -1,0 +1,21 @@
+"""Films in and out: tables (CSV, JSONL, Parquet) and media libraries (NFO)."""
+
+from mmgcs.catalog.records import FIXED, record
+from mmgcs.catalog.tables import CHUNK, STDIN, FilmTable, open_films, read_films, sources_of
+from mmgcs.catalog.writers import WRITERS, Kept, json_line, kind_of, write_table
+
+__all__ = [
+    "CHUNK",
+    "FIXED",
+    "STDIN",
+    "WRITERS",
+    "FilmTable",
+    "Kept",
+    "json_line",
+    "kind_of",
+    "open_films",
+    "read_films",
+    "record",
+    "sources_of",
+    "write_table",
+]

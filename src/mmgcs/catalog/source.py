@@ -1,0 +1,150 @@
+"""Where a table's bytes come from (a file, gzip, standard input) and how its lines become text."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import gzip
+import io
+import re
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from mmgcs.errors import MmgcsError, UsageError
+
+MAX_LINE = 16 * 2**20
+"""Bytes of one line that are read; the rest of a longer one is skipped and the row reported."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of a table, as it came.
+
+    Attributes:
+        values: column to value.
+        problem: why the record cannot be used; None where it can.
+        warnings: what was odd about it.
+    """
+
+    values: dict[str, Any]
+    problem: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One physical line.
+
+    Attributes:
+        number: its number in the file, from 1.
+        text: its text with its line ending.
+        warning: what had to be done to read it.
+        cut: whether it was longer than MAX_LINE.
+    """
+
+    number: int
+    text: str
+    warning: str | None = None
+    cut: bool = False
+
+
+def table_format(path: Path) -> tuple[str, bool]:
+    """The format a name says (".csv") and whether it is compressed with gzip (".csv.gz")."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compressed = bool(suffixes) and suffixes[-1] == ".gz"
+    if compressed:
+        suffixes.pop()
+    return (suffixes[-1] if suffixes else ""), compressed
+
+
+def check_readable(path: Path) -> None:
+    """Raise UsageError where `path` is not a file that can be read."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a table of films; give a CSV, JSONL or Parquet file")
+    try:
+        with path.open("rb") as handle:
+            empty = not handle.read(1)
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist; check the path") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if empty:
+        raise UsageError(f"{path} is empty; give a table with a header and at least one film")
+
+
+@contextlib.contextmanager
+def spooled_stdin(suffix: str) -> Iterator[Path]:
+    """Standard input as a temporary file, so that it can be read twice and costs disk rather than memory."""
+    with tempfile.NamedTemporaryFile(prefix="mmgcs-stdin-", suffix=suffix) as handle:
+        shutil.copyfileobj(sys.stdin.buffer, handle)
+        handle.flush()
+        yield Path(handle.name)
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The lines of a text file, gzipped or not. UTF-8 with or without BOM, UTF-16 with one.
+
+    A line that is not UTF-8 is read as Windows-1252, in which every byte but five is a letter, and says so.
+
+    Raises:
+        MmgcsError: a compressed file is damaged.
+    """
+    _, compressed = table_format(path)
+    try:
+        with _open(path, compressed) as raw:
+            start = raw.read(4)
+            raw.seek(0)
+            if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                yield from _utf16_lines(raw)
+            else:
+                yield from _utf8_lines(raw)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise MmgcsError(f"{path} is damaged or cut short ({error}); get the file again") from error
+
+
+def _open(path: Path, compressed: bool) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path, "rb")) if compressed else path.open("rb")
+
+
+def _utf8_lines(raw: IO[bytes]) -> Iterator[Line]:
+    number = 0
+    while data := raw.readline(MAX_LINE):
+        number += 1
+        if number == 1:
+            data = data.removeprefix(codecs.BOM_UTF8)
+        cut = len(data) >= MAX_LINE and not data.endswith(b"\n")
+        if cut:
+            while (rest := raw.readline(MAX_LINE)) and not rest.endswith(b"\n"):
+                pass
+        try:
+            yield Line(number, data.decode("utf-8"), None, cut)
+        except UnicodeDecodeError:
+            text = data.decode("cp1252", errors="replace")
+            yield Line(number, text, f"line {number} is not UTF-8; it was read as Windows-1252", cut)
+
+
+def _utf16_lines(raw: IO[bytes]) -> Iterator[Line]:
+    text = io.TextIOWrapper(raw, encoding="utf-16", errors="replace", newline="\n")
+    number = 0
+    while line := text.readline(MAX_LINE):
+        number += 1
+        yield Line(number, line)
+
+
+def without_surrogates(value: Any) -> Any:
+    """The value with the halves of surrogate pairs in its texts, which no file can hold, replaced by U+FFFD."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
+    return value

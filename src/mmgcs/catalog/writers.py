@@ -1,0 +1,211 @@
+"""Writers of tagged films: from the records of a finished run to a file of the format that was asked for.
+
+A run writes JSON lines as it goes (they can be appended to and continued); a writer turns them into the format at
+the end, in constant memory. A new format is one function, registered under its extension.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmgcs.catalog.records import FIXED
+from mmgcs.catalog.source import table_format
+from mmgcs.files import atomic_path
+from mmgcs.registry import Registry
+
+if TYPE_CHECKING:
+    import polars as pl
+
+BATCH = 4096
+"""Records a Parquet row group is made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The columns that an output has besides the fixed ones.
+
+    Attributes:
+        genres: the bundle's genres, which name the probabilities.
+        columns: the kept input columns, in their order, each with the kinds of value seen in it: of "int", "float",
+            "bool", "str" and "json".
+    """
+
+    genres: Sequence[str]
+    columns: Mapping[str, Sequence[str]]
+
+
+Writer = Callable[[Path, Path, Kept], None]
+"""Turns the JSON lines in the first path into the second."""
+
+WRITERS: Registry[Writer] = Registry("output format")
+
+
+def kind_of(value: Any) -> str | None:
+    """The kind of a kept value; None of a missing one."""
+    if value is None:
+        return None
+    return {bool: "bool", int: "int", float: "float", str: "str"}.get(type(value), "json")
+
+
+def write_table(records: Path, out: Path, kept: Kept) -> None:
+    """Write the records of a run as `out`, whole or not at all, gzipped where the name ends in `.gz`.
+
+    Raises:
+        UsageError: there is no writer for that extension.
+    """
+    suffix, compressed = table_format(out)
+    writer = WRITERS[suffix]
+    with atomic_path(out) as temporary:
+        if not compressed:
+            writer(records, temporary, kept)
+        else:
+            with atomic_path(out.with_name(f"{out.name}.plain")) as plain:
+                writer(records, plain, kept)
+                # Without the time and name that gzip stores, the same films give the same bytes.
+                with (
+                    plain.open("rb") as source,
+                    temporary.open("wb") as raw,
+                    gzip.GzipFile("", "wb", 6, raw, mtime=0) as target,
+                ):
+                    shutil.copyfileobj(source, target)
+            out.with_name(f"{out.name}.plain").unlink()
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records that a run wrote."""
+    with path.open("rb") as handle:
+        for line in handle:
+            yield json.loads(line)
+
+
+@WRITERS.register(".jsonl", ".ndjson")
+def write_jsonl(records: Path, out: Path, kept: Kept) -> None:
+    """One JSON object a film."""
+    del kept
+    shutil.copyfile(records, out)
+
+
+@WRITERS.register(".csv")
+def write_csv(records: Path, out: Path, kept: Kept) -> None:
+    """Comma-separated values: genres as `A|B`, each probability in a column `p_<genre>`."""
+    _write_delimited(records, out, kept, ",")
+
+
+@WRITERS.register(".tsv")
+def write_tsv(records: Path, out: Path, kept: Kept) -> None:
+    """Tab-separated values with the columns of CSV."""
+    _write_delimited(records, out, kept, "\t")
+
+
+def _write_delimited(records: Path, out: Path, kept: Kept, delimiter: str) -> None:
+    with out.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, delimiter=delimiter, lineterminator="\n")
+        probabilities = [f"p_{genre}" for genre in kept.genres]
+        before = [name for name in FIXED if name != "probabilities"]
+        writer.writerow([*before, *probabilities, *kept.columns])
+        for row in read_records(records):
+            cells = [_cell(name, row[name]) for name in before]
+            cells += [_number(row["probabilities"].get(genre)) for genre in kept.genres]
+            cells += [_cell(name, row.get(name)) for name in kept.columns]
+            writer.writerow(cells)
+
+
+_JOINED = {"genres": "|", "given_genres": "|", "inputs": "+", "warnings": " | "}
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if name in _JOINED and isinstance(value, list):
+        return _JOINED[name].join(map(str, value))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return _number(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+@WRITERS.register(".parquet", ".pq")
+def write_parquet(records: Path, out: Path, kept: Kept) -> None:
+    """Parquet: genres as a list, probabilities as a struct with one field a genre, kept columns by the values seen."""
+    from polars.io.plugins import register_io_source
+
+    schema = _schema(kept)
+
+    def batches(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        del with_columns, predicate, n_rows, batch_size  # the sink asks for everything
+        rows: list[dict[str, Any]] = []
+        for row in read_records(records):
+            rows.append(row)
+            if len(rows) == BATCH:
+                yield _frame(rows, schema)
+                rows = []
+        if rows:
+            yield _frame(rows, schema)
+
+    register_io_source(batches, schema=schema).sink_parquet(
+        out, compression="zstd", row_group_size=BATCH, maintain_order=True, engine="streaming"
+    )
+
+
+def _schema(kept: Kept) -> pl.Schema:
+    import polars as pl
+
+    texts = pl.List(pl.String)
+    fixed: dict[str, pl.DataType] = {
+        "id": pl.String(),
+        "genres": texts,
+        "probabilities": pl.Struct({genre: pl.Float64() for genre in kept.genres}),
+        "error": pl.String(),
+        "warnings": texts,
+        "inputs": texts,
+        "confidence": pl.Float64(),
+        "sure": pl.Boolean(),
+        "given_genres": texts,
+    }
+    simple: dict[frozenset[str], pl.DataType] = {
+        frozenset({"int"}): pl.Int64(),
+        frozenset({"float"}): pl.Float64(),
+        frozenset({"int", "float"}): pl.Float64(),
+        frozenset({"bool"}): pl.Boolean(),
+    }
+    others = {name: simple.get(frozenset(kinds), pl.String()) for name, kinds in kept.columns.items()}
+    return pl.Schema({**fixed, **others})
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], schema: pl.Schema) -> pl.DataFrame:
+    import polars as pl
+
+    columns = {}
+    for name, kind in schema.items():
+        values = [row.get(name) for row in rows]
+        if name == "probabilities":
+            values = [value or None for value in values]
+        elif kind == pl.String:
+            values = [_text(value) for value in values]
+        elif kind == pl.Int64:
+            values = [value if value is None or -(2**63) <= value < 2**63 else None for value in values]
+        columns[name] = pl.Series(name, values, dtype=kind, strict=False)
+    return pl.DataFrame(columns, schema=schema)
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def json_line(value: Mapping[str, Any]) -> bytes:
+    """One record as a line of UTF-8 JSON."""
+    return (json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": ")) + "\n").encode()
