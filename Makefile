@@ -1,0 +1,38 @@
+# The commands of a working day. Everything is installed into .venv; nothing outside this folder is changed.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint realdata docs clean
+
+demo: .venv/run.stamp  ## install the running side and tag the shipped sample
+	$(BIN)/mmgcs demo
+
+test: .venv/dev.stamp  ## install everything and run the tests
+	$(BIN)/python -m pytest -m "not realdata"
+
+lint: .venv/dev.stamp  ## style, types, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+realdata: .venv/dev.stamp  ## the tests that use ../shared/data, where it exists
+	$(BIN)/python -m pytest -m realdata
+
+.venv/python.stamp:
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/run.stamp: .venv/python.stamp pyproject.toml
+	$(PIP) -e .
+	touch $@
+
+# The constraints keep torch to a build without CUDA where the index has one; users with a GPU install without them.
+.venv/dev.stamp: .venv/python.stamp pyproject.toml constraints.txt
+	$(PIP) --upgrade "pip>=25.1"
+	$(PIP) --constraint constraints.txt -e ".[train,weights]" --group dev
+	touch $@ .venv/run.stamp
+
+clean:  ## remove everything that these commands made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
