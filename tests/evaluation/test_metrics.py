@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from mmgcs.evaluation.metrics import average_precision, choose, compare, measure, resample, score
+from mmgcs.evaluation.metrics import average_precision, bootstrap_measure, choose, compare, measure, resample, score
 
 NAMES = ("A", "B", "C", "D", "E", "F")
 
@@ -99,7 +99,9 @@ def test_a_difference_is_surer_than_the_two_intervals_suggest(make_scores) -> No
     truth, logits = make_scores(films=600)
     good = sigmoid(logits)
     worse = sigmoid(logits + np.random.default_rng(1).normal(scale=1.0, size=logits.shape))
-    gain = compare(truth, (good, good >= 0.4), (worse, worse >= 0.4), bootstrap=300)["mean_average_precision"]
+    gain = compare(*(bootstrap_measure(truth, p, p >= 0.4, bootstrap=300) for p in (good, worse)))[
+        "mean_average_precision"
+    ]
     apart = [score(truth, p, 0.4, NAMES, bootstrap=300).mean_average_precision for p in (good, worse)]
     assert gain.value == pytest.approx(apart[0].value - apart[1].value)
     assert gain.low > 0

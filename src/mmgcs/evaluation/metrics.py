@@ -30,6 +30,7 @@ PER_GENRE = ("precision", "recall", "f1", "average_precision")
 class Estimate:
     """A metric and its 95% interval: 2.5th to 97.5th percentile of its bootstrap over films (Efron 1979).
 
+    A film drawn twice ties with itself, which raises average precision a little: its intervals lean upwards.
     All are None where the metric is undefined (the average precision of a genre that no film has); the interval is None
     where no bootstrap was asked for.
     """

@@ -139,7 +139,7 @@ def coverage(report: Report) -> str:
             abstention = condition.abstention
             if abstention.sure_micro_f1 is not None:
                 axes.plot([abstention.sure], [abstention.sure_micro_f1], "o", color=colour, markersize=6)
-        axes.set_xlabel("share of films answered, most confident first (● where the model says “not sure”)")
+        axes.set_xlabel("share of films answered, most confident first (● at the model’s own threshold)")
         axes.set_ylabel("micro-F1 of those")
         axes.grid()
         axes.legend(loc="best", fontsize=8)

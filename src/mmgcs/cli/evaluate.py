@@ -1,0 +1,160 @@
+"""`mmgcs evaluate`: measure a bundle on labelled films."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmgcs.errors import MmgcsError, UsageError
+
+if TYPE_CHECKING:
+    from mmgcs.evaluation.conditions import Progress
+    from mmgcs.evaluation.report import Report
+    from mmgcs.film import Film
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Films with genres: CSV, JSONL or Parquet.", metavar="FILMS")],
+    model: Annotated[Path | None, typer.Option(help="A bundle's folder; without it, the default bundle.")] = None,
+    posters: Annotated[Path | None, typer.Option(help="The folder that the posters' paths start in.")] = None,
+    split: Annotated[str, typer.Option(help="The split to score: test, valid, train, or all films.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as one JSON value.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="A folder for report.json, report.md and report.html.", metavar="DIR")
+    ] = None,
+    baseline: Annotated[bool, typer.Option(help="Fit TF-IDF + logistic regression on train beside it.")] = True,
+    bootstrap: Annotated[int, typer.Option(help="Resamples for the 95% intervals; 0 for none.", min=0)] = 1000,
+) -> None:
+    """Measure a model on labelled films, with plots and posters and with either hidden."""
+    try:
+        from mmgcs.evaluation.report import evaluate as measure
+    except ModuleNotFoundError as error:
+        raise MmgcsError(
+            f"evaluation needs {error.name}, which is not installed; install it with: pip install 'mmgcs[train]'"
+        ) from None
+    from mmgcs.files import sha256
+    from mmgcs.runtime import load
+
+    classifier = load(model)
+    films = _read(data, posters, split)
+    with _progress() as progress:
+        result = measure(
+            classifier,
+            films[split],
+            # A baseline fitted on the very films that it is scored on would say nothing.
+            train=films["train"] if baseline and split not in ("train", "all") else (),
+            valid=films["valid"] if split != "valid" else (),
+            split=split,
+            data={"data": data.name, "data SHA-256": sha256(data)},
+            bootstrap=bootstrap,
+            progress=progress,
+        )
+        if report is not None:
+            from mmgcs.evaluation.render import write_report
+
+            progress("writing the report", 0, 1)
+            written = write_report(result, report)
+            progress("writing the report", 1, 1)
+    if report is not None:
+        print(f"wrote {', '.join(map(str, written))}", file=sys.stderr)
+    if as_json:
+        json.dump(result.to_json(), sys.stdout, ensure_ascii=False, allow_nan=False)
+        print()
+    else:
+        _print_tables(result)
+
+
+def _read(data: Path, posters: Path | None, split: str) -> dict[str, list[Film]]:
+    """The films of the table by split, with those to score under `split`.
+
+    Raises:
+        UsageError: the table cannot be read, or it has no film in `split`.
+    """
+    from mmgcs.catalog import read_films
+
+    films: dict[str, list[Film]] = {"train": [], "valid": [], split: []}
+    splits: Counter[str] = Counter()
+    for chunk in read_films(data, posters=posters):
+        for film in chunk:
+            splits[film.split or "none"] += 1
+            if film.split in films:
+                films[film.split].append(film)
+            if split == "all":
+                films["all"].append(film)
+    if not films[split]:
+        found = ", ".join(f"{name} ({count:,})" for name, count in splits.most_common(8)) or "no films at all"
+        raise UsageError(f"{data} has no films of the split {split!r}; it has {found}; give --split, or --split all")
+    return films
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A progress display on stderr, a bar a stage; nothing where stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in tasks or bars.tasks[tasks[stage]].finished:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield tell
+
+
+def _print_tables(report: Report) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from mmgcs.evaluation.metrics import OVERALL
+    from mmgcs.evaluation.render import METRIC_NAMES, detailed, show
+
+    console = Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
+    counts = report.counts
+    left_out = f"{counts.without_genres} without genres and {counts.unreadable} unreadable left out"
+    console.print(f"{report.model['name']} on {report.split}: {counts.scored:,} films scored; {left_out}", markup=False)
+
+    shown = [name for name in OVERALL if name in ("micro_f1", "macro_f1", "samples_f1", "mean_average_precision")]
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("films")
+    for name in ("number", "titles", *(METRIC_NAMES[name] for name in shown), "ECE", "sure", "F1 sure"):
+        table.add_column(name, justify="right")
+    for condition in report.conditions:
+        abstention = condition.abstention
+        table.add_row(
+            condition.name,
+            f"{condition.tuned.films:,}",
+            f"{condition.titled:,}" if condition.titled else "none",
+            *(show(getattr(condition.tuned, name)) for name in shown),
+            f"{condition.tuned.ece_equal_mass:.3f}",
+            f"{abstention.sure:.0%}",
+            "–" if abstention.sure_micro_f1 is None else f"{abstention.sure_micro_f1:.3f}",
+        )
+        if condition.baseline is not None:
+            scores = condition.baseline.scores
+            values = (show(getattr(scores, name)) for name in shown)
+            table.add_row("  TF-IDF baseline", "", "", *values, f"{scores.ece_equal_mass:.3f}", "", "", style="dim")
+    console.print(table)
+
+    for condition in detailed(report):
+        table = Table(box=SIMPLE_HEAD, title=condition.name, title_justify="left")
+        table.add_column("genre")
+        for name in ("films", "precision", "recall", "F1", "AP"):
+            table.add_column(name, justify="right")
+        for genre in condition.tuned.genres:
+            values = (show(value) for value in (genre.precision, genre.recall, genre.f1, genre.average_precision))
+            table.add_row(genre.genre, f"{genre.support:,}", *values)
+        console.print(table)
