@@ -104,7 +104,7 @@ class BranchData:
         encoder = self.encoder
         assert isinstance(encoder, torch.nn.Module)
         encoder.eval().to(device)
-        out: NDArray[np.float16] | None = None
+        out: np.memmap[Any, np.dtype[np.float16]] | None = None
         chunks = [(view, start) for view in range(self.views) for start in range(0, len(order), CHUNK)]
         with atomic_path(path) as temporary:
             for view, start in track(chunks, f"computing the frozen half on {self.encoder.input}s"):

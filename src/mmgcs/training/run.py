@@ -29,7 +29,7 @@ from mmgcs.files import write_json
 from mmgcs.models import ENCODERS, FUSIONS, Encoder, SourceHead
 from mmgcs.runtime import Classifier, Features
 from mmgcs.training.cache import BranchData
-from mmgcs.training.card import write_card
+from mmgcs.training.card import make_card, write_card
 from mmgcs.training.data import Labelled, ResumableLoader, fingerprint, read_labelled
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import BranchModule, FusionModule, input_masks, macro_average_precision
@@ -326,12 +326,12 @@ def assemble(run: Run, holdout: NDArray[np.int64]) -> Bundle:
         logits = run_fusion(fusion, hidden)
         decisions["+".join(names)] = fit_decision(logits, data.truth[valid][rows], coverage=run.recipe.coverage)
 
-    def finish(folder: Path) -> None:
-        write_card(folder, run.recipe, data, run.command, specs, run.folder)
-
-    run.log("fitting decisions and writing the bundle")
-    write_part(run, specs, graphs, fusion, heads, run.folder / "uncarded", decisions)
-    bundle = write_part(run, specs, graphs, fusion, heads, target, decisions, finish)
+    run.log("measuring the finished bundle for its card")
+    bare = write_part(run, specs, graphs, fusion, heads, run.folder / "uncarded", decisions)
+    card, text = make_card(run.recipe, data, run.command, run.folder, Classifier(bare))
+    bundle = write_part(
+        run, specs, graphs, fusion, heads, target, decisions, lambda folder: write_card(folder, card, text)
+    )
     shutil.rmtree(run.folder / "parts")
     shutil.rmtree(run.folder / "uncarded")
     run.log(f"the bundle is in {target}")

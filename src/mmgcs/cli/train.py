@@ -1,0 +1,63 @@
+"""`mmgcs train`: from a recipe and labelled films to a bundle."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file; recipes/ has some.")],
+    data: Annotated[Path, typer.Option(help="Films with genres and splits: CSV, JSONL or Parquet.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; the bundle will be in its folder bundle.")],
+    posters: Annotated[Path | None, typer.Option(help="The folder that the films' posters lie in.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe's setting.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU, to train on.")] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value: the bundle and its scores.")] = False,
+) -> None:
+    """Train the models that a recipe describes, and write their bundle.
+
+    Everything is chosen on the films of split "valid" and reported on "test". A run that was stopped goes on from its
+    last checkpoint with --resume.
+    """
+    from mmgcs.training import read_recipe
+    from mmgcs.training import train as run
+
+    made = read_recipe(recipe, settings)
+    bundle = run(
+        made,
+        data,
+        posters,
+        out,
+        resume=resume,
+        command=_command(recipe, data, posters, out, settings),
+        log=lambda line: print(line, file=sys.stderr, flush=True),
+        devices=devices,
+        progress=not quiet,
+    )
+    if as_json:
+        import json
+
+        print(json.dumps({"bundle": str(bundle.path), "evaluation": bundle.card()["evaluation"]}))
+    else:
+        print(f"The bundle is in {bundle.path}. Try: mmgcs predict --model {bundle.path} --plot '…'")
+
+
+def _command(recipe: Path, data: Path, posters: Path | None, out: Path, settings: list[str] | None) -> str:
+    """The command that repeats this run, with names instead of this machine's paths."""
+    parts = ["mmgcs", "train", f"recipes/{recipe.name}", "--data", data.name]
+    if posters is not None:
+        parts += ["--posters", posters.name]
+    parts += ["--out", f"runs/{out.name}"]
+    for setting in settings or []:
+        parts += ["--set", setting]
+    return shlex.join(parts)
