@@ -108,7 +108,7 @@ class Backups:
         before = None if content is None else hashlib.sha256(content).hexdigest()
         if before != expected:
             raise InputError("it was changed since it was read; run again")
-        if not os.access(target.parent, os.W_OK):
+        if not os.access(target.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise InputError("its folder cannot be written; change its permissions")
         result = make(content or b"")
         after = hashlib.sha256(result).hexdigest()

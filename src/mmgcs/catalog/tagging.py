@@ -113,7 +113,7 @@ def _settled(film: LibraryFilm, wishes: Wishes) -> Plan | None:
     if film.locked is not None:
         return Plan(film, "locked", film.genres, f"<{film.locked}> keeps its genres")
     if film.place.nfo is None and not wishes.create:
-        return Plan(film, "no nfo", film.genres, "there is no .nfo; --create-nfo makes one")
+        return Plan(film, "no nfo", film.genres, "--create-nfo makes one")
     if film.genres and wishes.mode == "only-missing":
         return Plan(film, "has genres", film.genres)
     if film.plot is None and film.place.poster is None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from mmgcs.errors import InputError, UsageError
+from mmgcs.errors import InputError, MmgcsError, UsageError
 
 if TYPE_CHECKING:
+    from mmgcs.catalog.backups import Backups
     from mmgcs.catalog.library import Place
     from mmgcs.catalog.tagging import Plan, Predict, Wishes
 
@@ -86,16 +87,19 @@ def tag(
     """Write predicted genres into the films' .nfo files, or without --apply say which."""
     classify, wishes = _wishes(only_missing, add, replace, min_confidence, vocabulary, create_nfo, model, True)
     from mmgcs.catalog.backups import Backups
-    from mmgcs.catalog.tagging import apply_plan, plan_films
+    from mmgcs.catalog.tagging import plan_films
 
+    failures: list[MmgcsError] = []
     places = _places(folder)
     plans = plan_films(_progress(places), wishes, classify)
     with contextlib.ExitStack() as stack:
         if apply:
             backups = Backups(folder)
             stack.enter_context(backups.lock())
-            plans = (apply_plan(plan, backups) for plan in plans)
+            plans = _applied(plans, backups, failures)
         counts = _print_json(folder, plans, applied=apply) if as_json else _print_changes(plans, applied=apply)
+    if failures:
+        raise failures[0]
     _finish(counts)
 
 
@@ -187,6 +191,18 @@ def _bar(items: list[T]) -> Iterator[T]:
         yield from progress.track(items, description="films")
 
 
+def _applied(plans: Iterable[Plan], backups: Backups, failures: list[MmgcsError]) -> Iterator[Plan]:
+    """Carry the plans out; stop at the first failure that concerns the whole library, which is left in `failures`."""
+    from mmgcs.catalog.tagging import apply_plan
+
+    for plan in plans:
+        try:
+            yield apply_plan(plan, backups)
+        except MmgcsError as error:
+            failures.append(error)
+            return
+
+
 def _print_table(folder: Path, plans: Iterable[Plan]) -> Counter[str]:
     counts: Counter[str] = Counter()
     have: Counter[str] = Counter()
@@ -260,8 +276,10 @@ def _change(plan: Plan) -> str:
         before = ", ".join(plan.film.genres) or "no genres"
         verb = "new .nfo: " if plan.status == "create" else f"{before} → "
         return f"{verb}{', '.join(plan.genres)} ({plan.confidence:.2f})" + (f"; {plan.note}" if plan.note else "")
-    said = ", ".join(plan.film.genres) or ("no genres" if plan.status == "not predicted" else plan.status)
-    return f"{said}; {plan.status}: {plan.note}" if plan.note else said
+    reason = (
+        f"{plan.status}: {plan.note}" if plan.note else "no genres" if plan.status == "not predicted" else plan.status
+    )
+    return f"{', '.join(plan.film.genres)} ({reason})" if plan.film.genres else reason
 
 
 def _summary(counts: Counter[str], what: str) -> str:
