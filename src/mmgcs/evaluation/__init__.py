@@ -2,19 +2,25 @@
 
 from mmgcs.evaluation.calibration import confidences, fit_confidence, fit_decision, fit_platt
 from mmgcs.evaluation.metrics import Estimate, GenreScores, Scores, average_precision, choose, compare, score
+from mmgcs.evaluation.render import to_markdown, write_report
+from mmgcs.evaluation.report import Report, evaluate
 from mmgcs.evaluation.thresholds import fit_thresholds
 
 __all__ = [
     "Estimate",
     "GenreScores",
+    "Report",
     "Scores",
     "average_precision",
     "choose",
     "compare",
     "confidences",
+    "evaluate",
     "fit_confidence",
     "fit_decision",
     "fit_platt",
     "fit_thresholds",
     "score",
+    "to_markdown",
+    "write_report",
 ]

@@ -1,0 +1,5 @@
+"""`python -m mmgcs` is `mmgcs`."""
+
+from mmgcs.cli import main
+
+main()

@@ -1,0 +1,74 @@
+"""Graphs answer as the torch modules that they were made from."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+
+from mmgcs.export import export_encoder, export_fusion, quantize_dynamic, quantize_static
+from mmgcs.film import Film
+from mmgcs.models import ENCODERS, FUSIONS
+
+
+def run(path, inputs):
+    return ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, inputs)[0]
+
+
+@pytest.fixture(scope="module")
+def plots() -> list[Film]:
+    texts = ["A spy is betrayed.", "A farmer dreams of leaving the valley where nothing ever happens.", "Ghosts! " * 60]
+    return [Film(plot=text, title=title) for text, title in zip(texts, ("Nine Lives", None, "Boo"), strict=True)]
+
+
+def test_a_text_graph_equals_torch_for_any_batch_and_length(plots, tmp_path):
+    encoder = ENCODERS["transformer"](freeze_layers=1).eval()
+    export_encoder(encoder, tmp_path / "plot.onnx")
+    preprocessor = encoder.preprocessor()
+    for films in (plots, plots[:1], plots[1:2] * 7):
+        inputs = preprocessor.collate(preprocessor.prepare(films))
+        with torch.no_grad():
+            expected = encoder(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()
+        assert np.abs(run(tmp_path / "plot.onnx", inputs) - expected).max() < 1e-4
+
+
+def test_an_int8_text_graph_is_a_quarter_the_size_and_points_the_same_way(plots, tmp_path):
+    encoder = ENCODERS["transformer"]().eval()
+    export_encoder(encoder, tmp_path / "plot.onnx")
+    quantize_dynamic(tmp_path / "plot.onnx", tmp_path / "int8.onnx")
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.3 * (tmp_path / "plot.onnx").stat().st_size
+    preprocessor = encoder.preprocessor()
+    inputs = preprocessor.collate(preprocessor.prepare(plots))
+    exact, small = run(tmp_path / "plot.onnx", inputs), run(tmp_path / "int8.onnx", inputs)
+    cosine = (exact * small).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(small, axis=1)
+    assert cosine.min() > 0.97
+
+
+def test_a_poster_graph_equals_torch_and_its_int8_form_points_the_same_way(tmp_path):
+    encoder = ENCODERS["efficientnet_lite"](height=96, width_px=64).eval()
+    export_encoder(encoder, tmp_path / "poster.onnx")
+    inputs = {name: value.numpy() for name, value in encoder.example(3).items()}
+    with torch.no_grad():
+        expected = encoder(**encoder.example(3)).numpy()
+    exact = run(tmp_path / "poster.onnx", inputs)
+    assert np.abs(exact - expected).max() < 1e-3
+    batches = ({"pixels": inputs["pixels"][index : index + 1]} for index in range(3))
+    quantize_static(tmp_path / "poster.onnx", tmp_path / "int8.onnx", batches)
+    small = run(tmp_path / "int8.onnx", inputs)
+    cosine = (exact * small).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(small, axis=1)
+    assert cosine.min() > 0.9
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.4 * (tmp_path / "poster.onnx").stat().st_size
+
+
+@pytest.mark.parametrize("kind", ["linear", "gated"])
+def test_a_fusion_graph_equals_torch_whichever_inputs_are_present(kind, tmp_path):
+    torch.manual_seed(3)
+    fusion = FUSIONS[kind]([(torch.randn(4, 5), torch.randn(4)), (torch.randn(4, 7), torch.randn(4))]).eval()
+    export_fusion(fusion, ["plot", "poster"], [5, 7], tmp_path / "fusion.onnx")
+    features = [torch.randn(3, 5), torch.randn(3, 7)]
+    present = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    with torch.no_grad():
+        expected = fusion(features, present).numpy()
+    inputs = {"plot": features[0].numpy(), "poster": features[1].numpy(), "present": present.numpy()}
+    assert np.abs(run(tmp_path / "fusion.onnx", inputs) - expected).max() < 1e-5

@@ -1,0 +1,162 @@
+"""The models, each held to its published behaviour and to its own promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mmgcs.errors import UsageError
+from mmgcs.film import Film
+from mmgcs.models import ENCODERS, FUSIONS, SourceHead, linear_schedule_groups
+from mmgcs.models.efficientnet_lite import packaged_weights
+
+
+@pytest.fixture(scope="module")
+def films() -> list[Film]:
+    return [
+        Film(plot="A thief plans one last robbery in Paris.", title="The Last Job"),
+        Film(plot="Two dancers fall in love during a long summer of rehearsals, rivals and rain."),
+        Film(plot="Wolves."),
+    ]
+
+
+def collate(encoder, films):
+    preprocessor = encoder.preprocessor()
+    return {k: torch.from_numpy(v) for k, v in preprocessor.collate(preprocessor.prepare(films)).items()}
+
+
+@pytest.mark.parametrize("layers", [None, 0, 2, 6])
+def test_splitting_the_transformer_changes_nothing_of_what_it_computes(films, layers):
+    from transformers import AutoModel
+
+    from mmgcs.models.transformer import resolve_source
+
+    encoder = ENCODERS["transformer"](freeze_layers=layers).eval()
+    inputs = collate(encoder, films)
+    whole = AutoModel.from_pretrained(resolve_source("all-MiniLM-L6-v2")).eval()
+    with torch.no_grad():
+        hidden = whole(**inputs).last_hidden_state
+        mask = inputs["attention_mask"].unsqueeze(-1).float()
+        expected = (hidden * mask).sum(1) / mask.sum(1)
+        assert torch.allclose(encoder(**inputs), expected, atol=1e-5)
+
+
+def test_padding_does_not_change_a_plots_features(films):
+    encoder = ENCODERS["transformer"]().eval()
+    with torch.no_grad():
+        together = encoder(**collate(encoder, films))
+        alone = torch.cat([encoder(**collate(encoder, [film])) for film in films])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_frozen_layers_get_no_gradient_and_no_dropout(films):
+    encoder = ENCODERS["transformer"](freeze_layers=3).train()
+    inputs = collate(encoder, films)
+    assert torch.equal(encoder.stem(inputs), encoder.stem(inputs))
+    encoder(**inputs).sum().backward()
+    assert all(parameter.grad is None for parameter in encoder.lower.parameters())
+    assert all(parameter.grad is not None for parameter in encoder.upper.encoder.parameters())
+
+
+def test_more_frozen_layers_than_there_are_is_refused():
+    with pytest.raises(UsageError, match="only 6 layers"):
+        ENCODERS["transformer"](freeze_layers=7)
+
+
+def test_layer_decay_gives_the_lowest_layer_the_smallest_rate():
+    groups = linear_schedule_groups(
+        [torch.nn.Linear(2, 2) for _ in range(3)], lr=1.0, layer_decay=0.5, weight_decay=0.1
+    )
+    assert [group["lr"] for group in groups] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0] * 3
+
+
+def test_efficientnet_lite_equals_the_published_implementation():
+    published = pytest.importorskip("efficientnet_lite_pytorch")
+    reference = published.EfficientNet.from_name("efficientnet-lite0")
+    reference.load_state_dict(torch.load(packaged_weights("lite0"), weights_only=True))
+    reference.eval()
+    encoder = ENCODERS["efficientnet_lite"](height=224, width_px=224).eval()
+    inputs = encoder.example(2)
+    with torch.no_grad():
+        pixels = (inputs["pixels"].permute(0, 3, 1, 2).float() - 127.0) / 128.0
+        expected = reference.extract_features(pixels).mean((2, 3))
+        assert torch.allclose(encoder(**inputs), expected, atol=1e-4)
+
+
+def test_imagenet_features_tell_a_gradient_from_noise_of_the_right_class():
+    encoder = ENCODERS["efficientnet_lite"]().eval()
+    with torch.no_grad():
+        features = encoder(**encoder.example(2))
+    assert features.shape == (2, 1280)
+    assert features.min() >= 0.0
+    assert features.std() > 0.0
+
+
+@pytest.mark.parametrize("stages", [0, 3, 8])
+def test_frozen_stages_and_batchnorm_statistics_stay_as_they_were(stages):
+    encoder = ENCODERS["efficientnet_lite"](height=64, width_px=48, freeze_until=stages, weights="none").train()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    if trained:
+        optimizer = torch.optim.SGD(trained, lr=0.1)
+        encoder(**encoder.example(4)).sum().backward()
+        optimizer.step()
+    after = encoder.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not any("running" in name for name in changed)
+    assert not any(name.startswith(f"stages.{stage}.") for stage in range(stages) for name in changed)
+    assert bool(changed) == (stages < 8)
+
+
+def test_an_unknown_encoder_lists_the_known_ones():
+    with pytest.raises(UsageError, match="efficientnet_lite, .*transformer"):
+        ENCODERS["resnet9000"]
+
+
+def heads(genres=4, widths=(5, 7)):
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(genres, width, generator=generator), torch.randn(genres, generator=generator)) for width in widths
+    ]
+
+
+def test_gated_fusion_begins_as_the_single_heads():
+    given = heads()
+    fusion = FUSIONS["gated"](given).eval()
+    features = [torch.randn(3, 5), torch.randn(3, 7)]
+    for branch, (weight, bias) in enumerate(given):
+        present = torch.zeros(3, 2)
+        present[:, branch] = 1.0
+        assert torch.allclose(fusion(features, present), features[branch] @ weight.T + bias, atol=1e-5)
+
+
+def test_a_missing_input_has_no_say_whatever_stands_in_its_place():
+    fusion = FUSIONS["gated"](heads()).eval()
+    torch.nn.init.normal_(fusion.out.weight)
+    plot = torch.randn(3, 5)
+    present = torch.tensor([[1.0, 0.0]]).repeat(3, 1)
+    one = fusion([plot, torch.zeros(3, 7)], present)
+    other = fusion([plot, 100.0 * torch.randn(3, 7)], present)
+    assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_with_no_share_the_correction_is_off():
+    given = heads()
+    fusion = FUSIONS["gated"](given).eval()
+    torch.nn.init.normal_(fusion.out.weight)
+    fusion.share[0] = 0.0
+    plot = torch.randn(3, 5)
+    logits = fusion([plot, torch.zeros(3, 7)], torch.tensor([[1.0, 0.0]]).repeat(3, 1))
+    assert torch.allclose(logits, plot @ given[0][0].T + given[0][1], atol=1e-5)
+
+
+def test_the_target_sources_own_linear_layer_answers_as_the_head_does():
+    head = SourceHead(width=6, genres=3, sources=2, target=1)
+    torch.nn.init.normal_(head.weight)
+    torch.nn.init.normal_(head.bias)
+    features = torch.randn(4, 6)
+    weight, bias = head.target_linear()
+    logits = head(features, torch.ones(4, dtype=torch.int64))
+    assert np.allclose((features @ weight.T + bias).numpy(), logits.detach().numpy(), atol=1e-5)

@@ -1,0 +1,109 @@
+"""Losses, batches, schedule: the small parts of a training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mmgcs.errors import UsageError
+from mmgcs.training.data import ResumableLoader, augment_pixels, batches_by_length
+from mmgcs.training.losses import make_loss
+from mmgcs.training.module import macro_average_precision, warmup_then_linear
+
+SHARES = torch.tensor([0.5, 0.1])
+
+
+def test_cross_entropy_equals_torchs_own():
+    logits, targets = torch.randn(5, 2), torch.randint(0, 2, (5, 2)).float()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
+    assert torch.isclose(make_loss("bce", {}, SHARES)(logits, targets).mean(), expected)
+
+
+def test_positive_weight_makes_a_missed_rare_genre_cost_more():
+    loss = make_loss("bce", {"positive_weight": 1.0}, SHARES)
+    miss = torch.tensor([[-2.0, -2.0]])
+    common = loss(miss, torch.tensor([[1.0, 0.0]]))
+    rare = loss(miss, torch.tensor([[0.0, 1.0]]))
+    assert rare > 3 * common
+
+
+def test_asymmetric_loss_without_its_asymmetry_is_cross_entropy():
+    logits, targets = torch.randn(5, 2), torch.randint(0, 2, (5, 2)).float()
+    loss = make_loss("asymmetric", {"gamma_negative": 0.0, "clip": 0.0}, SHARES)
+    assert torch.allclose(loss(logits, targets), make_loss("bce", {}, SHARES)(logits, targets), atol=1e-5)
+
+
+def test_asymmetric_loss_forgets_negatives_that_are_easy_enough():
+    loss = make_loss("asymmetric", {"clip": 0.05}, SHARES)
+    assert loss(torch.tensor([[-4.0, -4.0]]), torch.zeros(1, 2)).item() == 0.0
+
+
+@pytest.mark.parametrize(("kind", "options"), [("hinge", {}), ("bce", {"gamma": 2})])
+def test_unknown_losses_and_settings_are_refused(kind, options):
+    with pytest.raises(UsageError):
+        make_loss(kind, options, SHARES)
+
+
+def test_batches_hold_every_row_once_and_alike_lengths():
+    rows = np.arange(1000)
+    lengths = np.random.default_rng(0).integers(5, 200, 1000)
+    batches = batches_by_length(rows, lengths, 16, seed=1)
+    assert sorted(np.concatenate(batches)) == list(rows)
+    spread = np.mean([np.ptp(lengths[batch]) for batch in batches])
+    assert spread < 0.1 * np.ptp(lengths)
+    again = batches_by_length(rows, lengths, 16, seed=1)
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+
+
+class Rows:
+    lengths = np.ones(50, dtype=np.int64)
+
+    def batch(self, rows, seed):
+        return {"rows": rows.tolist(), "seed": seed}
+
+
+def test_a_loader_goes_on_in_the_middle_of_an_epoch_with_the_very_batches_that_were_left():
+    def loader():
+        return ResumableLoader(Rows(), np.arange(50), 8, seed=3, shuffle=True)
+
+    whole = loader()
+    expected = [list(whole), list(whole)]
+    assert expected[0] != expected[1]
+    first = loader()
+    iterator = iter(first)
+    begun = [next(iterator) for _ in range(4)]
+    second = loader()
+    second.load_state_dict(first.state_dict())
+    assert begun + list(second) == expected[0]
+    assert list(second) == expected[1]
+
+
+def test_a_loader_saved_at_the_end_of_an_epoch_goes_on_with_the_next():
+    first = ResumableLoader(Rows(), np.arange(50), 8, seed=3, shuffle=True)
+    list(first)
+    second = ResumableLoader(Rows(), np.arange(50), 8, seed=3, shuffle=True)
+    second.load_state_dict(first.state_dict())
+    assert list(second) == list(first)
+
+
+def test_the_rate_rises_then_falls_to_nought():
+    rates = [warmup_then_linear(step, 100, 0.1) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10] == 1.0
+    assert rates[100] == 0.0
+    assert all(a <= b for a, b in zip(rates[:10], rates[1:11], strict=True))
+
+
+def test_views_of_a_poster_differ_and_keep_its_size():
+    pixels = torch.randint(0, 256, (2, 32, 24, 3), dtype=torch.uint8)
+    views = [augment_pixels(pixels, view) for view in range(4)]
+    assert torch.equal(views[0], pixels)
+    assert torch.equal(views[1], pixels.flip(2))
+    assert all(view.shape == pixels.shape and view.dtype == torch.uint8 for view in views)
+    assert not torch.equal(views[2], pixels)
+
+
+def test_macro_average_precision_of_a_perfect_ranking_is_one():
+    truth = np.array([[1, 0], [0, 1], [0, 0]], dtype=bool)
+    assert macro_average_precision(truth, truth.astype(float)) == 1.0

@@ -1,0 +1,59 @@
+"""A recipe refuses early what cannot work, and names the field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmgcs.errors import UsageError
+from mmgcs.training import read_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_in_the_repository_is_valid(path):
+    assert read_recipe(path).name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x", "names neither `plot` nor `poster`"),
+        ("name: x\nplot: {encoder: {kind: transformer}}\nposters: {}", "posters: there is no such setting"),
+        ("name: x\nplot: {encoder: {kind: t}, training: {epoch: 3}}", "plot.training.epoch: there is no such setting"),
+        ("name: x\nplot: {encoder: {kind: t}, training: {lr: -1}}", "plot.training.lr: Input should be greater than 0"),
+        ("name: x\nplot: {encoder: {kind: t}}\nfusion: {}", "a `fusion` of one input"),
+        ("name: x\nplot: {encoder: {kind: t}}\nposter: {encoder: {kind: p}}", "no `fusion`"),
+        ("- a\n- b", "must be a YAML mapping"),
+        ("name: [", "is not a YAML file"),
+    ],
+)
+def test_a_wrong_recipe_gets_one_line_that_names_the_field(tmp_path, text, message):
+    with pytest.raises(UsageError) as error:
+        read_recipe(write(tmp_path / "r.yaml", text))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_recipe_says_where_to_look(tmp_path):
+    with pytest.raises(UsageError, match="recipes/ has some"):
+        read_recipe(tmp_path / "none.yaml")
+
+
+def test_settings_on_the_command_line_win():
+    recipe = read_recipe(RECIPES / "default.yaml", ["plot.training.epochs=1", "seed=3"])
+    assert recipe.plot is not None
+    assert recipe.plot.training.epochs == 1
+    assert recipe.seed == 3
+
+
+def test_a_setting_without_a_value_is_refused():
+    with pytest.raises(UsageError, match="KEY=VALUE"):
+        read_recipe(RECIPES / "default.yaml", ["seed"])

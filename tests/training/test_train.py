@@ -1,0 +1,152 @@
+"""A training from recipe to bundle, on the shipped sample, with the real encoders."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mmgcs
+from mmgcs.bundle import Bundle
+from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.sample import sample_table
+from mmgcs.training import read_recipe, train
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+# The default recipe, made small enough for seconds.
+SMALL = [
+    "plot.encoder.options.freeze_layers=5",
+    "plot.encoder.options.max_tokens=48",
+    "plot.training.epochs=2",
+    "plot.training.batch_size=8",
+    "plot.training.validations=1",
+    "poster.encoder.options.height=64",
+    "poster.encoder.options.width_px=48",
+    "poster.encoder.options.freeze_until=7",
+    "poster.training.epochs=1",
+    "poster.training.batch_size=8",
+    "fusion.training.epochs=2",
+    "fusion.holdout=0.3",
+    "plot.int8_may_cost=100",
+    "poster.int8_may_cost=100",
+]
+
+
+def run(out: Path, **options):
+    recipe = read_recipe(RECIPES / "default.yaml", SMALL)
+    table = sample_table()
+    return train(recipe, table, table.parent, out, log=lambda line: None, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "small"
+    run(out, command="mmgcs train recipes/default.yaml")
+    return out
+
+
+def test_a_training_ends_in_a_bundle_that_is_whole_and_predicts_from_either_input(trained):
+    assert Bundle(trained / "bundle").check() == []
+    classifier = mmgcs.load(trained / "bundle")
+    poster = next((sample_table().parent / "posters").glob("*.jpg"))
+    both = classifier.predict(plot="A ghost haunts an old house.", poster=poster)
+    plot = classifier.predict(plot="A ghost haunts an old house.")
+    alone = classifier.predict(poster=poster)
+    assert (both.inputs, plot.inputs, alone.inputs) == (("plot", "poster"), ("plot",), ("poster",))
+    assert both.probabilities != plot.probabilities
+    assert all(0.0 <= p <= 1.0 for p in both.probabilities.values())
+
+
+def test_the_card_says_what_it_was_made_from_and_measured(trained):
+    card = Bundle(trained / "bundle").card()
+    assert card["command"] == "mmgcs train recipes/default.yaml"
+    assert len(card["data"]["sha256"]) == 64
+    assert card["versions"]["torch"]
+    names = [condition["name"] for condition in card["evaluation"]["conditions"]]
+    assert {"plot and poster", "plot only", "poster only"} <= set(names)
+    assert "int8 costs" in Bundle(trained / "bundle").read("CARD.md").decode()
+
+
+def test_the_bundle_predicts_what_torch_predicts_up_to_quantisation(trained):
+    import onnxruntime as ort
+    import torch
+    from safetensors.torch import load_file
+
+    from mmgcs.sample import sample_films
+    from mmgcs.training.run import make_encoder
+
+    recipe = read_recipe(RECIPES / "default.yaml", SMALL)
+    films = [film for film in sample_films() if film.plot][:12]
+    encoder = make_encoder(recipe.plot)
+    encoder.load_state_dict(load_file(trained / "plot" / "encoder.safetensors"))
+    encoder.eval()
+    preprocessor = encoder.preprocessor()
+    inputs = preprocessor.collate(preprocessor.prepare(films))
+    with torch.no_grad():
+        expected = encoder(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()
+    exact = ort.InferenceSession(trained / "plot" / "float.onnx").run(["features"], inputs)[0]
+    assert np.abs(exact - expected).max() < 1e-4
+    small = mmgcs.load(trained / "bundle").features(films).values["plot"]
+    assert np.abs(small - expected).max() < 0.25 * np.abs(expected).max()
+
+
+def test_curves_are_written_as_table_picture_and_tensorboard(trained):
+    with (trained / "plot" / "curves" / "metrics.csv").open(encoding="utf-8") as handle:
+        assert any(row["valid_map"] for row in csv.DictReader(handle))
+    assert (trained / "plot" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((trained / "plot" / "tensorboard").glob("events.*"))
+
+
+def test_a_run_is_not_overwritten_and_resuming_a_finished_one_changes_nothing(trained):
+    before = (trained / "bundle" / "manifest.json").read_bytes()
+    with pytest.raises(UsageError, match="--resume"):
+        run(trained)
+    run(trained, resume=True)
+    assert (trained / "bundle" / "manifest.json").read_bytes() == before
+
+
+def test_a_run_is_not_resumed_with_another_recipe(trained):
+    recipe = read_recipe(RECIPES / "default.yaml", [*SMALL, "seed=99"])
+    with pytest.raises(UsageError, match="another recipe"):
+        train(recipe, sample_table(), sample_table().parent, trained, resume=True, log=lambda line: None)
+
+
+def test_a_loss_that_is_no_number_ends_in_one_line(tmp_path):
+    recipe = read_recipe(RECIPES / "default.yaml", [*SMALL, "plot.training.head_lr=1e30", "plot.training.clip=1e30"])
+    with pytest.raises(MmgcsError, match="lower the learning rate"):
+        train(recipe, sample_table(), sample_table().parent, tmp_path / "run", log=lambda line: None, progress=False)
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_from_its_last_step_and_ends_as_the_undisturbed_one(trained, tmp_path):
+    out = tmp_path / "killed"
+    table = sample_table()
+    command = [sys.executable, "-m", "mmgcs", "train", str(RECIPES / "default.yaml"), "--data", str(table)]
+    command += ["--posters", str(table.parent), "--out", str(out), "--quiet"]
+    for setting in [*SMALL, "checkpoint_steps=1"]:
+        command += ["--set", setting]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 300
+        while not (out / "plot" / "last.ckpt").is_file() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (out / "bundle").exists()
+    done = subprocess.run([*command, "--resume", "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    resumed = mmgcs.load(answer["bundle"])
+    undisturbed = mmgcs.load(trained / "bundle")
+    text = "A detective hunts a killer through the city."
+    one, other = resumed.predict(plot=text).probabilities, undisturbed.predict(plot=text).probabilities
+    assert max(abs(one[genre] - other[genre]) for genre in one) < 0.05
