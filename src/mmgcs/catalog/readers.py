@@ -21,6 +21,9 @@ from mmgcs.registry import Registry
 MAX_RECORD = 4 * 2**20
 """Characters that one quoted record may span over several lines; past this its quote was never closed."""
 
+SAMPLED = 1000
+"""Lines of a JSONL file that are looked at for its columns."""
+
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 csv.field_size_limit(MAX_LINE + MAX_RECORD)
@@ -31,7 +34,7 @@ class Opened:
     """A table whose header was read.
 
     Attributes:
-        columns: its columns; for JSONL those of the first record.
+        columns: its columns; for JSONL those of its first thousand lines.
         rows: its rows; can be taken once.
     """
 
@@ -181,17 +184,19 @@ def read_jsonl(path: Path, delimiter: str | None = None) -> Opened:
     """Open one JSON object a line.
 
     Raises:
-        UsageError: no line holds an object, as in a file that is one JSON list.
+        UsageError: no line among the first thousand holds an object, as in a file that is one JSON list.
     """
     del delimiter  # JSON has none
+    columns: dict[str, None] = {}
     for line in read_lines(path):
         row = _json_row(line)
-        if row is not None and row.problem is None:
-            columns = tuple(row.values)
-            return Opened(columns, (row for line in read_lines(path) if (row := _json_row(line)) is not None))
-        if line.number >= 1000:
+        if row is not None:
+            columns.update(dict.fromkeys(row.values))
+        if line.number >= SAMPLED:
             break
-    raise UsageError(f'{path} is not JSON lines: no line of it is an object such as {{"id": 1, "plot": "…"}}')
+    if not columns:
+        raise UsageError(f'{path} is not JSON lines: its lines are no objects such as {{"id": 1, "plot": "…"}}')
+    return Opened(tuple(columns), (row for line in read_lines(path) if (row := _json_row(line)) is not None))
 
 
 def _json_row(line: Line) -> Row | None:

@@ -33,11 +33,10 @@ def record(film: Film, prediction: Prediction, sources: Mapping[str, str]) -> di
         "given_genres": None if film.genres is None else list(film.genres),
     }
     kept: dict[str, Any] = {}
-    for field, column in sources.items():
-        if field not in ("id", "genres", "poster"):
-            kept[column] = getattr(film, field)
-        elif field == "poster":
-            kept[column] = None  # the path as the table gave it is among the extras
+    for field in ("title", "year", "plot", "poster", "split", "labels"):
+        value = None if field == "poster" else getattr(film, field)  # a poster's path as it came is among the extras
+        if field in sources or value is not None:
+            kept[sources.get(field, field)] = value
     kept.update(film.extra)
     for column, value in kept.items():
         # An output that is tagged again must not lose its old answer to the new one.

@@ -48,7 +48,7 @@ class FilmTable:
 
     Attributes:
         path: the file.
-        columns: its columns; for JSONL those of the first record.
+        columns: its columns; for JSONL those of its first thousand lines.
         posters: the folder that posters are relative to and may not leave.
     """
 

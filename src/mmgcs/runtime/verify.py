@@ -1,0 +1,112 @@
+"""Is a bundle whole, does it predict, and does it say what its card says it said?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmgcs.bundle import Bundle
+from mmgcs.errors import MmgcsError
+from mmgcs.film import Film
+from mmgcs.runtime.classifier import Classifier, without
+from mmgcs.sample import sample_films
+
+TOLERANCE = 0.03
+"""How far a probability may be from the card's: int8 kernels round differently from one processor to another."""
+
+CARD_KEY = "sample_predictions"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was checked.
+
+    Attributes:
+        name: what was checked.
+        passed: whether it is as it should be.
+        detail: what was found.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def record_samples(classifier: Classifier, films: Sequence[Film] | None = None) -> list[dict[str, Any]]:
+    """What a card records under `sample_predictions`, to be compared by `verify`.
+
+    Args:
+        classifier: the bundle, loaded.
+        films: films of the shipped sample; None for the first ten.
+
+    Returns:
+        For each film and each combination of inputs that it and the bundle have: `id` of the film in the shipped
+        sample, `inputs` ("plot", "poster" or "plot+poster") and `probabilities` (genre to number).
+    """
+    rows = []
+    for film in sample_films()[:10] if films is None else films:
+        for shown in (film, without(film, "poster"), without(film, "plot")):
+            (prediction,) = classifier.predict_batch([shown])
+            row = {
+                "id": film.id,
+                "inputs": "+".join(prediction.inputs),
+                "probabilities": dict(prediction.probabilities),
+            }
+            if prediction.error is None and row not in rows:
+                rows.append(row)
+    return rows
+
+
+def verify(path: Path) -> list[Check]:
+    """Check a bundle: its sums, its graphs, its predictions of the shipped sample, and its card.
+
+    Raises:
+        UsageError: there is no bundle at `path`.
+        BundleError: it is of a newer format, or its manifest or configuration cannot be read.
+    """
+    bundle = Bundle(path)
+    problems = bundle.check()
+    checks = [
+        Check("sums", not problems, "; ".join(problems) or f"{len(bundle.files)} files are as the manifest says")
+    ]
+    if problems:
+        return checks
+    try:
+        classifier = Classifier(bundle)
+        films = sample_films()
+        predictions = classifier.predict_batch(films)
+    except MmgcsError as error:
+        return [*checks, Check("predicts", False, str(error))]
+    readable = [
+        film
+        for film in films
+        if (film.plot is not None and "plot" in bundle.config.inputs)
+        or (film.poster is not None and "poster" in bundle.config.inputs)
+    ]
+    done = sum(prediction.error is None for prediction in predictions)
+    checks.append(
+        Check("predicts", done >= len(readable), f"{done} of the {len(readable)} sample films that it can read")
+    )
+    checks.append(_matches_card(bundle, classifier))
+    return checks
+
+
+def _matches_card(bundle: Bundle, classifier: Classifier) -> Check:
+    recorded = bundle.card().get(CARD_KEY)
+    if not recorded:
+        return Check("card", True, "the card records no sample predictions to compare with")
+    films = {film.id: film for film in sample_films()}
+    known = [row for row in recorded if row["id"] in films]
+    current = {
+        (row["id"], row["inputs"]): row["probabilities"]
+        for row in record_samples(classifier, [films[name] for name in dict.fromkeys(row["id"] for row in known)])
+    }
+    worst = 0.0
+    for row in known:
+        now = current.get((row["id"], row["inputs"]), {})
+        for genre, probability in row["probabilities"].items():
+            worst = max(worst, abs(now.get(genre, -1.0) - probability))
+    detail = f"the largest difference from {len(known)} recorded predictions is {worst:.4f} (at most {TOLERANCE})"
+    return Check("card", bool(known) and worst <= TOLERANCE, detail)
