@@ -13,7 +13,7 @@ from mmgcs.evaluation import Report, evaluate, to_markdown
 from mmgcs.files import atomic_writer, write_json
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier
-from mmgcs.sample import sample_films
+from mmgcs.runtime.verify import CARD_KEY, record_samples
 from mmgcs.training.data import Labelled
 from mmgcs.training.recipe import Recipe
 
@@ -55,11 +55,7 @@ def make_card(
         "genres": list(data.genres),
         "branches": branches,
         "evaluation": _summary(report),
-        "sample_predictions": [
-            {"id": film.id, "probabilities": dict(prediction.probabilities)}
-            for film, prediction in zip(sample_films(), classifier.predict_batch(sample_films()), strict=True)
-            if prediction.error is None
-        ],
+        CARD_KEY: record_samples(classifier),
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in LIBRARIES},
