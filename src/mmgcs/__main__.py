@@ -1,5 +1,8 @@
-"""`python -m mmgcs` is `mmgcs`."""
+"""`python -m mmgcs` is the command line."""
+
+import sys
 
 from mmgcs.cli import main
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())
