@@ -61,7 +61,9 @@ def build(films: Path, out: Path, rows: int, seed: int = 0) -> None:
             number = pl.Series("n", start + np.arange(count))
             again = pl.Series(rng.integers(0, count, count))
             damage = plots.str.replace("e", "Ã©").str.replace(" and ", " &amp; ")
-            genres = source["genres"].gather(rng.integers(0, source.height, count)).str.replace_all("|", ", ", literal=True)
+            genres = (
+                source["genres"].gather(rng.integers(0, source.height, count)).str.replace_all("|", ", ", literal=True)
+            )
             title = pl.Series([" ".join(words[row]) for row in rng.integers(0, len(words), (count, 3))])
             frame = pl.select(
                 id=number,
@@ -119,7 +121,8 @@ def main() -> None:
             build(options.films, path, options.rows)
         out = Path(folder) / "films.parquet"
         runs = [
-            (measure(READ, str(path)), measure(PREPARE, str(path), str(out), options.balance)) for _ in range(options.repeat)
+            (measure(READ, str(path)), measure(PREPARE, str(path), str(out), options.balance))
+            for _ in range(options.repeat)
         ]
     read, done = (statistics.median(run[side]["seconds"] for run in runs) for side in (0, 1))
     memory = max(run[1]["mb"] for run in runs)

@@ -17,11 +17,11 @@ from mmgcs.genres import canonical, parse_genres
 from mmgcs.preprocess import clean_text
 
 # What may need repair; all other texts are left alone, which is what makes a million of them quick. Control, invisible
-# and odd space characters, doubled or outer spaces, loose accents, an entity, or mojibake: UTF-8 read in another
-# encoding always shows as two characters beyond ASCII in a row, or as Ã or Â before a space.
+# and odd space characters, doubled or outer spaces, loose accents, an entity, or what mojibake begins with: UTF-8 read
+# as Windows-1252, Windows-1251, Mac Roman or DOS shows one of these letters before another beyond ASCII or a space.
 _SUSPECT = (
     "[\x00-\x1f\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]"
-    r"|  |^ | $|\p{M}|&(?:#|[A-Za-z]{2,8};)|[^\x00-\x7f]{2}|[ÃÂ] "
+    r"|  |^ | $|\p{M}|&(?:#|[A-Za-z]{2,8};)|[\x{c2}-\x{f4}Ă¬√ƒ≈‚┬├ΓВГРС][^\x00-\x7f]|[ÃÂ] "
 )
 _FIXER = ftfy.TextFixerConfig(
     unescape_html=False,  # done here first, so that text without mojibake needs no ftfy
@@ -31,7 +31,15 @@ _FIXER = ftfy.TextFixerConfig(
     normalization="NFC",
     explain=False,
 )
-_PLACEHOLDERS = r"(?i)^(?:no (?:overview|plot|description|synopsis)(?: found| available| yet)?|n/?a|nan|none|null|tba|tbd|unknown|add a plot|coming soon|\W*)\.?$"
+# What catalogues write where they have no plot; a text of marks alone is none either.
+_PLACEHOLDERS = (
+    r"(?i)^(?:no (?:overview|plot|description|synopsis)(?: found| available| yet)?|n/?a|nan|none|null|tba|tbd|unknown"
+    r"|add a plot|coming soon|\W*)\.?$"
+)
+_WORDS = pl.when(pl.col("plot") == "").then(0).otherwise(pl.col("plot").str.count_matches(" ", literal=True) + 1)
+_PLAIN = pl.when(pl.col("plot").is_not_null()).then(
+    pl.col("plot").str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]+", "").hash()
+)
 
 
 def repair(text: str) -> str:
@@ -49,14 +57,14 @@ def repair(text: str) -> str:
     return clean_text(text)
 
 
-def repair_column(column: pl.Series) -> tuple[pl.Series, int]:
-    """A text column repaired where it needs it, and how many texts that changed."""
-    suspects = column.str.contains(_SUSPECT).fill_null(False)
-    before = column.filter(suspects)
-    if before.is_empty():
-        return column, 0
-    after = pl.Series(column.name, [repair(text) for text in before], dtype=pl.String)
-    return column.scatter(suspects.arg_true(), after), int((before != after).sum())
+def repair_texts(frame: pl.DataFrame, name: str, suspect: pl.Series) -> tuple[pl.DataFrame, int]:
+    """A text column repaired in the rows that `suspect` marks, and how many texts that changed."""
+    before = frame[name].filter(suspect)
+    after = pl.Series(name, [repair(text) for text in before], dtype=pl.String)
+    changed = int((before != after).sum())
+    if not changed:
+        return frame, 0
+    return frame.with_columns(frame[name].scatter(suspect.arg_true(), after)), changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,29 +197,38 @@ def clean(raw: Raw, *, genres: Sequence[str] | None = None, min_words: int = 1, 
     keep(lacking | named, "no genre")
     keep(lacking.filter(lacking | named), "none of the wanted genres")
 
+    # One pass over the texts, on all cores: what is suspect, how many words, and the plot without case and marks.
+    looked = frame.lazy().select(
+        title=pl.col("title").str.contains(_SUSPECT).fill_null(False),
+        plot=pl.col("plot").str.contains(_SUSPECT).fill_null(False),
+        words=_WORDS,
+        plain=_PLAIN,
+    )
+    facts = looked.collect(engine="streaming")
     repaired = {}
     for name in ("title", "plot"):
-        column, changed = repair_column(frame[name])
-        frame, repaired[name] = frame.with_columns(column), changed
+        frame, repaired[name] = repair_texts(frame, name, facts[name])
+    if repaired["plot"]:
+        rows = facts["plot"].arg_true()
+        again = frame[rows].select(words=_WORDS, plain=_PLAIN)
+        facts = facts.with_columns(facts[name].scatter(rows, again[name]) for name in ("words", "plain"))
 
-    rows = pl.int_range(frame.height, eager=True)
-
-    def keep_labelled(sound: pl.Series, reason: str) -> None:
-        nonlocal rows
-        keep(sound, reason)
-        rows = rows.filter(sound)
-
-    words = frame["plot"].str.count_matches(" ", literal=True) + 1
-    short = (frame["plot"] == "") | (words < min_words)
-    keep_labelled(~short.fill_null(False), "plot too short")
-    plain = frame["plot"].str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]+", "")
-    keep_labelled(plain.is_null() | plain.hash().is_first_distinct(), "plot came before")
-    labels = labels.take(rows.to_numpy())
+    short = (facts["words"] < min_words).fill_null(False)
+    labels = labels.take((~short).arg_true().to_numpy())
+    keep(~short, "plot too short")
+    plain = facts["plain"].filter(~short)
+    first = plain.is_null() | plain.is_first_distinct()
+    labels = labels.take(first.arg_true().to_numpy())
+    keep(first, "plot came before")
     split = pl.when(pl.col("split").is_in(SPLITS)).then("split").alias("split")
     return Cleaned(frame.with_columns(joined(labels), split), labels, dropped, repaired)
 
 
 def _has_poster(frame: pl.DataFrame) -> pl.Series:
-    return frame.select(
-        pl.any_horizontal(pl.col(name).str.contains(r"\S") for name in ("poster", "poster_path", "poster_url"))
-    ).to_series().fill_null(False)
+    return (
+        frame.select(
+            pl.any_horizontal(pl.col(name).str.contains(r"\S") for name in ("poster", "poster_path", "poster_url"))
+        )
+        .to_series()
+        .fill_null(False)
+    )

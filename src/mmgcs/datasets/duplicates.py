@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
 
 THRESHOLD = 0.5
 """Jaccard similarity of three-word shingles from which two plots are near-duplicates: one word in ten changed."""
@@ -29,35 +31,39 @@ _PIECE = 2**20
 
 
 def near_duplicates(plots: pl.Series) -> NDArray[np.int64]:
-    """Pairs of plots that are nearly the same.
+    """Links between plots that are nearly the same.
 
     Args:
         plots: texts; None and texts without words are similar to nothing.
 
     Returns:
-        (pairs, 2) row numbers, the first smaller than the second.
+        (links, 2) row numbers. Every link is a near-duplicate pair, and all near-duplicates are linked, directly or
+        through others; pairs that are already so linked are left out, since a thousand copies have a million pairs.
     """
     hashes, lengths = _shingles(plots)
-    if not len(hashes):
-        return np.empty((0, 2), dtype=np.int64)
-    rows = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-    keep = _shared(hashes, bits=27)
+    # Plots are renumbered from short to long, so that sorting by number is sorting by length.
+    original = np.argsort(lengths, kind="stable")
+    number = np.empty(len(lengths), dtype=np.uint64)
+    number[original] = np.arange(len(lengths), dtype=np.uint64)
+    rows = np.repeat(number, lengths)
+    lengths = lengths[original]
+    keep = _shared(hashes)
     hashes, rows = hashes[keep], rows[keep]
     del keep
     if not len(hashes):
         return np.empty((0, 2), dtype=np.int64)
-    tokens, frequency = _frequencies(hashes)
+    tokens, count = _by_rarity(hashes)
     del hashes
-    # Rare first within each plot; the token's number breaks ties, the same in every plot.
-    order = np.lexsort((tokens, frequency[tokens], rows))
-    tokens, rows = tokens[order], rows[order]
+    entries = np.sort((rows << np.uint64(32)) | tokens)  # plot by plot, rare shingles first
+    rows, tokens = (entries >> np.uint64(32)).astype(np.int64), (entries & np.uint64(2**32 - 1)).astype(np.int64)
+    del entries
     shared = np.bincount(rows, minlength=len(lengths))
     starts = np.concatenate([[0], np.cumsum(shared)])
-    position = np.arange(len(rows)) - starts[rows] + (lengths - shared)[rows]  # shingles of this plot alone come first
+    position = np.arange(len(rows)) - (starts[:-1] - (lengths - shared))[rows]  # shingles of one plot alone come first
     prefix = lengths - np.ceil(THRESHOLD * lengths - 1e-9).astype(np.int64) + 1
     begins = position < prefix[rows]
-    pairs = _candidates(tokens[begins], rows[begins], lengths)
-    return _similar(pairs, tokens, starts, lengths)
+    table = csr_array((np.ones(len(tokens), dtype=np.int16), tokens, starts), shape=(len(lengths), count))
+    return original[_links(tokens[begins], rows[begins], lengths, table)]
 
 
 def _shingles(plots: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -97,18 +103,19 @@ def _shingles_of(plots: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64
 def _once_a_plot(hashes: NDArray[np.uint64], rows: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which shingles stand in their plot for the first time."""
     keys = hashes ^ (rows.astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93))
-    again = np.flatnonzero(_shared(keys, bits=22))  # few: sorting all of them by plot would take most of the time
+    again = np.flatnonzero(_shared(keys))  # few: sorting all of them by plot would take most of the time
     order = again[np.lexsort((again, hashes[again], rows[again]))]
     once = np.ones(len(hashes), dtype=np.bool_)
     once[order[1:]] = (hashes[order[1:]] != hashes[order[:-1]]) | (rows[order[1:]] != rows[order[:-1]])
     return once
 
 
-def _shared(hashes: NDArray[np.uint64], bits: int) -> NDArray[np.bool_]:
+def _shared(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which hashes occur more than once; a few that do not may come along (two hashes in one place of the table)."""
     ordered = np.sort(hashes)
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     del ordered
+    bits = max(10, min(28, len(hashes).bit_length() + 3))
     mask = np.uint64(2**bits - 1)
     table = np.zeros(2**bits, dtype=np.bool_)
     table[repeated & mask] = True
@@ -118,38 +125,64 @@ def _shared(hashes: NDArray[np.uint64], bits: int) -> NDArray[np.bool_]:
     return keep
 
 
-def _frequencies(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A number for each distinct hash, and how often it occurs."""
+def _by_rarity(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], int]:
+    """A number for each hash, smaller for rarer ones, and how many numbers there are."""
     _, numbers, frequency = np.unique(hashes, return_inverse=True, return_counts=True)
-    return numbers.reshape(-1).astype(np.int64), frequency.astype(np.int64)
+    rank = np.empty(len(frequency), dtype=np.uint64)
+    rank[np.argsort(frequency, kind="stable")] = np.arange(len(frequency), dtype=np.uint64)
+    return rank[numbers.reshape(-1)], len(frequency)
 
 
-def _candidates(
-    tokens: NDArray[np.int64], rows: NDArray[np.int32], lengths: NDArray[np.int64]
+def _links(
+    tokens: NDArray[np.int64], rows: NDArray[np.int64], lengths: NDArray[np.int64], table: csr_array
 ) -> NDArray[np.int64]:
-    """Pairs of plots that share a token of their beginnings and are near enough in length, each pair once."""
-    order = np.lexsort((lengths[rows], tokens))
-    tokens, rows = tokens[order], rows[order].astype(np.int64)
-    found = []
+    """Compare plots that begin with the same token: neighbours in length first, then those further apart."""
+    entries = np.sort((tokens.astype(np.uint64) << np.uint64(32)) | rows.astype(np.uint64))
+    tokens, rows = (entries >> np.uint64(32)).astype(np.int64), (entries & np.uint64(2**32 - 1)).astype(np.int64)
+    found = [np.empty((0, 2), dtype=np.int64)]
+    group = np.arange(len(lengths))
+    compared = np.empty(0, dtype=np.int64)
     for gap in range(1, MAX_SHARING):
-        same = tokens[gap:] == tokens[:-gap]
-        # Sorted by length within a token: a plot too short for its neighbour is too short for all beyond.
-        near = same & (lengths[rows[:-gap]] >= THRESHOLD * lengths[rows[gap:]])
+        # A plot too short for a longer one is too short for all beyond.
+        near = (tokens[gap:] == tokens[:-gap]) & (lengths[rows[:-gap]] >= THRESHOLD * lengths[rows[gap:]])
         if not near.any():
             break
         left, right = rows[:-gap][near], rows[gap:][near]
-        found.append(np.minimum(left, right) * len(lengths) + np.maximum(left, right))
-    codes = np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
-    return np.stack([codes // len(lengths), codes % len(lengths)], axis=1) if len(codes) else np.empty((0, 2), np.int64)
+        new = np.unique((left * len(lengths) + right)[group[left] != group[right]])
+        new = np.setdiff1d(new, compared, assume_unique=True)
+        compared = np.concatenate([compared, new])
+        pairs = np.stack(np.divmod(new, len(lengths)), axis=1)
+        alike = pairs[_similar(pairs, lengths, table)]
+        if len(alike):
+            found.append(alike)
+            edges = np.concatenate(found)
+            graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(len(lengths),) * 2)
+            group = connected_components(graph, directed=False)[1]
+        # Tokens whose plots are all linked by now, or that have no plots further apart, need no more looking at.
+        tokens, rows = _unfinished(tokens, rows, group, gap + 1)
+    return np.concatenate(found)
 
 
-def _similar(
-    pairs: NDArray[np.int64], tokens: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """The pairs whose similarity reaches the threshold."""
+def _unfinished(
+    tokens: NDArray[np.int64], rows: NDArray[np.int64], group: NDArray[np.int32], gap: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    first = (
+        np.flatnonzero(np.concatenate([[True], tokens[1:] != tokens[:-1]])) if len(tokens) else np.empty(0, np.int64)
+    )
+    if not len(first):
+        return tokens, rows
+    sizes = np.diff(np.append(first, len(tokens)))
+    groups = group[rows]
+    several = np.minimum.reduceat(groups, first) != np.maximum.reduceat(groups, first)
+    keep = np.repeat(several & (sizes > gap), sizes)
+    return tokens[keep], rows[keep]
+
+
+def _similar(pairs: NDArray[np.int64], lengths: NDArray[np.int64], table: csr_array) -> NDArray[np.bool_]:
+    """Which pairs reach the threshold."""
     keep = np.zeros(len(pairs), dtype=np.bool_)
-    for index, (left, right) in enumerate(pairs.tolist()):
-        ours, theirs = tokens[starts[left] : starts[left + 1]], tokens[starts[right] : starts[right + 1]]
-        common = len(np.intersect1d(ours, theirs, assume_unique=True))
-        keep[index] = common >= THRESHOLD * (lengths[left] + lengths[right] - common)
-    return pairs[keep]
+    for start in range(0, len(pairs), _CHUNK):
+        left, right = pairs[start : start + _CHUNK].T
+        common = table[left].multiply(table[right]).sum(axis=1)
+        keep[start : start + _CHUNK] = common >= THRESHOLD * (lengths[left] + lengths[right] - common)
+    return keep

@@ -49,7 +49,9 @@ def read_films(path: Path) -> Raw:
     return Raw(read_columns(path, expressions))
 
 
-SOURCES.register("films")(Source("a FILMS table: CSV, JSONL or Parquet with id, plot and genres", _recognises, read_films))
+SOURCES.register("films")(
+    Source("a FILMS table: CSV, JSONL or Parquet with id, plot and genres", _recognises, read_films)
+)
 
 WRITERS = {
     ".csv": pl.DataFrame.write_csv,

@@ -33,12 +33,14 @@ def series_key(titles: pl.Series) -> pl.Series:
     >>> series_key(pl.Series(["The Godfather Part II", "The Godfather", "Rocky IV", "Alien: Covenant"])).to_list()
     ['godfather', 'godfather', 'rocky', 'alien']
     """
-    key = titles.str.to_lowercase()
+    table = pl.LazyFrame({"series": titles}).select(pl.col("series").str.to_lowercase())
     for pattern, replacement in _RULES:
+        shorter = pl.col("series").str.replace_all(pattern, replacement)
         # A rule that would leave nothing ("2012", "It: …") leaves the title as it was.
-        shorter = key.str.replace_all(pattern, replacement)
-        key = pl.select(pl.when(shorter.str.contains(r"\S")).then(shorter).otherwise(key)).to_series()
-    return key.alias("series")
+        table = table.with_columns(
+            pl.when(shorter.str.contains(r"\S")).then(shorter).otherwise("series").alias("series")
+        )
+    return table.collect(engine="streaming").to_series()
 
 
 def leak_groups(frame: pl.DataFrame) -> pl.DataFrame:
@@ -55,7 +57,9 @@ def leak_groups(frame: pl.DataFrame) -> pl.DataFrame:
     for reason, key in _keys(frame).items():
         links.append(_linked(key, reason))
     pairs = near_duplicates(frame["plot"])
-    links.append(pl.DataFrame({"left": pairs[:, 0], "right": pairs[:, 1], "reason": ["near-duplicate plot"] * len(pairs)}))
+    links.append(
+        pl.DataFrame({"left": pairs[:, 0], "right": pairs[:, 1], "reason": ["near-duplicate plot"] * len(pairs)})
+    )
     return pl.concat(link.cast({"left": pl.Int64, "right": pl.Int64, "reason": pl.String}) for link in links)
 
 

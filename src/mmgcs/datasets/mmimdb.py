@@ -12,7 +12,14 @@ import polars as pl
 from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, Raw, Source
 from mmgcs.errors import InputError
 
-_SPLIT_NAMES = {"train": "train", "dev": "valid", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
+_SPLIT_NAMES = {
+    "train": "train",
+    "dev": "valid",
+    "val": "valid",
+    "valid": "valid",
+    "validation": "valid",
+    "test": "test",
+}
 PICTURES = (".jpeg", ".jpg", ".png", ".webp")
 
 

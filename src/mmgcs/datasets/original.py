@@ -39,7 +39,9 @@ def read_original(path: Path) -> Raw:
     """
     columns = table_columns(path)
     named = [
-        pl.when(pl.col(name).cast(pl.String).is_in(["1", "1.0", "True", "true"])).then(pl.lit(name.removeprefix("genre_")))
+        pl.when(pl.col(name).cast(pl.String).is_in(["1", "1.0", "True", "true"])).then(
+            pl.lit(name.removeprefix("genre_"))
+        )
         for name in one_hot_columns(columns)
     ]
     hot = pl.concat_str(named, separator="|", ignore_nulls=True).alias("__hot")

@@ -21,7 +21,19 @@ from mmgcs.files import write_json
 from mmgcs.genres import DEFAULT_GENRES, LABEL_SETS
 
 BALANCES = ("none", "top10")
-COLUMNS = ("id", "title", "year", "plot", "genres", "poster", "poster_path", "poster_url", "collection", "labels", "split")
+COLUMNS = (
+    "id",
+    "title",
+    "year",
+    "plot",
+    "genres",
+    "poster",
+    "poster_path",
+    "poster_url",
+    "collection",
+    "labels",
+    "split",
+)
 _ALWAYS = ("id", "title", "year", "plot", "genres", "poster", "split")
 
 
@@ -34,8 +46,7 @@ class PrepareOptions:
         genres: genre names, a label set's name, or "all"; None is the default ten (with `balance` "top10": all).
         balance: "top10" takes equally many films for each of the ten commonest genres; "none" takes all.
         per_genre: how many films for each genre; None takes as many as all can have.
-        split: "80/10/10" makes a split, "keep" leaves the source's, "none" makes none; "auto" keeps the source's
-            where it has one and makes 80/10/10 otherwise.
+        split: "80/10/10" makes a split, "keep" (or "auto") leaves the source's where it has one, "none" removes it.
         min_words: the fewest words of a plot.
         min_films: genres with fewer films are left out.
         need_plot: whether films without a plot are dropped even where they have a poster.
@@ -60,7 +71,11 @@ class PrepareOptions:
             raise UsageError(f"--balance {self.balance} is unknown; known: {', '.join(BALANCES)}")
         if self.per_genre is not None and self.balance == "none":
             raise UsageError("--per-genre needs --balance top10; add it, or leave --per-genre out")
-        for name, value in (("--per-genre", self.per_genre), ("--min-words", self.min_words), ("--min-films", self.min_films)):
+        for name, value in (
+            ("--per-genre", self.per_genre),
+            ("--min-words", self.min_words),
+            ("--min-films", self.min_films),
+        ):
             if value is not None and value < 1:
                 raise UsageError(f"{name} {value} is not a positive number; give 1 or more")
         if self.split not in ("auto", "keep", "none"):
@@ -152,15 +167,11 @@ def _choose(cleaned: Cleaned, options: PrepareOptions) -> tuple[pl.DataFrame, La
     return frame, labels
 
 
-def _with_split(
-    frame: pl.DataFrame, labels: LabelSets, options: PrepareOptions
-) -> tuple[pl.DataFrame, dict[str, int]]:
+def _with_split(frame: pl.DataFrame, labels: LabelSets, options: PrepareOptions) -> tuple[pl.DataFrame, dict[str, int]]:
     how = options.split
-    if how == "auto":
-        how = "keep" if frame["split"].null_count() < frame.height else "80/10/10"
     if how == "none":
         return frame.with_columns(pl.lit(None, dtype=pl.String).alias("split")), {}
-    if how == "keep":
+    if how in ("auto", "keep"):
         return frame, {}
     parts, links = split_films(frame, labels, parse_shares(how), options.seed)
     counts = links["reason"].value_counts().sort("reason")
@@ -174,8 +185,12 @@ def _warnings(frame: pl.DataFrame, labels: LabelSets) -> list[str]:
     for genre, count in zip(labels.genres, labels.counts().tolist(), strict=True):
         if count < len(SPLITS):
             films = {0: "no film", 1: "one film"}.get(count, f"{count} films")
-            warnings.append(f"{genre} has {films}, too few for every split; leave it out with --min-films {len(SPLITS)}")
+            warnings.append(
+                f"{genre} has {films}, too few for every split; leave it out with --min-films {len(SPLITS)}"
+            )
     missing = frame["split"].null_count()
+    if missing == frame.height:
+        warnings.append("the films have no split yet; make one with: mmgcs data split FILMS --out FILE")
     if 0 < missing < frame.height:
         warnings.append(f"{missing:,} films have no split in the source; --split 80/10/10 makes a new one for all")
     return warnings

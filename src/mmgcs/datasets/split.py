@@ -49,9 +49,7 @@ def split_films(
     return pl.Series("split", SPLITS, dtype=pl.String).gather(parts), links
 
 
-def stratify(
-    labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[float], seed: int = 0
-) -> NDArray[np.int64]:
+def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[float], seed: int = 0) -> NDArray[np.int64]:
     """Iterative stratification for films with several genres, with groups kept whole.
 
     After Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data" (2011): the genre with the
