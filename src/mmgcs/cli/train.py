@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer()
+from mmgcs.cli.output import new_app, print_json, say
+
+app = new_app("Train a model from a recipe.")
 
 
 @app.command()
@@ -40,14 +41,12 @@ def train(
         out,
         resume=resume,
         command=_command(recipe, data, posters, out, settings),
-        log=lambda line: print(line, file=sys.stderr, flush=True),
+        log=say,
         devices=devices,
         progress=not quiet,
     )
     if as_json:
-        import json
-
-        print(json.dumps({"bundle": str(bundle.path), "evaluation": bundle.card()["evaluation"]}))
+        print_json({"bundle": str(bundle.path), "evaluation": bundle.card()["evaluation"]})
     else:
         print(f"The bundle is in {bundle.path}. Try: mmgcs predict --model {bundle.path} --plot '…'")
 
