@@ -54,7 +54,7 @@ def test_the_graph_equals_the_model_for_batches_of_unequal_lengths(tmp_path):
     encoder = made()
     export_encoder(encoder, tmp_path / "graph.onnx")
     session = ort.InferenceSession(tmp_path / "graph.onnx")
-    for texts in (TEXTS, TEXTS[:1], TEXTS[2:3], TEXTS[1:3], TEXTS * 5, [" ".join(TEXTS)] + TEXTS):
+    for texts in (TEXTS, TEXTS[:1], TEXTS[2:3], TEXTS[1:3], TEXTS * 5, [" ".join(TEXTS), *TEXTS]):
         inputs = collate(encoder, texts)
         features, attention = session.run(["features", "attention"], inputs)
         with torch.no_grad():

@@ -28,19 +28,19 @@ class _NamedInputs(nn.Module):
 
 
 def export_encoder(encoder: nn.Module, path: Path) -> None:
-    """Write an encoder as a graph from its collated inputs to `features` (batch, width) float32."""
+    """Write an encoder as a graph from its collated inputs to `features` (batch, width) float32 and other outputs."""
     assert isinstance(encoder, nn.Module)
     typed: Encoder = encoder  # type: ignore[assignment]
     example = typed.example(2)
     axes = dict(typed.dynamic_axes())
-    _export(encoder, tuple(example.values()), path, list(example), "features", axes)
+    _export(encoder, tuple(example.values()), path, list(example), getattr(typed, "outputs", ("features",)), axes)
 
 
 def export_fusion(fusion: nn.Module, names: Sequence[str], widths: Sequence[int], path: Path) -> None:
     """Write a fusion as a graph from the branches' features, under their names, and `present` to `logits`."""
     example = [torch.randn(2, width) for width in widths] + [torch.ones(2, len(widths))]
     inputs = [*names, "present"]
-    _export(_NamedInputs(fusion), tuple(example), path, inputs, "logits", {name: {0: "batch"} for name in inputs})
+    _export(_NamedInputs(fusion), tuple(example), path, inputs, ("logits",), {name: {0: "batch"} for name in inputs})
 
 
 def _export(
@@ -48,7 +48,7 @@ def _export(
     example: tuple[Tensor, ...],
     path: Path,
     inputs: list[str],
-    output: str,
+    outputs: Sequence[str],
     axes: dict[str, dict[int, str]],
 ) -> None:
     was_training = module.training
@@ -66,8 +66,8 @@ def _export(
                 example,
                 str(path),
                 input_names=inputs,
-                output_names=[output],
-                dynamic_axes={**axes, output: {0: "batch"}},
+                output_names=list(outputs),
+                dynamic_axes={**{output: {0: "batch"} for output in outputs}, **axes},
                 opset_version=OPSET,
                 dynamo=False,
             )

@@ -1,6 +1,6 @@
 """The models, one technique a file, found by the name that recipes use."""
 
-from mmgcs.models import efficientnet_lite, gated_fusion, linear_fusion, transformer
+from mmgcs.models import bilstm_attention, efficientnet_lite, gated_fusion, linear_fusion, resnet18, transformer
 from mmgcs.models.base import ENCODERS, FUSIONS, Encoder, Fusion, SourceHead, linear_schedule_groups
 
 __all__ = [
@@ -9,9 +9,11 @@ __all__ = [
     "Encoder",
     "Fusion",
     "SourceHead",
+    "bilstm_attention",
     "efficientnet_lite",
     "gated_fusion",
     "linear_fusion",
     "linear_schedule_groups",
+    "resnet18",
     "transformer",
 ]

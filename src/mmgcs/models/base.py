@@ -24,11 +24,19 @@ class Encoder(Protocol):
         input: what of a film it reads, "plot" or "poster".
         kind: the preprocessing's name, which the bundle records.
         width: features it makes.
+        outputs: the names of what its graph computes; "features" is among them.
     """
 
     input: str
     kind: str
     width: int
+    outputs: tuple[str, ...] = ("features",)
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learn what must be known before training, such as a vocabulary, from the training films' texts.
+
+        Optional: an encoder that needs no texts leaves it out.
+        """
 
     def preprocessor(self) -> Preprocessor:
         """The preprocessing, the same object as running uses."""

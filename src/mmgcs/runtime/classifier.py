@@ -251,7 +251,8 @@ class _LoadedBranch:
         return open_session(self._bundle, self.spec.graph, self._threads)
 
     def run(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-        (features,) = self.session.run(None, self.preprocessor.collate(prepared))
+        # By name: a graph may have further outputs, such as an attention over words.
+        (features,) = self.session.run(["features"], self.preprocessor.collate(prepared))
         result: NDArray[np.float32] = features
         return result
 
