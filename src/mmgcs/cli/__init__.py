@@ -4,6 +4,8 @@ To add a command, write `mmgcs/cli/<name>.py` with a `typer.Typer` named `app` (
 `COMMANDS`. Only the module of the command that was called is imported, so that `mmgcs predict` starts fast; a command
 whose module does not exist is neither shown nor known. Inside a module:
 
+- instead of `app` it may have `run(program, args) -> int`, as `predict` does: typer imports pydantic, which takes
+  longer than the prediction;
 - import what is heavy inside the command's function;
 - write results to stdout with `print`, everything else with `say` (stderr);
 - raise `MmgcsError` or `UsageError` with one line for the user; `typer.Exit(3)` when some films were in error;

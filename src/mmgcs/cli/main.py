@@ -109,7 +109,9 @@ def _run(args: list[str]) -> int:
 
 
 def _run_app(module: str, program: str, args: list[str]) -> int:
-    app = importlib.import_module(module).app
+    loaded = importlib.import_module(module)
+    if hasattr(loaded, "run"):
+        return int(loaded.run(program, args))
 
     import typer
 
@@ -117,7 +119,7 @@ def _run_app(module: str, program: str, args: list[str]) -> int:
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     click_error: type[Exception] = typer.BadParameter.__mro__[2]
     try:
-        status = app(args=args, prog_name=program, standalone_mode=False)
+        status = loaded.app(args=args, prog_name=program, standalone_mode=False)
     except usage_error as error:
         raise _CallError(f"{_one_line(error)}; see {program} --help") from None
     except click_error as error:

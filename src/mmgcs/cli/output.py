@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+if TYPE_CHECKING:
+    import typer
 
 
 def new_app(help: str) -> typer.Typer:  # noqa: A002  typer's own word
     """A typer app whose help and errors are plain text: rich would cost more to import than a prediction takes."""
+    import typer
+
     return typer.Typer(help=help, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 

@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
-
-from mmgcs.cli.output import bar, new_app, print_json, say
+from mmgcs.cli.output import bar, print_json, say
 from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
     from mmgcs.film import Prediction
 
-app = new_app("Genres of one film, from its plot, its poster, or both.")
-
 MAX_PLOT_BYTES = 64 * 2**20
 
 
-@app.command()
-def predict(
-    plot: Annotated[str | None, typer.Option(help="The plot in prose.")] = None,
-    plot_file: Annotated[Path | None, typer.Option(help="A text file that holds the plot; - for stdin.")] = None,
-    poster: Annotated[Path | None, typer.Option(help="A picture file.")] = None,
-    title: Annotated[str | None, typer.Option(help="The title, which helps beside a plot.")] = None,
-    model: Annotated[Path | None, typer.Option(help="The folder of a bundle; the shipped one without it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
-) -> None:
-    """Genres of one film, from its plot, its poster, or both."""
-    if plot is not None and plot_file is not None:
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = _Parser(program, description="Genres of one film, from its plot, its poster, or both.", allow_abbrev=False)
+    parser.add_argument("--plot", metavar="TEXT", help="the plot in prose")
+    parser.add_argument("--plot-file", metavar="FILE", type=Path, help="a text file that holds the plot; - for stdin")
+    parser.add_argument("--poster", metavar="FILE", type=Path, help="a picture file")
+    parser.add_argument("--title", metavar="TEXT", help="the title, which helps beside a plot")
+    parser.add_argument("--model", metavar="DIR", type=Path, help="a bundle's folder; the shipped one without it")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print one JSON value")
+    return parser
+
+
+def run(program: str, args: Sequence[str]) -> int:
+    """Predict one film's genres; the whole command, without typer, whose imports take longer than the prediction."""
+    try:
+        given = _parser(program).parse_args(args)
+    except SystemExit as stop:  # --help was printed
+        return int(stop.code or 0)
+    if given.plot is not None and given.plot_file is not None:
         raise UsageError("--plot and --plot-file were both given; give one")
-    if plot is None and plot_file is None and poster is None:
+    if given.plot is None and given.plot_file is None and given.poster is None:
         raise UsageError("there is nothing to predict from; give --plot, --plot-file or --poster")
-    if plot_file is not None:
-        plot = _read_plot(plot_file)
+    plot = given.plot if given.plot_file is None else _read_plot(given.plot_file)
     from mmgcs.runtime import load
 
-    prediction = load(model).predict(plot, poster, title=title)
-    if as_json:
+    prediction = load(given.model).predict(plot, given.poster, title=given.title)
+    if given.as_json:
         print_json(as_value(prediction))
-        return
+        return 0
     for warning in prediction.warnings:
         say(f"mmgcs: warning: {warning}")
     print(as_text(prediction))
+    return 0
 
 
 def as_value(prediction: Prediction) -> dict[str, Any]:
