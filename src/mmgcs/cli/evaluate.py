@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.cli.output import new_app, print_json, say
+from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
     from mmgcs.evaluation.conditions import Progress
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mmgcs.film import Film
 
 
+app = new_app("Measure a bundle on labelled films.")
+
+
+@app.command()
 def evaluate(
     data: Annotated[Path, typer.Option(help="Films with genres: CSV, JSONL or Parquet.", metavar="FILMS")],
     model: Annotated[Path | None, typer.Option(help="A bundle's folder; without it, the default bundle.")] = None,
@@ -33,12 +37,7 @@ def evaluate(
     bootstrap: Annotated[int, typer.Option(help="Resamples for the 95% intervals; 0 for none.", min=0)] = 1000,
 ) -> None:
     """Measure a model on labelled films, with plots and posters and with either hidden."""
-    try:
-        from mmgcs.evaluation.report import evaluate as measure
-    except ModuleNotFoundError as error:
-        raise MmgcsError(
-            f"evaluation needs {error.name}, which is not installed; install it with: pip install 'mmgcs[train]'"
-        ) from None
+    from mmgcs.evaluation.report import evaluate as measure
     from mmgcs.files import sha256
     from mmgcs.runtime import load
 
@@ -63,10 +62,9 @@ def evaluate(
             written = write_report(result, report)
             progress("writing the report", 1, 1)
     if report is not None:
-        print(f"wrote {', '.join(map(str, written))}", file=sys.stderr)
+        say(f"wrote {', '.join(map(str, written))}")
     if as_json:
-        json.dump(result.to_json(), sys.stdout, ensure_ascii=False, allow_nan=False)
-        print()
+        print_json(result.to_json())
     else:
         _print_tables(result)
 
@@ -122,7 +120,8 @@ def _print_tables(report: Report) -> None:
     from mmgcs.evaluation.metrics import OVERALL
     from mmgcs.evaluation.render import METRIC_NAMES, detailed, show
 
-    console = Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
+    # A file or a pipe has no width: give the tables what they need.
+    console = Console(width=None if sys.stdout.isatty() else 200)
     counts = report.counts
     left_out = f"{counts.without_genres} without genres and {counts.unreadable} unreadable left out"
     console.print(f"{report.model['name']} on {report.split}: {counts.scored:,} films scored; {left_out}", markup=False)
