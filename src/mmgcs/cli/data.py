@@ -137,16 +137,17 @@ def _split(films: Path, out: Path, shares: str, seed: int, *, as_json: bool) -> 
     write_films(
         frame.select(name for name in frame.columns if name == "poster" or frame[name].null_count() < len(frame)), out
     )
+    splits = {name: int((parts == name).sum()) for name in ("train", "valid", "test")}
     result = {
         "output": str(out),
-        "splits": {name: int((parts == name).sum()) for name in ("train", "valid", "test")},
+        "splits": splits,
         "largest_genre_difference_points": deviation(labels, parts),
         "kept_together": dict(links["reason"].value_counts().sort("reason").iter_rows()),
     }
     if as_json:
         print(json.dumps(result))
     else:
-        print(f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in result["splits"].items()))
+        print(f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in splits.items()))
 
 
 def _with_genres(frame: pl.DataFrame, path: Path) -> pl.DataFrame:

@@ -86,6 +86,10 @@ class LabelSets:
         films = np.bincount(self.of_film, minlength=len(self.sets))
         return np.asarray(films @ self.sets.astype(np.int64), dtype=np.int64)
 
+    def any(self) -> NDArray[np.bool_]:
+        """Which films have a genre, (films,)."""
+        return np.asarray(self.sets.any(axis=1))[self.of_film]
+
     def take(self, rows: NDArray[np.int64]) -> LabelSets:
         """The same for some of the films."""
         return LabelSets(self.genres, self.sets, self.of_film[rows])
@@ -190,7 +194,7 @@ def clean(raw: Raw, *, genres: Sequence[str] | None = None, min_words: int = 1, 
     keep(has_plot if need_plot else has_plot | _has_poster(frame), "no plot" if need_plot else "no plot and no poster")
 
     labels = label_sets(frame["genres"], genres)
-    wanted = labels.sets.any(axis=1)[labels.of_film] if labels.genres else np.zeros(frame.height, dtype=np.bool_)
+    wanted = labels.any()
     named = frame["genres"].str.contains(r"\w").fill_null(False)
     labels = labels.take(np.flatnonzero(wanted))
     lacking = pl.Series(wanted)

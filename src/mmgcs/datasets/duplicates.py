@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -164,7 +165,7 @@ def _links(
 
 
 def _unfinished(
-    tokens: NDArray[np.int64], rows: NDArray[np.int64], group: NDArray[np.int32], gap: int
+    tokens: NDArray[np.int64], rows: NDArray[np.int64], group: NDArray[Any], gap: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     first = (
         np.flatnonzero(np.concatenate([[True], tokens[1:] != tokens[:-1]])) if len(tokens) else np.empty(0, np.int64)

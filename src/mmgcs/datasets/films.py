@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -53,7 +53,7 @@ SOURCES.register("films")(
     Source("a FILMS table: CSV, JSONL or Parquet with id, plot and genres", _recognises, read_films)
 )
 
-WRITERS = {
+WRITERS: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
     ".csv": pl.DataFrame.write_csv,
     ".jsonl": pl.DataFrame.write_ndjson,
     ".ndjson": pl.DataFrame.write_ndjson,

@@ -91,12 +91,12 @@ def _row(path: Path, splits: dict[str, str], pictures: dict[str, str]) -> dict[s
     plots = record.get("plot") or []
     plots = [plots] if isinstance(plots, str) else [str(plot) for plot in plots]
     genres = record.get("genres") or []
-    year = record.get("year")
+    year = str(record.get("year"))
     return {
         **dict.fromkeys(RAW_SCHEMA),
         "id": path.stem,
         "title": record.get("title"),
-        "year": int(year) if str(year).isdigit() else None,
+        "year": int(year) if year.isdigit() else None,
         "plot": max(plots, key=len, default=None),
         "genres": genres if isinstance(genres, str) else json.dumps(genres),
         "poster": pictures.get(path.stem),

@@ -155,7 +155,7 @@ def _choose(cleaned: Cleaned, options: PrepareOptions) -> tuple[pl.DataFrame, La
     if tuple(genres) != labels.genres:
         columns = [labels.genres.index(genre) for genre in genres]
         labels = LabelSets(tuple(genres), labels.sets[:, columns], labels.of_film)
-        rows = np.flatnonzero(labels.sets.any(axis=1)[labels.of_film])
+        rows = np.flatnonzero(labels.any())
         reason = "none of the ten commonest genres" if options.balance == "top10" else "only genres under --min-films"
         dropped.add(reason, frame.height - len(rows))
         labels = labels.take(rows)

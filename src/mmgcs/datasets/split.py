@@ -91,7 +91,7 @@ def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[floa
             need -= np.outer(dealt, types[kind])
             left = left - members[kind] * types[kind]
         waiting[chosen] = False
-    return split_of_group[groups]
+    return np.asarray(split_of_group[groups], dtype=np.int64)
 
 
 def _group_counts(labels: LabelSets, groups: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -117,7 +117,7 @@ def _deal(
         lack = need[:, genre] - dealt * kind[genre]
         overall = need[:, -1] - dealt * kind[-1]
         dealt[np.lexsort((rng.random(len(lack)), overall, np.round(lack, 6)))[-1]] += 1
-    return dealt
+    return np.asarray(dealt, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)

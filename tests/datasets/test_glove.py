@@ -1,0 +1,216 @@
+"""GloVe: downloads that break and go on, archives that are damaged, and vectors that load."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from http_server import cut, in_turn, send
+
+from mmgcs.datasets.download import DownloadOptions, download
+from mmgcs.datasets.glove import get_glove, load_glove
+from mmgcs.errors import InputError, MmgcsError, UsageError
+
+QUICK = DownloadOptions(timeout=0.5, window=0.3, retries=2, backoff=0.01)
+WORDS = ["the", ",", '"', "film", "naïve", "null", "na", "#1"]
+
+
+def text(dimension: int = 50, words: list[str] = WORDS) -> bytes:
+    rows = np.random.default_rng(dimension).normal(size=(len(words), dimension)).round(5)
+    return "".join(f"{word} {' '.join(map(str, row))}\n" for word, row in zip(words, rows, strict=True)).encode()
+
+
+def archive(*dimensions: int) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for dimension in dimensions:
+            bundle.writestr(f"glove.6B.{dimension}d.txt", text(dimension))
+    return out.getvalue()
+
+
+def resumable(body: bytes, first: int, tag: str = '"v1"'):
+    """Breaks the first answer off after `first` bytes; then answers a Range as a real server does."""
+
+    def broken(handler):
+        handler.send_response(200)
+        handler.send_header("ETag", tag)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body[:first])
+        handler.close_connection = True
+
+    def rest(handler):
+        wanted = handler.headers.get("Range")
+        if wanted is None or handler.headers.get("If-Range") != tag:
+            send(body, ETag=tag)(handler)
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        send(body[start:], 206, ETag=tag, Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}")(handler)
+
+    return in_turn(broken, rest)
+
+
+def test_only_the_wanted_dimension_is_taken_from_the_archive(server, tmp_path):
+    body = archive(50, 100)
+    server.answers = {"/glove.6B.zip": send(body)}
+    told = []
+    path = get_glove(
+        tmp_path,
+        100,
+        url=f"{server.url}/glove.6B.zip",
+        sha256=hashlib.sha256(body).hexdigest(),
+        options=QUICK,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    words, vectors = load_glove(path)
+    assert (words, vectors.shape) == (WORDS, (len(WORDS), 100))
+    assert told[-1] == (len(body), len(body))
+    assert {file.suffix for file in tmp_path.iterdir()} == {".txt", ".npy", ".stamp"}
+    assert get_glove(tmp_path, 100, url=f"{server.url}/glove.6B.zip") == path
+    assert server.seen["/glove.6B.zip"] == 1
+
+
+def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
+    body = os.urandom(200_000)
+    server.answers = {"/f": resumable(body, 120_000)}
+    target = tmp_path / "f"
+    assert download(f"{server.url}/f", target, size=len(body), options=QUICK).read_bytes() == body
+    assert server.headers["/f"]["Range"] == "bytes=120000-"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_later_command_goes_on_too(server, tmp_path):
+    body = os.urandom(200_000)
+    server.answers = {"/f": resumable(body, 50_000)}
+    with pytest.raises(MmgcsError, match=r"50,000 of 200,000 bytes.*again to go on"):
+        download(f"{server.url}/f", tmp_path / "f", options=DownloadOptions(retries=0))
+    assert download(f"{server.url}/f", tmp_path / "f", options=QUICK).read_bytes() == body
+    assert server.headers["/f"]["Range"] == "bytes=50000-"
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_from_its_beginning(server, tmp_path):
+    old, new = os.urandom(100_000), os.urandom(100_000)
+    server.answers = {"/f": in_turn(resumable(old, 40_000, '"old"'), resumable(new, len(new), '"new"'))}
+    with pytest.raises(MmgcsError):
+        download(f"{server.url}/f", tmp_path / "f", options=DownloadOptions(retries=0))
+    assert download(f"{server.url}/f", tmp_path / "f", options=QUICK).read_bytes() == new
+
+
+def test_a_server_without_ranges_sends_all_of_it_again(server, tmp_path):
+    body = os.urandom(100_000)
+    server.answers = {"/f": in_turn(cut(body, 30_000), send(body))}
+    assert download(f"{server.url}/f", tmp_path / "f", options=QUICK).read_bytes() == body
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (send(b"", 404), "HTTP 404; check --url"),
+        (send(b"", 500), "HTTP 500"),
+        (cut(b"x" * 1000, 10), "closed after 10 of 1,000 bytes|IncompleteRead"),
+        (send(b"x" * 999), "999 bytes instead of 1,000"),
+        (send(b"y" * 1000), "SHA-256 is not"),
+    ],
+)
+def test_a_download_that_is_not_the_file_ends_in_one_clear_line(server, tmp_path, answer, message):
+    server.answers = {"/f": answer}
+    digest = hashlib.sha256(b"x" * 1000).hexdigest()
+    with pytest.raises(MmgcsError, match=message) as caught:
+        download(f"{server.url}/f", tmp_path / "f", size=1000, sha256=digest, options=QUICK)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "f").exists()
+
+
+def test_servers_that_hang_drip_or_are_not_there_are_given_up(server, tmp_path):
+    server.answers = {"/hang": server.hang, "/drip": server.drip}
+    impatient = DownloadOptions(timeout=0.3, window=0.3, retries=0)
+    with pytest.raises(MmgcsError, match=r"no answer within 0\.3 s"):
+        download(f"{server.url}/hang", tmp_path / "f", options=impatient)
+    with pytest.raises(MmgcsError, match="bytes a second came"):
+        download(f"{server.url}/drip", tmp_path / "f", options=impatient)
+    with pytest.raises(MmgcsError, match="refused"):
+        download("http://127.0.0.1:9/f", tmp_path / "f", options=impatient)
+    with pytest.raises(UsageError, match="no web address"):
+        download("file:///etc/hostname", tmp_path / "f")
+
+
+def test_a_truncated_archive_is_named_as_such(tmp_path):
+    whole = archive(50)
+    damaged = bytearray(whole)
+    damaged[len(whole) // 3] ^= 0xFF
+    for body in (whole[: len(whole) // 2], bytes(damaged), b""):
+        path = tmp_path / "glove.6B.zip"
+        path.write_bytes(body)
+        with pytest.raises(InputError, match="damaged or cut short"):
+            get_glove(tmp_path / "out", 50, source=path)
+        assert not (tmp_path / "out" / "glove.6B.50d.txt").exists()
+
+
+def test_an_archive_without_the_dimension_says_what_it_holds(tmp_path):
+    path = tmp_path / "glove.6B.zip"
+    path.write_bytes(archive(50, 200))
+    with pytest.raises(InputError, match=r"no vectors of 100 numbers \(it holds glove.6B.50d.txt"):
+        get_glove(tmp_path, 100, source=path)
+    with pytest.raises(UsageError, match="--dim 128 does not exist"):
+        get_glove(tmp_path, 128, source=path)
+    with pytest.raises(UsageError, match="is not a file"):
+        get_glove(tmp_path, 100, source=tmp_path / "none.zip")
+    with pytest.raises(InputError, match="not the expected file"):
+        get_glove(tmp_path, 50, source=path, sha256="0" * 64)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".txt", ".txt.gz"])
+def test_a_file_that_is_here_already_will_do(tmp_path, suffix):
+    path = tmp_path / f"mine{suffix}"
+    path.write_bytes({".zip": archive(50), ".txt": text(50), ".txt.gz": gzip.compress(text(50))}[suffix])
+    words, vectors = load_glove(get_glove(tmp_path / "out", 50, source=path))
+    assert (words, vectors.shape) == (WORDS, (len(WORDS), 50))
+    assert path.exists()
+
+
+def test_vectors_of_another_dimension_are_refused(tmp_path):
+    (tmp_path / "mine.txt").write_bytes(text(50))
+    with pytest.raises(InputError, match="vectors of 50 numbers, not 100"):
+        get_glove(tmp_path / "out", 100, source=tmp_path / "mine.txt")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_vectors_are_as_a_plain_loop_reads_them(tmp_path):
+    path = tmp_path / "v.txt"
+    path.write_bytes(text(50))
+    lines = [line.split(" ") for line in path.read_text(encoding="utf-8").splitlines()]
+    for _ in range(2):  # parsed, then mapped
+        words, vectors = load_glove(path)
+        assert words == [line[0] for line in lines]
+        np.testing.assert_array_equal(vectors, np.array([line[1:] for line in lines], dtype=np.float32))
+    assert isinstance(vectors, np.memmap)
+    assert vectors.dtype == np.float32
+
+
+def test_a_changed_file_is_parsed_again(tmp_path):
+    path = tmp_path / "v.txt"
+    path.write_bytes(text(50))
+    load_glove(path)
+    path.write_bytes(text(50, ["other", "words"]))
+    assert load_glove(path)[0] == ["other", "words"]
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    path = tmp_path / "v.txt"
+    path.write_bytes(b"a 1 2 3\nb 1 2\n")
+    with pytest.raises(InputError, match="line 2"):
+        load_glove(path)
+    path.write_bytes(b"a 1 2 3\nb 1 x 3\n")
+    with pytest.raises(InputError, match="no file of word vectors"):
+        load_glove(path)
+    path.write_bytes(b"hello\n")
+    with pytest.raises(InputError, match="first line"):
+        load_glove(path)
+    with pytest.raises(InputError, match="mmgcs data glove"):
+        load_glove(Path(tmp_path / "none.txt"))

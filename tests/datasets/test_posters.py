@@ -1,0 +1,241 @@
+"""Posters from real servers that behave, and from ones that do not."""
+
+from __future__ import annotations
+
+import json
+from email.utils import formatdate
+from pathlib import Path
+from time import time
+
+import polars as pl
+import pytest
+from http_server import Server, cut, in_turn, picture, send
+
+from mmgcs.datasets.addresses import is_public
+from mmgcs.datasets.posters import FAILED, PosterOptions, download_posters, poster_stem, retry_after, with_posters
+from mmgcs.errors import UsageError
+
+QUICK = PosterOptions(allow_private=True, retries=2, backoff=0.01, timeout=0.6, connect_timeout=0.5, max_wait=1.0)
+
+
+def films(server: Server, **paths: str) -> pl.DataFrame:
+    return pl.DataFrame({"id": list(paths), "poster_url": [server.url + path for path in paths.values()]})
+
+
+def quick(**changes: object) -> PosterOptions:
+    return PosterOptions(**{name: getattr(QUICK, name) for name in PosterOptions.__slots__} | changes)
+
+
+def reasons(folder: Path) -> dict[str, str]:
+    lines = (folder / FAILED).read_text(encoding="utf-8").splitlines()
+    return {record["id"]: record["reason"] for record in map(json.loads, lines)}
+
+
+def test_a_poster_is_written_under_its_films_id_with_the_suffix_of_what_it_is(server, tmp_path):
+    server.answers = {"/a": send(picture()), "/b.jpg": send(picture("PNG"))}
+    result = download_posters(films(server, one="/a", two="/b.jpg"), tmp_path, QUICK)
+    assert (result.downloaded, result.failed) == (2, [])
+    assert (tmp_path / "one.jpg").read_bytes() == picture()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["one.jpg", "two.png"]
+
+
+def test_a_path_at_tmdb_follows_the_base_address(server, tmp_path):
+    server.answers = {"/t/p/w500/x.jpg": send(picture())}
+    table = pl.DataFrame({"id": ["7", "8"], "poster_path": ["/x.jpg", None]})
+    result = download_posters(table, tmp_path, quick(base_url=f"{server.url}/t/p/w500/"))
+    assert (result.downloaded, result.without) == (1, 1)
+    assert with_posters(table, tmp_path)["poster"].to_list() == ["7.jpg", None]
+
+
+def test_a_second_run_fetches_only_what_is_not_there(server, tmp_path):
+    server.answers = {"/a": send(picture()), "/b": send(picture())}
+    download_posters(films(server, one="/a"), tmp_path, QUICK)
+    result = download_posters(films(server, one="/a", two="/b"), tmp_path, QUICK)
+    assert (result.already, result.downloaded, server.seen["/a"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "tries"),
+    [
+        (send(b"", 404), "HTTP 404", 1),
+        (send(b"", 500), "HTTP 500", 3),
+        (send(b"<!DOCTYPE html><html><body>Hello</body></html>"), "a web page came instead of a picture", 1),
+        (send(b"neither this nor that"), "is not a picture", 1),
+        (send(b""), "is empty", 1),
+        (send(picture(size=(600, 900))[:-400]), "is damaged or cut short", 1),
+        (cut(picture(), 300), "the answer was cut short", 3),
+        (send(b"", 302, Location="/loop"), "more than 5 redirects", 1),
+        (send(b"", 302, Location="file:///etc/passwd"), "the address is not one of the web", 1),
+        (send(b"", 429, Retry_After="3600"), "HTTP 429, and the server asks to wait longer than --max-wait", 1),
+    ],
+)
+def test_what_cannot_be_a_poster_is_reported_and_leaves_no_file(server, tmp_path, answer, reason, tries):
+    server.answers = {"/x": answer, "/loop": send(b"", 302, Location="/loop")}
+    result = download_posters(films(server, one="/x"), tmp_path, QUICK)
+    assert result.downloaded == 0
+    assert result.failed[0]["reason"].startswith(reason)
+    assert (result.failed[0]["tries"], server.seen["/x"]) == (tries, tries)
+    assert [file.name for file in tmp_path.iterdir()] == [FAILED]
+
+
+def test_a_server_that_hangs_and_one_that_drips_are_given_up(server, tmp_path):
+    server.answers = {"/hang": server.hang, "/drip": server.drip, "/good": send(picture())}
+    result = download_posters(films(server, a="/hang", b="/drip", c="/good"), tmp_path, quick(retries=0))
+    assert result.downloaded == 1
+    assert reasons(tmp_path) == dict.fromkeys("ab", "no whole answer within 0.6 s")
+
+
+def test_an_answer_that_is_too_large_is_refused_whether_it_says_so_or_not(server, tmp_path):
+    def unsaid(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(b"x" * 200_000)
+        handler.close_connection = True
+
+    server.answers = {"/said": send(b"x" * 200_000), "/unsaid": unsaid}
+    download_posters(films(server, a="/said", b="/unsaid"), tmp_path, quick(max_bytes=100_000))
+    assert reasons(tmp_path) == dict.fromkeys("ab", "larger than 100,000 bytes")
+
+
+def test_a_server_that_asks_for_patience_gets_it(server, tmp_path):
+    server.answers = {"/x": in_turn(send(b"", 429, Retry_After="0"), send(b"", 503), send(picture()))}
+    result = download_posters(films(server, one="/x"), tmp_path, QUICK)
+    assert (result.downloaded, server.seen["/x"]) == (1, 3)
+
+
+def test_retry_after_is_read_as_seconds_and_as_a_date():
+    assert retry_after("3") == 3.0
+    assert 8 < retry_after(formatdate(time() + 10, usegmt=True)) <= 10
+    assert retry_after(formatdate(time() - 10, usegmt=True)) == 0.0
+    assert retry_after("in a while") is None
+
+
+def test_failed_posters_are_left_alone_until_asked_for_and_then_nothing_else_is_fetched(server, tmp_path):
+    server.answers = {"/b": send(picture())}
+    table = films(server, one="/a", gone="/gone")
+    download_posters(table, tmp_path, QUICK)
+    server.answers["/a"] = send(picture())
+    again = download_posters(table, tmp_path, QUICK)
+    assert (again.left, again.downloaded, server.seen["/a"]) == (2, 0, 1)
+    retried = download_posters(pl.concat([table, films(server, two="/b")]), tmp_path, quick(retry_failed=True))
+    assert (retried.downloaded, server.seen["/b"]) == (1, 0)
+    assert reasons(tmp_path) == {"gone": "HTTP 404"}
+
+
+def test_the_list_of_failures_goes_when_none_is_left(server, tmp_path):
+    download_posters(films(server, one="/a"), tmp_path, QUICK)
+    server.answers["/a"] = send(picture())
+    download_posters(films(server, one="/a"), tmp_path, quick(retry_failed=True))
+    assert [file.name for file in tmp_path.iterdir()] == ["one.jpg"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::1]", "[::ffff:127.0.0.1]"])
+def test_private_addresses_are_refused_however_they_are_written(server, tmp_path, host):
+    table = pl.DataFrame({"id": ["one"], "poster_url": [f"http://{host}:{server.port}/a"]})
+    result = download_posters(table, tmp_path, quick(allow_private=False))
+    assert result.downloaded == 0
+    assert result.failed[0]["reason"].startswith(("refused: ", "the address is not valid"))
+    assert not server.seen
+
+
+def test_a_name_is_judged_by_the_address_that_is_connected_to(server, tmp_path, monkeypatch):
+    # A rebinding name server answers a public address when asked first and a private one afterwards. Whatever was
+    # answered before, the address of the connection decides.
+    import socket
+
+    answers = iter(["93.184.216.34"])
+    real = socket.getaddrinfo
+
+    def rebinding(host, port, *arguments, **options):
+        address = next(answers, "127.0.0.1") if host == "posters.example" else host
+        return real(address, port, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    assert socket.getaddrinfo("posters.example", 80)[0][4][0] == "93.184.216.34"
+    table = pl.DataFrame({"id": ["one"], "poster_url": [f"http://posters.example:{server.port}/a"]})
+    result = download_posters(table, tmp_path, quick(allow_private=False))
+    assert "127.0.0.1 is a private or local address" in result.failed[0]["reason"]
+    assert not server.seen
+
+
+def test_a_redirect_to_a_private_address_is_refused(server, tmp_path, monkeypatch):
+    # The first address counts as public for this test, so that its redirect is what is judged.
+    from mmgcs.datasets import addresses
+
+    monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.1")
+    server.answers = {"/a": send(b"", 302, Location=f"http://127.0.0.2:{server.port}/inside")}
+    result = download_posters(films(server, one="/a"), tmp_path, quick(allow_private=False))
+    assert result.failed[0]["reason"].startswith("refused: 127.0.0.2")
+    assert server.seen == {"/a": 1}
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1:248:1893:25c8:1946", True),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::7f00:1", False),
+        ("2002:7f00:1::", False),
+        ("no address", False),
+    ],
+)
+def test_public_addresses_are_told_from_others(address, public):
+    assert is_public(address) is public
+
+
+def test_an_id_cannot_lead_out_of_the_folder(server, tmp_path):
+    server.answers = {"/a": send(picture())}
+    table = pl.DataFrame({"id": ["../../up", ".hidden"], "poster_url": [f"{server.url}/a"] * 2})
+    folder = tmp_path / "posters"
+    assert download_posters(table, folder, QUICK).downloaded == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["posters"]
+    assert download_posters(table, folder, QUICK).already == 2
+    assert "/" not in poster_stem("a/b")
+
+
+def test_the_certificate_of_a_server_is_always_checked(server, tmp_path):
+    # A server that does not speak TLS at all stands for every one whose identity cannot be proved.
+    table = pl.DataFrame({"id": ["one"], "poster_url": [server.url.replace("http:", "https:") + "/a"]})
+    result = download_posters(table, tmp_path, quick(retries=0))
+    assert result.downloaded == 0
+    assert not server.seen
+
+
+def test_requests_to_one_host_keep_their_pace(server, tmp_path):
+    import time as clock
+
+    server.answers = {f"/{n}": send(picture()) for n in range(6)}
+    began = clock.monotonic()
+    result = download_posters(films(server, **{f"f{n}": f"/{n}" for n in range(6)}), tmp_path, quick(rate=20.0))
+    assert result.downloaded == 6
+    assert clock.monotonic() - began >= 5 / 20  # a lower bound: no machine is too slow for it
+
+
+def test_a_table_without_addresses_and_options_that_cannot_work_are_refused(server, tmp_path):
+    with pytest.raises(UsageError, match="neither poster_url nor poster_path"):
+        download_posters(pl.DataFrame({"id": ["1"]}), tmp_path, QUICK)
+    with pytest.raises(UsageError, match="--concurrency 0"):
+        download_posters(films(server, one="/a"), tmp_path, quick(concurrency=0))
+    with pytest.raises(UsageError, match="--base-url"):
+        download_posters(films(server, one="/a"), tmp_path, quick(base_url="ftp://example.org"))
+
+
+def test_a_folder_that_cannot_be_written_ends_in_one_clear_line(server, tmp_path):
+    from mmgcs.errors import MmgcsError
+
+    server.answers = {"/a": send(picture())}
+    blocked = tmp_path / "posters"
+    blocked.write_text("a file, not a folder")
+    with pytest.raises(MmgcsError, match="cannot be written"):
+        download_posters(films(server, one="/a"), blocked, QUICK)
