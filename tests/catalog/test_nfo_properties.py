@@ -72,7 +72,7 @@ def drop_unencodable(text: str, codec: str) -> str:
     return text.encode(codec, "ignore").decode(codec)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(files(), GENRES)
 def test_an_edit_leaves_everything_else_in_its_order(file: tuple[bytes, list[bytes]], genres: list[str]) -> None:
     content, kept = file
@@ -91,7 +91,7 @@ def test_an_edit_leaves_everything_else_in_its_order(file: tuple[bytes, list[byt
     assert with_genres(edited, genres) == edited
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(files(), GENRES, st.data())
 def test_a_file_cut_anywhere_is_refused_or_read_never_misread(
     file: tuple[bytes, list[bytes]], genres: list[str], data: st.DataObject

@@ -75,6 +75,7 @@ class _Target:
         self._depth = 0
         self._text: list[str] = []
         self._start = 0
+        self._name = ""
         self._plain = True
         self.root: str | None = None
         self.root_start = 0
@@ -103,15 +104,15 @@ class _Target:
         self.declared = encoding
 
     def _on_start(self, tag: str, attributes: list[str]) -> None:
-        self._depth += 1
-        if self._depth == 2:
+        depth = self._depth = self._depth + 1
+        if depth == 2:
             self._start = self._parser.CurrentByteIndex
             self._plain = True
-            name = _local(tag)
-            if name in _READ:
+            self._name = _local(tag) if tag[0] == "{" else tag
+            if self._name in _READ:
                 self._text = []
                 self._parser.CharacterDataHandler = self._on_text
-        elif self._depth == 1:
+        elif depth == 1:
             self.root = _local(tag)
             self.root_start = self._parser.CurrentByteIndex
         else:
@@ -128,15 +129,15 @@ class _Target:
     def _on_end(self, tag: str) -> None:
         if self.events is not None:
             self.events.append(("end", tag))
-        if self._depth == 2:
+        depth = self._depth
+        self._depth = depth - 1
+        if depth == 2:
             close = self._parser.CurrentByteIndex
             self.last_child = (self._start, close)
-            name = _local(tag)
-            if name in _READ:
-                self._end_of_read(name, close)
-        elif self._depth == 1:
+            if self._name in _READ:
+                self._end_of_read(self._name, close)
+        elif depth == 1:
             self.root_close = self._parser.CurrentByteIndex
-        self._depth -= 1
 
     def _end_of_read(self, name: str, close: int) -> None:
         text = "".join(self._text)

@@ -6,12 +6,13 @@ import contextlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from mmgcs.cli.output import new_app, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 
 if TYPE_CHECKING:
@@ -19,11 +20,7 @@ if TYPE_CHECKING:
     from mmgcs.catalog.library import Place
     from mmgcs.catalog.tagging import Plan, Predict, Wishes
 
-app = typer.Typer(
-    help="Fill in the genres of films in folders (Jellyfin, Kodi, Emby, Plex).",
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = new_app("Fill in the genres of films in folders (Jellyfin, Kodi, Emby, Plex).")
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds the films.", show_default=False)]
 OnlyMissing = Annotated[
@@ -97,7 +94,14 @@ def tag(
             backups = Backups(folder)
             stack.enter_context(backups.lock())
             plans = _applied(plans, backups, failures)
-        counts = _print_json(folder, plans, applied=apply) if as_json else _print_changes(plans, applied=apply)
+        counts = (
+            _print_json(folder, plans, applied=apply, failures=failures)
+            if as_json
+            else _print_changes(plans, applied=apply)
+        )
+    if failures and as_json:
+        say(f"mmgcs: error: {failures[0]}")  # the one JSON value is printed and holds it too
+        raise typer.Exit(failures[0].exit_status)
     if failures:
         raise failures[0]
     _finish(counts)
@@ -235,7 +239,9 @@ def _print_changes(plans: Iterable[Plan], *, applied: bool) -> Counter[str]:
     return counts
 
 
-def _print_json(folder: Path, plans: Iterable[Plan], *, applied: bool) -> Counter[str]:
+def _print_json(
+    folder: Path, plans: Iterable[Plan], *, applied: bool, failures: Sequence[MmgcsError] = ()
+) -> Counter[str]:
     """One JSON object, written film by film: a library of a million needs no more memory than one of ten."""
     counts: Counter[str] = Counter()
     write = sys.stdout.write
@@ -257,7 +263,8 @@ def _print_json(folder: Path, plans: Iterable[Plan], *, applied: bool) -> Counte
             "note": plan.note or None,
         }
         write((",\n" if number else "\n") + json.dumps(value))
-    write(f'\n], "summary": {json.dumps(dict(counts))}}}\n')
+    failure = f', "error": {json.dumps(str(failures[0]))}' if failures else ""
+    write(f'\n], "summary": {json.dumps(dict(counts))}{failure}}}\n')
     return counts
 
 

@@ -1,0 +1,87 @@
+"""How long `mmgcs library scan` takes beside `find` plus parsing the same NFO files with defusedxml.
+
+    python benchmarks/library_scan.py [--folders 10000] [--rounds 3]
+
+Both are whole processes on the same library, in turns, with the files in the page cache; the best round counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SAMPLES = Path(__file__).parent.parent / "tests" / "data" / "nfo"
+LIMIT = 3.0
+RUN = "import sys; from mmgcs.cli import main; sys.exit(main())"
+PARSE = """
+import sys
+from defusedxml.ElementTree import parse
+films = 0
+for line in sys.stdin:
+    root = parse(line[:-1]).getroot()
+    films += root.findtext("title") is not None
+    root.findtext("plot"), [genre.text for genre in root.iter("genre")]
+print(films)
+"""
+
+
+def make_library(root: Path, folders: int) -> None:
+    """Folders `Title (Year)` with a video, a poster, a picture and one of the sample NFO files."""
+    # A link after the XML is no XML to a plain parser; cut it off so that both read the same.
+    samples = [path.read_bytes().partition(b"\r\nhttps://")[0] for path in sorted(SAMPLES.glob("*.nfo"))]
+    for number in range(folders):
+        folder = root / f"Film {number:06} ({1920 + number % 100})"
+        folder.mkdir()
+        (folder / "movie.nfo").write_bytes(samples[number % len(samples)])
+        for name in ("film.mkv", "poster.jpg", "fanart.jpg"):
+            (folder / name).touch()
+
+
+def find_and_parse(root: Path) -> int:
+    with subprocess.Popen(["find", str(root), "-name", "*.nfo"], stdout=subprocess.PIPE) as find:
+        result = subprocess.run([sys.executable, "-c", PARSE], stdin=find.stdout, capture_output=True, check=True)
+    return int(result.stdout)
+
+
+def scan(root: Path, *options: str) -> int:
+    command = [sys.executable, "-c", RUN, "library", "scan", str(root), "--no-predict"]
+    result = subprocess.run([*command, *options], capture_output=True, check=True)
+    return result.stdout.count(b"movie.nfo")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folders", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="mmgcs-library-"))
+    try:
+        make_library(root, arguments.folders)
+        ways = {
+            "find + parse": find_and_parse,
+            "scan": scan,
+            "scan --json": lambda root: scan(root, "--json"),
+        }
+        best = dict.fromkeys(ways, float("inf"))
+        for _ in range(arguments.rounds):
+            for name, way in ways.items():
+                start = time.perf_counter()
+                films = way(root)
+                best[name] = min(best[name], time.perf_counter() - start)
+                assert films >= arguments.folders, f"{name} saw {films} films"
+    finally:
+        shutil.rmtree(root)
+    base = best["find + parse"]
+    print(f"{arguments.folders} folders, best of {arguments.rounds} rounds")
+    for name, seconds in best.items():
+        print(f"{name:14} {seconds:7.2f} s  {seconds / base:5.2f} ×  (limit {LIMIT} ×)")
+    sys.exit(any(seconds > LIMIT * base for seconds in best.values()))
+
+
+if __name__ == "__main__":
+    main()
