@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, Branch, BundleConfig, Decision, write_bundle
 from mmgcs.genres import DEFAULT_GENRES
+
+# A busy machine is slow, not wrong.
+settings.register_profile("mmgcs", deadline=None)
+settings.load_profile("mmgcs")
 
 # Words that say a genre outright; with them the tiny model is right about plain plots.
 KEYWORDS = {

@@ -18,8 +18,9 @@ from mmgcs.preprocess.base import PREPROCESSORS, Prepared, pad_stack
 MAX_CHARACTERS = 20_000
 """Characters of a plot that are looked at at all: far more than any encoder reads, little enough to be instant."""
 
-# Control characters and the invisible ones that break words apart (zero-width, direction marks, the BOM).
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+# Control characters, the invisible ones that break words apart (zero-width, direction marks, the BOM), and halves of
+# surrogate pairs, which no tokenizer takes.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ud800-\udfff]")
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
@@ -38,8 +39,9 @@ def clean_text(text: str) -> str:
     >>> clean_text(" A\\x00 thief\\u200b\\n  returns ")
     'A thief returns'
     """
-    text = unicodedata.normalize("NFC", text[:MAX_CHARACTERS])
-    return _SPACE.sub(" ", _CONTROL.sub("", text.replace("\x00", " "))).strip()
+    # Removed first: an invisible character between a letter and its accent would keep them apart.
+    visible = _CONTROL.sub("", text[:MAX_CHARACTERS].replace("\x00", " "))
+    return _SPACE.sub(" ", unicodedata.normalize("NFC", visible)).strip()
 
 
 def film_text(plot: str, title: str | None = None) -> str:

@@ -1,0 +1,90 @@
+"""Plots of every kind are cleaned and cut into what a model reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmgcs import load
+from mmgcs.errors import BundleError, InputError
+from mmgcs.film import Film
+from mmgcs.preprocess import PREPROCESSORS, clean_text, film_text, plot_warnings
+
+ENGLISH = "Two detectives hunt a killer through the city and fall in love with the same singer."
+
+
+def test_control_and_invisible_characters_are_removed() -> None:
+    assert clean_text("\ufeffA\x00 thief\u200b re\x07turns\r\n\tat  night ") == "A thief returns at night"
+
+
+def test_emoji_and_accents_stay() -> None:
+    assert clean_text("Amélie 🎬 cafe\u0301") == "Amélie 🎬 café"
+
+
+def test_the_title_is_a_sentence_before_the_plot() -> None:
+    assert film_text("A thief returns.", " Heist\n") == "Heist. A thief returns."
+    assert film_text("A thief returns.") == "A thief returns."
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_cleaning_never_fails_and_is_stable(text: str) -> None:
+    cleaned = clean_text(text)
+    assert clean_text(cleaned) == cleaned
+    cleaned.encode()
+
+
+@pytest.mark.parametrize(
+    "plot",
+    [
+        "Deux policiers poursuivent un assassin dans les rues de Paris pendant que la ville dort encore.",
+        "Два детектива преследуют убийцу в большом городе, который никогда не спит и ничего не прощает.",
+        "两名侦探在城市里追捕一名杀手。",
+        "Zwei Ermittler jagen einen Mörder durch die Stadt und geraten dabei selbst unter Verdacht.",
+    ],
+)
+def test_a_plot_in_another_language_is_read_with_a_warning(tiny_bundle: Path, plot: str) -> None:
+    (prediction,) = load(tiny_bundle).predict_batch([Film(plot=plot)])
+    assert prediction.error is None
+    assert any("does not read like English" in warning for warning in prediction.warnings)
+
+
+@pytest.mark.parametrize("plot", [ENGLISH, "Love in Paris.", "😀", "Amélie dreams of love in the city."])
+def test_english_and_short_plots_give_no_such_warning(plot: str) -> None:
+    assert plot_warnings(plot) == ()
+
+
+def test_five_megabytes_of_plot_are_cut_with_a_warning(tiny_bundle: Path) -> None:
+    (prediction,) = load(tiny_bundle).predict_batch([Film(plot=ENGLISH * 60_000)])
+    assert prediction.error is None
+    assert prediction.genres
+    (warning,) = prediction.warnings
+    assert "characters; only the first 20,000 were looked at" in warning
+
+
+def test_a_plot_over_the_token_limit_is_cut_with_a_warning(tiny_bundle: Path) -> None:
+    (prediction,) = load(tiny_bundle).predict_batch([Film(plot=ENGLISH * 8)])
+    assert any("longer than the 64 tokens" in warning for warning in prediction.warnings)
+
+
+@pytest.mark.parametrize("plot", ["\ud800 love and the city", "😀🎬💥", "love\x00 and the\x1b[31m city", "\u202elove"])
+def test_emoji_control_characters_and_broken_unicode_are_predicted(tiny_bundle: Path, plot: str) -> None:
+    (prediction,) = load(tiny_bundle).predict_batch([Film(plot=plot)])
+    assert prediction.error is None
+
+
+def test_a_blank_plot_is_refused(tiny_bundle: Path) -> None:
+    with pytest.raises(InputError, match="the plot is empty"):
+        load(tiny_bundle).predict(plot="  \n\u200b ")
+
+
+def test_a_blank_plot_beside_a_title_is_no_plot(tiny_bundle: Path) -> None:
+    (prediction,) = load(tiny_bundle).predict_batch([Film(title="Love", plot="\u200b")])
+    assert prediction.error is not None
+
+
+def test_a_broken_tokenizer_is_the_bundles_fault() -> None:
+    with pytest.raises(BundleError, match="is not a tokenizer"):
+        PREPROCESSORS["tokens"]({"tokenizer": "t.json", "max_tokens": 8}, lambda name: b"{}")

@@ -1,0 +1,138 @@
+"""A bundle is written whole, read checked, and refused with one line where it is damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mmgcs import load
+from mmgcs.bundle import MANIFEST, Bundle, BundleConfig, seal, write_bundle
+from mmgcs.errors import BundleError, UsageError
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+
+
+def edit(path: Path, key: str, value: object) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content[key] = value
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_a_whole_bundle_has_no_problems_and_knows_its_inputs(tiny_bundle: Path) -> None:
+    bundle = Bundle(tiny_bundle)
+    assert bundle.check() == []
+    assert bundle.config.inputs == ("plot", "poster")
+    assert BundleConfig.from_json(json.loads(json.dumps(bundle.config.to_json()))) == bundle.config
+
+
+@pytest.mark.parametrize("name", ["plot.onnx", "tokenizer.json", "bundle.json", "fusion.onnx"])
+def test_a_changed_byte_is_found_when_the_file_is_needed(copy: Path, name: str) -> None:
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(BundleError, match=f"{name} differs from its SHA-256"):
+        load(copy).predict(plot="love in the city")
+
+
+@pytest.mark.parametrize("name", ["plot.onnx", "tokenizer.json", "bundle.json", "fusion.onnx"])
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=f"{name} cannot be read"):
+        load(copy).predict(plot="love in the city")
+
+
+def test_every_problem_is_listed(copy: Path) -> None:
+    (copy / "plot.onnx").unlink()
+    (copy / "CARD.md").write_text("changed", encoding="utf-8")
+    problems = Bundle(copy).check()
+    assert len(problems) == 2
+    assert all(name in " ".join(problems) for name in ("plot.onnx", "CARD.md"))
+
+
+def test_a_newer_format_asks_for_an_upgrade_and_a_newer_minor_version_is_read(copy: Path) -> None:
+    edit(copy / MANIFEST, "format_version", "1.7")
+    assert Bundle(copy).format_version == (1, 7)
+    edit(copy / MANIFEST, "format_version", "2.0")
+    with pytest.raises(BundleError, match=r"format 2\.0.*upgrade mmgcs"):
+        Bundle(copy)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "else"}', "\x00" * 9, "[" * 100_000])
+def test_a_manifest_that_is_none_is_refused(copy: Path, content: str) -> None:
+    (copy / MANIFEST).write_text(content, encoding="utf-8")
+    with pytest.raises(BundleError, match="get the bundle again") as caught:
+        Bundle(copy)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/etc/passwd", "a/../../outside.txt", ""])
+def test_a_manifest_that_names_files_outside_is_refused(copy: Path, name: str) -> None:
+    content = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
+    edit(copy / MANIFEST, "files", {**content["files"], name: {"sha256": "0" * 64, "bytes": 1}})
+    with pytest.raises(BundleError, match="broken list of files"):
+        Bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("genres", []),
+        ("branches", "x"),
+        ("branches", [{"name": "plot"}]),
+        ("decisions", {"plot": {}}),
+        ("genres", ["A"]),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(copy: Path, key: str, value: object) -> None:
+    edit(copy / "bundle.json", key, value)
+    seal(copy)
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        Bundle(copy)
+
+
+def test_a_graph_that_onnxruntime_cannot_load_is_named(copy: Path) -> None:
+    (copy / "plot.onnx").write_bytes(b"not a graph")
+    seal(copy)
+    with pytest.raises(BundleError, match=r"plot\.onnx cannot be loaded") as caught:
+        load(copy).predict(plot="love")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_manifest_is_not_a_bundle(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a bundle"):
+        Bundle(tmp_path)
+    with pytest.raises(UsageError, match="does not exist"):
+        Bundle(tmp_path / "none")
+
+
+def test_writing_that_fails_leaves_nothing_behind(tiny_bundle: Path, tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        (folder / "half.onnx").write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_bundle(tmp_path / "new", Bundle(tiny_bundle).config, fill)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_replaced_only_when_asked_and_nothing_else_ever_is(copy: Path, tmp_path: Path) -> None:
+    config = Bundle(copy).config
+
+    def fill(folder: Path) -> None:
+        (folder / "new.txt").write_text("new", encoding="utf-8")
+
+    with pytest.raises(UsageError, match="already holds a bundle"):
+        write_bundle(copy, config, fill)
+    assert write_bundle(copy, config, fill, replace=True).files.keys() == {"new.txt", "bundle.json"}
+    other = tmp_path / "papers"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="is not a bundle"):
+        write_bundle(other, config, fill, replace=True)
+    assert (other / "thesis.txt").read_text(encoding="utf-8") == "mine"
