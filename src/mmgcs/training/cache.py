@@ -17,6 +17,7 @@ from mmgcs.errors import InputError
 from mmgcs.files import atomic_path, write_json
 from mmgcs.models import Encoder
 from mmgcs.preprocess import Prepared
+from mmgcs.training.augment import Augmenter
 from mmgcs.training.data import Labelled, augment_pixels, view_of
 
 CHUNK = 64
@@ -41,12 +42,15 @@ class BranchData:
         folder: Path,
         *,
         cache: bool,
+        augment: Augmenter | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.encoder = encoder
         self.data = data
         self.views = views
         self.unreadable: dict[str, str] = {}
+        self._augment = augment or None
+        self._fresh = not (cache and encoder.stem_is_frozen())  # nothing is kept, so every batch can differ
         self._weights = np.array([weights.get(name, 1.0) for name in data.sources], dtype=np.float32)
         self._preprocessor = encoder.preprocessor()
         self._folder = folder
@@ -68,7 +72,11 @@ class BranchData:
         def one(row: int) -> Prepared | None:
             film = self.data.films[row]
             try:
-                return self._preprocessor.prepare([view_of(film, view) if self.encoder.input == "plot" else film])[0]
+                if self.encoder.input == "plot":
+                    film = view_of(film, view)
+                    if self._augment and view and not self._fresh:
+                        film = self._augment.plot(film, view + 8 * row)
+                return self._preprocessor.prepare([film])[0]
             except InputError as error:
                 self.unreadable[film.id] = str(error)
                 return None
@@ -78,11 +86,16 @@ class BranchData:
             prepared = track(pool.map(one, chosen), f"reading {self.encoder.input}s", total=len(chosen))
             return {row: item for row, item in zip(chosen, prepared, strict=True) if item is not None}
 
-    def _inputs(self, rows: NDArray[np.int64], view: int) -> dict[str, Tensor]:
+    def _inputs(self, rows: NDArray[np.int64], view: int, seed: int | None) -> dict[str, Tensor]:
         items = [self._prepared[view % self._prepared_views][int(row)] for row in rows]
+        if self._augment and seed is not None and self.encoder.input == "plot" and self._fresh:
+            films = [view_of(self.data.films[row], view) for row in rows]
+            items = self._preprocessor.prepare([self._augment.plot(f, seed + i) for i, f in enumerate(films)])
         inputs = {name: torch.from_numpy(value) for name, value in self._preprocessor.collate(items).items()}
         if "pixels" in inputs:
             inputs["pixels"] = augment_pixels(inputs["pixels"], view)
+            if self._augment and seed is not None:
+                inputs["pixels"] = self._augment.posters(inputs["pixels"], seed)
         return inputs
 
     @torch.no_grad()
@@ -109,7 +122,10 @@ class BranchData:
         with atomic_path(path) as temporary:
             for view, start in track(chunks, f"computing the frozen half on {self.encoder.input}s"):
                 rows = order[start : start + CHUNK]
-                inputs = {name: value.to(device) for name, value in self._inputs(rows, view).items()}
+                inputs = {
+                    name: value.to(device)
+                    for name, value in self._inputs(rows, view, start + 1 if view else None).items()
+                }
                 hidden = encoder.stem(inputs).half().cpu().numpy()
                 trailing = hidden.shape[2:] if self.encoder.input == "plot" else hidden.shape[1:]
                 if out is None:
@@ -142,7 +158,7 @@ class BranchData:
             "rows": torch.from_numpy(rows),
         }
         if self._hidden is None:
-            batch["inputs"] = self._inputs(rows, view)
+            batch["inputs"] = self._inputs(rows, view, seed)
             return batch
         spans = [self._span(int(row), view) for row in rows]
         if self.encoder.input != "plot":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,11 @@ from torch import Tensor, nn
 
 from mmgcs.errors import MmgcsError
 from mmgcs.models import Encoder, SourceHead
+from mmgcs.training.augment import cut_and_paste
 from mmgcs.training.losses import Loss
 from mmgcs.training.recipe import Optimization
+
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 def macro_average_precision(truth: NDArray[Any], scores: NDArray[Any]) -> float:
@@ -55,7 +58,10 @@ class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is
         return loss
 
     def optimizer(self, groups: list[dict[str, Any]]) -> dict[str, Any]:
-        optimizer = torch.optim.AdamW(groups)
+        optimizer = OPTIMIZERS[self.settings.optimizer](groups)
+        if self.settings.schedule == "plateau":
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=2)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "valid_map"}}
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warmup_then_linear(step, steps, self.settings.warmup)
@@ -93,7 +99,7 @@ class BranchModule(_Learner):
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         """The weighted loss of a batch."""
         truth, weight = batch["truth"], batch["weight"]
-        if self.settings.mixup:
+        if self.settings.mixup or self.settings.cutmix:
             batch, truth = self._mix(batch, index)
         logits = self.head(self.features(batch), batch["source"])
         loss = self.check((self.loss(logits.float(), truth) * weight).mean())
@@ -103,10 +109,15 @@ class BranchModule(_Learner):
     def _mix(self, batch: dict[str, Any], index: int) -> tuple[dict[str, Any], Tensor]:
         encoder: Encoder = self.encoder  # type: ignore[assignment]
         hidden = batch["hidden"] if "hidden" in batch else encoder.stem(batch["inputs"])
-        share = float(np.random.default_rng((self.global_step, index)).beta(self.settings.mixup, self.settings.mixup))
+        random = np.random.default_rng((self.global_step, index))
+        strength = self.settings.mixup or self.settings.cutmix
+        share = float(random.beta(strength, strength))
         share = max(share, 1.0 - share)
-        mixed = {**batch, "hidden": share * hidden + (1.0 - share) * hidden.flip(0)}
-        return mixed, share * batch["truth"] + (1.0 - share) * batch["truth"].flip(0)
+        if self.settings.cutmix:
+            mixed, share = cut_and_paste(hidden, share, random)
+        else:
+            mixed = share * hidden + (1.0 - share) * hidden.flip(0)
+        return {**batch, "hidden": mixed}, share * batch["truth"] + (1.0 - share) * batch["truth"].flip(0)
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         """Collect logits in the words of the target source."""
@@ -120,7 +131,7 @@ class BranchModule(_Learner):
         self.log("valid_map", macro_average_precision(truth, scores), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        """AdamW; the head has its own rate, and each source's correction its own decay."""
+        """The recipe's optimiser; the head has its own rate, and each source's correction its own decay."""
         encoder: Encoder = self.encoder  # type: ignore[assignment]
         settings = self.settings
         groups = encoder.parameter_groups(settings.lr, settings.layer_decay, settings.weight_decay)

@@ -44,13 +44,18 @@ class Optimization(_Part):
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Films a step."""
     lr: Annotated[float, Field(gt=0.0)] = 1e-4
-    """Highest learning rate of the deepest layers (AdamW)."""
+    """Highest learning rate of the deepest layers."""
     head_lr: Annotated[float, Field(gt=0.0)] = 1e-3
     """Highest learning rate of the head."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """Loshchilov & Hutter 2019 (decoupled weight decay), or Kingma & Ba 2015."""
+    schedule: Literal["linear", "plateau"] = "linear"
+    """How the learning rate changes: it rises and falls linearly, or is divided by ten after two epochs in which
+    `valid` did not get better."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Factor on the learning rate for each layer further from the head."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
-    """AdamW's decoupled weight decay."""
+    """Weight decay of matrices; decoupled with AdamW."""
     source_decay: Annotated[float, Field(ge=0.0)] = 0.1
     """Weight decay of each label source's own correction of the head."""
     warmup: Share = 0.06
@@ -63,6 +68,8 @@ class Optimization(_Part):
     """Looks at `valid` in each epoch."""
     mixup: Annotated[float, Field(ge=0.0)] = 0.0
     """Beta parameter of mixup on the hidden values (Verma et al. 2019, Manifold Mixup); 0 is off."""
+    cutmix: Annotated[float, Field(ge=0.0)] = 0.0
+    """Beta parameter of CutMix on the posters' feature maps (Yun et al. 2019); 0 is off."""
     loss: Loss = Loss()
     """The loss."""
     cache: bool = True
@@ -81,6 +88,9 @@ class BranchRecipe(_Part):
     views: Annotated[int, Field(ge=1, le=8)] = 1
     """Versions of each film that training alternates between: plots with and without title, posters as they are and
     mirrored, then shifted."""
+    augment: list[Component] = []
+    """Random changes of plots or posters, by name in `mmgcs.training.augment`. Fresh for every batch with
+    `training.cache: false`; with a cached half, one for each view after the first."""
     int8: bool = True
     """Quantise the graph."""
     int8_may_cost: Annotated[float, Field(ge=0.0)] = 0.3
@@ -99,6 +109,32 @@ class FusionRecipe(_Part):
     features as they are on new films. It trusts a branch too much that has learned its films by heart."""
     drop: Share = 0.3
     """Probability with which training hides one of a film's inputs."""
+
+
+class SearchRange(_Part):
+    """What `mmgcs tune` draws one setting from: `choices`, or `low` to `high`."""
+
+    choices: list[Any] | None = None
+    """The values."""
+    low: float | None = None
+    """The least value."""
+    high: float | None = None
+    """The greatest value."""
+    log: bool = False
+    """Draw evenly in the logarithm."""
+    whole: bool = False
+    """Whole numbers only."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchRange:
+        ranged = self.low is not None and self.high is not None
+        if ranged == (self.choices is not None) or self.choices == []:
+            raise ValueError("give either `choices` or both `low` and `high`")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"`low` is {self.low}, above `high`, {self.high}")
+        if self.log and (self.low is None or self.low <= 0):
+            raise ValueError("`log` needs a `low` above 0")
+        return self
 
 
 class Recipe(_Part):
@@ -125,12 +161,20 @@ class Recipe(_Part):
     coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
     """Share of `valid` on which the model shall call itself sure."""
 
+    search: dict[str, SearchRange] = {}
+    """Settings that `mmgcs tune` tries, by their place, such as "plot.training.lr"; training does not read it."""
+
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         if self.plot is None and self.poster is None:
             raise ValueError("names neither `plot` nor `poster`; give at least one")
         if self.plot is not None and self.poster is not None and self.fusion is None:
             raise ValueError("names `plot` and `poster` but no `fusion`; add `fusion: {}`")
+        for name, branch in self.branches.items():
+            if branch.training.cutmix and name == "plot":
+                raise ValueError("plot.training.cutmix: only posters can be cut and pasted; use mixup")
+            if branch.training.cutmix and branch.training.mixup:
+                raise ValueError(f"{name}.training has both mixup and cutmix; give one")
         if self.fusion is not None and (self.plot is None or self.poster is None):
             raise ValueError("has a `fusion` of one input; name both `plot` and `poster` or leave `fusion` out")
         return self

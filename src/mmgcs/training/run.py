@@ -27,7 +27,9 @@ from mmgcs.evaluation import fit_decision
 from mmgcs.export import export_encoder, export_fusion, quantize_dynamic, quantize_static
 from mmgcs.files import write_json
 from mmgcs.models import ENCODERS, FUSIONS, Encoder, SourceHead
+from mmgcs.preprocess import PlotTokens
 from mmgcs.runtime import Classifier, Features
+from mmgcs.training.augment import Augmenter
 from mmgcs.training.cache import BranchData
 from mmgcs.training.card import make_card, write_card
 from mmgcs.training.data import Labelled, ResumableLoader, fingerprint, read_labelled
@@ -148,7 +150,11 @@ def train_branch(run: Run, name: str, branch: BranchRecipe, holdout: NDArray[np.
     if not len(rows) or not len(valid):
         raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films with a {name}; both are needed")
     run.log(f"{name}: {len(rows):,} films to learn from, {len(valid):,} to choose on")
-    key = fingerprint([data.fingerprint, branch.encoder, branch.views, rows[:50], len(rows)])
+    if hasattr(encoder, "fit"):  # a vocabulary is learned from films to learn from, never from those to choose on
+        preprocessor = encoder.preprocessor()
+        assert isinstance(preprocessor, PlotTokens)
+        encoder.fit([preprocessor.text(data.films[row]) for row in rows])
+    key = fingerprint([data.fingerprint, branch.encoder, branch.views, branch.augment, rows[:50], len(rows)])
     branch_data = BranchData(
         encoder,
         data,
@@ -157,6 +163,7 @@ def train_branch(run: Run, name: str, branch: BranchRecipe, holdout: NDArray[np.
         branch.source_weights,
         folder / f"cache-{key}",
         cache=settings.cache,
+        augment=Augmenter(branch.augment, name),
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
     )
     if branch_data.unreadable:

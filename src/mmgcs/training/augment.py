@@ -1,0 +1,204 @@
+"""Changed copies of training plots and posters, by the names that a recipe's `augment` lists.
+
+Each changes a plot's text, or a batch of posters' pixels, by a generator that it is given, so that a run repeats.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmgcs.errors import UsageError
+from mmgcs.film import Film
+from mmgcs.models.word_vectors import common_words, vectors_of
+from mmgcs.registry import Registry
+from mmgcs.training.recipe import Component
+
+PlotChange = Callable[[str, np.random.Generator], str]
+"""A plot to a changed plot that says nearly the same."""
+PosterChange = Callable[[Tensor], Tensor]
+"""Posters (B, 3, H, W) float32 between 0 and 1 to changed ones of the same shape; draws from torch's generator."""
+
+PLOT_CHANGES: Registry[Callable[..., PlotChange]] = Registry("change of plots")
+POSTER_CHANGES: Registry[Callable[..., PosterChange]] = Registry("change of posters")
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+@PLOT_CHANGES.register("word_dropout")
+def word_dropout(share: float = 0.1) -> PlotChange:
+    """Leave out a share of the words (Wei & Zou 2019, EDA); at least one stays."""
+
+    def change(plot: str, random: np.random.Generator) -> str:
+        words = plot.split()
+        kept = [word for word, out in zip(words, random.random(len(words)) < share, strict=True) if not out]
+        return " ".join(kept or words[:1])
+
+    return change
+
+
+@PLOT_CHANGES.register("sentence_shuffle")
+def sentence_shuffle(probability: float = 0.5) -> PlotChange:
+    """Put a plot's sentences into another order, with this probability."""
+
+    def change(plot: str, random: np.random.Generator) -> str:
+        if random.random() >= probability:
+            return plot
+        sentences = _SENTENCE_END.split(plot.strip())
+        return " ".join(sentences[index] for index in random.permutation(len(sentences)))
+
+    return change
+
+
+@PLOT_CHANGES.register("neighbours")
+def neighbours(glove: str, share: float = 0.1, nearest: int = 5, words: int = 20_000) -> PlotChange:
+    """Put one of its nearest neighbours in the place of a word (Wang & Yang 2015).
+
+    Args:
+        glove: a file of word vectors in GloVe's text format.
+        share: share of the words that are replaced.
+        nearest: neighbours that one is drawn from, by cosine.
+        words: the commonest words, which are replaced and drawn; others stay.
+    """
+    known = common_words(Path(glove), words)
+    near = nearest_words(vectors_of(Path(glove), known)[0], nearest)
+    place = {word: index for index, word in enumerate(known)}
+
+    def change(plot: str, random: np.random.Generator) -> str:
+        def swap(match: re.Match[str]) -> str:
+            word: str = match.group()
+            index = place.get(word.lower())
+            if index is None or random.random() >= share:
+                return word
+            new: str = known[near[index, random.integers(near.shape[1])]]
+            return new.capitalize() if word[0].isupper() else new
+
+        return _WORD.sub(swap, plot)
+
+    return change
+
+
+def nearest_words(vectors: NDArray[np.float32], nearest: int) -> NDArray[np.int64]:
+    """For each of the vectors (words, width) its `nearest` others (words, nearest) by cosine, in blocks."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    count = min(nearest, len(unit) - 1)
+    found = np.zeros((len(unit), count), dtype=np.int64)
+    for start in range(0, len(unit), 1024):
+        similar = unit[start : start + 1024] @ unit.T
+        similar[np.arange(len(similar)), np.arange(start, start + len(similar))] = -np.inf
+        found[start : start + 1024] = np.argpartition(-similar, count - 1, axis=1)[:, :count]
+    return found
+
+
+@POSTER_CHANGES.register("crop")
+def crop(smallest: float = 0.8) -> PosterChange:
+    """A part of the poster, of at least this share of its area and nearly its shape, at the poster's size."""
+    from kornia.augmentation import RandomResizedCrop
+
+    def change(posters: Tensor) -> Tensor:
+        height, width = posters.shape[2:]
+        shape = (0.9 * width / height, 1.1 * width / height)
+        out: Tensor = RandomResizedCrop((height, width), scale=(smallest, 1.0), ratio=shape)(posters)
+        return out
+
+    return change
+
+
+@POSTER_CHANGES.register("flip")
+def flip(probability: float = 0.5) -> PosterChange:
+    """The poster mirrored, with this probability."""
+    from kornia.augmentation import RandomHorizontalFlip
+
+    made: PosterChange = RandomHorizontalFlip(p=probability)
+    return made
+
+
+@POSTER_CHANGES.register("colour_jitter")
+def colour_jitter(
+    brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 0.02
+) -> PosterChange:
+    """Brightness, contrast, saturation and hue changed by up to these shares."""
+    from kornia.augmentation import ColorJiggle
+
+    made: PosterChange = ColorJiggle(brightness, contrast, saturation, hue, p=1.0)
+    return made
+
+
+@POSTER_CHANGES.register("rand_augment")
+def rand_augment(changes: int = 2, strength: int = 10) -> PosterChange:
+    """A few changes, drawn anew, all of one strength from 0 to 30 (Cubuk et al. 2020, RandAugment)."""
+    from kornia.augmentation.auto import RandAugment
+
+    made: PosterChange = RandAugment(changes, strength)
+    return made
+
+
+class Augmenter:
+    """The changes that a recipe lists for one branch, in their order.
+
+    Raises:
+        UsageError: an unknown name or setting; names of plots' changes for posters are unknown there.
+    """
+
+    def __init__(self, components: Sequence[Component], source: str) -> None:
+        registry: Registry[Callable[..., Any]] = PLOT_CHANGES if source == "plot" else POSTER_CHANGES
+        self._changes: list[Callable[..., Any]] = []
+        for component in components:
+            try:
+                self._changes.append(registry[component.kind](**component.options))
+            except TypeError as error:
+                raise UsageError(f"{source}.augment {component.kind}: {error}") from error
+
+    def __bool__(self) -> bool:
+        return bool(self._changes)
+
+    def plot(self, film: Film, seed: int) -> Film:
+        """The film with a changed plot."""
+        random = np.random.default_rng(seed)
+        plot = film.plot or ""
+        for change in self._changes:
+            plot = change(plot, random)
+        # A change that leaves nothing would make a readable film unreadable.
+        return replace(film, plot=plot) if plot.strip() else film
+
+    def posters(self, pixels: Tensor, seed: int) -> Tensor:
+        """Changed posters (B, H, W, 3) uint8."""
+        if not self._changes:
+            return pixels
+        x = pixels.permute(0, 3, 1, 2).float() / 255.0
+        with torch.random.fork_rng(devices=[]), torch.no_grad():  # kornia draws from the global generator
+            torch.manual_seed(seed)
+            for change in self._changes:
+                x = change(x)
+        return (x * 255.0).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def cut_and_paste(hidden: Tensor, share: float, random: np.random.Generator) -> tuple[Tensor, float]:
+    """CutMix (Yun et al. 2019): a box of each feature map (B, C, H, W) from the map of another film of the batch.
+
+    Args:
+        hidden: the maps; film i takes the box of film B − 1 − i.
+        share: the share of the area that stays, before the box is cut to whole places and to the edge.
+        random: draws the place.
+
+    Returns:
+        the mixed maps, and the share that did stay.
+    """
+    height, width = hidden.shape[2:]
+    side = float(np.sqrt(1.0 - share))
+    middle_y, middle_x = int(random.integers(height)), int(random.integers(width))
+    half_y, half_x = side * height / 2, side * width / 2
+    top, bottom = max(0, round(middle_y - half_y)), min(height, round(middle_y + half_y))
+    left, right = max(0, round(middle_x - half_x)), min(width, round(middle_x + half_x))
+    mixed = hidden.clone()
+    mixed[:, :, top:bottom, left:right] = hidden.flip(0)[:, :, top:bottom, left:right]
+    return mixed, 1.0 - (bottom - top) * (right - left) / (height * width)

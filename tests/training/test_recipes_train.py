@@ -1,0 +1,49 @@
+"""Every recipe in the repository trains, on the sample and with small settings, to a bundle that predicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmgcs.runtime import load
+from mmgcs.sample import sample_films, sample_table
+from mmgcs.training import read_recipe, train
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+# Fewer epochs and smaller models; what the recipe says of optimiser, schedule, views and augmentation stays.
+SMALLER = {
+    "text-original": ["plot.encoder.options.hidden=16", "plot.encoder.options.glove={glove}"],
+    "poster-original": [
+        "poster.encoder.options.weights=none",
+        "poster.encoder.options.height=48",
+        "poster.encoder.options.width_px=32",
+    ],
+}
+SMALL_POSTER = ["poster.encoder.options.height=64", "poster.encoder.options.width_px=48"]
+SMALL_PLOT = ["plot.encoder.options.max_tokens=32", "plot.encoder.options.freeze_layers=5"]
+
+
+def smaller(name: str, glove: Path) -> list[str]:
+    if name in SMALLER:
+        return [setting.format(glove=glove) for setting in SMALLER[name]]
+    return [*(SMALL_PLOT if name != "poster" else []), *(SMALL_POSTER if name != "text" else [])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_trains_to_a_bundle_that_predicts(path, tmp_path):
+    glove = tmp_path / "vectors.txt"
+    glove.write_text("the 0.1 0.2 0.3 0.4\nthief 0.4 0.3 0.2 0.1\n", encoding="utf-8")
+    recipe = read_recipe(path)
+    settings = [*smaller(path.stem, glove), *(f"{branch}.training.epochs=1" for branch in recipe.branches)]
+    if recipe.fusion is not None:
+        settings.append("fusion.training={epochs: 2}")
+    recipe = read_recipe(path, settings)
+    bundle = train(recipe, sample_table(), sample_table().parent, tmp_path / "run", progress=False, log=lambda _: None)
+    classifier = load(bundle.path)
+    films = [film for film in sample_films() if film.plot and film.poster][:3]
+    for prediction in classifier.predict_batch(films):
+        assert prediction.error is None
+        assert prediction.inputs == bundle.config.inputs
+        assert set(prediction.probabilities) == set(recipe.genre_list() or ())
