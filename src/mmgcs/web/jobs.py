@@ -1,0 +1,206 @@
+"""Tables that are tagged in the background: a file comes in, its tagged copy is fetched when it is done."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from mmgcs.catalog import FIXED, WRITERS, FilmTable, Kept, json_line, kind_of, record, sources_of, write_table
+from mmgcs.errors import MmgcsError
+from mmgcs.film import Film, Prediction
+from mmgcs.runtime.classifier import BATCH
+from mmgcs.web.batching import Batcher
+from mmgcs.web.errors import BusyError, NotFoundError, RequestError, UnprocessableError, UnsupportedError
+from mmgcs.web.observing import LOG
+from mmgcs.web.settings import Settings
+
+NO_POSTERS = "a table's paths to posters are not read here; send posters one by one, or use mmgcs tag"
+
+
+class Job:
+    """One table.
+
+    Attributes:
+        id: what it is asked for by; cannot be guessed.
+        state: "waiting", "running", "done" or "failed".
+        films, finished, errors, unsure: how many.
+        error: why it failed.
+        since: when it started or ended, for forgetting it.
+    """
+
+    def __init__(self, folder: Path, suffix: str) -> None:
+        self.id = secrets.token_urlsafe(16)
+        self.folder = folder
+        self.suffix = suffix
+        self.state = "waiting"
+        self.films = self.finished = self.errors = self.unsure = 0
+        self.error: str | None = None
+        self.since = time.monotonic()
+        self.stopped = threading.Event()
+
+    @property
+    def table(self) -> Path:
+        """The table as it came; its name is ours, not the sender's."""
+        return self.folder / f"films{self.suffix}"
+
+    @property
+    def out(self) -> Path:
+        """The tagged table."""
+        return self.folder / f"tagged{self.suffix}"
+
+    def result_path(self) -> Path:
+        """The tagged table. Raises RequestError where it is not done, UnprocessableError where it failed."""
+        if self.state == "failed":
+            raise UnprocessableError(self.error or "the table could not be tagged")
+        if self.state != "done":
+            raise RequestError("the table is not done yet; ask for its state until it is")
+        return self.out
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as `JobOut` describes it."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "films": self.films,
+            "done": self.finished,
+            "errors": self.errors,
+            "unsure": self.unsure,
+            "error": self.error,
+            "result": f"/api/v1/batch/{self.id}/result" if self.state == "done" else None,
+        }
+
+
+class Jobs:
+    """All tables of one server; one is tagged at a time, in a thread that lives while there is work."""
+
+    def __init__(self, batcher: Batcher, settings: Settings, count: Callable[[Sequence[Prediction]], None]) -> None:
+        self._batcher = batcher
+        self._settings = settings
+        self._count = count
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+
+    def start(self, stream: IO[bytes], filename: str) -> Job:
+        """Take a table in and tag it in the background.
+
+        Raises:
+            UnsupportedError: its name's extension is none that is read.
+            BusyError: too many tables wait.
+        """
+        suffix = Path(filename.replace("\\", "/")).suffix.lower()[:12]
+        if suffix not in WRITERS:
+            raise UnsupportedError(f"the table's name ends in none of {', '.join(WRITERS)}; send one of these")
+        self.forget_old()
+        with self._lock:
+            if sum(job.state in ("waiting", "running") for job in self._jobs.values()) >= self._settings.max_jobs:
+                raise BusyError("too many tables are being tagged; try again in a minute")
+            job = Job(Path(tempfile.mkdtemp(prefix="mmgcs-")), suffix)
+            self._jobs[job.id] = job
+        try:
+            with job.table.open("wb") as handle:
+                shutil.copyfileobj(stream, handle)
+        except BaseException:
+            self.remove(job.id)
+            raise
+        threading.Thread(target=self._work, args=(job,), name=f"job-{job.id[:6]}", daemon=True).start()
+        return job
+
+    def get(self, name: str) -> Job:
+        """The job of that id. Raises NotFoundError where there is none or it was forgotten."""
+        job = self._jobs.get(name)
+        if job is None:
+            raise NotFoundError("there is no such job; its result may have been forgotten")
+        return job
+
+    def remove(self, name: str) -> None:
+        """Stop a job and delete its files. Raises NotFoundError where there is none."""
+        job = self.get(name)
+        job.stopped.set()
+        with self._lock:
+            self._jobs.pop(name, None)
+        if job.state in ("done", "failed", "waiting"):
+            shutil.rmtree(job.folder, ignore_errors=True)
+
+    def forget_old(self, now: float | None = None) -> None:
+        """Delete what ended longer ago than the settings allow."""
+        now = time.monotonic() if now is None else now
+        for job in list(self._jobs.values()):
+            if job.state in ("done", "failed") and now - job.since > 60 * self._settings.job_minutes:
+                self.remove(job.id)
+
+    def close(self) -> None:
+        """Stop all jobs and delete their files."""
+        for name in list(self._jobs):
+            self.remove(name)
+
+    def _work(self, job: Job) -> None:
+        with self._turn:
+            if job.stopped.is_set():
+                return
+            job.state = "running"
+            try:
+                self._tag(job)
+                state = "done"
+            except MmgcsError as error:
+                # Messages name the file by our path for it, which is nobody's business.
+                state, job.error = "failed", str(error).replace(str(job.table), "the table")
+            except Exception as error:
+                LOG.error("a table failed", extra={"fields": {"kind": type(error).__name__}})
+                state, job.error = "failed", "the table cannot be read; check that it is what its name says"
+            job.since = time.monotonic()
+            job.state = state
+            if job.stopped.is_set():
+                shutil.rmtree(job.folder, ignore_errors=True)
+
+    def _tag(self, job: Job) -> None:
+        table = FilmTable(job.table, posters=job.folder)
+        sources = sources_of(table.columns)
+        kinds: dict[str, list[str]] = {}
+        records = job.folder / "records"
+        with records.open("wb") as handle:
+            for films in table.chunks(BATCH):
+                if job.stopped.is_set():
+                    return
+                job.films += len(films)
+                if job.films > self._settings.max_rows:
+                    raise UnprocessableError(f"the table has over {self._settings.max_rows:,} films; send it in parts")
+                predictions = self._predict([_without_path(film) for film in films])
+                for film, prediction in zip(films, predictions, strict=True):
+                    row = record(film, prediction, sources)
+                    handle.write(json_line(row))
+                    for name in row.keys() - set(FIXED):
+                        seen = kinds.setdefault(name, [])
+                        if (kind := kind_of(row[name])) is not None and kind not in seen:
+                            seen.append(kind)
+                job.finished += len(films)
+                job.errors += sum(prediction.error is not None for prediction in predictions)
+                job.unsure += sum(prediction.error is None and not prediction.sure for prediction in predictions)
+        order = [name for name in table.columns if name in kinds]
+        columns = {name: kinds[name] for name in [*order, *sorted(kinds.keys() - set(order))]}
+        write_table(records, job.out, Kept(self._batcher.classifier.genres, columns))
+        records.unlink()
+
+    def _predict(self, films: list[Film]) -> list[Prediction]:
+        while True:
+            try:
+                predictions = self._batcher.predict(films)
+            except BusyError:
+                time.sleep(0.2)  # people at the page come first
+                continue
+            self._count(predictions)
+            return predictions
+
+
+def _without_path(film: Film) -> Film:
+    # A path in a stranger's table must not read this machine's files.
+    if not isinstance(film.poster, Path):
+        return film
+    return replace(film, poster=None, warnings=(*film.warnings, NO_POSTERS))

@@ -1,0 +1,150 @@
+"""Running the application with waitress: JSON errors, a bounded queue, and an orderly end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from flask import Flask
+from waitress import create_server, wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import BaseWSGIServer
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
+
+from mmgcs.errors import UsageError
+from mmgcs.web.app import State
+from mmgcs.web.observing import LOG
+from mmgcs.web.settings import Settings
+
+_TICK = 0.2
+_MESSAGES = {
+    413: "the request is too large; send less",
+    431: "the request's headers are too large; send less",
+    500: "something went wrong here",
+    501: "the request's transfer encoding is not known here",
+}
+
+
+class _JsonErrorTask(ErrorTask):  # type: ignore[misc]
+    """What waitress itself refuses (it never reaches the application) is answered as JSON too."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = json.dumps({"error": _MESSAGES.get(error.code, "the request is not HTTP as it should be")}).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    error_task_class = _JsonErrorTask
+
+
+class Server:
+    """A listening server. `run` answers until `stop` is called or SIGTERM comes, and then ends in order.
+
+    Attributes:
+        address: the host and port that it listens on.
+    """
+
+    def __init__(self, app: Flask, host: str, port: int, settings: Settings) -> None:
+        """Listen.
+
+        Raises:
+            UsageError: the address cannot be listened on.
+        """
+        self._state: State = app.extensions["mmgcs"]
+        self._settings = settings
+        self._map: dict[int, Any] = {}
+        self._dispatcher = ThreadedTaskDispatcher()
+        self._dispatcher.set_thread_count(settings.threads)
+        self._stopping = threading.Event()
+        try:
+            create_server(
+                app,
+                map=self._map,
+                _dispatcher=self._dispatcher,
+                host=host,
+                port=port,
+                ident=None,
+                connection_limit=settings.connections,
+                backlog=2048,
+                channel_timeout=max(10, int(settings.timeout)),
+                cleanup_interval=5,
+                # The application gives a table more room than other requests.
+                max_request_body_size=max(settings.max_body, settings.max_table) + 65_536,
+                max_request_header_size=32_768,
+                asyncore_use_poll=True,
+                clear_untrusted_proxy_headers=not settings.trust_proxy,
+            )
+        except (OSError, ValueError) as error:
+            self._dispatcher.shutdown()
+            raise UsageError(
+                f"cannot listen on {host} port {port} ({getattr(error, 'strerror', None) or error}); "
+                "choose another --host or --port"
+            ) from None
+        self._listeners = [item for item in self._map.values() if isinstance(item, BaseWSGIServer)]
+        for listener in self._listeners:
+            listener.channel_class = _Channel
+        self.address = (str(self._listeners[0].effective_host), int(self._listeners[0].effective_port))
+        self._state.backlog = lambda: len(self._dispatcher.queue)
+
+    def stop(self) -> None:
+        """Begin the end: not ready, then no new connections, then requests in flight answered."""
+        self._state.draining = True
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Answer requests until told to stop."""
+        while not self._stopping.is_set():
+            self._loop()
+        LOG.info("draining")
+        self._loop_until(lambda: False, self._settings.drain)
+        for listener in self._listeners:
+            wasyncore.dispatcher.close(listener)  # the socket only: its trigger still wakes this loop
+        done = self._loop_until(self._idle, self._settings.grace)
+        self._state.jobs.close()
+        self._dispatcher.shutdown(timeout=1)
+        for item in list(self._map.values()):
+            item.close()
+        LOG.info("stopped" if done else "stopped with requests unanswered")
+
+    def _loop(self) -> None:
+        wasyncore.loop(timeout=_TICK, use_poll=True, map=self._map, count=1)
+
+    def _loop_until(self, ended: Callable[[], bool], seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while not ended():
+            if time.monotonic() >= until:
+                return False
+            self._loop()
+        return True
+
+    def _idle(self) -> bool:
+        # A channel that has begun to receive, waits for a thread, or has bytes to send is in flight.
+        return not any(
+            item.requests or item.request is not None or item.total_outbufs_len
+            for item in list(self._map.values())
+            if isinstance(item, HTTPChannel)
+        )
+
+
+def run_until_signal(server: Server) -> None:
+    """Run a server in the main thread; SIGTERM and SIGINT end it in order."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        server.stop()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        server.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,96 @@
+"""A real server on a free port, and posters."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+
+from mmgcs.web import Settings, create_app
+from mmgcs.web.server import Server
+
+PLOT = "Two detectives hunt a killer through the city"
+SETTINGS = Settings(drain=0.1, grace=5.0, threads=8)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Any
+    content: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that listens, and how to talk to it."""
+
+    server: Server
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def ask(self, path: str, content: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
+        request = urllib.request.Request(self.url + path, content, headers or {})
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return Answer(response.status, response.headers, response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, error.headers, error.read())
+
+    def post(self, path: str, value: Any) -> Answer:
+        return self.ask(path, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+
+Serving = Callable[..., AbstractContextManager[Running]]
+
+
+@pytest.fixture(scope="session")
+def serving(tiny_bundle: Path) -> Serving:
+    @contextmanager
+    def start(settings: Settings = SETTINGS) -> Iterator[Running]:
+        server = Server(create_app(tiny_bundle, settings), "127.0.0.1", 0, settings)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            yield Running(server, server.address[1])
+        finally:
+            server.stop()
+            thread.join()
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def running(serving: Serving) -> Iterator[Running]:
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def client(tiny_bundle: Path) -> FlaskClient:
+    return create_app(tiny_bundle, SETTINGS).test_client()
+
+
+@pytest.fixture(scope="session")
+def poster() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (200, 300), (200, 30, 30)).save(buffer, "JPEG")
+    return buffer.getvalue()
