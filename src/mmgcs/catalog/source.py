@@ -134,9 +134,12 @@ def _utf8_lines(raw: IO[bytes]) -> Iterator[Line]:
 def _utf16_lines(raw: IO[bytes]) -> Iterator[Line]:
     text = io.TextIOWrapper(raw, encoding="utf-16", errors="replace", newline="\n")
     number = 0
-    while line := text.readline(MAX_LINE):
-        number += 1
-        yield Line(number, line)
+    try:
+        while line := text.readline(MAX_LINE):
+            number += 1
+            yield Line(number, line)
+    finally:
+        text.detach()  # the file below belongs to the caller
 
 
 def without_surrogates(value: Any) -> Any:
