@@ -99,7 +99,10 @@ def _rows(records: Iterator[_Record], columns: tuple[str, ...]) -> Iterator[Row]
         if problem is None and len(fields) != width:
             surplus = f" (too many: {', '.join(map(repr, fields[width:]))[:200]})" if len(fields) > width else ""
             problem = f"{place} has {len(fields)} fields where the header has {width}{surplus}; mend the row"
-        yield Row(dict(zip(columns, fields, strict=False)), problem, warnings)
+        values: dict[str, Any] = dict(zip(columns, fields, strict=False))
+        if len(fields) < width:
+            values.update(dict.fromkeys(columns[len(fields) :]))
+        yield Row(values, problem, warnings)
 
 
 _Record = tuple[str, list[str], str | None, tuple[str, ...]]
