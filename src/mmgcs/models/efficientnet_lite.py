@@ -141,6 +141,8 @@ class EfficientNetLite(nn.Module):
         self.width = _HEAD
         if weights != "none":
             self._load(weights, variant)
+        # Depthwise convolutions run twice as fast on a CPU with the channels last in memory.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for module in list(self.stages)[:freeze_until] + ([self.head] if freeze_until == STAGES else []):
             module.requires_grad_(False)
 
@@ -168,7 +170,7 @@ class EfficientNetLite(nn.Module):
     def tail(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         """The feature map to features (B, 1280)."""
         del inputs
-        x = hidden
+        x = hidden.contiguous(memory_format=torch.channels_last)
         for stage in self.stages[self.freeze_until :]:
             x = stage(x)
         features: Tensor = self.dropout(self.head(x).mean((2, 3)))
