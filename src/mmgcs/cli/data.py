@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,16 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmgcs.cli.output import new_app, print_json, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 
 if TYPE_CHECKING:
     import polars as pl
 
-app = typer.Typer(
-    help="Prepare, inspect and split labelled films; fetch posters and word vectors.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = new_app("Prepare, inspect and split labelled films; fetch posters and word vectors.")
 
 Films = Annotated[Path, typer.Argument(metavar="FILMS", help="A table of films: CSV, JSONL or Parquet.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
@@ -28,15 +23,6 @@ Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
 Reader = Annotated[
     str, typer.Option("--from", help="The data set's form: auto, tmdb, movielens, mmimdb, original or films.")
 ]
-
-
-def _datasets() -> None:
-    try:
-        import mmgcs.datasets  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MmgcsError(
-            f"preparing data needs {error.name}, which is not installed; install it with: pip install 'mmgcs[train]'"
-        ) from None
 
 
 @app.command()
@@ -61,7 +47,6 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Read a published data set, clean and choose films, and write a table to train on, with a report beside it."""
-    _datasets()
     from mmgcs.datasets import PrepareOptions, describe
     from mmgcs.datasets import prepare as run
 
@@ -80,7 +65,10 @@ def prepare(
         seed=seed,
     )
     report = run(source, out, options)
-    print(json.dumps(report, ensure_ascii=False) if as_json else describe(report))
+    if as_json:
+        print_json(report)
+    else:
+        print(describe(report))
 
 
 @app.command()
@@ -91,13 +79,12 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Write a page with charts: genres, which come together, lengths, years, missing parts, duplicates."""
-    _datasets()
     from mmgcs.datasets.inspection import inspect_films
 
     page = out or films.with_name(f"{films.name}.html")
     summary = inspect_films(films, page, form)
     if as_json:
-        print(json.dumps(summary.to_json(), ensure_ascii=False))
+        print_json(summary.to_json())
     else:
         print(f"{summary.films:,} films, {len(summary.genres)} genres; the page is {page}")
 
@@ -117,7 +104,6 @@ def split(
 
     With --check the exit status is 1 where films of different splits share an id, a series, a poster or nearly a plot.
     """
-    _datasets()
     if check == (out is not None):
         raise UsageError("give either --out FILE to split the films, or --check to look at the splits that they have")
     (_check if check else _split)(films, *(() if out is None else (out, shares, seed)), as_json=as_json)
@@ -145,7 +131,7 @@ def _split(films: Path, out: Path, shares: str, seed: int, *, as_json: bool) -> 
         "kept_together": dict(links["reason"].value_counts().sort("reason").iter_rows()),
     }
     if as_json:
-        print(json.dumps(result))
+        print_json(result)
     else:
         print(f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in splits.items()))
 
@@ -168,10 +154,12 @@ def _check(films: Path, *, as_json: bool) -> None:
         records = [
             {"reason": leak.reason, "films": [leak.left, leak.right], "splits": list(leak.splits)} for leak in leaks
         ]
-        print(json.dumps({"splits": counts, "leaks": records}))
+        print_json({"splits": counts, "leaks": records})
     else:
         for leak in leaks[:20]:
             print(f"{leak.reason}: {leak.left} in {leak.splits[0]}, {leak.right} in {leak.splits[1]}")
+    if leaks and as_json:
+        raise typer.Exit(1)
     if leaks:
         raise MmgcsError(
             f"{films} leaks: {len(leaks):,} pairs of films that belong together; split it again with --out FILE"
@@ -205,7 +193,6 @@ def posters(
 
     The exit status is 3 where some posters failed.
     """
-    _datasets()
     from mmgcs.datasets import read_films, write_films
     from mmgcs.datasets.films import check_writable
     from mmgcs.datasets.posters import FAILED, TMDB_BASE, PosterOptions, download_posters, with_posters
@@ -236,7 +223,7 @@ def posters(
         "reasons": result.reasons(),
     }
     if as_json:
-        print(json.dumps(counts))
+        print_json(counts)
     else:
         print(
             f"{result.downloaded:,} posters fetched, {result.already:,} were there, {result.without:,} have no address"
@@ -246,7 +233,7 @@ def posters(
         if result.left:
             print(f"  {result.left:,} failed earlier and were left alone; --retry-failed tries them again")
     if result.failed:
-        print(f"what failed is in {out / FAILED}; try again with --retry-failed", file=sys.stderr)
+        say(f"what failed is in {out / FAILED}; try again with --retry-failed")
         raise typer.Exit(3)
 
 
@@ -263,7 +250,6 @@ def glove(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the GloVe 6B word vectors (862 MB), going on where an earlier try stopped, and keep one dimension."""
-    _datasets()
     from mmgcs.datasets.glove import GLOVE_URL, get_glove, load_glove
 
     with _bar("glove.6B.zip", "bytes") as progress:
@@ -272,7 +258,7 @@ def glove(
         )
     words, vectors = load_glove(path)
     if as_json:
-        print(json.dumps({"path": str(path), "words": len(words), "dimension": int(vectors.shape[1])}))
+        print_json({"path": str(path), "words": len(words), "dimension": int(vectors.shape[1])})
     else:
         print(f"{path}: {len(words):,} words, {vectors.shape[1]} numbers each")
 

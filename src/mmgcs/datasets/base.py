@@ -85,7 +85,21 @@ DETECTION_ORDER = ("mmimdb", "original", "movielens", "tmdb", "films")
 
 def table_columns(path: Path) -> list[str]:
     """The column names of a CSV, JSONL or Parquet file. Raises InputError where it cannot be read."""
-    return scan_table(path).collect_schema().names() if path.suffix.lower() != ".csv" else _csv_header(path)
+    return table_schema(path).names() if path.suffix.lower() != ".csv" else _csv_header(path)
+
+
+def table_schema(path: Path) -> pl.Schema:
+    """The columns and their types. Raises InputError where the file cannot be read."""
+    try:
+        return scan_table(path).collect_schema()
+    except pl.exceptions.NoDataError:
+        raise InputError(f"{path} is empty; give a file with films") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({_reason(error)}); check that it is whole") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
 
 
 def _csv_header(path: Path) -> list[str]:
@@ -135,14 +149,12 @@ def read_columns(path: Path, expressions: Sequence[pl.Expr]) -> pl.DataFrame:
     try:
         return scan_table(path).select(expressions).collect(engine="streaming")
     except pl.exceptions.ColumnNotFoundError as error:
-        missing = str(error).split("\n", 1)[0]
-        raise InputError(f"{path} lacks a column that this data set has ({missing}); check --from") from None
+        raise InputError(f"{path} lacks a column that this data set has ({_reason(error)}); check --from") from None
     except pl.exceptions.NoDataError:
         raise InputError(f"{path} is empty; give a file with a header and films") from None
     except pl.exceptions.PolarsError as error:
         if path.suffix.lower() != ".csv":
-            reason = str(error).split("\n", 1)[0]
-            raise InputError(f"{path} cannot be read ({reason}); check that it is whole") from None
+            raise InputError(f"{path} cannot be read ({_reason(error)}); check that it is whole") from None
     return _forgiving_csv(path).select(expressions)
 
 

@@ -63,7 +63,7 @@ def genre_chart(summary: Summary) -> Figure:
 def together_chart(summary: Summary) -> Figure:
     """How often genres come together: of the films with the row's genre, the share that has the column's too."""
     names = list(summary.genres)[:MOST_GENRES]
-    counts = np.array(summary.together, dtype=np.float64).reshape(len(summary.genres), -1)[: len(names), : len(names)]
+    counts = np.array([row[: len(names)] for row in summary.together[: len(names)]], dtype=np.float64)
     shares = counts / np.maximum(1.0, np.diag(counts))[:, None] if len(names) else np.zeros((1, 1))
     np.fill_diagonal(shares, np.nan)
     side = max(3.0, 0.42 * len(names) + 1.2)

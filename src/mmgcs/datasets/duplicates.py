@@ -29,6 +29,7 @@ MAX_SHARING = 200
 length only, which bounds the time. Pairs that share nothing rarer can then be missed."""
 _CHUNK = 50_000  # plots that are cut into words at a time
 _PIECE = 2**20
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # the golden ratio: spreads sums of hashes over all 64 bits
 
 
 def near_duplicates(plots: pl.Series) -> NDArray[np.int64]:
@@ -86,16 +87,18 @@ def _shingles_of(plots: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64
     rows = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     hashes = flat.copy()
     for step in range(1, WIDTH):
-        hashes[:-step] *= np.uint64(0x9E3779B97F4A7C15)
+        hashes[:-step] *= _ODD
         hashes[:-step] += flat[step:]
     whole = np.zeros(len(flat), dtype=np.bool_)
     whole[: 1 - WIDTH] = rows[: 1 - WIDTH] == rows[WIDTH - 1 :]
     # A plot of one or two words has one shingle, all of it; one without words has none.
     ends = np.cumsum(counts)
-    for row in np.flatnonzero((counts < WIDTH) & (plain.str.strip_chars() != "").to_numpy()):
-        start = ends[row] - counts[row]
-        hashes[start] = np.bitwise_xor.reduce(flat[start : ends[row]] << np.uint64(counts[row]))
-        whole[start] = True
+    short = np.flatnonzero((counts < WIDTH) & (plain.str.strip_chars() != "").to_numpy())
+    start = ends[short] - counts[short]
+    second = start[counts[short] == WIDTH - 1] + 1
+    hashes[start] = flat[start]
+    hashes[second - 1] ^= flat[second] >> np.uint64(7)  # shifted, as "boat film" is not "film boat"
+    whole[start] = True
     hashes, rows = hashes[whole], rows[whole]
     once = _once_a_plot(hashes, rows)
     return hashes[once], np.bincount(rows[once], minlength=len(counts)).astype(np.int64)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mmgcs.datasets.base import SOURCES, Raw, Source, read_columns, scan_table, table_columns, to_raw
+from mmgcs.datasets.base import SOURCES, Raw, Source, read_columns, table_columns, table_schema, to_raw
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import atomic_path
 
@@ -40,7 +40,7 @@ def read_films(path: Path) -> Raw:
     if not {"id", "imdb_id"} & set(columns):
         raise InputError(f"{path} has no column id (nor imdb_id); its columns are {', '.join(columns[:12])}")
     genres: pl.Expr = pl.col("genres")
-    if "genres" in columns and scan_table(path).select("genres").collect_schema()["genres"] == pl.List(pl.String):
+    if "genres" in columns and table_schema(path)["genres"] == pl.List(pl.String):
         genres = genres.list.join("|")
     expressions = to_raw(columns, _NAMES)
     if "genres" in columns:

@@ -15,6 +15,7 @@ from mmgcs.datasets.groups import group_numbers, leak_groups
 from mmgcs.errors import UsageError
 
 DEFAULT_SHARES = (0.8, 0.1, 0.1)
+MOST_MOVES = 200
 
 
 def parse_shares(text: str) -> tuple[float, float, float]:
@@ -59,26 +60,23 @@ def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[floa
 
     Args:
         labels: the films' genres.
-        groups: (films,) the group of each film, numbered from 0.
+        groups: (films,) the group of each film, any numbers.
         shares: the share of each split, summing to 1.
         seed: decides which of the groups with the same genres go where.
 
     Returns:
         (films,) the number of each film's split.
     """
-    rng = np.random.default_rng(seed)
+    groups = np.unique(groups, return_inverse=True)[1]
     counts, size_of = _group_counts(labels, groups)
     # Types: groups with the same number of films of each genre, and the same size.
     types, of_group = np.unique(np.column_stack([counts, size_of]), axis=0, return_inverse=True)
     of_group = of_group.reshape(-1)
     members = np.bincount(of_group, minlength=len(types)).astype(np.int64)
-    split_of_group = np.empty(len(size_of), dtype=np.int64)
-    order = rng.permutation(len(size_of))
-    order = order[np.argsort(of_group[order], kind="stable")]
-    starts = np.cumsum(members) - members
-
     left = members @ types  # films of each genre, and of all, that are still to deal out
     need = np.outer(np.asarray(shares), left.astype(np.float64))  # (splits, genres + 1)
+    weight = 1.0 / np.maximum(1e-9, np.outer(np.asarray(shares), np.maximum(1, left)))
+    dealt = np.zeros((len(types), len(shares)), dtype=np.int64)
     waiting = np.ones(len(types), dtype=np.bool_)
     while waiting.any():
         open_genres = np.flatnonzero(left[:-1] > 0)
@@ -86,11 +84,16 @@ def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[floa
         chosen = np.flatnonzero(waiting & (types[:, genre] > 0))
         # Large groups first: small ones can even out what large ones upset.
         for kind in chosen[np.lexsort((members[chosen], -types[chosen, -1]))]:
-            dealt = _deal(int(members[kind]), types[kind], need, genre, rng)
-            split_of_group[order[starts[kind] : starts[kind] + members[kind]]] = np.repeat(np.arange(len(dealt)), dealt)
-            need -= np.outer(dealt, types[kind])
+            dealt[kind] = _deal(int(members[kind]), types[kind], need, genre, weight)
+            need -= np.outer(dealt[kind], types[kind])
             left = left - members[kind] * types[kind]
         waiting[chosen] = False
+    _even_out(dealt, types.astype(np.float64), need, weight)
+    # Which groups of a type go where is chance.
+    order = np.random.default_rng(seed).permutation(len(size_of))
+    order = order[np.argsort(of_group[order], kind="stable")]
+    split_of_group = np.empty(len(size_of), dtype=np.int64)
+    split_of_group[order] = np.repeat(np.tile(np.arange(len(shares)), len(types)), dealt.reshape(-1))
     return np.asarray(split_of_group[groups], dtype=np.int64)
 
 
@@ -105,19 +108,49 @@ def _group_counts(labels: LabelSets, groups: NDArray[np.int64]) -> tuple[NDArray
 
 
 def _deal(
-    count: int, kind: NDArray[np.int32], need: NDArray[np.float64], genre: int, rng: np.random.Generator
+    count: int, kind: NDArray[np.int32], need: NDArray[np.float64], genre: int, weight: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """How many of `count` equal groups each split gets: by its need of `genre`, the rest to whoever needs most."""
-    wanted = np.clip(need[:, genre], 0.0, None) + 1e-9 * np.clip(need[:, -1], 0.0, None)
+    """How many of `count` equal groups each split gets: by its need of `genre`, the odd ones by the need of all genres.
+
+    An odd one goes where it lessens the squared lacks most, each weighed by the films that the split should have of the
+    genre: that is where the lacks of what it has are largest.
+    """
+    wanted = np.clip(need[:, genre], 0.0, None)
     if wanted.sum() <= 0:
         wanted = np.clip(need[:, -1], 1e-9, None)
-    exact = count * wanted / wanted.sum()
-    dealt = np.floor(exact).astype(np.int64)
+    dealt = np.floor(count * wanted / wanted.sum()).astype(np.int64)
     for _ in range(count - int(dealt.sum())):
-        lack = need[:, genre] - dealt * kind[genre]
-        overall = need[:, -1] - dealt * kind[-1]
-        dealt[np.lexsort((rng.random(len(lack)), overall, np.round(lack, 6)))[-1]] += 1
+        lack = need - np.outer(dealt, kind)
+        dealt[int(((2 * lack - kind) * kind * weight).sum(axis=1).argmax())] += 1
     return np.asarray(dealt, dtype=np.int64)
+
+
+def _even_out(
+    dealt: NDArray[np.int64], types: NDArray[np.float64], need: NDArray[np.float64], weight: NDArray[np.float64]
+) -> None:
+    """Move single groups between splits as long as that lessens the weighed squared lacks; changes `dealt` and `need`.
+
+    The last groups to be dealt out, the films of the commonest genres, leave lacks that no group was left to fill.
+    """
+    splits = len(need)
+    for _ in range(MOST_MOVES):
+        best = (-1e-9, 0, 0, 0)
+        for source in range(splits):
+            given = types @ (2 * need[source] * weight[source]) + types**2 @ weight[source]
+            for target in range(splits):
+                if source == target:
+                    continue
+                change = given - types @ (2 * need[target] * weight[target]) + types**2 @ weight[target]
+                change[dealt[:, source] == 0] = 0.0
+                kind = int(change.argmin())
+                best = min(best, (float(change[kind]), source, target, kind))
+        gain, source, target, kind = best
+        if gain >= -1e-9:
+            return
+        dealt[kind, source] -= 1
+        dealt[kind, target] += 1
+        need[source] += types[kind]
+        need[target] -= types[kind]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,100 @@
+"""Cleaning drops what cannot be learned from, says so, and repairs the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mmgcs.datasets import RAW_SCHEMA, Raw, clean, label_sets
+from mmgcs.datasets.clean import joined, repair
+
+
+def raw(*films: dict, broken: int = 0) -> Raw:
+    rows = [{"id": str(number), "genres": "Drama", **film} for number, film in enumerate(films)]
+    return Raw(pl.DataFrame([dict.fromkeys(RAW_SCHEMA) | row for row in rows], schema=dict(RAW_SCHEMA)), broken)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("CafÃ© society", "Café society"),
+        ("He said â€œnoâ€\x9d and left", "He said “no” and left"),
+        ("Tom &amp; Jerry", "Tom & Jerry"),
+        ("Tom &amp;amp; Jerry &#39;s", "Tom & Jerry 's"),
+        ("Ã la carte", "à la carte"),
+        ("two  spaces\nand a line\u200b ", "two spaces and a line"),
+        ("L’été à Paris — “déjà vu”", "L’été à Paris — “déjà vu”"),
+        ("七人の侍が村を守る", "七人の侍が村を守る"),
+        ("Семь самураев", "Семь самураев"),
+        ("e\u0301te\u0301", "été"),
+        ("AT&T sues; R&D < C", "AT&T sues; R&D < C"),
+    ],
+)
+def test_texts_are_repaired_and_sound_ones_left_alone(before, after):
+    assert repair(before) == after
+    cleaned = clean(raw({"plot": before + " again and again"}))
+    assert cleaned.frame["plot"].to_list() == [after + " again and again"]
+
+
+def test_what_is_dropped_is_counted_by_reason_with_examples():
+    films = raw(
+        {"plot": "The first film of all."},
+        {"id": "0", "plot": "The same id again."},
+        {"id": None, "plot": "No id at all."},
+        {"plot": None},
+        {"plot": " \n "},
+        {"plot": "No overview found."},
+        {"plot": "N/A"},
+        {"plot": "No genre for this one.", "genres": None},
+        {"plot": "An empty list of genres.", "genres": "[]"},
+        {"plot": "A western only.", "genres": "Western"},
+        {"plot": "Short."},
+        {"plot": "THE FIRST film, of all!"},
+        broken=2,
+    )
+    cleaned = clean(films, genres=["Drama", "Comedy"], min_words=2)
+    assert cleaned.frame["plot"].to_list() == ["The first film of all."]
+    assert cleaned.dropped.counts == {
+        "broken record": 2,
+        "no id": 1,
+        "id came before": 1,
+        "no plot": 4,
+        "no genre": 2,
+        "none of the wanted genres": 1,
+        "plot too short": 1,
+        "plot came before": 1,
+    }
+    assert cleaned.dropped.examples["no genre"] == ["7", "8"]
+
+
+def test_films_with_only_a_poster_are_kept_where_a_plot_is_not_needed():
+    films = raw({"poster_path": "/a.jpg"}, {"poster_url": "https://example.org/b.jpg"}, {}, {"plot": "A plot it is."})
+    cleaned = clean(films, need_plot=False)
+    assert cleaned.frame["id"].to_list() == ["0", "1", "3"]
+    assert cleaned.dropped.counts["no plot and no poster"] == 1
+
+
+def test_genres_come_out_in_one_spelling_and_only_the_wanted_ones():
+    films = raw(
+        {"plot": "One plot.", "genres": "sci-fi, Drama, Western"}, {"plot": "Two plots.", "genres": "['Drama']"}
+    )
+    cleaned = clean(films, genres=["Drama", "Science Fiction"])
+    assert cleaned.frame["genres"].to_list() == ["Drama|Science Fiction", "Drama"]
+    assert cleaned.labels.genres == ("Drama", "Science Fiction")
+    assert cleaned.labels.counts().tolist() == [2, 1]
+
+
+def test_label_sets_stand_for_the_films_they_came_from():
+    column = pl.Series("genres", ["A|B", None, "B", "A|B", ""])
+    labels = label_sets(column)
+    assert labels.genres == ("B", "A")
+    assert joined(labels).to_list() == ["B|A", None, "B", "B|A", None]
+    assert labels.any().tolist() == [True, False, True, True, False]
+    np.testing.assert_array_equal(labels.take(np.array([2, 1])).counts(), [1, 0])
+
+
+def test_nothing_comes_of_nothing():
+    cleaned = clean(raw(), genres=["Drama"])
+    assert cleaned.frame.height == 0
+    assert clean(raw({"plot": "A plot.", "genres": None})).frame.height == 0

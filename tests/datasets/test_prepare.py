@@ -1,0 +1,223 @@
+"""`mmgcs data prepare`, `inspect` and `split`, as they are called."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import polars as pl
+import pytest
+from http_server import picture, send
+
+from mmgcs.cli import main
+from mmgcs.datasets import PrepareOptions, prepare, read_films
+from mmgcs.datasets.charts import CHARTS, ORDER, draw_charts, svg
+from mmgcs.datasets.summary import summarise
+from mmgcs.errors import InputError, UsageError
+
+WORDS = "amber boat cellar dune ember field ghost harbour island jewel kettle ladder mirror needle orchard".split()
+GENRES = ("Drama", "Comedy", "Thriller", "Horror", "Action", "Crime", "Music", "Romance", "Animation", "Documentary")
+
+
+@pytest.fixture
+def dump(tmp_path):
+    """A file of the shape of TMDB's dump: 600 films of twelve genres, and some rows that are none."""
+    rng = np.random.default_rng(0)
+    plots = [" ".join(row) + "." for row in rng.choice(WORDS, (600, 25))]
+    names = [*GENRES, "Western", "War"]
+    genres = [", ".join(rng.choice(names, rng.integers(1, 4), replace=False)) for _ in range(600)]
+    frame = pl.DataFrame(
+        {
+            "id": range(600),
+            "title": [" ".join(row) for row in rng.choice(WORDS, (600, 4))],
+            "vote_average": 5.0,
+            "release_date": [f"{year}-01-01" for year in rng.integers(1950, 2020, 600)],
+            "overview": [None, None, plots[2], *plots[3:10], plots[2], *plots[11:]],
+            "poster_path": "/a.jpg",
+            "genres": [*genres[:20], None, *genres[21:]],
+        }
+    ).with_columns(poster_path=pl.format("/{}.jpg", "id"))
+    path = tmp_path / "dump.csv"
+    frame.write_csv(path)
+    return path
+
+
+def run(capsys, *arguments):
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_preparing_writes_the_films_and_says_what_became_of_the_others(dump, tmp_path, capsys):
+    out = tmp_path / "films.csv"
+    status, text, _ = run(capsys, "data", "prepare", dump, "--out", out, "--split", "80/10/10")
+    assert status == 0
+    assert "2 dropped: no plot" in text
+    films = read_films(out).frame
+    report = json.loads((tmp_path / "films.report.json").read_text())
+    assert report["kept"] == films.height == report["read"] - sum(report["dropped"].values())
+    assert report["dropped"]["plot came before"] == 1
+    assert set(films["split"]) == {"train", "valid", "test"}
+    assert set("|".join(films["genres"]).split("|")) == set(GENRES)
+    assert pl.read_csv(out).columns[:7] == ["id", "title", "year", "plot", "genres", "poster", "poster_path"]
+
+
+def test_the_same_seed_gives_the_same_bytes(dump, tmp_path):
+    for name in ("a.csv", "b.csv"):
+        prepare(dump, tmp_path / name, PrepareOptions(split="80/10/10", balance="top10", seed=3))
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_balancing_keeps_as_many_films_for_each_of_the_ten_commonest_genres(dump, tmp_path):
+    report = prepare(dump, tmp_path / "films.parquet", PrepareOptions(balance="top10", per_genre=20))
+    assert report["kept"] == 200
+    assert len(report["genres"]) == 10
+    assert min(report["genres"].values()) >= 20
+
+
+@pytest.mark.parametrize(
+    ("genres", "expected"), [("western,Sci-Fi", {"Western"}), ("all", {*GENRES, "Western", "War"})]
+)
+def test_genres_can_be_chosen(dump, tmp_path, capsys, genres, expected):
+    status, text, _ = run(capsys, "data", "prepare", dump, "--out", tmp_path / "f.jsonl", "--genres", genres, "--json")
+    assert status == 0
+    report = json.loads(text)
+    assert {name for name, count in report["genres"].items() if count} == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--genres", "Kaiju"], "no film of .* is left .*none of the wanted genres"),
+        (["--genres", ","], "--genres names no genre"),
+        (["--per-genre", "5"], "--per-genre needs --balance top10"),
+        (["--balance", "top10", "--per-genre", "5000"], "--per-genre 5,000 is more than the films allow"),
+        (["--balance", "all"], "--balance all is unknown; known: none, top10"),
+        (["--split", "80/20"], "write it like 80/10/10"),
+        (["--from", "netflix"], "no data source 'netflix'; known: films, mmimdb"),
+        (["--min-words", "0"], "--min-words 0 is not a positive number"),
+        (["--min-words", "5000"], "no film of .* is left"),
+    ],
+)
+def test_a_wrong_call_ends_in_one_line_and_status_2(dump, tmp_path, capsys, arguments, message):
+    status, out, err = run(capsys, "data", "prepare", dump, "--out", tmp_path / "f.csv", *arguments)
+    assert (status, out) == (2, "")
+    assert re.search(message, err)
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "f.csv").exists()
+
+
+def test_an_unknown_extension_is_refused_before_any_work(dump, tmp_path):
+    with pytest.raises(UsageError, match="known extension"):
+        prepare(dump, tmp_path / "f.xlsx")
+
+
+def test_one_genre_or_a_genre_with_one_film_is_warned_of(tmp_path):
+    path = tmp_path / "films.csv"
+    path.write_text("id,plot,genres\n" + "".join(f"{n},Plot number {n} it is,Drama\n" for n in range(9)))
+    warnings = prepare(path, tmp_path / "a.csv", PrepareOptions(genres=("all",), split="80/10/10"))["warnings"]
+    assert "nothing to tell apart" in warnings[0]
+    path.write_text(path.read_text() + "x,Another plot for once,Western\n")
+    warnings = prepare(path, tmp_path / "b.csv", PrepareOptions(genres=("all",)))["warnings"]
+    assert "Western has one film" in warnings[0]
+    assert prepare(path, tmp_path / "c.csv", PrepareOptions(genres=("all",), min_films=2))["genres"] == {"Drama": 9}
+
+
+def test_films_without_any_genre_are_an_error(tmp_path):
+    path = tmp_path / "films.csv"
+    path.write_text("id,plot,genres\n1,A plot it is,\n2,Another plot,[]\n")
+    with pytest.raises(InputError, match="2 no genre"):
+        prepare(path, tmp_path / "out.csv")
+
+
+def test_a_split_is_made_and_proved(dump, tmp_path, capsys):
+    out = tmp_path / "films.csv"
+    prepare(dump, out)
+    assert run(capsys, "data", "split", "--check", out)[0] == 2  # no split yet
+    status, text, _ = run(capsys, "data", "split", out, "--out", out, "--split", "70/15/15")
+    assert status == 0
+    assert re.search(r"train \d+, valid \d+, test \d+", text)
+    status, text, _ = run(capsys, "data", "split", "--check", out)
+    assert status == 0
+    assert "no film of one split belongs with a film of another" in text
+
+
+def test_a_leak_is_shown_and_ends_in_status_1(dump, tmp_path, capsys):
+    out = tmp_path / "films.csv"
+    prepare(dump, out, PrepareOptions(split="80/10/10"))
+    films = pl.read_csv(out)
+    copy = films.filter(pl.col("split") == "train").head(1).with_columns(id=pl.lit(99_999), split=pl.lit("test"))
+    pl.concat([films, copy.cast(dict(films.schema))]).write_csv(out)
+    status, text, err = run(capsys, "data", "split", "--check", out)
+    assert status == 1
+    assert "near-duplicate plot" in text
+    assert "leaks" in err
+    status, text, _ = run(capsys, "data", "split", "--check", out, "--json")
+    assert status == 1
+    assert {leak["reason"] for leak in json.loads(text)["leaks"]} >= {"near-duplicate plot", "series by title"}
+
+
+class Outside(HTMLParser):
+    """Collects what a page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.captions = 0
+
+    def handle_starttag(self, tag, attrs):
+        self.captions += tag == "figcaption"
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href") and not (value or "").startswith(("#", "data:")):
+                self.fetched.append(f"{tag} {name}={value}")
+
+
+def test_the_page_has_every_chart_and_needs_nothing_else(dump, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    status, text, _ = run(capsys, "data", "inspect", dump, "--out", page, "--json")
+    assert status == 0
+    summary = json.loads(text)
+    assert (summary["films"], summary["missing"]["plot"], summary["duplicates"]["plot"]) == (600, 2, 1)
+    html = page.read_text(encoding="utf-8")
+    outside = Outside()
+    outside.feed(html)
+    assert outside.captions == len(list(CHARTS)) == len(ORDER)
+    assert outside.fetched == []
+    assert "@import" not in html
+    assert html.count("<svg") == len(ORDER)
+
+
+def test_charts_can_be_drawn_of_anything(tmp_path):
+    path = tmp_path / "films.csv"
+    for content in ("1,A plot,Drama,1999\n", "1,,,\n", "1,A plot,<script>alert(1)</script>,\n"):
+        path.write_text("id,plot,genres,year\n" + content)
+        summary = summarise(read_films(path).frame)
+        for _, figure in draw_charts(summary).values():
+            assert "<script" not in svg(figure)
+
+
+def test_posters_are_fetched_by_the_command(dump, tmp_path, capsys, server):
+    server.answers = {"/w/2.jpg": send(picture()), "/w/3.jpg": send(b"<html>")}
+    films, out = tmp_path / "films.csv", tmp_path / "with.csv"
+    prepare(dump, films)
+    pl.read_csv(films).head(2).write_csv(films)
+    common = ("data", "posters", films, "--out", tmp_path / "p", "--base-url", f"{server.url}/w")
+    assert run(capsys, *common)[0] == 3  # private addresses are refused
+    status, text, err = run(capsys, *common, "--films-out", out, "--allow-private", "--retry-failed", "--json")
+    assert status == 3
+    assert json.loads(text)["reasons"] == {"a web page came instead of a picture": 1}
+    assert "failed.jsonl" in err
+    assert read_films(out).frame["poster"].to_list() == ["2.jpg", None]
+
+
+def test_word_vectors_are_taken_from_a_file_by_the_command(tmp_path, capsys):
+    path = tmp_path / "mine.txt"
+    path.write_text("film " + " ".join(["0.5"] * 50) + "\n")
+    status, text, _ = run(capsys, "data", "glove", "--from", path, "--dim", 50, "--out", tmp_path / "g", "--json")
+    assert status == 0
+    assert json.loads(text)["words"] == 1
+    status, _, err = run(capsys, "data", "glove", "--from", path, "--dim", 51)
+    assert status == 2
+    assert "--dim 51 does not exist" in err

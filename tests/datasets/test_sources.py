@@ -1,0 +1,184 @@
+"""Published data sets, each in its own shape, come out in one."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+
+from mmgcs.datasets import RAW_SCHEMA, SOURCES, clean, detect_source, read_films, write_films
+from mmgcs.datasets.mmimdb import read_splits
+from mmgcs.errors import InputError, UsageError
+from mmgcs.genres import parse_genres
+
+PLOT = "A lighthouse keeper finds a message in a bottle."
+TMDB = (
+    "id,title,vote_average,vote_count,status,release_date,revenue,runtime,adult,backdrop_path,budget,homepage,imdb_id,"
+    "original_language,original_title,overview,popularity,poster_path,tagline,genres,production_companies,"
+    "production_countries,spoken_languages,keywords\n"
+    f'11,The Bottle,7.1,3,Released,1999-05-01,0,90,False,,0,,tt1,en,The Bottle,"{PLOT}",1,/p.jpg,,'
+    '"Drama, Science Fiction",,,,\n'
+    '12,Two Lines,7.1,3,Released,,0,90,False,,0,,tt2,en,Two Lines,"First line.\nSecond ""line"".",1,,,Comedy,,,,\n'
+    "13,Short row,7\n"
+)
+
+
+def read(path):
+    name = detect_source(path)
+    raw = SOURCES[name].read(path)
+    assert raw.frame.schema == pl.Schema(RAW_SCHEMA)
+    return name, raw
+
+
+def genres(raw):
+    return [parse_genres(value) for value in raw.frame["genres"]]
+
+
+def test_the_tmdb_dump(tmp_path):
+    path = tmp_path / "TMDB_movie_dataset_v11.csv"
+    path.write_text(TMDB, encoding="utf-8")
+    name, raw = read(path)
+    assert name == "tmdb"
+    assert genres(raw) == [("Drama", "Science Fiction"), ("Comedy",), ()]
+    first, second = raw.frame.rows(named=True)[:2]
+    assert (first["id"], first["year"], first["plot"], first["poster_path"]) == ("11", 1999, PLOT, "/p.jpg")
+    assert second["plot"] == 'First line.\nSecond "line".'
+    assert second["year"] is None
+
+
+def test_tmdb_5000(tmp_path):
+    path = tmp_path / "tmdb_5000_movies.csv"
+    listed = json.dumps([{"id": 28, "name": "Action"}, {"id": 878, "name": "Science Fiction"}]).replace('"', '""')
+    path.write_text(f'budget,genres,id,overview,release_date,title\n1,"{listed}",19,{PLOT},2009-12-10,Blue\n')
+    name, raw = read(path)
+    assert name == "tmdb"
+    assert genres(raw) == [("Action", "Science Fiction")]
+
+
+def test_movielens_with_its_broken_rows(tmp_path):
+    path = tmp_path / "movies_metadata.csv"
+    path.write_text(
+        "adult,belongs_to_collection,genres,id,imdb_id,overview,poster_path,release_date,title\n"
+        "False,\"{'id': 10194, 'name': 'Toy Tales Collection', 'poster_path': '/7.jpg'}\","
+        f"\"[{{'id': 16, 'name': 'Animation'}}, {{'id': 35, 'name': 'Comedy'}}]\",862,tt1,{PLOT},,1995-10-30,Toys\n"
+        f"False,\"{{'id': 1, 'name': \"\"Hero's Tales\"\", 'x': None}}\",[],863,tt2,{PLOT},,1995-10-30,Hero\n"
+        " - Written by Ørnås,0.065736,/ff9qCepilowshEtG2GYWwzt2bs4.jpg,1997-08-20,0,x,1,y\n"
+    )
+    name, raw = read(path)
+    assert name == "movielens"
+    assert raw.frame["collection"].to_list() == ["Toy Tales Collection", "Hero's Tales"]
+    assert genres(raw) == [("Animation", "Comedy"), ()]
+    assert (raw.broken, raw.examples) == (1, ("movies_metadata.csv, record 3",))
+
+
+def test_the_originals_own_table(tmp_path):
+    path = tmp_path / "strictly_balanced_top10.csv"
+    path.write_text(
+        "title,overview,genres,poster_url,Drama,Horror,Comedy\n"
+        f"\"One\",{PLOT},\"['Drama', 'Horror']\",https://example.org/1.jpg,1,1,0\n"
+        f"Two,{PLOT},,,0,0,1\n"
+    )
+    name, raw = read(path)
+    assert name == "original"
+    assert genres(raw) == [("Drama", "Horror"), ("Comedy",)]
+    assert raw.frame["id"].to_list() == ["1", "2"]
+    assert raw.frame["poster_url"].to_list() == ["https://example.org/1.jpg", None]
+
+
+def mmimdb(root):
+    films = root / "dataset"
+    films.mkdir(parents=True)
+    plots = {"0000001": ["Short.", PLOT], "0000002": PLOT, "0000003": []}
+    for film, plot in plots.items():
+        (films / f"{film}.json").write_text(json.dumps({"plot": plot, "genres": ["Drama", "Sci-Fi"], "year": 1950}))
+    (films / "0000001.jpeg").write_bytes(b"x")
+    (films / "0000004.json").write_text('{"plot": ')
+    (root / "split.json").write_text(json.dumps({"train": ["0000001"], "dev": ["0000002"], "test": ["0000003"]}))
+    return root
+
+
+def test_mm_imdb_with_its_split(tmp_path):
+    name, raw = read(mmimdb(tmp_path / "mmimdb"))
+    assert name == "mmimdb"
+    assert raw.frame["plot"].to_list() == [PLOT, PLOT, None]
+    assert raw.frame["poster"].to_list() == ["0000001.jpeg", None, None]
+    assert raw.frame["split"].to_list() == ["train", "valid", "test"]
+    assert genres(raw)[0] == ("Drama", "Science Fiction")
+    assert (raw.broken, raw.examples) == (1, ("0000004.json",))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is not JSON"), ("[]", "is not an object"), ('{"extra": []}', "names a part 'extra'"),
+     ('{"train": [1], "test": [1]}', "film 1 in both train and test")],
+)  # fmt: skip
+def test_a_split_file_that_cannot_be_right_is_refused(tmp_path, content, message):
+    (tmp_path / "split.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_splits(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_table_of_films_is_read_as_it_was_written(tmp_path, suffix):
+    frame = pl.DataFrame(
+        {"id": ["007", "b"], "title": ["A, \"B\"", None], "year": [1950, None], "plot": [PLOT, "Line\nline"],
+         "genres": ["Drama|Music", None], "poster": [None, "b.jpg"], "split": ["train", None]}
+    )  # fmt: skip
+    write_films(frame, tmp_path / f"films{suffix}")
+    again = read_films(tmp_path / f"films{suffix}").frame
+    assert again.select(frame.columns).rows() == frame.rows()
+    assert [file.name for file in tmp_path.iterdir()] == [f"films{suffix}"]
+
+
+def test_genres_that_are_a_list_in_the_file_are_read_too(tmp_path):
+    path = tmp_path / "films.jsonl"
+    path.write_text(json.dumps({"id": "1", "plot": PLOT, "genres": ["Drama", "Music"]}) + "\n")
+    assert read_films(path).frame["genres"].to_list() == ["Drama|Music"]
+
+
+def test_a_csv_whose_quotes_go_wrong_is_still_read(tmp_path):
+    path = tmp_path / "films.csv"
+    path.write_text(f'id,plot,genres\n1,{PLOT},Drama\n2,"never closed,Drama\n')
+    assert read_films(path).frame["id"].to_list() == ["1", "2"]
+
+
+def test_bytes_that_are_no_utf_8_do_not_stop_the_reading(tmp_path):
+    path = tmp_path / "films.csv"
+    path.write_bytes("id,plot,genres\n1,café society,Drama\n".encode("latin-1"))
+    assert read_films(path).frame["plot"].to_list() == ["caf� society"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("films.csv", b"", "is empty"),
+        ("films.csv", b"a,b\n1,2\n", "no data set that is known"),
+        ("films.xlsx", b"PK", "ending in .csv, .jsonl or .parquet"),
+        ("films.parquet", b"not parquet at all", "cannot be read"),
+        ("films.jsonl", b"{broken\n", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_data_set_ends_in_one_clear_line(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        detect_source(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_does_not_exist_is_said_so(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        detect_source(tmp_path / "none.csv")
+    with pytest.raises(InputError, match=r"no <id>\.json files"):
+        detect_source(tmp_path)
+    with pytest.raises(UsageError, match="known extension"):
+        write_films(pl.DataFrame({"id": ["1"]}), tmp_path / "films.xls")
+
+
+def test_every_reader_gives_what_cleaning_takes(tmp_path):
+    (tmp_path / "a.csv").write_text(TMDB, encoding="utf-8")
+    for path in (tmp_path / "a.csv", mmimdb(tmp_path / "mmimdb")):
+        cleaned = clean(SOURCES[detect_source(path)].read(path))
+        assert cleaned.frame.height >= 1
+        assert cleaned.frame["genres"].null_count() == 0
