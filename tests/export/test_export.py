@@ -10,6 +10,7 @@ import torch
 from mmgcs.export import export_encoder, export_fusion, quantize_dynamic, quantize_static
 from mmgcs.film import Film
 from mmgcs.models import ENCODERS, FUSIONS
+from mmgcs.sample import sample_films
 
 
 def run(path, inputs):
@@ -46,18 +47,20 @@ def test_an_int8_text_graph_is_a_quarter_the_size_and_points_the_same_way(plots,
 
 
 def test_a_poster_graph_equals_torch_and_its_int8_form_points_the_same_way(tmp_path):
-    encoder = ENCODERS["efficientnet_lite"](height=96, width_px=64).eval()
+    encoder = ENCODERS["efficientnet_lite"](height=128, width_px=96).eval()
     export_encoder(encoder, tmp_path / "poster.onnx")
-    inputs = {name: value.numpy() for name, value in encoder.example(3).items()}
+    preprocessor = encoder.preprocessor()
+    prepared = preprocessor.prepare([film for film in sample_films() if film.poster is not None][:12])
+    inputs = preprocessor.collate(prepared[:4])
     with torch.no_grad():
-        expected = encoder(**encoder.example(3)).numpy()
+        expected = encoder(torch.from_numpy(inputs["pixels"])).numpy()
     exact = run(tmp_path / "poster.onnx", inputs)
     assert np.abs(exact - expected).max() < 1e-3
-    batches = ({"pixels": inputs["pixels"][index : index + 1]} for index in range(3))
+    batches = (preprocessor.collate([item]) for item in prepared[4:])
     quantize_static(tmp_path / "poster.onnx", tmp_path / "int8.onnx", batches)
     small = run(tmp_path / "int8.onnx", inputs)
     cosine = (exact * small).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(small, axis=1)
-    assert cosine.min() > 0.9
+    assert cosine.min() > 0.8
     assert (tmp_path / "int8.onnx").stat().st_size < 0.4 * (tmp_path / "poster.onnx").stat().st_size
 
 

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+NARROW = 64
+"""Columns under which a look-up table stays in float."""
+
 
 @contextmanager
 def _quiet() -> Iterator[None]:
@@ -40,7 +43,17 @@ def quantize_dynamic(source: Path, target: Path) -> None:
             reduce_range=True,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["MatMul", "Gather"],
+            nodes_to_exclude=_narrow_tables(source),
         )
+
+
+def _narrow_tables(graph: Path) -> list[str]:
+    """Look-ups in tables of few columns: they hold finished logits, are small, and would lose precision for nothing."""
+    import onnx
+
+    model = onnx.load(str(graph)).graph
+    narrow = {tensor.name for tensor in model.initializer if len(tensor.dims) == 2 and tensor.dims[1] < NARROW}
+    return [node.name for node in model.node if node.op_type == "Gather" and node.input[0] in narrow]
 
 
 class _Reader:

@@ -2,6 +2,7 @@
 
 from mmgcs.models import bilstm_attention, efficientnet_lite, gated_fusion, linear_fusion, resnet18, transformer
 from mmgcs.models.base import ENCODERS, FUSIONS, Encoder, Fusion, SourceHead, linear_schedule_groups
+from mmgcs.models.token_bag import TokenBagEncoder
 
 __all__ = [
     "ENCODERS",
@@ -9,6 +10,7 @@ __all__ = [
     "Encoder",
     "Fusion",
     "SourceHead",
+    "TokenBagEncoder",
     "bilstm_attention",
     "efficientnet_lite",
     "gated_fusion",

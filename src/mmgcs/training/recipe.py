@@ -91,6 +91,8 @@ class BranchRecipe(_Part):
     augment: list[Component] = []
     """Random changes of plots or posters, by name in `mmgcs.training.augment`. Fresh for every batch with
     `training.cache: false`; with a cached half, one for each view after the first."""
+    token_bag: bool = False
+    """Put a linear model of TF-IDF weights of the tokens beside the trained encoder of plots (`training.bag`)."""
     int8: bool = True
     """Quantise the graph."""
     int8_may_cost: Annotated[float, Field(ge=0.0)] = 0.3

@@ -30,6 +30,7 @@ from mmgcs.models import ENCODERS, FUSIONS, Encoder, SourceHead
 from mmgcs.preprocess import PlotTokens
 from mmgcs.runtime import Classifier, Features
 from mmgcs.training.augment import Augmenter
+from mmgcs.training.bag import add_bag
 from mmgcs.training.cache import BranchData
 from mmgcs.training.card import make_card, write_card
 from mmgcs.training.data import Labelled, ResumableLoader, fingerprint, read_labelled
@@ -189,11 +190,28 @@ def train_branch(run: Run, name: str, branch: BranchRecipe, holdout: NDArray[np.
     )
     run.log(f"{name}: macro average precision on valid {score:.4f}")
     learner.eval()
-    weight, bias = head.target_linear()
-    save_file({"weight": weight, "bias": bias}, folder / "head.safetensors")
     save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / "encoder.safetensors")
-    export_branch(run, name, branch, module, (weight, bias), rows, valid, score)
+    finish_branch(run, name, branch, module.cpu(), head.cpu().target_linear(), rows, valid, score)
     shutil.rmtree(folder / f"cache-{key}", ignore_errors=True)
+
+
+def finish_branch(
+    run: Run,
+    name: str,
+    branch: BranchRecipe,
+    module: nn.Module,
+    head: tuple[Tensor, Tensor],
+    rows: NDArray[np.int64],
+    valid: NDArray[np.int64],
+    score: float,
+) -> None:
+    """Put the linear model of tokens beside a trained encoder where the recipe says so, and export it with its head."""
+    if branch.token_bag:
+        weights = np.array([branch.source_weights.get(source, 1.0) for source in run.data.sources], dtype=np.float32)
+        module, head, share, score = add_bag(module, head, run.data, rows, valid, weights[run.data.source[rows]])
+        run.log(f"{name}: with {share} of a linear model of the tokens, {score:.4f}")
+    save_file({"weight": head[0].contiguous(), "bias": head[1].contiguous()}, run.folder / name / "head.safetensors")
+    export_branch(run, name, branch, module, head, rows, valid, score)
 
 
 def export_branch(
