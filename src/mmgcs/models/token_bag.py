@@ -34,7 +34,8 @@ class TokenBagEncoder(nn.Module):
         self.input, self.kind = typed.input, typed.kind
         self.width = typed.width + len(bias)
         # One look-up gives a token's part of every logit and, last, its part of the vector's squared length.
-        self.table = nn.Embedding.from_pretrained(torch.cat([idf[:, None] * weight, idf[:, None] ** 2], 1))
+        table = torch.cat([idf[:, None] * weight, idf[:, None] ** 2], 1)
+        self.table = nn.Embedding(*table.shape, _weight=table, _freeze=True)
         self.bias = nn.Parameter(bias, requires_grad=False)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
