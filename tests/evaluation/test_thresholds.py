@@ -54,9 +54,17 @@ def test_a_genre_without_films_gets_the_common_threshold(make_scores) -> None:
     truth, logits = make_scores()
     truth[:, 2] = False
     found = fit_thresholds(truth, sigmoid(logits))
-    common = fit_thresholds(truth, sigmoid(logits), shrinkage=1.0)
+    common = fit_thresholds(truth, sigmoid(logits), shrinkage=1.0, expected=0.0)
     assert found[2] == pytest.approx(common[0])
     assert np.ptp(common) < 1e-12
+
+
+def test_the_expected_f1_of_the_probabilities_pulls_a_threshold(make_scores) -> None:
+    # One genre of two films, both likely: F1 expected is largest with both chosen, 2 · 1.6 / (2 + 1.6).
+    truth, probabilities = np.ones((2, 1), dtype=bool), np.full((2, 1), 0.8)
+    assert fit_thresholds(truth, probabilities, expected=1.0)[0] == pytest.approx(1.6 / 3.6)
+    free = fit_thresholds(truth, probabilities, expected=0.0)[0]
+    assert 1.6 / 3.6 < fit_thresholds(truth, probabilities)[0] < free
 
 
 def test_no_labels_at_all_leave_a_half() -> None:

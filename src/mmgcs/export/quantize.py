@@ -81,7 +81,6 @@ def quantize_static(source: Path, target: Path, batches: Iterable[dict[str, NDAr
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            reduce_range=True,
             calibrate_method=CalibrationMethod.MinMax,
             op_types_to_quantize=["Conv", "Add", "MatMul", "Gemm"],
         )
