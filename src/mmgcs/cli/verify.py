@@ -14,12 +14,14 @@ app = new_app("Is a bundle whole, does it predict, does it match its card.")
 
 @app.command()
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    bundle: Annotated[Path | None, typer.Argument(help="The bundle's folder; without it, the default bundle.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
 ) -> None:
     """Check a bundle's sums, graphs and predictions. Exit status 1 when something is wrong."""
+    from mmgcs.runtime.classifier import DEFAULT_BUNDLE
     from mmgcs.runtime.verify import verify as check
 
+    bundle = bundle or DEFAULT_BUNDLE
     checks = check(bundle)
     passed = all(item.passed for item in checks)
     if as_json:
