@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmgcs.film import Film
+from mmgcs.models import ENCODERS, TokenBagEncoder
+from mmgcs.training.bag import add_bag
+from mmgcs.training.data import Labelled
+
+
+class Counted(nn.Module):
+    """An encoder that knows nothing but how long a plot is."""
+
+    input, kind, width = "plot", "tokens", 1
+
+    def forward(self, input_ids, attention_mask):
+        return attention_mask.sum(1, keepdim=True).float()
+
+
+def test_the_bag_adds_the_logits_of_a_tf_idf_vector_of_unit_length():
+    idf, weight, bias = torch.tensor([0.0, 1.0, 2.0]), torch.randn(3, 4), torch.randn(4)
+    bag = TokenBagEncoder(Counted(), idf, weight, bias)
+    ids = torch.tensor([[1, 2, 2, 0], [2, 0, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])
+    features = bag(ids, mask)
+    first = torch.tensor([0.0, 1.0, 4.0]) / 9**0.5  # squared lengths 1 + 4 + 4: each occurrence counts by itself
+    expected = torch.stack([first @ weight, torch.tensor([0.0, 0.0, 1.0]) @ weight]) + bias
+    assert bag.width == 5
+    assert torch.allclose(features[:, 0], mask.sum(1).float())
+    assert torch.allclose(features[:, 1:], expected, atol=1e-5)
+
+
+def test_padding_and_tokens_that_do_not_count_add_nothing():
+    bag = TokenBagEncoder(Counted(), torch.tensor([0.0, 1.5, 1.0]), torch.randn(3, 2), torch.zeros(2))
+    short = bag(torch.tensor([[1]]), torch.tensor([[1]]))[:, 1:]
+    padded = bag(torch.tensor([[1, 2, 2]]), torch.tensor([[1, 0, 0]]))[:, 1:]
+    with_unknown = bag(torch.tensor([[1, 0, 0]]), torch.tensor([[1, 1, 1]]))[:, 1:]
+    assert torch.allclose(short, padded)
+    assert torch.allclose(short, with_unknown)
+
+
+@pytest.fixture
+def told_by_one_word():
+    """Films whose genre stands in one word of their plot."""
+    random = np.random.default_rng(0)
+    filler = "the a man woman goes home city night day river".split()
+    words = [("ghost", 0), ("joke", 1)]
+    films, truth = [], np.zeros((120, 2), dtype=bool)
+    for index in range(120):
+        word, genre = words[index % 2]
+        films.append(Film(id=str(index), plot=" ".join([*random.choice(filler, 8), word])))
+        truth[index, genre] = True
+    zeros = np.zeros(120, dtype=np.int64)
+    split = np.array(["train"] * 80 + ["valid"] * 40)
+    return Labelled(films, ("Horror", "Comedy"), truth, split, ("tmdb",), zeros, "0")
+
+
+def test_a_bag_helps_a_head_that_knows_nothing(told_by_one_word):
+    data = told_by_one_word
+    encoder = ENCODERS["transformer"](source="all-MiniLM-L6-v2", max_tokens=32).eval()
+    head = torch.zeros(2, encoder.width), torch.zeros(2)
+    rows, valid = np.arange(80), np.arange(80, 120)
+    module, (weight, bias), share, score = add_bag(encoder, head, data, rows, valid, np.ones(80, dtype=np.float32))
+    assert share > 0
+    assert score == 1.0
+    assert weight.shape == (2, encoder.width + 2)
+    assert bias.shape == (2,)
+    assert module.preprocessor().max_tokens == 32
