@@ -57,12 +57,15 @@ class Decision:
         slope, intercept: Platt scaling (Platt 1999), probability = sigmoid(slope · logit + intercept).
         thresholds: a genre is chosen where its probability reaches its threshold.
         confidence: the confidence under which a prediction is called not sure.
+        possible: the probability from which a genre belongs to the prediction set, which holds all of a film's genres
+            for 90% of films (see `mmgcs.evaluation.conformal`); None where the bundle states no such sets.
     """
 
     slope: tuple[float, ...]
     intercept: tuple[float, ...]
     thresholds: tuple[float, ...]
     confidence: float
+    possible: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class BundleConfig:
                         intercept=tuple(map(float, decision["intercept"])),
                         thresholds=tuple(map(float, decision["thresholds"])),
                         confidence=float(decision["confidence"]),
+                        possible=None if decision.get("possible") is None else float(decision["possible"]),
                     )
                     for inputs, decision in value["decisions"].items()
                 },

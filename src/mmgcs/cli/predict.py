@@ -64,6 +64,7 @@ def as_value(prediction: Prediction) -> dict[str, Any]:
         "inputs": list(prediction.inputs),
         "confidence": prediction.confidence,
         "sure": prediction.sure,
+        "possible": list(prediction.possible),
         "warnings": list(prediction.warnings),
     }
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgcs.bundle import Decision
+from mmgcs.evaluation.conformal import fit_possible
 from mmgcs.evaluation.metrics import choose
 from mmgcs.evaluation.thresholds import fit_thresholds
 from mmgcs.runtime.classifier import expected_f1, sigmoid
@@ -98,4 +99,5 @@ def fit_decision(logits: NDArray[Any], truth: NDArray[np.bool_], coverage: float
         intercept=tuple(map(float, intercept)),
         thresholds=tuple(map(float, thresholds)),
         confidence=least,
+        possible=fit_possible(probabilities, truth),
     )

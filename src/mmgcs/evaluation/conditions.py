@@ -65,6 +65,7 @@ class Answers:
         thresholds: (answered, genres) those of each film's inputs, float32.
         confidence: (answered,) as the classifier reports it.
         sure: (answered,) whether that reaches the bundle's threshold for the film's inputs.
+        possible: (answered, genres) the prediction sets; None where the bundle states none for some of the inputs.
     """
 
     rows: NDArray[np.int64]
@@ -73,6 +74,7 @@ class Answers:
     thresholds: NDArray[np.float32]
     confidence: NDArray[np.float64]
     sure: NDArray[np.bool_]
+    possible: NDArray[np.bool_] | None = None
 
     @property
     def chosen(self) -> NDArray[np.bool_]:
@@ -168,5 +170,9 @@ def _decide(classifier: Classifier, features: Features, rows: NDArray[np.int64],
         probabilities[mine] = classifier.probabilities(logits[mine], combination)
         thresholds[mine] = np.asarray(decision.thresholds, dtype=np.float32)
         least[mine] = decision.confidence
-    confidence = confidences(probabilities, choose(probabilities, thresholds))
-    return Answers(rows, inputs, probabilities, thresholds, confidence, confidence >= least)
+    chosen = choose(probabilities, thresholds)
+    confidence = confidences(probabilities, chosen)
+    cuts = [config.decisions[combination].possible for combination in inputs]
+    known = [cut for cut in cuts if cut is not None]
+    possible = chosen | (probabilities >= np.array(known)[:, None]) if len(known) == len(cuts) else None
+    return Answers(rows, inputs, probabilities, thresholds, confidence, confidence >= least, possible)

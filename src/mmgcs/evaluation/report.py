@@ -16,6 +16,7 @@ from mmgcs.bundle import MANIFEST
 from mmgcs.errors import InputError
 from mmgcs.evaluation.baseline import TfidfBaseline
 from mmgcs.evaluation.conditions import CONDITIONS, Answers, Condition, Progress, Showings, reads_title
+from mmgcs.evaluation.conformal import SetScores, score_sets
 from mmgcs.evaluation.curves import Curves, draw_curves, micro_f1, most_confident, precision_at_recall
 from mmgcs.evaluation.metrics import (
     OVERALL,
@@ -79,6 +80,7 @@ class ConditionReport:
         tuned: scores with the thresholds stored in the bundle.
         half: F1 with 0.5 for a threshold, on the same calibrated probabilities.
         abstention: what leaving out unsure films gives.
+        sets: what the prediction sets held; None where the bundle states none.
         baseline: None where the condition shows no plot, films lack plots, or there was nothing to fit it on.
         curves: what the figures draw.
     """
@@ -90,6 +92,7 @@ class ConditionReport:
     tuned: Scores
     half: Mapping[str, Estimate]
     abstention: Abstention
+    sets: SetScores | None
     baseline: Baseline | None
     curves: Curves
 
@@ -255,6 +258,7 @@ class _Scorer:
             tuned=summarise(measured, truth, answers.probabilities, chosen, self._genres),
             half={name: half.estimate(name) for name in OVERALL if name in half.values},
             abstention=_abstention(truth, chosen, answers),
+            sets=None if answers.possible is None else score_sets(answers.possible, truth),
             baseline=self._baseline(films, truth, measured, title=title, shown=answers.inputs),
             curves=draw_curves(truth, answers.probabilities, chosen, answers.confidence, self._genres),
         ), truth

@@ -196,6 +196,9 @@ class Classifier:
             probabilities = self.probabilities(logits[row], "+".join(inputs))
             order = np.argsort(-probabilities, kind="stable")
             chosen = [int(index) for index in order if probabilities[index] >= thresholds[index]]
+            cut = self.bundle.config.decisions["+".join(inputs)].possible
+            # A chosen genre is possible whatever its probability; that can only make the set cover more.
+            possible = [int(i) for i in order if i in chosen or probabilities[i] >= cut] if cut is not None else []
             confidence = expected_f1(probabilities, chosen)
             predictions.append(
                 Prediction(
@@ -207,6 +210,7 @@ class Classifier:
                     inputs=inputs,
                     confidence=round(confidence, 6),
                     sure=confidence >= least,
+                    possible=tuple(self.genres[index] for index in possible),
                     warnings=features.warnings[row],
                 )
             )

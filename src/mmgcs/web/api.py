@@ -194,6 +194,7 @@ def prediction_out(prediction: Prediction, explanation: Explanation | None = Non
         "confidence": prediction.confidence,
         "sure": prediction.sure,
         "abstained": not prediction.sure,
+        "possible": list(prediction.possible),
         "warnings": list(prediction.warnings),
         "explanation": explanation.to_json() if explanation is not None else None,
     }

@@ -73,6 +73,9 @@ class PredictionOut(BaseModel):
     confidence: float = Field(description="The expected F1 of the chosen genres, 0 to 1.")
     sure: bool = Field(description="Whether the confidence suffices to use the answer without a look.")
     abstained: bool = Field(description="The opposite of sure.")
+    possible: list[str] = Field(
+        description="The prediction set: for 90% of films it holds every true genre. Empty where the model states none."
+    )
     warnings: list[str]
     explanation: ExplanationOut | None = None
 

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmgcs import Film, load
+from mmgcs.bundle import Bundle, BundleConfig, write_bundle
+from mmgcs.cli import main
+from mmgcs.evaluation import evaluate, fit_decision, to_markdown
+from mmgcs.evaluation.conformal import fit_possible, score_sets
+from mmgcs.runtime.classifier import sigmoid
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
+def test_sets_hold_every_genre_of_the_stated_share_of_unseen_films(make_scores, coverage: float) -> None:
+    truth, logits = make_scores(films=8000)
+    probabilities = sigmoid(logits)
+    cut = fit_possible(probabilities[:2000], truth[:2000], coverage)
+    assert score_sets(probabilities[2000:] >= cut, truth[2000:]).covered == pytest.approx(coverage, abs=0.02)
+
+
+def test_the_coverage_holds_for_a_bad_model_too_with_larger_sets(make_scores) -> None:
+    truth, logits = make_scores(films=8000)
+    good = sigmoid(logits)
+    bad = sigmoid(logits + 3 * np.random.default_rng(1).normal(size=logits.shape))
+    scores = []
+    for probabilities in (good, bad):
+        cut = fit_possible(probabilities[:2000], truth[:2000])
+        scores.append(score_sets(probabilities[2000:] >= cut, truth[2000:]))
+    assert all(score.covered == pytest.approx(0.9, abs=0.02) for score in scores)
+    assert scores[1].size > scores[0].size + 0.5
+
+
+def test_few_films_promise_nothing_that_they_cannot_keep(make_scores) -> None:
+    truth, logits = make_scores(films=8)
+    assert fit_possible(sigmoid(logits), truth, 0.9) == 0.0
+
+
+@pytest.mark.parametrize("coverage", [0.0, 1.0])
+def test_an_impossible_coverage_is_refused(coverage: float) -> None:
+    with pytest.raises(ValueError, match="coverage"):
+        fit_possible(np.ones((3, 2)), np.ones((3, 2), dtype=bool), coverage)
+
+
+def test_set_scores_count_films_genres_and_sizes() -> None:
+    sets = np.array([[True, True, False], [True, False, False]])
+    truth = np.array([[True, False, False], [True, True, False]])
+    scores = score_sets(sets, truth)
+    assert (scores.covered, scores.recall, scores.size) == (0.5, pytest.approx(2 / 3), 1.5)
+
+
+@pytest.fixture
+def bundle_with_sets(tiny_bundle: Path, tmp_path: Path, make_scores) -> Path:
+    """The tiny bundle whose plot decision is fitted, so that it states prediction sets for plots."""
+    old = Bundle(tiny_bundle)
+    truth, logits = make_scores(genres=10)
+    decisions = {name: replace(decision, possible=0.05) for name, decision in old.config.decisions.items()}
+    decisions["plot"] = fit_decision(logits, truth)
+
+    def fill(folder: Path) -> None:
+        for name in old.files:
+            (folder / name).write_bytes(old.read(name))
+
+    write_bundle(tmp_path / "with-sets", replace(old.config, decisions=decisions), fill)
+    return tmp_path / "with-sets"
+
+
+def test_a_prediction_says_which_genres_are_possible_and_holds_the_chosen_ones(bundle_with_sets: Path) -> None:
+    prediction = load(bundle_with_sets).predict(plot="A detective hunts a killer in the haunted village.")
+    cut = Bundle(bundle_with_sets).config.decisions["plot"].possible
+    assert cut is not None
+    assert prediction.possible[: len(prediction.genres)] == prediction.genres
+    assert set(prediction.possible) == set(prediction.genres) | {
+        genre for genre, probability in prediction.probabilities.items() if probability >= cut
+    }
+
+
+def test_the_command_prints_the_set(bundle_with_sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--plot", "A ghost in a haunted village", "--model", str(bundle_with_sets), "--json"]) == 0
+    assert "Horror" in json.loads(capsys.readouterr().out)["possible"]
+
+
+def test_a_bundle_of_before_sets_loads_and_states_none(tiny_bundle: Path) -> None:
+    value = json.loads((tiny_bundle / "bundle.json").read_text(encoding="utf-8"))
+    for decision in value["decisions"].values():
+        del decision["possible"]
+    assert all(decision.possible is None for decision in BundleConfig.from_json(value).decisions.values())
+    assert load(tiny_bundle).predict(plot="a ghost").possible == ()
+
+
+def test_the_report_says_what_the_sets_held(bundle_with_sets: Path) -> None:
+    films = [Film(id=str(n), plot=f"A ghost {n} in a haunted village", genres=("Horror",)) for n in range(30)]
+    report = evaluate(load(bundle_with_sets), films, bootstrap=0)
+    sets = report.conditions[0].sets
+    assert sets is not None and sets.covered == 1.0 and sets.size >= 1
+    assert "## Prediction sets" in to_markdown(report)
