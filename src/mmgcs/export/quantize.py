@@ -30,8 +30,8 @@ def _quiet() -> Iterator[None]:
 def quantize_dynamic(source: Path, target: Path) -> None:
     """Weights of matrix products and embeddings in int8, one scale a channel; activations are scaled as they come.
 
-    All 8 bits are used: with 7 (`reduce_range`), which only x86 processors from before VNNI (2019) need to be exact, the
-    default text graph lost 0.5 points of macro-F1 on `valid` and a fifth of its speed.
+    All 8 bits are used: with 7 (`reduce_range`), which only x86 processors from before VNNI (2019) need to be exact,
+    the default text graph lost 0.5 points of macro-F1 on `valid` and a fifth of its speed.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization import quantize_dynamic as quantize

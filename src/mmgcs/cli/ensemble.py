@@ -1,0 +1,72 @@
+"""`mmgcs ensemble`: join bundles into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmgcs.cli.output import new_app, print_json, say
+
+app = new_app("Join bundles into one.")
+
+
+@app.command()
+def ensemble(
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE BUNDLE…", help="The bundles' folders, two or more.")],
+    data: Annotated[Path, typer.Option(help="Films with genres; those of split valid decide.", metavar="FILMS")],
+    out: Annotated[Path, typer.Option(help="The folder of the new bundle.", metavar="DIR")],
+    posters: Annotated[Path | None, typer.Option(help="The folder that the films' posters lie in.")] = None,
+    method: Annotated[
+        str, typer.Option(help="weighted: one weight a bundle; stacked: one for each genre.")
+    ] = "weighted",
+    name: Annotated[str, typer.Option(help="The new bundle's name.")] = "ensemble",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
+) -> None:
+    """Join bundles into one that predicts as all of them together, each weighted by how well it does on `valid`."""
+    from mmgcs.bundle import CARD_JSON, CARD_TEXT
+    from mmgcs.catalog import read_films
+    from mmgcs.errors import UsageError
+    from mmgcs.evaluation.ensemble import fit_blend
+    from mmgcs.export import Member, join_bundles
+    from mmgcs.files import atomic_writer, write_json
+    from mmgcs.runtime import load
+
+    if len(bundles) < 2:
+        raise UsageError("one bundle is no ensemble; give two or more")
+    if (out / "manifest.json").exists():
+        raise UsageError(f"{out} already holds a bundle; choose another --out or remove it")
+    members = [load(bundle) for bundle in bundles]
+    films = [film for chunk in read_films(data, posters=posters) for film in chunk if film.split == "valid"]
+    say(f"weighing {len(members)} bundles on {len(films):,} films of split valid")
+    blend = fit_blend(members, films, method)
+    names = [member.bundle.config.name for member in members]
+    found = blend.average_precision
+    scores = {name: {"ensemble": together, "members": list(alone)} for name, (together, alone) in found.items()}
+    card = {
+        "name": name,
+        "command": f"mmgcs ensemble {' '.join(names)} --method {method}",
+        "genres": list(blend.genres),
+        "members": [{"name": member.bundle.config.name, "card": member.bundle.card()} for member in members],
+        "valid mean average precision": scores,
+    }
+    lines = [f"# {name}", "", f"An ensemble ({method}) of {', '.join(names)}.", ""]
+    lines += [
+        f"- {condition}: mean average precision on valid {together:.3f}" for condition, (together, _) in found.items()
+    ]
+
+    def finish(folder: Path) -> None:
+        write_json(folder / CARD_JSON, card)
+        with atomic_writer(folder / CARD_TEXT) as handle:
+            handle.write("\n".join(lines) + "\n")
+
+    parts = [Member(member.bundle, scale) for member, scale in zip(members, blend.scale, strict=True)]
+    join_bundles(out, name, blend.genres, parts, blend.shift, blend.decisions, finish)
+    if as_json:
+        print_json({"bundle": str(out), "valid_mean_average_precision": scores})
+        return
+    for condition, (together, alone) in found.items():
+        shown = ", ".join("–" if value is None else f"{value:.3f}" for value in alone)
+        print(f"{condition}: mean average precision on valid {together:.3f} (alone: {shown})")
+    print(f"The bundle is in {out}.")

@@ -1,0 +1,153 @@
+"""How much each bundle of an ensemble counts, fitted on films of split `valid`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmgcs.bundle import Decision
+from mmgcs.errors import UsageError
+from mmgcs.evaluation.calibration import fit_decision
+from mmgcs.evaluation.metrics import average_precision
+from mmgcs.film import Film
+from mmgcs.registry import Registry
+from mmgcs.runtime import Classifier
+from mmgcs.runtime.classifier import without
+
+Weigh = Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
+"""Calibrated logits (members, films, genres) and truth (films, genres) to weights (members, genres)."""
+
+WEIGHINGS: Registry[Weigh] = Registry("way to weigh an ensemble")
+
+
+@WEIGHINGS.register("weighted")
+def weighted(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """One share a member, those of 200 drawn from the simplex with the best mean average precision."""
+    members, _, genres = logits.shape
+    random = np.random.default_rng(0)
+    drawn = random.dirichlet(np.ones(members), 200)
+    shares = np.concatenate([np.full((1, members), 1.0 / members), np.eye(members), drawn])
+    scores = [np.nanmean(average_precision(truth, np.tensordot(share, logits, 1))) for share in shares]
+    best = shares[int(np.argmax(scores))]  # the first of equals: equal shares
+    return np.repeat(best[:, None], genres, axis=1)
+
+
+@WEIGHINGS.register("stacked")
+def stacked(logits: NDArray[np.float64], truth: NDArray[np.bool_], pull: float = 10.0) -> NDArray[np.float64]:
+    """Weights for each genre by logistic regression (Wolpert 1992, stacking), none negative (Breiman 1996).
+
+    Each is pulled towards an equal share, by as much as `pull` films' worth of evidence.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    members, _, genres = logits.shape
+    weights = np.zeros((members, genres))
+    equal = 1.0 / members
+    for genre in range(genres):
+        z, target = logits[:, :, genre], truth[:, genre].astype(np.float64)
+
+        def loss(
+            w: NDArray[np.float64], z: NDArray[np.float64] = z, target: NDArray[np.float64] = target
+        ) -> tuple[float, NDArray[np.float64]]:
+            total = w[:-1] @ z + w[-1]
+            error = expit(total) - target
+            value = (np.logaddexp(0.0, total) - target * total).sum() + pull / 2 * ((w[:-1] - equal) ** 2).sum()
+            return float(value), np.append(z @ error + pull * (w[:-1] - equal), error.sum())
+
+        start = np.append(np.full(members, equal), 0.0)
+        bounds = [*[(0.0, None)] * members, (None, None)]
+        weights[:, genre] = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x[:-1]
+    return weights
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A fitted ensemble.
+
+    Attributes:
+        genres: the genres, in the first member's order.
+        scale: (members, conditions, genres), what each member's raw logits are multiplied by.
+        shift: (conditions, genres).
+        decisions: for each condition the decision.
+        average_precision: for each condition, the mean average precision on `valid` of the ensemble and of each
+            member that reads any of its inputs (None for others).
+    """
+
+    genres: tuple[str, ...]
+    scale: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    decisions: dict[str, Decision]
+    average_precision: dict[str, tuple[float, tuple[float | None, ...]]]
+
+
+def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str) -> Blend:
+    """Fit the members' weights for every combination of inputs on labelled films.
+
+    Args:
+        members: the bundles, loaded; two or more that know the same genres.
+        films: films with genres, of split `valid`.
+        method: a name in `WEIGHINGS`.
+
+    Raises:
+        UsageError: members' genres differ, or no film has one of the combinations of inputs.
+    """
+    genres = members[0].genres
+    for member in members[1:]:
+        if set(member.genres) != set(genres):
+            other = ", ".join(sorted(set(member.genres) ^ set(genres)))
+            raise UsageError(f"{member.bundle.path} and {members[0].bundle.path} differ in the genres {other}")
+    weigh = WEIGHINGS[method]
+    inputs = [name for name in ("plot", "poster") if any(name in member.bundle.config.inputs for member in members)]
+    conditions = [*inputs, "+".join(inputs)] if len(inputs) > 1 else inputs
+    scale = np.zeros((len(members), len(conditions), len(genres)))
+    shift = np.zeros((len(conditions), len(genres)))
+    decisions, scores = {}, {}
+    for place, condition in enumerate(conditions):
+        shown = _shown(films, condition)
+        if not shown:
+            raise UsageError(f"no film of split valid has {condition.replace('+', ' and ')}; the ensemble needs some")
+        truth = np.array([[genre in (film.genres or ()) for genre in genres] for film in shown])
+        readers = [index for index, member in enumerate(members) if _reads(member, condition)]
+        raw, slope, intercept = zip(
+            *(_logits(members[index], shown, condition, genres) for index in readers), strict=True
+        )
+        calibrated = np.stack([s * z + i for z, s, i in zip(raw, slope, intercept, strict=True)])
+        weights = weigh(calibrated, truth)
+        scale[readers, place] = weights * np.stack(slope)
+        shift[place] = (weights * np.stack(intercept)).sum(0)
+        blended = (weights[:, None] * calibrated).sum(0)
+        decisions[condition] = fit_decision(blended.astype(np.float32), truth)
+        alone: list[float | None] = [None] * len(members)
+        for index, logits in zip(readers, calibrated, strict=True):
+            alone[index] = float(np.nanmean(average_precision(truth, logits)))
+        scores[condition] = (float(np.nanmean(average_precision(truth, blended))), tuple(alone))
+    return Blend(genres, scale.astype(np.float32), shift.astype(np.float32), decisions, scores)
+
+
+def _reads(member: Classifier, condition: str) -> bool:
+    return any(name in member.bundle.config.inputs for name in condition.split("+"))
+
+
+def _shown(films: Sequence[Film], condition: str) -> list[Film]:
+    """The films that have all inputs of a condition, without the others."""
+    wanted = condition.split("+")
+    found = [film for film in films if film.genres and all(getattr(film, name) for name in wanted)]
+    for name in ("plot", "poster"):
+        if name not in wanted:
+            found = [without(film, name) for film in found]
+    return found
+
+
+def _logits(
+    member: Classifier, films: list[Film], condition: str, genres: tuple[str, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """A member's raw logits (films, genres), and the slope and intercept of its own calibration, each (genres,)."""
+    order = [member.genres.index(genre) for genre in genres]
+    logits = member.logits(member.features(films))[:, order].astype(np.float64)
+    own = "+".join(name for name in member.bundle.config.inputs if name in condition.split("+"))
+    decision = member.bundle.config.decisions[own]
+    return logits, np.array(decision.slope)[order], np.array(decision.intercept)[order]

@@ -1,0 +1,155 @@
+"""Several bundles as one: all their branches, and one fusion graph that holds theirs. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, compose, helper, numpy_helper, version_converter
+
+from mmgcs.bundle import Branch, Bundle, BundleConfig, Decision, write_bundle
+
+OPSET = 18
+
+
+@dataclass(frozen=True)
+class Member:
+    """One bundle of an ensemble.
+
+    Attributes:
+        bundle: the bundle.
+        scale: (conditions, genres), what its logits are multiplied by with each combination of inputs; 0 where it
+            cannot read any of them.
+    """
+
+    bundle: Bundle
+    scale: NDArray[np.float32]
+
+
+def join_bundles(
+    path: Path,
+    name: str,
+    genres: tuple[str, ...],
+    members: Sequence[Member],
+    shift: NDArray[np.float32],
+    decisions: Mapping[str, Decision],
+    finish: Callable[[Path], None],
+) -> Bundle:
+    """Write the bundle whose logits are Σ scale · the members' logits + shift.
+
+    Args:
+        path: the folder to make.
+        name: its name.
+        genres: the genres, which every member knows, in any order.
+        members: the bundles and their weights.
+        shift: (conditions, genres).
+        decisions: for each condition, in the order of the rows above, the decision.
+        finish: writes the card into the folder it is given.
+
+    Raises:
+        UsageError: `path` is not free.
+    """
+    branches = [
+        _renamed(branch, f"m{number}", member.bundle)
+        for number, member in enumerate(members, 1)
+        for branch in member.bundle.config.branches
+    ]
+    config = BundleConfig(name, genres, tuple(branches), "fusion.onnx", decisions)
+    graph = _fusion(genres, members, branches, shift, list(decisions))
+
+    def fill(folder: Path) -> None:
+        for number, member in enumerate(members, 1):
+            (folder / f"m{number}").mkdir()
+            wanted = {branch.graph for branch in member.bundle.config.branches}
+            wanted |= {file for branch in member.bundle.config.branches for file in _assets(branch, member.bundle)}
+            for file in wanted:
+                target = folder / f"m{number}" / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(member.bundle.read(file))
+        onnx.save(graph, folder / "fusion.onnx")
+        finish(folder)
+
+    return write_bundle(path, config, fill)
+
+
+def _assets(branch: Branch, bundle: Bundle) -> list[str]:
+    return [value for value in branch.options.values() if isinstance(value, str) and value in bundle.files]
+
+
+def _renamed(branch: Branch, prefix: str, bundle: Bundle) -> Branch:
+    files = _assets(branch, bundle)
+    options = {key: f"{prefix}/{value}" if value in files else value for key, value in branch.options.items()}
+    return replace(branch, name=f"{prefix}_{branch.name}", options=options, graph=f"{prefix}/{branch.graph}")
+
+
+def _fusion(
+    genres: tuple[str, ...],
+    members: Sequence[Member],
+    branches: Sequence[Branch],
+    shift: NDArray[np.float32],
+    conditions: list[str],
+) -> onnx.ModelProto:
+    constants: dict[str, NDArray[np.generic]] = {"shift": shift, "axis": np.array([1], dtype=np.int64)}
+    nodes = list(_condition(branches, conditions, constants))
+    nodes.append(helper.make_node("MatMul", ["condition", "shift"], ["total_0"]))
+    initializers, column = [], 0
+    for number, member in enumerate(members, 1):
+        prefix, config = f"m{number}_", member.bundle.config
+        model = version_converter.convert_version(onnx.load_from_string(member.bundle.read(config.fusion)), OPSET)
+        part = compose.add_prefix_graph(model.graph, prefix)
+        constants[f"{prefix}first"] = np.array([column], dtype=np.int64)
+        column += len(config.branches)
+        constants[f"{prefix}last"] = np.array([column], dtype=np.int64)
+        constants[f"{prefix}order"] = np.array([config.genres.index(genre) for genre in genres], dtype=np.int64)
+        constants[f"{prefix}scale"] = member.scale
+        nodes.append(
+            helper.make_node("Slice", ["present", f"{prefix}first", f"{prefix}last", "axis"], [f"{prefix}present"])
+        )
+        nodes += part.node
+        initializers += part.initializer
+        nodes += [
+            helper.make_node("Gather", [part.output[0].name, f"{prefix}order"], [f"{prefix}ordered"], axis=1),
+            helper.make_node("MatMul", ["condition", f"{prefix}scale"], [f"{prefix}weight"]),
+            helper.make_node("Mul", [f"{prefix}ordered", f"{prefix}weight"], [f"{prefix}term"]),
+            helper.make_node("Add", [f"total_{number - 1}", f"{prefix}term"], [f"total_{number}"]),
+        ]
+    nodes.append(helper.make_node("Identity", [f"total_{len(members)}"], ["logits"]))
+    inputs = [(branch.name, branch.width) for branch in branches] + [("present", len(branches))]
+    graph = helper.make_graph(
+        nodes,
+        "ensemble",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, width in inputs],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(genres)])],
+        [*initializers, *(numpy_helper.from_array(value, name) for name, value in constants.items())],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _condition(
+    branches: Sequence[Branch], conditions: list[str], constants: dict[str, NDArray[np.generic]]
+) -> list[onnx.NodeProto]:
+    """Nodes that make `condition` (batch, conditions), 1 for the combination of inputs that a film has."""
+    reads = {name: [float(branch.input == name) for branch in branches] for name in ("plot", "poster")}
+    constants.update({f"reads_{name}": np.array(row, dtype=np.float32)[:, None] for name, row in reads.items()})
+    constants.update({"zero": np.array(0.0, dtype=np.float32), "one": np.array(1.0, dtype=np.float32)})
+    nodes = []
+    for name in ("plot", "poster"):
+        nodes += [
+            helper.make_node("MatMul", ["present", f"reads_{name}"], [f"count_{name}"]),
+            helper.make_node("Clip", [f"count_{name}", "zero", "one"], [f"has_{name}"]),
+            helper.make_node("Sub", ["one", f"has_{name}"], [f"lacks_{name}"]),
+        ]
+    columns = []
+    for condition in conditions:
+        there = condition.split("+")
+        plot, poster = (f"{'has' if name in there else 'lacks'}_{name}" for name in ("plot", "poster"))
+        nodes.append(helper.make_node("Mul", [plot, poster], [f"is_{condition}"]))
+        columns.append(f"is_{condition}")
+    nodes.append(helper.make_node("Concat", columns, ["condition"], axis=1))
+    return nodes

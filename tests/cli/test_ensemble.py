@@ -1,0 +1,77 @@
+"""`mmgcs ensemble`: bundles joined into one that predicts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mmgcs.bundle import Bundle
+from mmgcs.cli import main
+from mmgcs.evaluation.ensemble import WEIGHINGS
+from mmgcs.runtime import load
+from mmgcs.sample import sample_films, sample_table
+
+
+def join(tmp_path, bundles, *more):
+    table = sample_table()
+    common = ["--data", str(table), "--posters", str(table.parent), "--out", str(tmp_path / "joined")]
+    return main(["ensemble", *map(str, bundles), *common, *more])
+
+
+@pytest.mark.parametrize("method", ["weighted", "stacked"])
+def test_the_joined_bundle_says_the_weighted_sum_of_what_its_members_say(tiny_bundle, tmp_path, method, capsys):
+    assert join(tmp_path, [tiny_bundle, tiny_bundle], "--method", method, "--json") == 0
+    scores = json.loads(capsys.readouterr().out)["valid_mean_average_precision"]
+    joined, alone = load(tmp_path / "joined"), load(tiny_bundle)
+    assert joined.bundle.check() == []
+    films = [film for film in sample_films() if film.plot and film.poster][:5]
+    ours, theirs = joined.logits(joined.features(films)), alone.logits(alone.features(films))
+    if method == "weighted":  # the same bundle twice: shares add up to one
+        assert np.allclose(ours, theirs, atol=1e-4)
+    assert (np.argsort(ours[0]) == np.argsort(theirs[0])).all() or method == "stacked"
+    assert set(scores) == {"plot", "poster", "plot+poster"}
+    for film in films:
+        assert joined.predict(plot=film.plot).inputs == ("plot",)
+        assert joined.predict(poster=film.poster).inputs == ("poster",)
+
+
+def test_an_ensemble_of_ensembles_works_and_needs_no_torch(tiny_bundle, tmp_path):
+    table = sample_table()
+    code = (
+        "import sys; from mmgcs.cli import main; status = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    first = ["ensemble", str(tiny_bundle), str(tiny_bundle)]
+    common = ["--data", str(table), "--posters", str(table.parent), "--out"]
+    assert join(tmp_path, [tiny_bundle, tiny_bundle]) == 0
+    second = ["ensemble", str(tmp_path / "joined"), str(tiny_bundle)]
+    for args in ([*first, *common, str(tmp_path / "a")], [*second, *common, str(tmp_path / "b")]):
+        subprocess.run([sys.executable, "-c", code, *args], check=True, capture_output=True)
+    assert len(Bundle(tmp_path / "b").config.branches) == 6
+    assert load(tmp_path / "b").predict(plot="A ghost haunts a village at night.").error is None
+
+
+def test_a_good_member_outweighs_a_useless_one():
+    random = np.random.default_rng(0)
+    truth = random.random((200, 3)) < 0.4
+    good, noise = truth * 2.0 - 1.0 + random.normal(size=truth.shape), random.normal(size=truth.shape)
+    for name in ("weighted", "stacked"):
+        weights = WEIGHINGS[name](np.stack([good, noise]), truth)
+        assert (weights[0] > 2 * weights[1]).all()
+        assert (weights >= 0).all()
+
+
+def test_a_wrong_call_is_told_in_one_line(tiny_bundle, tmp_path, capsys):
+    assert join(tmp_path, [tiny_bundle]) == 2
+    assert "give two or more" in capsys.readouterr().err
+    assert join(tmp_path, [tiny_bundle, tmp_path / "none"]) == 2
+    assert join(tmp_path, [tiny_bundle, tiny_bundle], "--method", "voting") == 2
+    assert "known: stacked, weighted" in capsys.readouterr().err
+    shutil.copytree(tiny_bundle, tmp_path / "joined")
+    assert join(tmp_path, [tiny_bundle, tiny_bundle]) == 2
+    assert "already holds a bundle" in capsys.readouterr().err
