@@ -35,7 +35,7 @@ class TokenBagEncoder(nn.Module):
         self.width = typed.width + len(bias)
         # One look-up gives a token's part of every logit and, last, its part of the vector's squared length.
         table = torch.cat([idf[:, None] * weight, idf[:, None] ** 2], 1)
-        self.table = nn.Embedding(len(table), table.shape[1], _weight=table, _freeze=True)
+        self.table = nn.Embedding.from_pretrained(table)  # type: ignore[no-untyped-call]  # frozen
         self.bias = nn.Parameter(bias, requires_grad=False)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
