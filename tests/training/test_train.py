@@ -93,8 +93,9 @@ def test_the_bundle_predicts_what_torch_predicts_up_to_quantisation(trained):
     with torch.no_grad():
         expected = encoder(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()
     exact = ort.InferenceSession(trained / "plot" / "float.onnx").run(["features"], inputs)[0]
-    assert np.abs(exact - expected).max() < 1e-4
-    small = mmgcs.load(trained / "bundle").features(films).values["plot"]
+    width = expected.shape[1]  # the rest is the linear model of the tokens, which is not this encoder's
+    assert np.abs(exact[:, :width] - expected).max() < 1e-4
+    small = mmgcs.load(trained / "bundle").features(films).values["plot"][:, :width]
     assert np.abs(small - expected).max() < 0.25 * np.abs(expected).max()
 
 

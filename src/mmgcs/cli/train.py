@@ -9,6 +9,14 @@ from typing import Annotated
 import typer
 
 from mmgcs.cli.output import new_app, print_json, say
+from mmgcs.errors import MmgcsError
+
+
+class InterruptedRunError(MmgcsError):
+    """Ctrl-C ended a training that can go on."""
+
+    exit_status = 130
+
 
 app = new_app("Train a model from a recipe.")
 
@@ -34,17 +42,22 @@ def train(
     from mmgcs.training import train as run
 
     made = read_recipe(recipe, settings)
-    bundle = run(
-        made,
-        data,
-        posters,
-        out,
-        resume=resume,
-        command=_command(recipe, data, posters, out, settings),
-        log=say,
-        devices=devices,
-        progress=not quiet,
-    )
+    try:
+        bundle = run(
+            made,
+            data,
+            posters,
+            out,
+            resume=resume,
+            command=_command(recipe, data, posters, out, settings),
+            log=say,
+            devices=devices,
+            progress=not quiet,
+        )
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"interrupted; the last good checkpoint is kept in {out}: give the same command with --resume to go on"
+        ) from None
     if as_json:
         print_json({"bundle": str(bundle.path), "evaluation": bundle.card()["evaluation"]})
     else:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from mmgcs.errors import InputError
+from mmgcs.errors import InputError, UsageError
 from mmgcs.files import atomic_path, write_json
 from mmgcs.models import Encoder
 from mmgcs.preprocess import Prepared
 from mmgcs.training.augment import Augmenter
 from mmgcs.training.data import Labelled, augment_pixels, view_of
+
+T = TypeVar("T")
 
 CHUNK = 64
 
@@ -44,6 +48,7 @@ class BranchData:
         cache: bool,
         augment: Augmenter | None = None,
         device: torch.device | None = None,
+        progress: bool = True,
     ) -> None:
         self.encoder = encoder
         self.data = data
@@ -54,6 +59,7 @@ class BranchData:
         self._weights = np.array([weights.get(name, 1.0) for name in data.sources], dtype=np.float32)
         self._preprocessor = encoder.preprocessor()
         self._folder = folder
+        self._progress = progress
         folder.mkdir(parents=True, exist_ok=True)
         # Texts differ from view to view; pictures are prepared once and changed as tensors.
         self._prepared_views = views if encoder.input == "plot" else 1
@@ -62,11 +68,18 @@ class BranchData:
         self.lengths = np.zeros(len(data.films), dtype=np.int64)
         for row in self.rows:
             self.lengths[row] = self._prepared[0][int(row)].length
+        if not len(self.rows):
+            why = next(iter(self.unreadable.values()), "there are none")
+            raise UsageError(f"none of {len(rows)} {encoder.input}s could be read; the first: {why}")
         self._hidden: NDArray[np.float16] | None = None
         self._offsets: NDArray[np.int64] = np.zeros((0, 0), dtype=np.int64)
         self._place = {int(row): index for index, row in enumerate(self.rows)}
         if cache and encoder.stem_is_frozen():
             self._fill_cache(device or torch.device("cpu"))
+
+    def _track(self, items: Iterable[T], what: str, total: int) -> Iterable[T]:
+        """A progress bar on stderr, which stdout's results do not mix with."""
+        return track(items, what, total, console=Console(stderr=True), disable=not self._progress)
 
     def _prepare(self, rows: NDArray[np.int64], view: int) -> dict[int, Prepared]:
         def one(row: int) -> Prepared | None:
@@ -83,7 +96,7 @@ class BranchData:
 
         with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
             chosen = [int(row) for row in rows]
-            prepared = track(pool.map(one, chosen), f"reading {self.encoder.input}s", total=len(chosen))
+            prepared = self._track(pool.map(one, chosen), f"reading {self.encoder.input}s", len(chosen))
             return {row: item for row, item in zip(chosen, prepared, strict=True) if item is not None}
 
     def _inputs(self, rows: NDArray[np.int64], view: int, seed: int | None) -> dict[str, Tensor]:
@@ -120,7 +133,7 @@ class BranchData:
         out: np.memmap[Any, np.dtype[np.float16]] | None = None
         chunks = [(view, start) for view in range(self.views) for start in range(0, len(order), CHUNK)]
         with atomic_path(path) as temporary:
-            for view, start in track(chunks, f"computing the frozen half on {self.encoder.input}s"):
+            for view, start in self._track(chunks, f"computing the frozen half on {self.encoder.input}s", len(chunks)):
                 rows = order[start : start + CHUNK]
                 inputs = {
                     name: value.to(device)
@@ -130,6 +143,10 @@ class BranchData:
                 trailing = hidden.shape[2:] if self.encoder.input == "plot" else hidden.shape[1:]
                 if out is None:
                     out = np.lib.format.open_memmap(temporary, "w+", np.float16, (total, *trailing))
+                    # A disk that fills up under a mapped file kills the process; asked for in one go, it is an error.
+                    if hasattr(os, "posix_fallocate"):  # not on every system
+                        with temporary.open("r+b") as handle:
+                            os.posix_fallocate(handle.fileno(), 0, temporary.stat().st_size)
                 for row, value in zip(rows, hidden, strict=True):
                     first, last = self._span(int(row), view)
                     out[first:last] = value[: last - first] if self.encoder.input == "plot" else value[None]

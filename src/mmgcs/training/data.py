@@ -142,19 +142,37 @@ def batches_by_length(
 
 
 class ResumableLoader:
-    """Batches that go on where a checkpoint left off, in the middle of an epoch too.
+    """Batches that can go on from any step, in the middle of an epoch too.
 
-    Lightning keeps `state_dict` in its checkpoints and gives it back before the first batch.
+    Args:
+        dataset: `BranchData`, or what has its `lengths` and `batch`.
+        rows: the films.
+        batch_size: films in a batch, of all processes together.
+        seed: of the order.
+        shuffle: another order in each epoch; without it the films stand by length, and every process gets them all.
+        rank: the number of this process.
+        world_size: processes that train together, each on every `world_size`-th film of a shuffled batch.
     """
 
-    def __init__(self, dataset: Any, rows: NDArray[np.int64], batch_size: int, seed: int, *, shuffle: bool) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        rows: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        *,
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         self.dataset = dataset
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
         self.epoch = 0
-        self._done = 0
         # Where the next iteration begins; the consumer stops by count, so no iterator of ours is sure to reach its end.
         self._next_epoch = 0
         self._start = 0
@@ -173,18 +191,23 @@ class ResumableLoader:
         self._next_epoch, self._start = self.epoch + 1, 0
         batches = self._batches()
         for index in range(start, len(batches)):
-            self._done = index + 1
-            yield self.dataset.batch(batches[index], self.seed + 7919 * self.epoch + index if self.shuffle else None)
+            yield self._batch(batches[index], index) if self.shuffle else self.dataset.batch(batches[index], None)
 
-    def state_dict(self) -> dict[str, int]:
-        """Where in which epoch the loader is."""
-        return {"epoch": self.epoch, "done": self._done}
+    def _batch(self, rows: NDArray[np.int64], index: int) -> dict[str, Any]:
+        seed = self.seed + 7919 * self.epoch + index
+        if self.world_size == 1:
+            batch: dict[str, Any] = self.dataset.batch(rows, seed)
+            return batch
+        own = rows[self.rank :: self.world_size]
+        # A process must take part in every step: one that has no film takes the first, with a weight of nought.
+        batch = self.dataset.batch(own if len(own) else rows[:1], seed)
+        # The mean over processes of each one's weighted mean is then the mean over the batch.
+        batch["weight"] = batch["weight"] * (len(own) * self.world_size / len(rows))
+        return batch
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from there."""
-        finished = state["done"] >= len(self)
-        self._next_epoch = state["epoch"] + int(finished)
-        self._start = 0 if finished else state["done"]
+    def go_to(self, step: int) -> None:
+        """Begin with the batch of step `step` of the whole training, counted from 0."""
+        self._next_epoch, self._start = divmod(step, len(self))
 
 
 def fingerprint(parts: Iterable[object]) -> str:

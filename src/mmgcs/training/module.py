@@ -39,6 +39,21 @@ def warmup_then_linear(step: int, steps: int, warmup: float) -> float:
     return max(0.0, (steps - step) / max(1.0, steps - rise))
 
 
+class LossIsNoNumberError(MmgcsError):
+    """The loss or a gradient became infinite or no number.
+
+    Attributes:
+        step: updates done before.
+    """
+
+    def __init__(self, what: str, step: int) -> None:
+        super().__init__(
+            f"{what} at step {step}; the last good checkpoint is kept: lower the learning rate (lr, head_lr) in the "
+            "recipe and train again"
+        )
+        self.step = step
+
+
 class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is untyped
     """What both have in common: one loss, AdamW with warm-up and decay, macro average precision on `valid`."""
 
@@ -46,16 +61,19 @@ class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is
         super().__init__()
         self.settings = training
         self.loss = loss
+        self.seed = 0
         self._truth: list[Tensor] = []
         self._scores: list[Tensor] = []
 
     def check(self, loss: Tensor) -> Tensor:
         if not math.isfinite(float(loss.detach())):
-            raise MmgcsError(
-                f"the loss became {float(loss.detach())} at step {self.global_step}; the last good checkpoint is kept: "
-                "lower the learning rate (lr) in the recipe and train again"
-            )
+            raise LossIsNoNumberError(f"the loss became {float(loss.detach())}", self.global_step)
         return loss
+
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        """Make what is random in a step (dropout) depend on the step alone, so that a resumed training repeats it."""
+        del batch, index
+        torch.manual_seed(self.seed + 1_000_003 * self.global_step + 7_919 * self.global_rank)
 
     def optimizer(self, groups: list[dict[str, Any]]) -> dict[str, Any]:
         optimizer = OPTIMIZERS[self.settings.optimizer](groups)
@@ -76,6 +94,8 @@ class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is
         truth, scores = torch.cat(self._truth).numpy(), torch.cat(self._scores).numpy()
         self._truth.clear()
         self._scores.clear()
+        if not np.isfinite(scores).all():
+            raise LossIsNoNumberError("the scores of valid became no numbers", self.global_step)
         return truth, scores
 
 

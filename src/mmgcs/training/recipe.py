@@ -168,6 +168,10 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
+        if isinstance(self.genres, list) and len(set(self.genres)) < max(2, len(self.genres)):
+            raise ValueError("genres must name at least two, each once")
+        if self.poster is not None and self.poster.token_bag:
+            raise ValueError("poster.token_bag: only plots have tokens; leave it out")
         if self.plot is None and self.poster is None:
             raise ValueError("names neither `plot` nor `poster`; give at least one")
         if self.plot is not None and self.poster is not None and self.fusion is None:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import csv
 import logging
+import signal
+import threading
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, TQDMProgressBar
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar, TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from mmgcs.errors import MmgcsError
-from mmgcs.files import atomic_path
+from mmgcs.training.checkpoints import BEST, LAST, AtomicCheckpoints, StepCheckpoints, forget_untried
+from mmgcs.training.curves import Curves, draw_curves
+from mmgcs.training.module import LossIsNoNumberError
+from mmgcs.training.processes import rank, world_size
 from mmgcs.training.recipe import Optimization, Recipe
 
-BEST = "best.ckpt"
-LAST = "last.ckpt"
-LOGGERS = ((CSVLogger, "curves"), (TensorBoardLogger, "tensorboard"))
+Watch = Callable[[float], None]
+"""Called with the score of each look at `valid`; what it raises ends the stage."""
 
 
 @contextmanager
-def quiet_lightning() -> Any:
+def quiet_lightning() -> Iterator[None]:
     """Lightning's advice on data loaders and its banners are for authors of training scripts, not for users."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
@@ -41,6 +45,15 @@ def quiet_lightning() -> Any:
                 logger.setLevel(level)
 
 
+class _Watcher(Callback):  # type: ignore[misc]  # Lightning is untyped
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        del pl_module
+        self._watch(float(trainer.callback_metrics["valid_map"]))
+
+
 def fit(
     module: lightning.LightningModule,
     train_batches: Any,
@@ -49,45 +62,56 @@ def fit(
     recipe: Recipe,
     folder: Path,
     *,
-    devices: int = 1,
     progress: bool = True,
+    watch: Watch | None = None,
 ) -> float:
     """Fit a module, going on from `folder`'s last checkpoint where it has one, and leave it at its best weights.
+
+    Where several processes train together (`training.processes`), each calls this with its own batches.
 
     Returns:
         The best macro average precision on `valid`.
 
     Raises:
-        MmgcsError: the loss is not finite, or the disk is full; the last good checkpoint stays.
+        MmgcsError: the loss is not finite; the last good checkpoint stays.
+        KeyboardInterrupt: the user pressed Ctrl-C; the last checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    steps = ModelCheckpoint(
-        folder,
-        filename="step",
-        every_n_train_steps=recipe.checkpoint_steps,
-        save_last=True,
-        save_top_k=1,
-        monitor=None,
-        enable_version_counter=False,
-    )
+    steps = StepCheckpoints(folder, recipe.checkpoint_steps)
     best = ModelCheckpoint(
-        folder, filename="best", monitor="valid_map", mode="max", save_top_k=1, enable_version_counter=False
+        folder,
+        filename="best",
+        monitor="valid_map",
+        mode="max",
+        save_top_k=1,
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
     )
-    stop = EarlyStopping("valid_map", mode="max", patience=settings.patience, check_finite=True)
-    callbacks: list[Any] = [steps, best, stop]
+    stop = EarlyStopping("valid_map", mode="max", patience=settings.patience, check_on_train_epoch_end=False)
+    callbacks: list[Any] = [stop, best, steps, *([_Watcher(watch)] if watch else [])]
     if progress:
         callbacks.append(RichProgressBar() if _is_terminal() else TQDMProgressBar(refresh_rate=100))
     on_gpu = torch.cuda.is_available()
     precision = recipe.precision if recipe.precision != "auto" else ("16-mixed" if on_gpu else "32")
-    with quiet_lightning():
+    module.seed = recipe.seed
+    together = world_size() > 1
+    last = folder / LAST
+    if last.is_file():
+        # Every step takes one batch. Lightning's own restoring of loaders was seen to begin the epoch anew.
+        train_batches.go_to(int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]))
+    with quiet_lightning(), _own_interrupts():
         trainer = lightning.Trainer(
             max_epochs=settings.epochs,
             accelerator="gpu" if on_gpu else "cpu",
-            devices=devices,
-            strategy="ddp" if devices > 1 else "auto",
+            devices=world_size(),
+            strategy="ddp" if together else "auto",
             precision=precision,
             callbacks=callbacks,
-            logger=[logger(folder, name=name, version="") for logger, name in LOGGERS],
+            plugins=[AtomicCheckpoints(), *([LightningEnvironment()] if together else [])],
+            logger=[
+                Curves(folder / "curves" / "metrics.csv"),
+                TensorBoardLogger(folder, name="tensorboard", version=""),
+            ],
             gradient_clip_val=settings.clip,
             val_check_interval=1.0 / settings.validations,
             num_sanity_val_steps=0,
@@ -95,45 +119,40 @@ def fit(
             enable_model_summary=False,
             enable_progress_bar=progress,
         )
-        last = folder / LAST
         try:
             trainer.fit(
                 module, train_batches, valid_batches, ckpt_path=last if last.is_file() else None, weights_only=True
             )
-        except (OSError, RuntimeError) as error:
-            if "No space left" in str(error) or getattr(error, "errno", None) == 28:
-                raise MmgcsError(f"the disk is full; free space and train again with --resume ({folder})") from error
+        except LossIsNoNumberError as error:
+            if rank() == 0:
+                forget_untried(folder, error.step)
             raise
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from None
         if trainer.interrupted:
             raise KeyboardInterrupt
+        if rank() > 0:
+            return float(best.best_model_score or 0.0)
         state = torch.load(folder / BEST, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     draw_curves(folder / "curves" / "metrics.csv", folder / "curves.png")
     return float(best.best_model_score or 0.0)
 
 
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Lightning leaves Ctrl-C switched off after one; the caller's handling is put back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _is_terminal() -> bool:
     import sys
 
     return sys.stderr.isatty() and sys.stdout.isatty()
-
-
-def draw_curves(metrics: Path, picture: Path) -> None:
-    """Draw the training loss and the validation score of `metrics.csv` as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    with metrics.open(encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axis, column, label in ((left, "train_loss", "training loss"), (right, "valid_map", "macro AP on valid")):
-        points = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
-        marker = "." if column == "valid_map" else ""
-        axis.plot([step for step, _ in points], [value for _, value in points], marker=marker)
-        axis.set(xlabel="step", ylabel=label)
-        axis.grid(alpha=0.3)
-    with atomic_path(picture) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-    pyplot.close(figure)

@@ -1,0 +1,153 @@
+"""From finished branches to the bundle: their fusion, the decisions, the card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from mmgcs.bundle import Branch, Bundle
+from mmgcs.evaluation import fit_decision
+from mmgcs.models import FUSIONS
+from mmgcs.runtime import Classifier, Features
+from mmgcs.training.card import make_card, write_card
+from mmgcs.training.finish import conditions, write_part
+from mmgcs.training.job import Run
+from mmgcs.training.losses import make_loss
+from mmgcs.training.module import FusionModule, input_masks, macro_average_precision
+from mmgcs.training.stage import fit
+
+
+def assemble(run: Run, holdout: NDArray[np.int64]) -> Bundle:
+    """Fuse the branches, fit the decisions on `valid`, evaluate on `test`, and write the bundle."""
+    target = run.folder / "bundle"
+    if (target / "manifest.json").is_file():
+        run.log("the bundle is finished already")
+        return Bundle(target)
+    specs, graphs, heads = [], {}, []
+    for name in run.recipe.branches:
+        folder = run.folder / name
+        info = json.loads((folder / "branch.json").read_text(encoding="utf-8"))
+        specs.append(
+            Branch(name, info["input"], info["kind"], info["options"], f"{name}.onnx", info["width"], info["encoder"])
+        )
+        graphs[name] = folder / info["graph"]
+        head = load_file(folder / "head.safetensors")
+        heads.append((head["weight"], head["bias"]))
+    # The parts' own bundle computes features exactly as running does, quantised graphs and all.
+    parts = Classifier(write_part(run, specs, graphs, "linear", heads, run.folder / "parts"))
+    data = run.data
+    run.log("computing the finished branches' features")
+    valid = data.rows("valid")
+    features = parts.features([data.films[row] for row in valid])
+    fusion: nn.Module = FUSIONS["linear"](heads)
+    if run.recipe.fusion is not None:
+        held = parts.features([data.films[row] for row in holdout])
+        fusion = train_fusion(run, heads, held, data.truth[holdout], features, data.truth[valid])
+    decisions = {}
+    for names in conditions([spec.input for spec in specs]):
+        rows, hidden = hide(features, specs, names)
+        logits = run_fusion(fusion, hidden)
+        decisions["+".join(names)] = fit_decision(logits, data.truth[valid][rows], coverage=run.recipe.coverage)
+
+    run.log("measuring the finished bundle for its card")
+    bare = write_part(run, specs, graphs, fusion, heads, run.folder / "uncarded", decisions)
+    card, text = make_card(run.recipe, data, run.command, run.folder, Classifier(bare))
+    bundle = write_part(
+        run, specs, graphs, fusion, heads, target, decisions, lambda folder: write_card(folder, card, text)
+    )
+    shutil.rmtree(run.folder / "parts")
+    shutil.rmtree(run.folder / "uncarded")
+    run.log(f"the bundle is in {target}")
+    return bundle
+
+
+def hide(features: Features, specs: list[Branch], names: tuple[str, ...]) -> tuple[NDArray[np.int64], Features]:
+    """The films that have all the inputs `names`, with every other input hidden; also their rows."""
+    wanted = np.array([spec.input in names for spec in specs], dtype=np.float32)
+    rows = np.flatnonzero((features.present * wanted).sum(1) == wanted.sum())
+    values = {spec.name: features.values[spec.name][rows] * keep for spec, keep in zip(specs, wanted, strict=True)}
+    present = features.present[rows] * wanted
+    return rows, Features(values, present, [()] * len(rows), [""] * len(rows))
+
+
+def run_fusion(fusion: nn.Module, features: Features) -> NDArray[np.float32]:
+    """Logits (films, genres) of a torch fusion."""
+    fusion.eval()
+    with torch.no_grad():
+        parts = [torch.from_numpy(value) for value in features.values.values()]
+        logits: NDArray[np.float32] = fusion(parts, torch.from_numpy(features.present)).numpy()
+    return logits
+
+
+def train_fusion(
+    run: Run,
+    heads: list[tuple[Tensor, Tensor]],
+    held: Features,
+    held_truth: NDArray[np.bool_],
+    valid: Features,
+    valid_truth: NDArray[np.bool_],
+) -> nn.Module:
+    """Train the fusion on films that the branches did not see, then choose how much of its correction to use.
+
+    The share of the correction is chosen on `valid` for each branch alone and for all together from a few values,
+    0 among them; with 0 a single input gets what its own head says, so the fusion is never worse there.
+    """
+    recipe = run.recipe.fusion
+    assert recipe is not None
+    lightning.seed_everything(run.recipe.seed, verbose=False)
+    fusion = FUSIONS[recipe.model.kind](heads, **recipe.model.options)
+    full = held.present.sum(1) == held.present.shape[1]
+    both = valid.present.sum(1) == valid.present.shape[1]
+    positives = torch.from_numpy(held_truth.mean(0).astype(np.float32)).clamp(1e-3, 1 - 1e-3)
+    settings = recipe.training
+    learner = FusionModule(
+        fusion, settings, make_loss(settings.loss.kind, settings.loss.options, positives), recipe.drop
+    )
+    generator = torch.Generator().manual_seed(run.recipe.seed)
+    folder = run.folder / "fusion"
+    shutil.rmtree(folder, ignore_errors=True)  # it takes seconds: begun anew rather than resumed
+    score = fit(
+        learner,
+        DataLoader(_tensors(held, held_truth, full), settings.batch_size, shuffle=True, generator=generator),
+        DataLoader(_tensors(valid, valid_truth, both), 512),
+        settings,
+        run.recipe,
+        folder,
+        progress=run.progress,
+    )
+    fusion.eval()
+    share = getattr(fusion, "share", None)
+    if isinstance(share, Tensor):
+        _choose_share(fusion, share, valid, valid_truth)
+        run.log(f"fusion: share of the correction {[round(float(value), 2) for value in share]}")
+    run.log(f"fusion: mean macro average precision on valid {score:.4f}")
+    return fusion
+
+
+def _tensors(features: Features, truth: NDArray[np.bool_], rows: NDArray[np.bool_]) -> TensorDataset:
+    parts = [torch.from_numpy(value[rows]) for value in features.values.values()]
+    return TensorDataset(*parts, torch.from_numpy(features.present[rows]), torch.from_numpy(truth[rows]).float())
+
+
+def _choose_share(fusion: nn.Module, share: Tensor, valid: Features, truth: NDArray[np.bool_]) -> None:
+    masks = input_masks(valid.present.shape[1])
+    for index, mask in enumerate(masks):
+        wanted = mask.numpy()
+        rows = (valid.present * wanted).sum(1) == wanted.sum()
+        parts = [torch.from_numpy(value[rows]) for value in valid.values.values()]
+        present = torch.from_numpy(valid.present[rows] * wanted)
+        scores = []
+        values = (0.0, 0.25, 0.5, 0.75, 1.0)
+        for value in values:
+            share[index] = value
+            with torch.no_grad():
+                scores.append(macro_average_precision(truth[rows], fusion(parts, present).numpy()))
+        share[index] = values[int(np.argmax(scores))]

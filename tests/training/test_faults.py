@@ -1,0 +1,226 @@
+"""What goes wrong in a training ends in one clear line, and the last good checkpoint is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_training import PLOT, POSTER, errors, run_command, train_command, write_recipe
+
+from mmgcs.bundle import Bundle
+from mmgcs.errors import MmgcsError
+from mmgcs.sample import sample_films, sample_table
+from mmgcs.training import read_recipe, train
+from mmgcs.training.module import BranchModule
+
+LONG = {**PLOT, "training": {**PLOT["training"], "epochs": 400}}
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "plot" / "encoder.safetensors")
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(torch.load(checkpoint, weights_only=True)["global_step"])
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], step: int = 1) -> None:
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if path.is_file() and step_of(path) >= step:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no checkpoint of step {step}; {process.communicate()[1]}")
+
+
+def begun(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def train_in_process(recipe: Path, out: Path, **options) -> Bundle:
+    table = sample_table()
+    return train(read_recipe(recipe), table, table.parent, out, log=lambda _: None, progress=False, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("validations", [1, 2])
+def test_a_training_stopped_at_any_step_resumes_to_the_very_same_model(tmp_path, monkeypatch, validations):
+    training = {**PLOT["training"], "mixup": 0.3, "batch_size": 10, "validations": validations}
+    plot = {**PLOT, "views": 2, "augment": [{"kind": "word_dropout"}], "training": training}
+    recipe = write_recipe(tmp_path / "r.yaml", plot=plot)
+    bundle = train_in_process(recipe, tmp_path / "undisturbed")
+    expected, steps = weights(tmp_path / "undisturbed"), step_of(tmp_path / "undisturbed" / "plot" / "last.ckpt")
+    assert steps == 8
+    step = BranchModule.training_step
+    for stop in range(1, steps):
+
+        def stopped(self, batch, index, stop=stop):
+            if self.global_step == stop:
+                raise KeyboardInterrupt
+            return step(self, batch, index)
+
+        out = tmp_path / f"stopped-{stop}"
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(BranchModule, "training_step", stopped)
+            train_in_process(recipe, out)
+        assert step_of(out / "plot" / "last.ckpt") == stop
+        again = train_in_process(recipe, out, resume=True)
+        assert all(torch.equal(value, weights(out)[name]) for name, value in expected.items()), f"stopped at {stop}"
+        assert again.card()["evaluation"] == bundle.card()["evaluation"]
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_random_steps_resumes_to_the_model_of_the_undisturbed_one(tmp_path):
+    plot = {**PLOT, "training": {**PLOT["training"], "epochs": 12}}
+    recipe = write_recipe(tmp_path / "r.yaml", plot=plot)
+    undisturbed = train_in_process(recipe, tmp_path / "undisturbed")
+    out = tmp_path / "killed"
+    for step in sorted(random.sample(range(2, 50), 2)):
+        process = begun(train_command(recipe, out, "--resume"))
+        try:
+            wait_for(out / "plot" / "last.ckpt", process, step)
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert not (out / "bundle").exists()
+    done = run_command(train_command(recipe, out, "--resume", "--json"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["bundle"] == str(out / "bundle")
+    assert all(torch.allclose(value, weights(out)[name]) for name, value in weights(tmp_path / "undisturbed").items())
+    one, other = Bundle(out / "bundle").card()["evaluation"], undisturbed.card()["evaluation"]
+    for mine, theirs in zip(one["conditions"], other["conditions"], strict=True):
+        assert abs(mine["tuned"]["micro_f1"]["value"] - theirs["tuned"]["micro_f1"]["value"]) < 0.005
+    assert not list(out.rglob("*.part"))
+    assert not list((out / "plot").glob("cache-*"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_in_one_line_and_the_run_goes_on_later(tmp_path):
+    recipe, out = write_recipe(tmp_path / "r.yaml", plot=LONG), tmp_path / "run"
+    process = begun(train_command(recipe, out))
+    wait_for(out / "plot" / "last.ckpt", process, 5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (line,) = errors(stderr)
+    assert line.startswith("mmgcs: error: interrupted; the last good checkpoint is kept")
+    assert "--resume" in line
+    kept = step_of(out / "plot" / "last.ckpt")
+    assert kept >= 5
+    # A disk with no room for another checkpoint: the one that is there stays whole.
+    limit = (out / "plot" / "last.ckpt").stat().st_size // 2
+    done = run_command(
+        train_command(recipe, out, "--resume"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == 1
+    (line,) = errors(done.stderr)
+    assert "is full; the last good checkpoint is kept: free space and go on with --resume" in line
+    assert step_of(out / "plot" / "last.ckpt") == kept
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 3 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or run_command([mount, "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]).returncode:
+        pytest.skip("this user may not mount a small file system")
+    yield disk
+    assert run_command(["umount", str(disk)]).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_ends_in_one_line_and_the_run_goes_on_once_there_is_room(tmp_path, small_disk):
+    recipe, out = write_recipe(tmp_path / "r.yaml", plot=LONG), small_disk / "run"
+    process = begun(train_command(recipe, out))
+    wait_for(out / "plot" / "last.ckpt", process, 3)
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as handle:
+        while True:
+            handle.write(bytes(1000))
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (line,) = errors(stderr)
+    assert f"mmgcs: error: the disk of {out} is full; the last good checkpoint is kept" in line
+    reached = step_of(out / "plot" / "last.ckpt")
+    assert reached >= 3
+    filler.unlink()
+    process = begun(train_command(recipe, out, "--resume"))
+    wait_for(out / "plot" / "last.ckpt", process, reached + 2)
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_a_poster_cache_that_does_not_fit_on_the_disk_ends_in_one_line(tmp_path, small_disk):
+    poster = {**POSTER, "encoder": {"kind": "resnet18", "options": {"weights": "none", "height": 224, "width_px": 224}}}
+    done = run_command(train_command(write_recipe(tmp_path / "r.yaml", poster=poster), small_disk / "run"))
+    assert done.returncode == 1
+    (line,) = errors(done.stderr)
+    assert "is full" in line
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_ends_in_one_line_and_no_checkpoint_of_it_is_kept(tmp_path):
+    recipe, out = write_recipe(tmp_path / "r.yaml", plot=LONG), tmp_path / "run"
+    process = begun(train_command(recipe, out))
+    wait_for(out / "plot" / "last.ckpt", process, 3)
+    process.kill()
+    process.communicate()
+    kept = step_of(out / "plot" / "last.ckpt")
+    # What a resumed run meets when the weights of its last checkpoint overflow.
+    state = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    training = {**LONG["training"], "lr": 1e38, "head_lr": 1e38, "clip": 1e30, "warmup": 0.0}
+    state["recipe"]["plot"]["training"].update(training)
+    (out / "run.json").write_text(json.dumps(state), encoding="utf-8")
+    wild = write_recipe(tmp_path / "wild.yaml", plot={**LONG, "training": training})
+    checkpoint = torch.load(out / "plot" / "last.ckpt", weights_only=True)
+    for schedule in checkpoint["lr_schedulers"]:
+        schedule["base_lrs"] = [1e38 for _ in schedule["base_lrs"]]
+    for optimizer in checkpoint["optimizer_states"]:
+        for group in optimizer["param_groups"]:
+            group["lr"] = group["initial_lr"] = 1e38
+    torch.save(checkpoint, out / "plot" / "last.ckpt")
+    done = run_command(train_command(wild, out, "--resume"))
+    assert done.returncode == 1
+    (line,) = errors(done.stderr)
+    assert "the last good checkpoint is kept: lower the learning rate" in line
+    assert step_of(out / "plot" / "last.ckpt") == kept
+
+
+@pytest.mark.slow
+def test_unreadable_posters_are_left_out_named_and_do_not_stop_a_training(tmp_path):
+    posters = tmp_path / "films"
+    shutil.copytree(sample_table().parent / "posters", posters / "posters")
+    learned = [film.poster for film in sample_films() if film.poster and film.split == "train"]
+    broken = [posters / "posters" / Path(str(poster)).name for poster in learned[:3]]
+    broken[0].write_bytes(b"")
+    broken[1].write_text("<html>not found</html>", encoding="utf-8")
+    broken[2].unlink()
+    recipe, out = write_recipe(tmp_path / "r.yaml", poster=POSTER), tmp_path / "run"
+    command = train_command(recipe, out)
+    command[command.index("--posters") + 1] = str(posters)
+    done = run_command(command)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "could not be read" in line]
+    assert said == [f"poster: 3 could not be read; see {out / 'poster' / 'unreadable.json'}"]
+    assert len(json.loads((out / "poster" / "unreadable.json").read_text(encoding="utf-8"))) == 3
+
+
+def test_posters_of_which_none_can_be_read_are_refused_with_the_first_reason(tmp_path):
+    recipe = read_recipe(write_recipe(tmp_path / "r.yaml", poster=POSTER))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(MmgcsError, match=r"none of \d+ posters could be read; the first: "):
+        train(recipe, sample_table(), tmp_path / "none", tmp_path / "run", log=lambda _: None, progress=False)
