@@ -1,0 +1,241 @@
+"""What is installed, what is missing, and the command that mends it.
+
+Everything is asked in a way that works on a broken installation: packages are known by their metadata and never
+imported here, and what must be imported (onnxruntime, torch) is, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = "mmgcs"
+LEAST_FREE = 10**9
+"""Bytes of free disk under which a tagging or a training may end early."""
+
+_REQUIREMENT = re.compile(
+    r"^(?P<name>[\w.-]+)(?:\[[^]]*])?\s*(?P<limits>[^;]*)(?:;.*extra\s*==\s*['\"](?P<extra>[\w-]+)['\"])?"
+)
+_EXTRAS = {
+    "train": "training, evaluation and data preparation",
+    "weights": "the encoders' starting weights without network",
+    "scale": "tagging on several machines",
+}
+_ASK_ONNXRUNTIME = "import json, onnxruntime as o; print(json.dumps(o.get_available_providers()))"
+_ASK_TORCH = (
+    "import json, torch; c = torch.cuda; n = c.device_count() if c.is_available() else 0; "
+    "print(json.dumps([c.get_device_name(i) for i in range(n)]))"
+)
+_ASK_MODEL = (
+    "import json, mmgcs; p = mmgcs.load().predict(plot='A vampire count preys on a village at night.'); "
+    "print(json.dumps(list(p.genres)))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what it is.
+        state: "ok"; "missing" where something optional is not there; "wrong" where the running side needs it.
+        detail: what was found.
+        mend: the command or step that mends it; None where nothing is amiss.
+    """
+
+    name: str
+    state: str
+    detail: str
+    mend: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A package that mmgcs, or one of its extras, needs.
+
+    Attributes:
+        name: its name.
+        limits: the versions that do, such as ">=2.0".
+        extra: the extra that needs it; None for the running side.
+        found: the version that is installed; None where there is none.
+    """
+
+    name: str
+    limits: str
+    extra: str | None
+    found: str | None
+
+    @property
+    def met(self) -> bool:
+        """Whether a version that does is installed."""
+        least = re.search(r">=\s*([\d.]+)", self.limits)
+        return self.found is not None and (least is None or _numbers(self.found) >= _numbers(least[1]))
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.found or 'is missing'}" + ("" if self.met or not self.found else " is too old")
+
+
+def requirements(package: str = PACKAGE) -> list[Requirement]:
+    """The packages that an installed package declares, with what is installed of each."""
+    found = []
+    for line in importlib.metadata.requires(package) or []:
+        match = _REQUIREMENT.match(line)
+        if match is not None:
+            found.append(Requirement(match["name"], match["limits"].strip(), match["extra"], _installed(match["name"])))
+    return found
+
+
+def examine(folder: Path | None = None) -> list[Finding]:
+    """Look at everything: Python, the machine, the disk of `folder` (else of here), packages, extras, the model."""
+    findings = [_python(), _machine(), _disk(folder or Path.cwd())]
+    try:
+        needed = requirements()
+    except importlib.metadata.PackageNotFoundError:
+        return [*findings, Finding(PACKAGE, "wrong", "runs from a folder and is not installed", "pip install .")]
+    findings.append(Finding(PACKAGE, "ok", importlib.metadata.version(PACKAGE)))
+    running = [item for item in needed if item.extra is None]
+    lacking = [item for item in running if not item.met]
+    mend = " ".join(["pip install", *(f"'{item.name}{item.limits}'" for item in lacking)])
+    if lacking:
+        findings.append(Finding("running side", "wrong", ", ".join(map(str, lacking)), mend))
+    else:
+        findings.append(Finding("running side", "ok", ", ".join(map(str, running))))
+    findings += [_onnxruntime(), _gpu(), _torch(), _model()]
+    extras = importlib.metadata.metadata(PACKAGE).get_all("Provides-Extra") or []
+    findings += [_extra(name, [item for item in needed if item.extra == name]) for name in extras]
+    return findings
+
+
+def works(findings: list[Finding]) -> bool:
+    """Whether the running side works."""
+    return all(finding.state != "wrong" for finding in findings)
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    return Finding("Python", "ok", f"{version}, {sys.executable}")
+
+
+def _machine() -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    detail = f"{platform.system()} {platform.machine()}, {cores} cores"
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        detail += f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB memory"
+    return Finding("machine", "ok", detail)
+
+
+def _disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / 1e9:.1f} GB free in {folder}"
+    if free < LEAST_FREE:
+        return Finding("disk", "missing", detail, f"free at least {LEAST_FREE // 10**9} GB, or work on another disk")
+    return Finding("disk", "ok", detail)
+
+
+def _onnxruntime() -> Finding:
+    version = _installed("onnxruntime") or _installed("onnxruntime-gpu")
+    if version is None:
+        return Finding("onnxruntime", "wrong", "is not installed", "pip install onnxruntime")
+    answer, error = _ask(_ASK_ONNXRUNTIME)
+    if answer is None:
+        again = "pip install --force-reinstall onnxruntime"
+        return Finding("onnxruntime", "wrong", f"{version} cannot be imported ({error})", again)
+    names = [name.removesuffix("ExecutionProvider") for name in answer]
+    return Finding("onnxruntime", "ok", f"{version}, providers {', '.join(names)}; bundles run on CPU")
+
+
+def _gpu() -> Finding:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return Finding("GPU", "ok", "no NVIDIA GPU; none is needed, training uses the CPU")
+    command = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return Finding("GPU", "missing", "nvidia-smi does not answer", "install or restart the NVIDIA driver")
+    return Finding("GPU", "ok", "; ".join(done.stdout.strip().splitlines()) or "no NVIDIA GPU")
+
+
+def _torch() -> Finding:
+    version = _installed("torch")
+    if version is None:
+        return Finding("torch", "missing", "is not installed; only training needs it", "pip install 'mmgcs[train]'")
+    answer, error = _ask(_ASK_TORCH)
+    if answer is None:
+        again = "pip install --force-reinstall torch"
+        return Finding("torch", "missing", f"{version} cannot be imported ({error})", again)
+    if answer:
+        return Finding("torch", "ok", f"{version} with CUDA on {', '.join(answer)}")
+    if shutil.which("nvidia-smi") is not None:
+        mend = "pip install --force-reinstall torch (a build for your CUDA version)"
+        return Finding("torch", "missing", f"{version} cannot use the GPU", mend)
+    return Finding("torch", "ok", f"{version}, on the CPU")
+
+
+def _model() -> Finding:
+    from mmgcs.bundle import Bundle
+    from mmgcs.errors import MmgcsError
+
+    path = Path(__file__).parent / "bundles" / "default"
+    again = "pip install --force-reinstall --no-deps mmgcs, or give --model a bundle from mmgcs train"
+    try:
+        bundle = Bundle(path)
+        problems = bundle.check()
+    except MmgcsError as error:
+        return Finding("default model", "wrong", str(error), again)
+    if problems:
+        return Finding("default model", "wrong", problems[0], again)
+    answer, reason = _ask(_ASK_MODEL)
+    if answer is None:
+        return Finding("default model", "wrong", f"does not predict ({reason})", "mmgcs verify tells more")
+    size = sum(int(entry.get("bytes", 0)) for entry in bundle.files.values())
+    reads = " and ".join(bundle.config.inputs)
+    genres = len(bundle.config.genres)
+    return Finding("default model", "ok", f"{bundle.config.name}, {size / 1e6:.1f} MB, {reads}, {genres} genres")
+
+
+def _extra(name: str, items: list[Requirement]) -> Finding:
+    what = _EXTRAS.get(name, "more")
+    lacking = [item for item in items if not item.met]
+    if lacking:
+        detail = f"{what}: " + ", ".join(map(str, lacking))
+        return Finding(f"extra {name}", "missing", detail, f"pip install '{PACKAGE}[{name}]'")
+    return Finding(f"extra {name}", "ok", f"{what}: " + ", ".join(map(str, items)))
+
+
+def _ask(code: str) -> tuple[list[str] | None, str]:
+    """Run Python code that prints a JSON list in another process: the list, or None and the error's last line."""
+    try:
+        done = subprocess.run(  # noqa: S603 - our own code
+            [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120, check=False
+        )
+        answer: list[str] = json.loads(done.stdout.strip().splitlines()[-1])
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, str(error)
+    except (ValueError, IndexError):
+        lines = done.stderr.strip().splitlines()
+        return None, lines[-1] if lines else f"exit status {done.returncode}"
+    return answer, ""
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, without trailing noughts: 2.13.0+cpu is (2, 13)."""
+    numbers = [int(part) for part in re.findall(r"\d+", re.split(r"[+a-zA-Z]", version)[0])]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
