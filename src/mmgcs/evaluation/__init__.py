@@ -1,6 +1,7 @@
 """Measuring a model, and fitting what turns its logits into decisions."""
 
 from mmgcs.evaluation.calibration import confidences, fit_confidence, fit_decision, fit_platt
+from mmgcs.evaluation.domain import add_domain, fit_domain
 from mmgcs.evaluation.metrics import Estimate, GenreScores, Scores, average_precision, choose, compare, score
 from mmgcs.evaluation.render import to_markdown, write_report
 from mmgcs.evaluation.report import Report, evaluate
@@ -11,6 +12,7 @@ __all__ = [
     "GenreScores",
     "Report",
     "Scores",
+    "add_domain",
     "average_precision",
     "choose",
     "compare",
@@ -18,6 +20,7 @@ __all__ = [
     "evaluate",
     "fit_confidence",
     "fit_decision",
+    "fit_domain",
     "fit_platt",
     "fit_thresholds",
     "score",

@@ -64,7 +64,7 @@ class Answers:
         probabilities: (answered, genres) calibrated, float32.
         thresholds: (answered, genres) those of each film's inputs, float32.
         confidence: (answered,) as the classifier reports it.
-        sure: (answered,) whether that reaches the bundle's threshold for the film's inputs.
+        sure: (answered,) whether that reaches the bundle's threshold for the film's inputs, and none is strange.
         possible: (answered, genres) the prediction sets; None where the bundle states none for some of the inputs.
     """
 
@@ -147,6 +147,7 @@ class Showings:
             present=np.concatenate([part.present for part in parts]),
             warnings=[warning for part in parts for warning in part.warnings],
             errors=[error for part in parts for error in part.errors],
+            strange=np.concatenate([part.strange for part in parts if part.strange is not None]),
         )
 
 
@@ -175,4 +176,7 @@ def _decide(classifier: Classifier, features: Features, rows: NDArray[np.int64],
     cuts = [config.decisions[combination].possible for combination in inputs]
     known = [cut for cut in cuts if cut is not None]
     possible = chosen | (probabilities >= np.array(known)[:, None]) if len(known) == len(cuts) else None
-    return Answers(rows, inputs, probabilities, thresholds, confidence, confidence >= least, possible)
+    sure = confidence >= least
+    if features.strange is not None:
+        sure &= ~(features.strange[rows] & keep).any(axis=1)
+    return Answers(rows, inputs, probabilities, thresholds, confidence, sure, possible)

@@ -2,9 +2,10 @@
 
 from mmgcs.preprocess.base import PREPROCESSORS, Prepared, Preprocessor
 from mmgcs.preprocess.image import PosterPixels, decode_poster, read_poster_size
-from mmgcs.preprocess.text import PlotTokens, clean_text, film_text, plot_warnings
+from mmgcs.preprocess.text import NOT_ENGLISH, PlotTokens, clean_text, film_text, plot_warnings
 
 __all__ = [
+    "NOT_ENGLISH",
     "PREPROCESSORS",
     "PlotTokens",
     "PosterPixels",

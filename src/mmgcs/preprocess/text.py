@@ -18,6 +18,9 @@ from mmgcs.preprocess.base import PREPROCESSORS, Prepared, pad_stack
 MAX_CHARACTERS = 20_000
 """Characters of a plot that are looked at at all: far more than any encoder reads, little enough to be instant."""
 
+NOT_ENGLISH = "the plot does not read like English, which is what the model was trained on; expect errors"
+"""The warning of a plot in another language."""
+
 # Control characters, the invisible ones that break words apart (zero-width, direction marks, the BOM), and halves of
 # surrogate pairs, which no tokenizer takes.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ud800-\udfff]")
@@ -57,7 +60,7 @@ def plot_warnings(plot: str) -> tuple[str, ...]:
     if len(plot) > MAX_CHARACTERS:
         warnings.append(f"the plot has {len(plot):,} characters; only the first {MAX_CHARACTERS:,} were looked at")
     if not looks_english(plot):
-        warnings.append("the plot does not read like English, which is what the model was trained on; expect errors")
+        warnings.append(NOT_ENGLISH)
     return tuple(warnings)
 
 

@@ -17,9 +17,13 @@ from mmgcs.bundle import Branch, Bundle
 from mmgcs.errors import BundleError, InputError
 from mmgcs.film import Film, Prediction
 from mmgcs.preprocess import PREPROCESSORS, Prepared, Preprocessor, clean_text
+from mmgcs.runtime.domain import Domain
 
 DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "default"
 """The bundle that ships in the package."""
+
+STRANGE = "the {} is unlike those of the films that the model learned from, so the answer is called not sure"
+"""The warning of an input that may be no film's."""
 
 BATCH = 32
 """Films a graph is run on at once: past this two cores gain nothing and memory grows."""
@@ -52,12 +56,14 @@ class Features:
         present: (films, branches) float32, 1 where the branch read its input.
         warnings: for each film, what was odd about its input.
         errors: for each film, why its inputs could not be read, joined; "" where all could be.
+        strange: (films, branches) whether an input is unlike those of films; None where that was not looked at.
     """
 
     values: dict[str, NDArray[np.float32]]
     present: NDArray[np.float32]
     warnings: list[tuple[str, ...]]
     errors: list[str]
+    strange: NDArray[np.bool_] | None = None
 
 
 class Classifier:
@@ -77,6 +83,10 @@ class Classifier:
     @cached_property
     def _fusion(self) -> ort.InferenceSession:
         return open_session(self.bundle, self.bundle.config.fusion, 1)
+
+    @cached_property
+    def _domain(self) -> Domain:
+        return Domain.of(self.bundle)
 
     @cached_property
     def _decisions(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], float]]:
@@ -154,13 +164,19 @@ class Classifier:
         """Run the branches' graphs on films' inputs. Plots are sorted by length, so that padding costs little."""
         return self.features_of(self.prepare(films))
 
-    def features_of(self, prepared: Sequence[PreparedFilm]) -> Features:
-        """Run the branches' graphs on prepared films."""
+    def features_of(self, prepared: Sequence[PreparedFilm], *, check: bool = True) -> Features:
+        """Run the branches' graphs on prepared films.
+
+        Args:
+            prepared: the films.
+            check: also tell which inputs are unlike those of films.
+        """
         values = {
             branch.spec.name: np.zeros((len(prepared), branch.spec.width), dtype=np.float32)
             for branch in self._branches
         }
         present = np.zeros((len(prepared), len(self._branches)), dtype=np.float32)
+        strange = np.zeros(present.shape, dtype=bool)
         for column, branch in enumerate(self._branches):
             rows = [(row, film.parts[column]) for row, film in enumerate(prepared) if film.parts]
             ready = sorted(((row, part) for row, part in rows if part is not None), key=lambda pair: pair[1].length)
@@ -169,7 +185,11 @@ class Classifier:
                 indices = [row for row, _ in chunk]
                 values[branch.spec.name][indices] = branch.run([part for _, part in chunk])
                 present[indices, column] = 1.0
-        return Features(values, present, [film.warnings for film in prepared], [film.error or "" for film in prepared])
+                if check:
+                    seen = values[branch.spec.name][indices]
+                    strange[indices, column] = self._domain.strange(branch.spec.name, seen, [part for _, part in chunk])
+        warnings, errors = [film.warnings for film in prepared], [film.error or "" for film in prepared]
+        return Features(values, present, warnings, errors, strange if check else None)
 
     def logits(self, features: Features) -> NDArray[np.float32]:
         """Run the fusion graph. Returns uncalibrated logits (films, genres) float32."""
@@ -200,6 +220,7 @@ class Classifier:
             # A chosen genre is possible whatever its probability; that can only make the set cover more.
             possible = [int(i) for i in order if i in chosen or probabilities[i] >= cut] if cut is not None else []
             confidence = expected_f1(probabilities, chosen)
+            strange = self._strange(features, row)
             predictions.append(
                 Prediction(
                     genres=tuple(self.genres[index] for index in chosen),
@@ -209,12 +230,18 @@ class Classifier:
                     },
                     inputs=inputs,
                     confidence=round(confidence, 6),
-                    sure=confidence >= least,
+                    sure=confidence >= least and not strange,
                     possible=tuple(self.genres[index] for index in possible),
-                    warnings=features.warnings[row],
+                    warnings=(*features.warnings[row], *(STRANGE.format(name) for name in strange)),
                 )
             )
         return predictions
+
+    def _strange(self, features: Features, row: int) -> tuple[str, ...]:
+        """The inputs of a film that are unlike those of films."""
+        if features.strange is None:
+            return ()
+        return self._inputs_of(features.present[row] * features.strange[row])
 
     def _inputs_of(self, present: NDArray[np.float32]) -> tuple[str, ...]:
         read = {branch.spec.input for branch, there in zip(self._branches, present, strict=True) if there}

@@ -187,7 +187,7 @@ def _with_regions_hidden(classifier: Classifier, film: PreparedFilm, rows: int, 
 
 def _replaced(classifier: Classifier, base: Features, name: str, films: Sequence[PreparedFilm]) -> Features:
     """The base film's features once for each of `films`, with those of the input `name` taken from them."""
-    changed = classifier.features_of(films)
+    changed = classifier.features_of(films, check=False)
     values = {
         branch.name: changed.values[branch.name]
         if branch.input == name
