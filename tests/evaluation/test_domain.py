@@ -18,7 +18,7 @@ from mmgcs.runtime.classifier import DEFAULT_BUNDLE
 from mmgcs.runtime.domain import DOMAIN, DOMAIN_FILE, Domain
 
 WORDS = "ghost haunted vampire village night detective murder gangster love marriage city young man woman two".split()
-SURE = "The story of ghost village city man haunted night two murder young woman detective city and their family in the city"
+SURE = "The story of ghost village city man haunted night two murder young woman detective city and their family"
 
 
 @pytest.fixture(scope="module")
