@@ -1,7 +1,8 @@
 """Films in and out: tables (CSV, JSONL, Parquet) and media libraries (NFO)."""
 
 from mmgcs.catalog.records import FIXED, record
-from mmgcs.catalog.tables import CHUNK, STDIN, FilmTable, open_films, read_films, sources_of
+from mmgcs.catalog.rows import RowReader, sources_of
+from mmgcs.catalog.tables import CHUNK, STDIN, FilmTable, open_films, read_films
 from mmgcs.catalog.writers import WRITERS, Kept, json_line, kind_of, write_table
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "WRITERS",
     "FilmTable",
     "Kept",
+    "RowReader",
     "json_line",
     "kind_of",
     "open_films",

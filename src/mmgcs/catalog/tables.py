@@ -7,40 +7,20 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import math
-import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mmgcs.catalog.readers import READERS, Opened
+from mmgcs.catalog.rows import RowReader
 from mmgcs.catalog.seen import SeenIds
-from mmgcs.catalog.source import Row, check_readable, spooled_stdin, table_format
-from mmgcs.errors import InputError, UsageError
+from mmgcs.catalog.source import check_readable, spooled_stdin, table_format
+from mmgcs.errors import UsageError
 from mmgcs.film import Film
-from mmgcs.genres import parse_genres
 
 CHUNK = 512
 """Films a chunk: enough to sort by length within, few enough that their decoded posters take 60 MB."""
 
 STDIN = Path("-")
-
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "id": ("id", "imdb_id"),
-    "title": ("title",),
-    "year": ("year",),
-    "plot": ("plot", "overview"),
-    "genres": ("genres",),
-    "poster": ("poster",),
-    "split": ("split",),
-    "labels": ("labels",),
-}
-"""A film's field to the columns that it is read from; the first one there is taken. Case is ignored."""
-
-_YEAR = re.compile(r"^\s*((?:18|19|20|21)\d\d)(?:\.0+|-\d\d.*|/\d.*)?\s*$")
-_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 class FilmTable:
@@ -72,11 +52,10 @@ class FilmTable:
             raise UsageError(f"the posters folder {posters} does not exist; check --posters")
         self.path = path
         self.posters = posters if posters is not None else path.parent
-        self._root = os.path.realpath(self.posters)
         self._opened: Opened = READERS[suffix or table_format(path)[0]](path, delimiter)
         self.columns = self._opened.columns
-        self._sources = sources_of(self.columns)
-        if "plot" not in self._sources and "poster" not in self._sources:
+        self._rows = RowReader(self.columns, self.posters)
+        if "plot" not in self._rows.sources and "poster" not in self._rows.sources:
             raise UsageError(
                 f"{path} has no column plot (or overview) or poster; its columns are {', '.join(self.columns)[:300]}"
             )
@@ -86,84 +65,12 @@ class FilmTable:
         seen = SeenIds()
         films: list[Film] = []
         for number, row in enumerate(self._opened.rows, 1):
-            films.append(self._film(row, number))
+            films.append(self._rows.film(row, number))
             if len(films) == size:
                 yield _with_duplicates(films, seen)
                 films = []
         if films:
             yield _with_duplicates(films, seen)
-
-    def _film(self, row: Row, number: int) -> Film:
-        values = row.values
-        # JSON lines may each have other keys; a column that the first had not is found here.
-        sources = self._sources if values.keys() <= self._known else sources_of(tuple(values))
-        taken = {field: values.get(column) for field, column in sources.items()}
-        used = set(sources.values())
-        extra = {column: value for column, value in values.items() if column not in used and column}
-        warnings = list(row.warnings)
-        problem = row.problem
-
-        texts = {name: _text(taken.get(name), name, warnings) for name in ("title", "plot", "split", "labels")}
-        year = _year(taken.get("year"))
-        if year is None and not _blank(taken.get("year")):
-            warnings.append(f"the year {str(taken['year'])[:40]!r} is not a year; it was left aside")
-        poster: Path | bytes | None = None
-        given = taken.get("poster")
-        if isinstance(given, bytes | bytearray):
-            poster = bytes(given) or None
-        elif not _blank(given):
-            try:
-                poster = self._poster(str(given).strip())
-            except InputError as error:
-                problem = problem or str(error)
-        for name in ("year", "poster", *texts):
-            # What the film's own fields cannot give back is kept for the output as it came.
-            raw, read = taken.get(name), year if name == "year" else texts.get(name)
-            if name in sources and not isinstance(raw, bytes | bytearray) and not _blank(raw) and raw != read:
-                if name == "year" and str(raw).strip() == str(read):
-                    continue
-                extra[sources[name]] = raw
-        identity = taken.get("id") if "id" in sources else str(number)
-        return Film(
-            id="" if _blank(identity) else str(identity).strip(),
-            title=texts["title"],
-            year=year,
-            plot=texts["plot"],
-            poster=poster,
-            genres=_genres(taken.get("genres")) or None,
-            split=texts["split"],
-            labels=texts["labels"],
-            extra=extra,
-            problem=problem,
-            warnings=tuple(warnings),
-        )
-
-    @functools.cached_property
-    def _known(self) -> frozenset[str]:
-        return frozenset(self.columns)
-
-    def _poster(self, relative: str) -> Path:
-        outside = f"the poster {relative[:200]!r} leads out of the posters folder; give a path inside it"
-        if "\x00" in relative or _DRIVE.match(relative):
-            raise InputError(outside)
-        try:
-            real = os.path.realpath(os.path.join(self._root, relative))  # noqa: PTH118  a Path would cost as much again
-        except (OSError, ValueError):
-            raise InputError(outside) from None
-        if not real.startswith(self._root.rstrip(os.sep) + os.sep):
-            raise InputError(outside)
-        return self.posters / relative
-
-
-def sources_of(columns: tuple[str, ...]) -> dict[str, str]:
-    """Which column each field of a film is read from, of `columns`; fields without one are left out."""
-    folded = {column.strip().casefold(): column for column in reversed(columns)}
-    found = {}
-    for field, names in ALIASES.items():
-        column = next((folded[name] for name in names if name in folded), None)
-        if column is not None:
-            found[field] = column
-    return found
 
 
 @contextlib.contextmanager
@@ -200,43 +107,3 @@ def _with_duplicates(films: list[Film], seen: SeenIds) -> list[Film]:
         else film
         for film, was in zip(films, again, strict=True)
     ]
-
-
-def _blank(value: Any) -> bool:
-    return (
-        value is None
-        or (isinstance(value, str) and not value.strip())
-        or (isinstance(value, float) and math.isnan(value))
-    )
-
-
-def _text(value: Any, name: str, warnings: list[str]) -> str | None:
-    if isinstance(value, str):
-        return value if value.strip() else None
-    if _blank(value):
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    warnings.append(f"the {name} is {_kind(value)}, not text; it was left aside")
-    return None
-
-
-def _kind(value: Any) -> str:
-    return {dict: "an object", list: "a list", bool: "true or false", bytes: "bytes"}.get(type(value), "something else")
-
-
-def _year(value: Any) -> int | None:
-    if isinstance(value, bool) or _blank(value):
-        return None
-    match = _YEAR.match(str(value)[:40])
-    return int(match[1]) if match else None
-
-
-def _genres(value: Any) -> tuple[str, ...]:
-    return _genres_of_text(value) if isinstance(value, str) else parse_genres(value)
-
-
-@functools.lru_cache(maxsize=4096)
-def _genres_of_text(value: str) -> tuple[str, ...]:
-    # A table has few different combinations of genres and many films.
-    return parse_genres(value)
