@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -127,6 +128,12 @@ class SearchRange(_Part):
     whole: bool = False
     """Whole numbers only."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _list_of_choices(cls, value: Any) -> Any:
+        """A list stands for its choices."""
+        return {"choices": value} if isinstance(value, list) else value
+
     @model_validator(mode="after")
     def _check(self) -> SearchRange:
         ranged = self.low is not None and self.high is not None
@@ -220,13 +227,37 @@ def read_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         key, equals, text = override.partition("=")
         if not equals:
             raise UsageError(f"--set {override}: give KEY=VALUE, such as plot.training.epochs=1")
-        place = value
-        *parents, last = key.split(".")
-        for parent in parents:
-            place = place.setdefault(parent, {}) or {}
-            if not isinstance(place, dict):
-                raise UsageError(f"--set {override}: {parent} is not a group of settings")
-        place[last] = yaml.safe_load(text)
+        try:
+            _put(value, key, yaml.safe_load(text))
+        except yaml.YAMLError:
+            raise UsageError(f"--set {override}: {text!r} is not YAML") from None
+    return _validated(value, f"{path}: ")
+
+
+def change_recipe(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values at the places that `settings` names, such as "plot.training.lr".
+
+    Raises:
+        UsageError: there is no such place, or it cannot have the value.
+    """
+    value = recipe.model_dump(mode="json", exclude_unset=True)
+    for place, setting in settings.items():
+        _put(value, place, setting)
+    return _validated(value, "")
+
+
+def _put(value: dict[str, Any], key: str, setting: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        if value.get(parent) is None:
+            value[parent] = {}
+        value = value[parent]
+        if not isinstance(value, dict):
+            raise UsageError(f"{key}: {parent} is not a group of settings")
+    value[last] = setting
+
+
+def _validated(value: dict[str, Any], where_from: str) -> Recipe:
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:
@@ -235,4 +266,4 @@ def read_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         what = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             what = "there is no such setting"
-        raise UsageError(f"{path}: {where + ': ' if where else ''}{what}") from None
+        raise UsageError(f"{where_from}{where + ': ' if where else ''}{what}") from None

@@ -1,0 +1,327 @@
+"""Searching a recipe's settings: Optuna's tree-structured Parzen estimator with median pruning, in an SQLite file.
+
+TPE of Bergstra et al. 2011; the median rule of Golovin et al. 2017 (Vizier); Optuna of Akiba et al. 2019. A trial
+trains the branches whose settings are searched and is judged by its macro average precision on `valid`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import shutil
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+import yaml
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.files import atomic_path, atomic_writer, write_json
+from mmgcs.training.check import check_recipe
+from mmgcs.training.data import Labelled, read_labelled
+from mmgcs.training.job import Log, Run
+from mmgcs.training.module import LossIsNoNumberError
+from mmgcs.training.recipe import Recipe, SearchRange, change_recipe
+from mmgcs.training.run import choose_holdout, learn_branch
+
+STUDY = "mmgcs"
+BEST_RECIPE = "best.yaml"
+_DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+# A worker says that it lives; one that has been silent is taken for dead, and its trial for failed.
+_HEARTBEAT, _GRACE = 30, 90
+_WAIT = 120  # seconds for which a worker waits for another's write to the storage
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search found.
+
+    Attributes:
+        recipe: the file of the best recipe.
+        score: its macro average precision on `valid`.
+        settings: the searched settings and their best values.
+        trials: how many trials ended how: "complete", "pruned", "fail".
+    """
+
+    recipe: Path
+    score: float
+    settings: dict[str, Any]
+    trials: dict[str, int]
+
+
+def tune(
+    recipe: Recipe,
+    data: Path,
+    posters: Path | None,
+    out: Path,
+    *,
+    trials: int = 20,
+    workers: int = 1,
+    resume: bool = False,
+    log: Log = print,
+) -> Tuned:
+    """Search the settings that the recipe's `search` names.
+
+    Args:
+        recipe: the recipe; its own settings are the first trial.
+        data: the table of films with genres and splits.
+        posters: the folder its posters lie in.
+        out: the search's folder: study.db, best.yaml, trials.csv, history.png, importance.png.
+        trials: trials in all, those of earlier calls included.
+        workers: processes that try settings at once.
+        resume: go on with the search that `out` holds.
+        log: called with one line a trial.
+
+    Raises:
+        UsageError: nothing to search, a setting that there is not, or `out` holds another search.
+        MmgcsError: no trial came to an end.
+    """
+    _check_search(recipe)
+    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source)
+    _claim(out, {"recipe": recipe.model_dump(mode="json"), "data": labelled.fingerprint}, resume)
+    with _quiet_optuna():
+        study = _study(out, recipe.seed, 0)
+        if not study.trials:
+            study.enqueue_trial(_own_settings(recipe), skip_if_exists=True)
+        if workers == 1:
+            _search(recipe, labelled, out, trials, 0, log)
+        else:
+            _search_together(recipe, data, posters, out, trials, workers)
+        shutil.rmtree(out / "caches", ignore_errors=True)
+        return _report(study, recipe, out, log)
+
+
+def apply_settings(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
+    """The recipe with other values at the places that `settings` names, checked, and without its `search`."""
+    return change_recipe(recipe, {**settings, "search": {}})
+
+
+def _check_search(recipe: Recipe) -> None:
+    if not recipe.search:
+        raise UsageError("the recipe has no `search`; name settings there, such as plot.training.lr: {low: , high: }")
+    for place, spread in recipe.search.items():
+        branch = place.split(".")[0]
+        if branch not in recipe.branches:
+            raise UsageError(f"search.{place}: only settings of {' and '.join(recipe.branches)} can be searched")
+        for value in spread.choices or [_number(spread, spread.low), _number(spread, spread.high)]:
+            check_recipe(apply_settings(recipe, {place: value}))
+
+
+def _number(spread: SearchRange, value: float | None) -> float | int:
+    assert value is not None
+    return int(value) if spread.whole else value
+
+
+def _claim(out: Path, identity: dict[str, object], resume: bool) -> None:
+    state = out / "search.json"
+    if out.is_dir() and any(out.iterdir()):
+        if not resume:
+            raise UsageError(f"{out} already holds a search; give --resume to go on with it, or another --out")
+        if not state.is_file() or json.loads(state.read_text(encoding="utf-8")) != identity:
+            raise UsageError(f"{out} was made with another recipe or other data; give another --out")
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(state, identity)
+
+
+def _own_settings(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's own values of the searched settings, where they lie in the ranges."""
+    found = {}
+    for place, spread in recipe.search.items():
+        value: Any = recipe.model_dump()
+        for part in place.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if spread.choices is not None:
+            inside = value in spread.choices
+        else:
+            assert spread.low is not None and spread.high is not None
+            inside = isinstance(value, int | float) and spread.low <= value <= spread.high
+        if inside:
+            found[place] = value
+    return found
+
+
+def _study(out: Path, seed: int, worker: int) -> optuna.Study:
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{out / 'study.db'}",
+        engine_kwargs={"connect_args": {"timeout": _WAIT}},
+        heartbeat_interval=_HEARTBEAT,
+        grace_period=_GRACE,
+    )
+    return optuna.create_study(
+        study_name=STUDY,
+        storage=storage,
+        # Trials that other workers have begun count as bad, so that two do not try the same.
+        sampler=optuna.samplers.TPESampler(seed=seed + worker, constant_liar=True),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+
+def _search(recipe: Recipe, data: Labelled, out: Path, trials: int, worker: int, log: Log) -> None:
+    """Try settings until the study has `trials` of them."""
+    study = _study(out, recipe.seed, worker)
+
+    def tell(study: optuna.Study, trial: FrozenTrial) -> None:
+        score = f" {trial.value:.4f}" if trial.value is not None else ""
+        settings = " ".join(f"{place}={_short(value)}" for place, value in trial.params.items())
+        log(f"trial {trial.number}: {trial.state.name.lower()}{score}  {settings}")
+
+    def objective(trial: Trial) -> float:
+        return _try(recipe, data, out, trial)
+
+    if len(study.get_trials(deepcopy=False, states=_DONE)) < trials:
+        # Where every setting leads to a loss that is no number, failed trials too must come to an end.
+        limit = optuna.study.MaxTrialsCallback(trials, states=_DONE)
+        study.optimize(objective, callbacks=[tell, limit], catch=(LossIsNoNumberError,))
+
+
+def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
+    settings = {place: _draw(trial, place, spread) for place, spread in recipe.search.items()}
+    tried = apply_settings(recipe, settings)
+    folder = out / "trials" / str(trial.number)
+    run = Run(tried, data, folder, "", lambda line: None, progress=False, caches=out / "caches")
+    holdout = choose_holdout(run)
+    looks = 0
+    scores: list[float] = []
+
+    def watch(score: float) -> None:
+        nonlocal looks
+        trial.report(float(np.mean([*scores, score])), looks)
+        looks += 1
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    try:
+        for name in sorted({place.split(".")[0] for place in recipe.search}):
+            learned = learn_branch(run, name, tried.branches[name], holdout, watch)
+            scores.append(learned.score)
+    finally:
+        for checkpoint in folder.rglob("*.ckpt"):  # curves stay, weights would fill the disk
+            checkpoint.unlink(missing_ok=True)
+    return float(np.mean(scores))
+
+
+def _draw(trial: Trial, place: str, spread: SearchRange) -> Any:
+    if spread.choices is not None:
+        return trial.suggest_categorical(place, spread.choices)
+    assert spread.low is not None and spread.high is not None
+    if spread.whole:
+        return trial.suggest_int(place, int(spread.low), int(spread.high), log=spread.log)
+    return trial.suggest_float(place, spread.low, spread.high, log=spread.log)
+
+
+def _search_together(recipe: Recipe, data: Path, posters: Path | None, out: Path, trials: int, workers: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // workers)
+    processes = [
+        context.Process(target=_work, args=(recipe, data, posters, out, trials, number, threads), daemon=True)
+        for number in range(workers)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+    failed = [process.exitcode for process in processes if process.exitcode]
+    if len(failed) == workers:
+        raise MmgcsError(f"every worker ended early (status {failed[0]}); go on with --resume")
+
+
+def _work(recipe: Recipe, data: Path, posters: Path | None, out: Path, trials: int, number: int, threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
+    torch.set_num_threads(threads)
+    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with _quiet_optuna():
+        try:
+            _search(recipe, labelled, out, trials, number, say)
+        except MmgcsError as error:
+            say(str(error))
+            raise SystemExit(1) from error
+
+
+def _report(study: optuna.Study, recipe: Recipe, out: Path, log: Log) -> Tuned:
+    ended = study.get_trials(deepcopy=False, states=_DONE)
+    counts = {state.name.lower(): sum(trial.state == state for trial in ended) for state in _DONE}
+    complete = [trial for trial in ended if trial.state == TrialState.COMPLETE]
+    if not complete:
+        raise MmgcsError(f"none of {len(ended)} trials came to an end; see {out}/trials, or search smaller ranges")
+    best = study.best_trial
+    with atomic_writer(out / BEST_RECIPE) as handle:
+        handle.write(f"# Trial {best.number} of {len(ended)}: macro average precision {best.value:.4f} on valid.\n")
+        changed = apply_settings(recipe, best.params).model_dump(mode="json", exclude_unset=True, exclude={"search"})
+        yaml.safe_dump(changed, handle, sort_keys=False, allow_unicode=True)
+    with atomic_path(out / "trials.csv") as temporary:
+        _write_trials(ended, list(recipe.search), temporary)
+    _draw_plots(study, len(complete), out, log)
+    return Tuned(out / BEST_RECIPE, float(study.best_value), dict(best.params), counts)
+
+
+def _write_trials(ended: list[FrozenTrial], places: list[str], path: Path) -> None:
+    import csv
+
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["trial", "state", "valid_map", *places])
+        for trial in ended:
+            row = [trial.number, trial.state.name.lower(), trial.value, *(trial.params.get(p) for p in places)]
+            writer.writerow(row)
+
+
+def _draw_plots(study: optuna.Study, complete: int, out: Path, log: Log) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as plots
+
+    drawings: dict[str, Callable[[optuna.Study], Any]] = {"history": plots.plot_optimization_history}
+    if complete >= 2:
+        drawings["importance"] = plots.plot_param_importances
+    for name, draw in drawings.items():
+        try:
+            axes = draw(study)
+        except (RuntimeError, ValueError) as error:  # every trial scored the same: there is nothing to explain
+            log(f"no {name}.png: {error}")
+            continue
+        with atomic_path(out / f"{name}.png") as temporary:
+            axes.figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
+        pyplot.close(axes.figure)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Optuna's log lines repeat ours, and its warnings of experimental features are for its own users."""
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"optuna|mmgcs\.training\.tune")
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,111 @@
+"""Recipes and data sets that cannot be trained on end in one clear line with status 2, before any work."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_training import PLOT, POSTER, write_recipe
+
+from mmgcs.cli import main
+from mmgcs.sample import sample_table
+
+
+def changed(part: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    return {**part, **settings}
+
+
+def refusal(capsys: pytest.CaptureFixture[str], recipe: Path, out: Path, data: Path | None = None) -> str:
+    """The one line of a training that must be refused, and that leaves nothing behind."""
+    status = main(["train", str(recipe), "--data", str(data or sample_table()), "--out", str(out), "--quiet"])
+    captured = capsys.readouterr()
+    assert (status, captured.out, captured.err.count("\n")) == (2, "", 1)
+    assert not (out / "plot").exists()
+    return captured.err.removeprefix("mmgcs: error: ").strip()
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"plot": changed(PLOT, encoder={"kind": "gpt"})}, "plot.encoder.kind: there is no encoder 'gpt'; known: "),
+        (
+            {"plot": changed(PLOT, encoder={"kind": "transformer", "options": {"layers": 2}})},
+            "plot.encoder.options.layers: there is no such setting; transformer has source, ",
+        ),
+        (
+            {"plot": changed(PLOT, encoder={"kind": "resnet18", "options": {"weights": "none"}})},
+            "plot.encoder.kind: resnet18 reads posters; known for plots: bilstm_attention, transformer",
+        ),
+        ({"plot": changed(PLOT, augment=[{"kind": "flip"}])}, "plot.augment.0.kind: there is no change of plots"),
+        (
+            {"plot": changed(PLOT, augment=[{"kind": "word_dropout", "options": {"rate": 1}}])},
+            "plot.augment.0.options.rate: there is no such setting; word_dropout has share",
+        ),
+        (
+            {"plot": changed(PLOT, augment=[{"kind": "neighbours"}])},
+            "plot.augment.0.options.glove is missing; neighbours needs it",
+        ),
+        (
+            {"plot": changed(PLOT, training={"loss": {"kind": "hinge"}})},
+            "plot.training.loss.kind: there is no loss 'hinge'; known: asymmetric, bce",
+        ),
+        (
+            {"plot": PLOT, "poster": POSTER, "fusion": {"model": {"kind": "sum"}}},
+            "fusion.model.kind: there is no fusion 'sum'; known: ",
+        ),
+        ({"plot": changed(PLOT, training={"cutmix": 0.3})}, "only posters can be cut and pasted; use mixup"),
+        ({"poster": changed(POSTER, training={"cutmix": 0.3, "mixup": 0.3})}, "both mixup and cutmix; give one"),
+        ({"poster": changed(POSTER, token_bag=True)}, "poster.token_bag: only plots have tokens"),
+        ({"plot": PLOT, "precision": "16-mixed"}, "precision is 16-mixed, which needs a GPU"),
+        ({"plot": PLOT, "genres": ["Drama"]}, "genres must name at least two, each once"),
+        ({"plot": PLOT, "genres": ["Drama", "Drama", "Comedy"]}, "genres must name at least two, each once"),
+        ({"plot": PLOT, "genres": ["Drama", "Opera"]}, "has no train film of Opera; leave the genre out"),
+        ({"plot": PLOT, "target_source": "tmdb"}, "target_source is 'tmdb'; the data has"),
+        ({"plot": PLOT, "colour": "red"}, "colour: there is no such setting"),
+        ({"plot": changed(PLOT, training={"warmup": 1.5})}, "plot.training.warmup: "),
+    ],
+)
+def test_an_impossible_recipe_is_refused(tmp_path, capsys, parts, message):
+    if parts.get("precision") == "16-mixed":
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU")
+    line = refusal(capsys, write_recipe(tmp_path / "r.yaml", **parts), tmp_path / "run")
+    assert message in line
+
+
+def table(path: Path, films: list[tuple[str, str]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["id", "plot", "genres", "split"])
+        for number, (genres, split) in enumerate(films):
+            writer.writerow([f"f{number}", "A thief plans one last robbery in the city.", genres, split])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("genres", "films", "message"),
+    [
+        ("data", [("Drama", "train"), ("Drama", "valid")], "has 1 genres to learn; at least two are needed"),
+        ("data", [("", "train"), ("", "valid")], "has 0 genres to learn; at least two are needed"),
+        ("data", [("Drama|Comedy", "train"), ("Drama", "valid")], "has no valid film of Comedy; leave the genre out"),
+        ("data", [("Drama", "train"), ("Drama|Comedy", "valid")], "has no train film of Comedy; leave the genre out"),
+        ("data", [("Drama", ""), ("Comedy", "")], "has 0 genres to learn"),
+        ("default", [("Drama", "train"), ("Drama", "valid")], "has no train film of Action, Animation, "),
+        ("default", [], "has no film with genres and the split 'train'; run `mmgcs data split`"),
+        ("data", [("Drama|Comedy", "train")], "has no film with genres and the split 'valid'; run `mmgcs data split`"),
+    ],
+)
+def test_data_with_too_few_genres_or_films_is_refused(tmp_path, capsys, genres, films, message):
+    recipe = write_recipe(tmp_path / "r.yaml", plot=PLOT, genres=genres)
+    assert message in refusal(capsys, recipe, tmp_path / "run", table(tmp_path / "films.csv", films))
+
+
+def test_data_without_a_plot_or_poster_is_refused(tmp_path, capsys):
+    recipe = write_recipe(tmp_path / "r.yaml", poster=POSTER, genres="data")
+    films = table(tmp_path / "films.csv", [("Drama|Comedy", "train"), ("Drama|Comedy", "valid")])
+    line = refusal(capsys, recipe, tmp_path / "run", films)
+    assert "the data has 0 train and 0 valid films with a poster; both are needed" in line
