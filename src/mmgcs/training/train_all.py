@@ -79,7 +79,12 @@ class Order:
     def table(self) -> Path:
         """The table to train on: the one given, or the copy that names the posters that were fetched."""
         fetched = self.out / "films.jsonl"
-        return fetched if fetched.is_file() else self.data
+        return fetched if _made_from(self.out / "posters.json", sha256(self.data)) else self.data
+
+    @property
+    def shown(self) -> Path | None:
+        """The folder of posters to read from; None while there is none."""
+        return self.posters if self.posters.is_dir() else None
 
 
 def find_recipe(name: str) -> Path:
@@ -133,7 +138,7 @@ def make_plan(order: Order) -> list[Step]:
         UsageError: the data cannot be trained on, or something is missing that cannot be fetched.
     """
     for recipe in order.recipes.values():
-        read_labelled(order.data, order.posters, recipe.genre_list(), recipe.target_source)
+        read_labelled(order.data, order.shown, recipe.genre_list(), recipe.target_source)
     steps = [
         Step(
             "check",
@@ -187,7 +192,7 @@ def _recipe_steps(order: Order, name: str) -> list[Step]:
         train(
             order.recipes[name],
             order.table,
-            order.posters,
+            order.shown,
             folder,
             resume=True,
             command=shlex.join(command),
@@ -320,7 +325,7 @@ def _evaluate(order: Order, folder: Path) -> None:
     from mmgcs.evaluation import evaluate, write_report
     from mmgcs.runtime import load
 
-    films = [film for chunk in read_films(order.table, posters=order.posters) for film in chunk]
+    films = [film for chunk in read_films(order.table, posters=order.shown) for film in chunk]
     parts = {name: [film for film in films if film.split == name] for name in ("train", "valid", "test")}
     if not parts["test"]:
         raise InputError(f"{order.data} has no films of the split 'test' to measure on; make splits: mmgcs data split")
