@@ -69,8 +69,8 @@ def test_what_the_graph_reads_backwards_is_what_packed_sequences_give():
     mask = inputs["attention_mask"]
     with torch.no_grad():
         vectors = encoder.stem(inputs)
-        packed = encoder._states(vectors, mask.sum(1))
-        plain = encoder._states_in_graph(vectors, mask.sum(1))
+        packed = encoder._states_packed(vectors, mask.sum(1))
+        plain = encoder._states_turned(vectors, mask.sum(1))
     inside = mask.bool()
     assert torch.allclose(packed[inside], plain[inside], atol=1e-6)
 
