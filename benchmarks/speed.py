@@ -28,7 +28,7 @@ from mmgcs.catalog import read_films
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier
 from mmgcs.runtime.classifier import BATCH
-from mmgcs.sample import sample_films
+from mmgcs.sample import sample_films, sample_table
 
 PLOT = "A detective with a troubled past hunts a killer through the rain-soaked streets of a city that never sleeps."
 
@@ -112,10 +112,10 @@ def decoding(classifier: Classifier, films: list[Film]) -> Callable[[], float]:
     return run
 
 
-def write_table(films: list[Film], path: Path) -> None:
+def write_table(films: list[Film], path: Path, posters: Path) -> None:
     with path.open("w", encoding="utf-8") as handle:
         for index, film in enumerate(films):
-            poster = str(film.poster) if film.poster is not None else None
+            poster = str(Path(film.poster).relative_to(posters)) if isinstance(film.poster, Path) else None
             row = {"id": f"{index}", "title": film.title, "plot": film.plot, "poster": poster}
             handle.write(json.dumps(row) + "\n")
 
@@ -124,10 +124,12 @@ TAG = """
 import resource, sys, time
 from pathlib import Path
 import mmgcs
-from mmgcs.runtime.batch import tag
+from mmgcs.catalog import open_films
+from mmgcs.runtime.batch import tag_table
 classifier = mmgcs.load()
 begun = time.perf_counter()
-tag(classifier, Path(sys.argv[1]), Path(sys.argv[2]), posters=Path(sys.argv[3]))
+with open_films(Path(sys.argv[1]), posters=Path(sys.argv[3])) as table:
+    tag_table(classifier, table, Path(sys.argv[2]))
 print(time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
@@ -148,7 +150,7 @@ def tagging(classifier: Classifier, films: list[Film], posters: Path, runs: int)
             ("posters", films, decoding, "≥ 0.85"),
         ):
             table = Path(folder) / f"{name}.jsonl"
-            write_table(chosen, table)
+            write_table(chosen, table, posters)
             ours, bare, _ = by_turns(lambda t=table: tag_process(t, posters)[0], reference(classifier, chosen), runs)
             show(
                 f"tag with {name} / bare sessions, films a second",
@@ -159,7 +161,7 @@ def tagging(classifier: Classifier, films: list[Film], posters: Path, runs: int)
             )
         for times in (1, 10):
             table = Path(folder) / f"memory{times}.jsonl"
-            write_table(films * times, table)
+            write_table(films * times, table, posters)
             memory = tag_process(table, posters)[1]
             print(f"{'resident memory of tag,':<24}{len(films) * times:>10,} films {memory:>8.0f} MiB   target < 700")
 
@@ -172,24 +174,19 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     arguments = parser.parse_args()
     if arguments.films is None:
-        films = sample_films() * 20
-        root = Path("/")
+        films, posters = sample_films() * 20, sample_table().parent
     else:
-        found = [film for chunk in read_films(arguments.films, posters=arguments.posters) for film in chunk]
+        posters = arguments.posters or arguments.films.parent
+        found = [film for chunk in read_films(arguments.films, posters=posters) for film in chunk]
         films = [film for film in found if film.split == arguments.split]
-        root = Path("/")
-    films = [
-        replace(film, poster=film.poster.resolve().relative_to(root) if isinstance(film.poster, Path) else None)
-        for film in films
-    ]
-    absolute = [replace(film, poster=root / film.poster if film.poster is not None else None) for film in films]
+    posters = posters.resolve()
+    films = [replace(film, poster=film.poster.resolve() if isinstance(film.poster, Path) else None) for film in films]
     classifier = mmgcs.load()
     print(f"onnxruntime {ort.__version__}, numpy {np.__version__}, {os.cpu_count()} cores, {len(films):,} films")
     print(f"{'':<42} {'ours':>12} {'reference':>12} {'ratio':>8}")
     process_start(arguments.runs)
     warm_predict(classifier, arguments.runs)
-    del absolute
-    tagging(classifier, films, root, max(3, arguments.runs // 2))
+    tagging(classifier, films, posters, max(3, arguments.runs // 2))
 
 
 if __name__ == "__main__":
