@@ -24,6 +24,7 @@ class Film:
         extra: the columns of the input that are none of these, kept for the output.
         problem: why the film's record could not be read; such a film is reported, never predicted.
         warnings: what was odd about the record, without stopping a prediction.
+        place: where the record stands in its source, such as "line 7"; two films are equal wherever they stand.
     """
 
     id: str = ""
@@ -37,6 +38,7 @@ class Film:
     extra: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
     warnings: tuple[str, ...] = ()
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

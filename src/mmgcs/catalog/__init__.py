@@ -3,11 +3,12 @@
 from mmgcs.catalog.records import FIXED, record
 from mmgcs.catalog.rows import RowReader, sources_of
 from mmgcs.catalog.tables import CHUNK, STDIN, FilmTable, open_films, read_films
-from mmgcs.catalog.writers import WRITERS, Kept, json_line, kind_of, write_table
+from mmgcs.catalog.writers import LISTS, WRITERS, Kept, json_line, kind_of, write_list, write_table
 
 __all__ = [
     "CHUNK",
     "FIXED",
+    "LISTS",
     "STDIN",
     "WRITERS",
     "FilmTable",
@@ -19,5 +20,6 @@ __all__ = [
     "read_films",
     "record",
     "sources_of",
+    "write_list",
     "write_table",
 ]

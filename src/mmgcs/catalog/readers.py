@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmgcs.catalog.source import MAX_LINE, Line, Row, read_lines, without_surrogates
+from mmgcs.catalog.source import MAX_LINE, Line, Meter, Row, read_lines, without_surrogates
 from mmgcs.errors import UsageError
 from mmgcs.registry import Registry
 
@@ -36,10 +36,12 @@ class Opened:
     Attributes:
         columns: its columns; for JSONL those of its first thousand lines.
         rows: its rows; can be taken once.
+        share: the share of the table that was read so far, 0 to 1.
     """
 
     columns: tuple[str, ...]
     rows: Iterator[Row]
+    share: Callable[[], float]
 
 
 Reader = Callable[[Path, str | None], Opened]
@@ -67,7 +69,8 @@ def read_tsv(path: Path, delimiter: str | None = None) -> Opened:
 def _read_delimited(path: Path, delimiter: str) -> Opened:
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise UsageError(f"{delimiter!r} is not a delimiter; give one character such as ';'")
-    records = _records(path, delimiter)
+    meter = Meter(path)
+    records = _records(path, delimiter, meter)
     try:
         _, header, problem, _ = next(records)
     except StopIteration:
@@ -76,7 +79,7 @@ def _read_delimited(path: Path, delimiter: str) -> Opened:
         raise UsageError(f"{path} has a broken header ({problem}); mend its first line")
     columns = tuple(name.strip().replace("\x00", "") for name in header)
     _check_header(path, columns, delimiter)
-    return Opened(columns, _rows(records, columns))
+    return Opened(columns, _rows(records, columns), meter.share)
 
 
 def _check_header(path: Path, columns: tuple[str, ...], delimiter: str) -> None:
@@ -102,7 +105,7 @@ def _rows(records: Iterator[_Record], columns: tuple[str, ...]) -> Iterator[Row]
         values: dict[str, Any] = dict(zip(columns, fields, strict=False))
         if len(fields) < width:
             values.update(dict.fromkeys(columns[len(fields) :]))
-        yield Row(values, problem, warnings)
+        yield Row(values, problem, warnings, place)
 
 
 _Record = tuple[str, list[str], str | None, tuple[str, ...]]
@@ -145,10 +148,10 @@ class _Feed:
         return first
 
 
-def _records(path: Path, delimiter: str) -> Iterator[_Record]:
+def _records(path: Path, delimiter: str, meter: Meter) -> Iterator[_Record]:
     # A strict reader notices a quote that is closed in the wrong place. Then the record's first line is taken alone,
     # so that one stray quote costs its own line and does not swallow the films after it.
-    feed = _Feed(read_lines(path))
+    feed = _Feed(read_lines(path, meter))
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:
         feed.start()
@@ -199,7 +202,9 @@ def read_jsonl(path: Path, delimiter: str | None = None) -> Opened:
             break
     if not columns:
         raise UsageError(f'{path} is not JSON lines: its lines are no objects such as {{"id": 1, "plot": "…"}}')
-    return Opened(tuple(columns), (row for line in read_lines(path) if (row := _json_row(line)) is not None))
+    meter = Meter(path)
+    rows = (row for line in read_lines(path, meter) if (row := _json_row(line)) is not None)
+    return Opened(tuple(columns), rows, meter.share)
 
 
 def _json_row(line: Line) -> Row | None:
@@ -207,14 +212,17 @@ def _json_row(line: Line) -> Row | None:
     if not text:
         return None
     warnings = (line.warning,) if line.warning is not None else ()
+    place = f"line {line.number}"
+    if line.cut:
+        return Row({}, f"{place} is longer than {MAX_LINE // 2**20} MiB; mend the line", warnings, place)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply or a number too long"
-        return Row({}, f"line {line.number} is not JSON ({reason}); mend the line", warnings)
+        return Row({}, f"{place} is not JSON ({reason}); mend the line", warnings, place)
     if not isinstance(value, dict):
-        return Row({}, f"line {line.number} is not a JSON object; give one object a line", warnings)
-    return Row(without_surrogates(value) if "\\u" in text else value, None, warnings)
+        return Row({}, f"{place} is not a JSON object; give one object a line", warnings, place)
+    return Row(without_surrogates(value) if "\\u" in text else value, None, warnings, place)
 
 
 @READERS.register(".parquet", ".pq")
@@ -230,12 +238,19 @@ def read_parquet(path: Path, delimiter: str | None = None) -> Opened:
     try:
         frame = pl.scan_parquet(path, glob=False)
         columns = tuple(frame.collect_schema().names())
+        total = int(frame.select(pl.len()).collect().item())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UsageError(f"{path} cannot be read as Parquet ({_first_line(error)}); get the file again") from error
-    return Opened(columns, _parquet_rows(path, columns))
+    done = _Done()
+    return Opened(columns, _parquet_rows(path, columns, done), lambda: done.rows / max(1, total))
 
 
-def _parquet_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+@dataclass(slots=True)
+class _Done:
+    rows: int = 0
+
+
+def _parquet_rows(path: Path, columns: tuple[str, ...], done: _Done) -> Iterator[Row]:
     import polars as pl
 
     try:
@@ -243,7 +258,8 @@ def _parquet_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
             chunk_size=4096, maintain_order=True, lazy=True
         ):
             for values in batch.iter_rows():
-                yield Row(dict(zip(columns, values, strict=True)))
+                done.rows += 1
+                yield Row(dict(zip(columns, values, strict=True)), place=f"row {done.rows}")
     except pl.exceptions.PolarsError as error:
         raise UsageError(f"{path} is damaged ({_first_line(error)}); get the file again") from error
 

@@ -20,7 +20,8 @@ def record(film: Film, prediction: Prediction, sources: Mapping[str, str]) -> di
         prediction: what the classifier says of it.
         sources: the input's columns by film field, as `sources_of` gives them: these columns are kept.
     """
-    wrong = prediction.error is not None
+    # A film in error, or one that kept its genres without being predicted, has no confidence.
+    unread = prediction.error is not None or not prediction.inputs
     row: dict[str, Any] = {
         "id": film.id,
         "genres": list(prediction.genres),
@@ -28,8 +29,8 @@ def record(film: Film, prediction: Prediction, sources: Mapping[str, str]) -> di
         "error": prediction.error,
         "warnings": list(prediction.warnings),
         "inputs": list(prediction.inputs),
-        "confidence": None if wrong else prediction.confidence,
-        "sure": None if wrong else prediction.sure,
+        "confidence": None if unread else prediction.confidence,
+        "sure": None if unread else prediction.sure,
         "given_genres": None if film.genres is None else list(film.genres),
     }
     kept: dict[str, Any] = {}
@@ -40,20 +41,20 @@ def record(film: Film, prediction: Prediction, sources: Mapping[str, str]) -> di
     kept.update(film.extra)
     for column, value in kept.items():
         # An output that is tagged again must not lose its old answer to the new one.
-        row[f"given_{column}" if column in FIXED else column] = _plain(value)
+        row[f"given_{column}" if column in FIXED else column] = plain(value)
     return row
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value as JSON can hold it: dates and decimals as text, bytes as a note of their number."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, bytes | bytearray):
         return f"({len(value)} bytes)"
     return str(value)

@@ -89,6 +89,7 @@ class RowReader:
             extra=extra,
             problem=problem,
             warnings=tuple(warnings),
+            place=row.place or f"row {number}",
         )
 
     def _poster(self, relative: str) -> Path:

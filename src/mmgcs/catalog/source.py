@@ -32,11 +32,13 @@ class Row:
         values: column to value.
         problem: why the record cannot be used; None where it can.
         warnings: what was odd about it.
+        place: where it stands in the source, such as "line 7"; "" where that is not known.
     """
 
     values: dict[str, Any]
     problem: str | None = None
     warnings: tuple[str, ...] = ()
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,24 @@ class Line:
     text: str
     warning: str | None = None
     cut: bool = False
+
+
+class Meter:
+    """How far a file was read, by its bytes: for a compressed file, those on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._size = path.stat().st_size
+        self._handle: IO[bytes] | None = None
+
+    def watch(self, handle: IO[bytes]) -> None:
+        """Measure by this open file."""
+        self._handle = handle
+
+    def share(self) -> float:
+        """The share that was read, 0 to 1; 1 of a file that was closed, 0 of one that was not opened yet."""
+        if self._handle is None or not self._size:
+            return 0.0
+        return 1.0 if self._handle.closed else min(1.0, self._handle.tell() / self._size)
 
 
 def table_format(path: Path) -> tuple[str, bool]:
@@ -89,17 +109,23 @@ def spooled_stdin(suffix: str) -> Iterator[Path]:
         yield Path(handle.name)
 
 
-def read_lines(path: Path) -> Iterator[Line]:
+def read_lines(path: Path, meter: Meter | None = None) -> Iterator[Line]:
     """The lines of a text file, gzipped or not. UTF-8 with or without BOM, UTF-16 with one.
 
     A line that is not UTF-8 is read as Windows-1252, in which every byte but five is a letter, and says so.
+
+    Args:
+        path: the file.
+        meter: told how far it was read.
 
     Raises:
         MmgcsError: a compressed file is damaged.
     """
     _, compressed = table_format(path)
     try:
-        with _open(path, compressed) as raw:
+        with path.open("rb") as stored, _plain(stored, compressed) as raw:
+            if meter is not None:
+                meter.watch(stored)
             start = raw.read(4)
             raw.seek(0)
             if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -110,8 +136,8 @@ def read_lines(path: Path) -> Iterator[Line]:
         raise MmgcsError(f"{path} is damaged or cut short ({error}); get the file again") from error
 
 
-def _open(path: Path, compressed: bool) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path, "rb")) if compressed else path.open("rb")
+def _plain(stored: IO[bytes], compressed: bool) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=stored)) if compressed else stored
 
 
 def _utf8_lines(raw: IO[bytes]) -> Iterator[Line]:

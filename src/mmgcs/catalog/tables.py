@@ -20,6 +20,9 @@ from mmgcs.film import Film
 CHUNK = 512
 """Films a chunk: enough to sort by length within, few enough that their decoded posters take 60 MB."""
 
+MAX_CHUNK_TEXT = 16 * 2**20
+"""Characters (and bytes of posters) past which a chunk is closed early: plots of a megabyte must not fill memory."""
+
 STDIN = Path("-")
 
 
@@ -61,16 +64,25 @@ class FilmTable:
             )
 
     def chunks(self, size: int = CHUNK) -> Iterator[list[Film]]:
-        """The films in order, `size` at a time. Can be taken once; reads no further than it is asked to."""
+        """The films in order, `size` at a time, fewer where their texts are huge.
+
+        Can be taken once; reads no further than it is asked to.
+        """
         seen = SeenIds()
         films: list[Film] = []
+        held = 0
         for number, row in enumerate(self._opened.rows, 1):
             films.append(self._rows.film(row, number))
-            if len(films) == size:
+            held += sum(len(value) for value in row.values.values() if isinstance(value, str | bytes))
+            if len(films) == size or held > MAX_CHUNK_TEXT:
                 yield _with_duplicates(films, seen)
-                films = []
+                films, held = [], 0
         if films:
             yield _with_duplicates(films, seen)
+
+    def share(self) -> float:
+        """The share of the table that was read so far, 0 to 1."""
+        return self._opened.share()
 
 
 @contextlib.contextmanager

@@ -6,11 +6,12 @@ the end, in constant memory. A new format is one function, registered under its 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,11 @@ Writer = Callable[[Path, Path, Kept], None]
 
 WRITERS: Registry[Writer] = Registry("output format")
 
+ListWriter = Callable[[Iterable[Mapping[str, Any]], Path, Sequence[str]], None]
+"""Writes rows with the given columns to a path."""
+
+LISTS: Registry[ListWriter] = Registry("list format")
+
 
 def kind_of(value: Any) -> str | None:
     """The kind of a kept value; None of a missing one."""
@@ -60,22 +66,41 @@ def write_table(records: Path, out: Path, kept: Kept) -> None:
     Raises:
         UsageError: there is no writer for that extension.
     """
-    suffix, compressed = table_format(out)
-    writer = WRITERS[suffix]
+    writer = WRITERS[table_format(out)[0]]
+    with _finished(out) as temporary:
+        writer(records, temporary, kept)
+
+
+def write_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str]) -> None:
+    """Write rows that are no films' records (a list for review, say) as `out`, whole or not at all.
+
+    Raises:
+        UsageError: there is no such list format.
+    """
+    writer = LISTS[table_format(out)[0]]
+    with _finished(out) as temporary:
+        writer(rows, temporary, columns)
+
+
+@contextlib.contextmanager
+def _finished(out: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `out`, gzipped where that name ends in `.gz`."""
     with atomic_path(out) as temporary:
-        if not compressed:
-            writer(records, temporary, kept)
-        else:
-            with atomic_path(out.with_name(f"{out.name}.plain")) as plain:
-                writer(records, plain, kept)
-                # Without the time and name that gzip stores, the same films give the same bytes.
-                with (
-                    plain.open("rb") as source,
-                    temporary.open("wb") as raw,
-                    gzip.GzipFile("", "wb", 6, raw, mtime=0) as target,
-                ):
-                    shutil.copyfileobj(source, target)
-            out.with_name(f"{out.name}.plain").unlink()
+        if not table_format(out)[1]:
+            yield temporary
+            return
+        plain = temporary.with_name(f"{temporary.name}.plain")
+        try:
+            yield plain
+            # Without the time and name that gzip stores, the same films give the same bytes.
+            with (
+                plain.open("rb") as source,
+                temporary.open("wb") as raw,
+                gzip.GzipFile("", "wb", 6, raw, mtime=0) as target,
+            ):
+                shutil.copyfileobj(source, target)
+        finally:
+            plain.unlink(missing_ok=True)
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
@@ -117,7 +142,11 @@ def _write_delimited(records: Path, out: Path, kept: Kept, delimiter: str) -> No
             writer.writerow(cells)
 
 
-_JOINED = {"genres": "|", "given_genres": "|", "inputs": "+", "warnings": " | "}
+_JOINED = {
+    **dict.fromkeys(("genres", "given_genres", "possible", "add", "remove"), "|"),
+    "inputs": "+",
+    **dict.fromkeys(("warnings", "reasons"), " | "),
+}
 
 
 def _cell(name: str, value: Any) -> str:
@@ -134,6 +163,33 @@ def _cell(name: str, value: Any) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else repr(value)
+
+
+@LISTS.register(".jsonl", ".ndjson")
+def write_jsonl_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str]) -> None:
+    """One JSON object a row."""
+    with out.open("wb") as handle:
+        for row in rows:
+            handle.write(json_line({name: row.get(name) for name in columns}))
+
+
+@LISTS.register(".csv")
+def write_csv_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str]) -> None:
+    """Comma-separated values with a header; lists are joined as in tables."""
+    _write_delimited_list(rows, out, columns, ",")
+
+
+@LISTS.register(".tsv")
+def write_tsv_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str]) -> None:
+    """Tab-separated values, else as CSV."""
+    _write_delimited_list(rows, out, columns, "\t")
+
+
+def _write_delimited_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str], delimiter: str) -> None:
+    with out.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, delimiter=delimiter, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_cell(name, row.get(name)) for name in columns] for row in rows)
 
 
 @WRITERS.register(".parquet", ".pq")
