@@ -97,8 +97,7 @@ class _Target:
         if self.events is not None:
             parser.CharacterDataHandler = self._on_text
 
-    def close(self) -> None:
-        """Part of the parser's protocol."""
+    def close(self) -> None: ...
 
     def _declaration(self, version: str, encoding: str | None, standalone: int) -> None:
         self.declared = encoding
@@ -167,7 +166,6 @@ class _Document:
     """A parsed file: what was found, and the codec that its bytes are in."""
 
     target: _Target
-    root: str
     root_close: int
     codec: str
 
@@ -284,11 +282,10 @@ def _parse(content: bytes, *, events: bool = False) -> _Document:
         raise NfoError(f"it is not XML ({error}); write it again with your media manager")
     if error is not None and target.root_close is None:
         raise NfoError(f"its encoding cannot be read ({error}); save it as UTF-8")
-    assert target.root is not None
     assert target.root_close is not None
     if target.root != "movie":
         raise NotAFilmError(f"it describes <{target.root}>, not a film")
-    document = _Document(target, target.root, target.root_close, _codec(content, override or target.declared))
+    document = _Document(target, target.root_close, _codec(content, override or target.declared))
     # Kodi allows links after the XML; a second element there would be a second film.
     rest = content[document.end_of(content, target.root_start, document.root_close) :] if error is not None else b""
     if re.search(rb"<\x00?[A-Za-z]", rest):
