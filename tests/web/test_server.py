@@ -1,0 +1,143 @@
+"""`mmgcs serve` as it is run: a real process, real sockets, SIGTERM."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLOT = "Two detectives hunt a killer through the city"
+
+
+@contextmanager
+def process(bundle: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    command = [sys.executable, "-c", "import sys; from mmgcs.cli import main; sys.exit(main())", "serve"]
+    command += ["--model", str(bundle), "--port", "0"]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    try:
+        assert started.stderr is not None
+        line = started.stderr.readline()
+        found = re.search(r":(\d+)/", line)
+        assert found, line
+        yield started, int(found[1])
+    finally:
+        started.kill()
+        started.communicate()
+
+
+def test_sigterm_makes_it_unready_answers_what_is_in_flight_and_ends_with_0(tiny_bundle: Path) -> None:
+    with process(tiny_bundle, MMGCS_DRAIN="1") as (started, port):
+        body = json.dumps({"plot": PLOT}).encode()
+        slow = socket.create_connection(("127.0.0.1", port), timeout=20)
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        slow.sendall(head.encode() + body[:10])
+        probe = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        probe.request("GET", "/readyz")
+        assert (ready := probe.getresponse()).status == 200
+        ready.read()
+        started.send_signal(signal.SIGTERM)
+        while True:
+            probe.request("GET", "/readyz")
+            answer = probe.getresponse()
+            answer.read()
+            if answer.status == 503:
+                break
+        slow.sendall(body[10:])
+        received = b""
+        while b'"genres"' not in received:
+            chunk = slow.recv(65_536)
+            assert chunk, received
+            received += chunk
+        assert received.startswith(b"HTTP/1.1 200")
+        slow.close()
+        probe.close()
+        assert started.wait(timeout=20) == 0
+
+
+def test_a_port_that_is_taken_is_one_line_and_status_2(tiny_bundle: Path) -> None:
+    with process(tiny_bundle) as (_, port):
+        again = subprocess.run(
+            [sys.executable, "-c", "import sys; from mmgcs.cli import main; sys.exit(main())", "serve"]
+            + ["--model", str(tiny_bundle), "--port", str(port)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert again.returncode == 2
+    assert "cannot listen" in again.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET /\x00 HTTP/1.1\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 40_000 + b"\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_refused_in_json(running: Any, raw: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+        connection.sendall(raw)
+        received = b""
+        while chunk := connection.recv(65_536):
+            received += chunk
+            if b"\r\n\r\n" in received and b"}" in received:
+                break
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.split()[1].startswith(b"4")
+    assert "error" in json.loads(body)
+
+
+def test_a_closed_connection_harms_nobody(running: Any) -> None:
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", running.port)) as connection:
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+    assert running.post("/predict", {"plot": PLOT}).status == 200
+
+
+def test_requests_at_once_each_get_their_own_answer(running: Any) -> None:
+    plots = {"A haunted village": "Horror", "The singer and a concert": "Music", "Her wedding": "Romance"}
+    wrong: list[Any] = []
+
+    def ask(plot: str, genre: str) -> None:
+        for _ in range(10):
+            answer = running.post("/api/v1/predict", {"plot": plot})
+            if answer.status != 200 or answer.json["genres"] != [genre]:
+                wrong.append(answer)
+
+    threads = [threading.Thread(target=ask, args=pair) for pair in list(plots.items()) * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_table_is_tagged_in_the_background_and_fetched(running: Any) -> None:
+    table = f"id,plot,poster\n1,{PLOT},/etc/passwd\n2,,\n3,A haunted village,\n"
+    head = '--b\r\nContent-Disposition: form-data; name="file"; filename="../../films.csv"\r\n\r\n'
+    content = f"{head}{table}\r\n--b--\r\n".encode()
+    answer = running.ask("/api/v1/batch", content, {"Content-Type": "multipart/form-data; boundary=b"})
+    assert answer.status == 202
+    job = answer.json
+    while job["state"] in ("waiting", "running"):
+        job = running.ask(f"/api/v1/batch/{job['id']}").json
+    assert (job["state"], job["done"], job["errors"]) == ("done", 3, 2)
+    lines = running.ask(job["result"]).content.decode().splitlines()
+    assert len(lines) == 4
+    assert "Horror" in lines[3]
+    assert "root:" not in "".join(lines)
