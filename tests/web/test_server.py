@@ -21,10 +21,12 @@ import pytest
 PLOT = "Two detectives hunt a killer through the city"
 
 
+SERVE = [sys.executable, "-m", "mmgcs", "serve", "--model"]
+
+
 @contextmanager
 def process(bundle: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    command = [sys.executable, "-c", "import sys; from mmgcs.cli import main; sys.exit(main())", "serve"]
-    command += ["--model", str(bundle), "--port", "0"]
+    command = [*SERVE, str(bundle), "--port", "0"]
     started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
     try:
         assert started.stderr is not None
@@ -41,11 +43,12 @@ def test_sigterm_makes_it_unready_answers_what_is_in_flight_and_ends_with_0(tiny
     with process(tiny_bundle, MMGCS_DRAIN="1") as (started, port):
         body = json.dumps({"plot": PLOT}).encode()
         slow = socket.create_connection(("127.0.0.1", port), timeout=20)
-        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        slow.sendall(head.encode() + body[:10])
+        head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        slow.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:10])
         probe = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         probe.request("GET", "/readyz")
-        assert (ready := probe.getresponse()).status == 200
+        ready = probe.getresponse()
+        assert ready.status == 200
         ready.read()
         started.send_signal(signal.SIGTERM)
         while True:
@@ -69,8 +72,7 @@ def test_sigterm_makes_it_unready_answers_what_is_in_flight_and_ends_with_0(tiny
 def test_a_port_that_is_taken_is_one_line_and_status_2(tiny_bundle: Path) -> None:
     with process(tiny_bundle) as (_, port):
         again = subprocess.run(
-            [sys.executable, "-c", "import sys; from mmgcs.cli import main; sys.exit(main())", "serve"]
-            + ["--model", str(tiny_bundle), "--port", str(port)],
+            [*SERVE, str(tiny_bundle), "--port", str(port)],
             capture_output=True,
             text=True,
             timeout=60,
