@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import io
 import json
 import os
@@ -24,6 +23,7 @@ from PIL import Image
 from mmgcs.datasets.addresses import PrivateAddressError, public_socket
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import atomic_writer
+from mmgcs.net import retry_after
 from mmgcs.preprocess import decode_poster
 
 TMDB_BASE = "https://image.tmdb.org/t/p/w342"
@@ -377,20 +377,3 @@ def _checked(url: str) -> str:
     if parts.scheme not in ("http", "https") or not host:
         raise _TryFailedError("the address is not one of the web")
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def retry_after(value: str | None) -> float | None:
-    """The seconds that a `Retry-After` header asks for, given as a number or a date; None without a valid one.
-
-    >>> retry_after("2"), retry_after("soon")
-    (2.0, None)
-    """
-    if value is None:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, when.timestamp() - time.time())

@@ -1,0 +1,176 @@
+"""Missing plots and posters are looked up by id, politely, once, and only where asked for."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from http_server import Answer, Server, cut, in_turn, picture, send
+
+from mmgcs.catalog.enrich import Enricher, enricher
+from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.film import Film
+
+KEY = "0123456789abcdef"
+MATRIX = {"id": 603, "title": "The Matrix", "overview": "A hacker and a ghost.", "poster_path": "/m4tr1x.jpg"}
+MOVIE = f"/3/movie/603?language=en-US&api_key={KEY}"
+FIND = f"/3/find/tt0133093?external_source=imdb_id&language=en-US&api_key={KEY}"
+POSTER = "/t/p/w342/m4tr1x.jpg"
+
+
+def send_json(value: Any) -> Answer:
+    return send(json.dumps(value).encode(), Content_Type="application/json")
+
+
+@pytest.fixture
+def tmdb() -> Iterator[Server]:
+    """A server that answers as TMDB does."""
+    server = Server()
+    server.answers[MOVIE] = send_json(MATRIX)
+    server.answers[FIND] = send_json({"movie_results": [MATRIX], "tv_results": []})
+    server.answers[POSTER] = send(picture(), Content_Type="image/jpeg")
+    yield server
+    server.close()
+
+
+def looking(server: Server, folder: Path, **options: Any) -> Enricher:
+    options = {"key": KEY, "backoff": 0.01, "rate": 500.0, "timeout": 2.0, **options}
+    return enricher(
+        "tmdb", api=f"{server.url}/3", images=f"{server.url}/t/p/w342", cache=folder / "tmdb.sqlite", **options
+    )
+
+
+@pytest.mark.parametrize(
+    "film",
+    [
+        Film(id="tt0133093"),
+        Film(id="7", extra={"imdb_id": "tt0133093"}),
+        Film(id="7", extra={"tmdb_id": 603}),
+        Film(id="7", extra={"TMDB_ID": "603.0"}),
+        Film(id="603", title="the MATRIX"),
+    ],
+)
+def test_a_film_is_found_by_its_tmdb_or_imdb_id(film: Film, tmdb: Server, tmp_path: Path) -> None:
+    (found,) = looking(tmdb, tmp_path)([film])
+    assert found.plot == MATRIX["overview"]
+    assert found.poster == picture()
+    assert found.warnings == ("the plot was looked up at TMDB", "the poster was looked up at TMDB")
+
+
+@pytest.mark.parametrize(
+    "film",
+    [
+        Film(id="603", title="Matrix of another kind"),
+        Film(id="603"),
+        Film(id="my-film-3", title="The Matrix"),
+        Film(id="tt0133093", plot="A plot", poster=b"a poster"),
+        Film(id="tt0133093", problem="line 7 is broken"),
+    ],
+)
+def test_a_film_that_is_whole_or_may_be_another_is_left_as_it_is(film: Film, tmdb: Server, tmp_path: Path) -> None:
+    assert looking(tmdb, tmp_path)([film]) == [film]
+    assert not tmdb.seen[POSTER]
+
+
+def test_only_what_is_missing_is_filled_in(tmdb: Server, tmp_path: Path) -> None:
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093", plot="My own words")])
+    assert (found.plot, found.poster) == ("My own words", picture())
+
+
+def test_an_answer_is_asked_for_once_and_the_key_is_not_kept(tmdb: Server, tmp_path: Path) -> None:
+    for _ in range(2):
+        looking(tmdb, tmp_path)([Film(id="tt0133093")] + [Film(id="tt0000404")] * 2)
+    assert tmdb.seen[FIND] == tmdb.seen[POSTER] == 1
+    assert KEY.encode() not in (tmp_path / "tmdb.sqlite").read_bytes()
+
+
+def test_old_answers_are_asked_for_again(tmdb: Server, tmp_path: Path) -> None:
+    looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    with sqlite3.connect(tmp_path / "tmdb.sqlite") as connection:
+        connection.execute("update answers set fetched = fetched - 181 * 86400")
+    connection.close()
+    looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert tmdb.seen[FIND] == 2
+
+
+def test_a_token_of_the_newer_kind_goes_into_a_header(tmdb: Server, tmp_path: Path) -> None:
+    path = "/3/movie/603?language=en-US"
+    tmdb.answers[path] = send_json(MATRIX)
+    (found,) = looking(tmdb, tmp_path, key="eyJhbGciOi.x.y")([Film(extra={"tmdb_id": "603"})])
+    assert found.plot == MATRIX["overview"]
+    assert tmdb.headers[path]["Authorization"] == "Bearer eyJhbGciOi.x.y"
+    assert "Authorization" not in tmdb.headers[POSTER]
+
+
+def test_it_waits_for_as_long_as_the_server_asks(tmdb: Server, tmp_path: Path) -> None:
+    times: list[float] = []
+
+    def note(then: Answer) -> Answer:
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            times.append(time.monotonic())
+            then(handler)
+
+        return answer
+
+    tmdb.answers[FIND] = in_turn(note(send(b"", 429, Retry_After="1")), note(send_json({"movie_results": [MATRIX]})))
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert found.plot == MATRIX["overview"]
+    assert times[1] - times[0] >= 1.0
+
+
+def test_failures_that_pass_are_tried_again(tmdb: Server, tmp_path: Path) -> None:
+    whole = json.dumps({"movie_results": [MATRIX]}).encode()
+    tmdb.answers[FIND] = in_turn(send(b"", 500), cut(whole, 10), send(b"", 503), send(whole))
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert found.plot == MATRIX["overview"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "warning"),
+    [
+        (send(b"", 502), "HTTP 502"),
+        (send(b"<html>"), "the answer is not JSON"),
+        (send(b"", 429, Retry_After="3600"), "HTTP 429, and it asks to wait for 3600 s"),
+        (send(b"", 302, Location="http://127.0.0.1:1/"), "HTTP 302"),
+    ],
+)
+def test_a_film_that_cannot_be_looked_up_keeps_what_it_has_and_says_why(
+    answer: Answer, warning: str, tmdb: Server, tmp_path: Path
+) -> None:
+    tmdb.answers[FIND] = answer
+    (found,) = looking(tmdb, tmp_path, retries=1)([Film(id="tt0133093", plot="My own words")])
+    assert found.plot == "My own words"
+    assert found.warnings == (f"it could not be looked up at TMDB: {warning}",)
+    assert KEY not in found.warnings[0]
+
+
+def test_a_server_that_stays_away_stops_the_run(tmdb: Server, tmp_path: Path) -> None:
+    tmdb.close()
+    with pytest.raises(MmgcsError, match=r"TMDB does not answer \(.*\); run the same command again later"):
+        looking(tmdb, tmp_path, retries=0)([Film(id=f"tt00000{n:02}") for n in range(20)])
+
+
+def test_a_wrong_key_is_told_and_nothing_more_is_asked(tmdb: Server, tmp_path: Path) -> None:
+    tmdb.answers[FIND] = send(b"", 401)
+    with pytest.raises(UsageError, match=r"TMDB refuses the key \(HTTP 401\); check TMDB_API_KEY"):
+        looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert tmdb.seen[FIND] == 1
+
+
+def test_wrong_calls_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TMDB_API_KEY", raising=False)
+    with pytest.raises(UsageError, match="needs your key; set TMDB_API_KEY"):
+        enricher("tmdb")
+    with pytest.raises(UsageError, match="no service to look films up at 'imdb'; known: tmdb"):
+        enricher("imdb")
+    with pytest.raises(UsageError, match="'ftp://x' is no web address"):
+        enricher("tmdb", key=KEY, api="ftp://x", cache=tmp_path / "cache")
+    (tmp_path / "broken").write_bytes(b"no database at all" * 100)
+    with pytest.raises(UsageError, match=r"the cache .*broken cannot be used .*; remove it or name another"):
+        enricher("tmdb", key=KEY, cache=tmp_path / "broken")
