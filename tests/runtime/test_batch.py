@@ -20,7 +20,8 @@ from mmgcs import load
 from mmgcs.catalog import CHUNK, FilmTable
 from mmgcs.errors import UsageError
 from mmgcs.runtime import Classifier
-from mmgcs.runtime.batch import Summary, error_kind, partial_folder, tag_table
+from mmgcs.runtime.batch import Summary, error_kind
+from mmgcs.runtime.tables import partial_folder, tag_table
 from mmgcs.sample import sample_table
 
 TABLE = """id,plot,genres,poster,rating

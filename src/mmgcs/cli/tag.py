@@ -2,77 +2,183 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from mmgcs.cli.output import new_app, say
+from mmgcs.cli.output import new_app, print_json, say
 from mmgcs.errors import UsageError
+from mmgcs.registry import Registry
 
 if TYPE_CHECKING:
     from mmgcs.runtime.batch import Summary
+    from mmgcs.runtime.tables import Wishes
 
 app = new_app("Genres of every film in a table.")
 
 STDIO = Path("-")
+BESIDE = Path()
+"""What --compare gets without a file."""
 
 
-@app.command()
+class _TagCommand(TyperCommand):
+    """Lets --compare stand alone: typer has no option with an optional value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given: list[str] = []
+        for place, word in enumerate(args):
+            given.append(word)
+            following = args[place + 1] if place + 1 < len(args) else "--"
+            if word == "--compare" and following.startswith("-"):
+                given.append("")
+        return super().parse_args(ctx, given)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One call of the command, for the engine that runs it.
+
+    Attributes:
+        films: the table; `-` for standard input.
+        out: the result; `-` for standard output.
+        posters: the folder of posters, if given.
+        model: the bundle's folder, if given.
+        resume: continue an unfinished run.
+        overwrite: replace what is there.
+        delimiter: of a CSV, if given.
+        stdin_format: the extension of what standard input holds, such as ".csv".
+        out_format: the same of standard output.
+        wishes: which films to tag, how sure to be, and which lists to write.
+        quiet: show no progress.
+    """
+
+    films: Path
+    out: Path
+    posters: Path | None
+    model: Path | None
+    resume: bool
+    overwrite: bool
+    delimiter: str | None
+    stdin_format: str
+    out_format: str
+    wishes: Wishes
+    quiet: bool
+
+
+Engine = Callable[[Task], "Summary"]
+"""Runs a task to its end."""
+
+ENGINES: Registry[Engine] = Registry("engine")
+
+
+@app.command(cls=_TagCommand)
 def tag(
     films: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet, the first three also .gz; - for stdin.")],
-    out: Annotated[Path, typer.Option(help="A .jsonl, .csv, .tsv or .parquet file; - for JSON lines on stdout.")],
+    out: Annotated[Path, typer.Option(help="A .jsonl, .csv, .tsv (each also .gz) or .parquet file; - for stdout.")],
     posters: Annotated[Path | None, typer.Option(help="The folder of posters; without it, the table's.")] = None,
     model: Annotated[Path | None, typer.Option(help="The folder of a bundle; the shipped one without it.")] = None,
     engine: Annotated[str, typer.Option(help="What runs the work.")] = "local",
     resume: Annotated[bool, typer.Option(help="Continue an unfinished run.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace OUT, or begin an unfinished run again.")] = False,
+    only_missing: Annotated[bool, typer.Option("--only-missing", help="Leave films that have genres as is.")] = False,
+    min_confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Give no genres to films whose confidence is lower.")
+    ] = None,
+    review: Annotated[Path | None, typer.Option(help="List the films it was unsure of here: .csv or .jsonl.")] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="[FILE]", help="List given genres that are likely wrong; without FILE, beside OUT."),
+    ] = None,
+    problems: Annotated[Path | None, typer.Option(help="List every error and warning with its line here.")] = None,
     delimiter: Annotated[str | None, typer.Option(help="What separates the fields of a CSV.")] = None,
-    stdin_format: Annotated[str, typer.Option(help="What stdin holds: csv, tsv or jsonl.")] = "csv",
+    stdin_format: Annotated[
+        str, typer.Option("--format", "--stdin-format", help="What stdin holds: csv, tsv, jsonl, parquet, csv.gz …")
+    ] = "csv",
+    out_format: Annotated[str, typer.Option("--out-format", help="What stdout gets: as --format.")] = "jsonl",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON value.")] = False,
     quiet: Annotated[bool, typer.Option(help="No progress and no summary.")] = False,
 ) -> None:
     """Tag every film of a table, in order. Exit status 3 when some films are in error."""
-    from mmgcs.catalog import open_films
-    from mmgcs.runtime import load
-    from mmgcs.runtime.batch import check_output, tag_table, tag_to_stream
+    from mmgcs.runtime.tables import Wishes
 
-    if engine != "local":
-        raise UsageError(f"there is no engine {engine!r} here; known: local")
-    if out == STDIO and resume:
-        raise UsageError("--resume needs a file to continue; give --out a file")
-    if out != STDIO:
-        check_output(out, overwrite=overwrite, resume=resume)
-        if films != STDIO and films.exists() and out.exists() and films.samefile(out):
-            raise UsageError(f"--out {out} is the table of films itself; give another file")
-    suffix = f".{stdin_format.lstrip('.')}"
-    with open_films(films, posters=posters, delimiter=delimiter, stdin_format=suffix) as table:
-        classifier = load(model)
-        progress = None if quiet else _Progress()
+    run = ENGINES[engine]
+    if out == STDIO and (resume or as_json):
+        raise UsageError(f"{'--resume' if resume else '--json'} needs a file for the films; give --out a file")
+    if only_missing and compare is not None:
+        raise UsageError("--only-missing predicts nothing for films with genres, so --compare has nothing to compare")
+    if compare == BESIDE:
         if out == STDIO:
-            summary = tag_to_stream(classifier, table, sys.stdout.buffer, progress=progress)
-        else:
-            summary = tag_table(classifier, table, out, resume=resume, overwrite=overwrite, progress=progress)
-    if not quiet:
-        for line in summary.lines():
+            raise UsageError("--compare has no OUT to stand beside; give it a file")
+        compare = out.with_name(f"{out.name.split('.')[0]}.compare.csv")
+    chosen = {"review": review, "compare": compare, "problems": problems}
+    lists = {name: path for name, path in chosen.items() if path is not None}
+    reads, writes = (f".{name.lstrip('.')}" for name in (stdin_format, out_format))
+    wishes = Wishes(only_missing, min_confidence, lists)
+    summary = run(Task(films, out, posters, model, resume, overwrite, delimiter, reads, writes, wishes, quiet))
+    written = {**({} if out == STDIO else {"out": str(out)}), **{name: str(path) for name, path in lists.items()}}
+    if sys.stderr.isatty() and not quiet:
+        sys.stderr.write("\r\x1b[K")  # what is left of the progress
+    if as_json:
+        print_json({**summary.as_value(), "written": written})
+    elif not quiet:
+        for line in [*summary.lines(), *(f"{name} written: {path}" for name, path in written.items())]:
             say(line)
-        if out != STDIO:
-            say(f"written: {out}")
     if summary.in_error:
         raise typer.Exit(3)
 
 
-class _Progress:
+@ENGINES.register("local")
+def _local(task: Task) -> Summary:
+    """This process."""
+    from mmgcs.catalog import WRITERS, open_films
+    from mmgcs.catalog.source import table_format
+    from mmgcs.runtime import load
+    from mmgcs.runtime.tables import check_output, tag_table, tag_to_stream
+
+    lists, to_stdout = task.wishes.lists, task.out == STDIO
+    again = {"overwrite": task.overwrite, "resume": task.resume}
+    with tempfile.TemporaryDirectory(prefix="mmgcs-") if to_stdout else contextlib.nullcontext("") as folder:
+        out = Path(folder) / f"out{task.out_format}" if to_stdout else task.out
+        check_output(out, **again, lists=lists)
+        for path in (task.out, *lists.values()):
+            if task.films != STDIO and task.films.exists() and path.exists() and task.films.samefile(path):
+                raise UsageError(f"{path} is the table of films itself; give another file")
+        with open_films(
+            task.films, posters=task.posters, delimiter=task.delimiter, stdin_format=task.stdin_format
+        ) as table:
+            classifier = load(task.model)
+            progress = None if task.quiet else Progress(table.share)
+            if to_stdout and not lists and WRITERS[table_format(out)[0]] is WRITERS[".jsonl"] and out.suffix != ".gz":
+                return tag_to_stream(classifier, table, sys.stdout.buffer, wishes=task.wishes, progress=progress)
+            summary = tag_table(classifier, table, out, **again, wishes=task.wishes, progress=progress)
+        if to_stdout:
+            with out.open("rb") as handle:
+                shutil.copyfileobj(handle, sys.stdout.buffer)
+        return summary
+
+
+class Progress:
     """One line on stderr, rewritten in a terminal and repeated twice a minute elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: Callable[[], float] | None = None) -> None:
+        """Take what tells the share of the films that was read, where that is known."""
+        self._share = share
         self._terminal = sys.stderr.isatty()
         self._every = 0.5 if self._terminal else 30.0
         self._began: tuple[float, int] | None = None
         self._shown = time.monotonic()
 
     def __call__(self, films: int, summary: Summary) -> None:
+        """Show how far a run is; called after each chunk."""
         now = time.monotonic()
         if self._began is None:
             self._began = (now, films)
@@ -80,7 +186,17 @@ class _Progress:
             return
         self._shown = now
         seconds, done = now - self._began[0], films - self._began[1]
-        rate = f", {done / seconds:.0f} a second" if seconds > 0 and done else ""
-        line = f"{films:,} films{rate}, {summary.in_error:,} in error"
+        line = f"{films:,} films"
+        if seconds > 0 and done:
+            line += f", {done / seconds:.0f} a second{self._left(films, seconds / done)}"
+        line += f", {summary.in_error:,} in error"
         sys.stderr.write(f"\r{line}\x1b[K" if self._terminal else f"{line}\n")
         sys.stderr.flush()
+
+    def _left(self, films: int, each: float) -> str:
+        share = self._share() if self._share is not None else 0.0
+        if share <= 0.0:
+            return ""
+        minutes, seconds = divmod(round(films * (1.0 / share - 1.0) * each), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f", {hours}:{minutes:02}:{seconds:02} left"

@@ -130,7 +130,7 @@ class Classifier:
 
     def _prepare_one(self, film: Film) -> PreparedFilm:
         if film.problem is not None:
-            return PreparedFilm((), (), film.problem)
+            return PreparedFilm((), film.warnings, film.problem)
         given = {
             "plot": film.plot is not None and bool(film.plot.strip()) and bool(clean_text(film.plot)),
             "poster": film.poster is not None,

@@ -1,0 +1,146 @@
+"""The work of an unfinished run on disk: files that only grow, and how far each is good.
+
+A run appends lines to its logs and commits after each chunk. What a kill or a full disk leaves after the last commit is
+cut off when the run is continued. One process at a time has the journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.files import write_json
+
+STATE = "state.json"
+LOCK = "lock"
+
+
+class Journal:
+    """The logs of a run.
+
+    Attributes:
+        folder: where they lie.
+        state: what was given to the last commit; empty for a run that begins.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any], logs: Sequence[str]) -> None:
+        self.folder = folder
+        self.state: dict[str, Any] = {}
+        self._fingerprint = dict(fingerprint)
+        self._good = dict.fromkeys(logs, 0)
+        self._handles: dict[str, IO[bytes]] = {}
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls, folder: Path, fingerprint: Mapping[str, Any], logs: Sequence[str], *, afresh: bool = False
+    ) -> Iterator[Journal]:
+        """Begin a run, or continue the one in `folder`, and keep other processes out of it.
+
+        Args:
+            folder: made where it is missing, its parents too.
+            fingerprint: what the run is of, in words, to values; a run is continued only where all are the same.
+            logs: the names of its files.
+            afresh: forget what is there.
+
+        Raises:
+            UsageError: another process has it; it cannot be made; or what is there is a run of something else.
+        """
+        with _locked(folder):
+            if afresh:
+                for path in folder.iterdir():
+                    if path.name != LOCK:
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+            journal = cls(folder, fingerprint, logs)
+            journal._continue()
+            try:
+                yield journal
+            finally:
+                for handle in journal._handles.values():
+                    with contextlib.suppress(OSError):  # what was not committed is not promised
+                        handle.close()
+
+    def _continue(self) -> None:
+        state = self.folder / STATE
+        if state.exists():
+            found = json.loads(state.read_text(encoding="utf-8"))
+            for what, value in self._fingerprint.items():
+                if found["fingerprint"].get(what) != value:
+                    raise UsageError(
+                        f"the unfinished run in {self.folder} had another {what}; "
+                        "give --overwrite to begin again, or what it was begun with"
+                    )
+            self.state = found["state"]
+            self._good.update(found["bytes"])
+        with self._told():
+            for name, good in self._good.items():
+                self._handles[name] = (self.folder / name).open("ab")
+                self._handles[name].truncate(good)
+
+    def write(self, log: str, line: bytes) -> None:
+        """Append a line to a log.
+
+        Raises:
+            MmgcsError: the disk takes no more; what was committed stays.
+        """
+        with self._told():
+            self._handles[log].write(line)
+        self._good[log] += len(line)
+
+    def commit(self, state: dict[str, Any]) -> None:
+        """Make what was written last, in the order that a power cut respects: the logs first, then the state.
+
+        Raises:
+            MmgcsError: as `write`.
+        """
+        with self._told():
+            for handle in self._handles.values():
+                handle.flush()
+                os.fsync(handle.fileno())
+            write_json(self.folder / STATE, {"fingerprint": self._fingerprint, "bytes": self._good, "state": state})
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise MmgcsError(
+                f"{self.folder} cannot be written ({error.strerror}); mend that and go on with --resume"
+            ) from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = (folder / LOCK).open("w")
+        except FileNotFoundError:
+            continue  # the process that had it ended between the two lines and took the folder along
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be made ({error.strerror}); give --out another folder") from error
+        with handle:
+            try:
+                import fcntl
+
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except ImportError:
+                pass  # Windows has no such lock
+            except OSError:
+                raise UsageError(f"another mmgcs is writing {folder.with_suffix('')}; wait for it to end") from None
+            if _is_at(handle, folder / LOCK):  # else it is the lock of a run that ended meanwhile
+                yield
+                return
+
+
+def _is_at(handle: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
