@@ -20,6 +20,9 @@ lint: .venv/dev.stamp  ## style, types, and the direction of imports
 realdata: .venv/dev.stamp  ## the tests that use ../shared/data, where it exists
 	$(BIN)/python -m pytest -m realdata
 
+docs: .venv/docs.stamp  ## build the documentation into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 .venv/python.stamp:
 	$(PYTHON) -m venv .venv
 	touch $@
@@ -34,5 +37,9 @@ realdata: .venv/dev.stamp  ## the tests that use ../shared/data, where it exists
 	$(PIP) --constraint constraints.txt -e ".[train,weights]" --group dev
 	touch $@ .venv/run.stamp
 
+.venv/docs.stamp: .venv/dev.stamp
+	$(PIP) --group docs
+	touch $@
+
 clean:  ## remove everything that these commands made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build site

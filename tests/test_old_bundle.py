@@ -1,0 +1,76 @@
+"""Bundles that people have still load: tests/data/bundle-1.0 was made with the first format (tests/old_bundle.py)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import mmgcs
+from mmgcs.bundle import MANIFEST, Bundle
+from mmgcs.cli import main
+from mmgcs.errors import BundleError, InputError
+
+OLD = Path(__file__).parent / "data" / "bundle-1.0"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(OLD, tmp_path / "copy"))
+
+
+def in_format(bundle: Path, version: str) -> Path:
+    manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    (bundle / MANIFEST).write_text(json.dumps({**manifest, "format_version": version}), encoding="utf-8")
+    return bundle
+
+
+def test_the_kept_bundle_is_of_the_first_format_whole_and_small() -> None:
+    bundle = Bundle(OLD)
+    assert bundle.format_version == (1, 0)
+    assert bundle.check() == []
+    assert sum(path.stat().st_size for path in OLD.iterdir()) < 100_000
+
+
+def test_a_bundle_of_the_first_format_predicts_as_it_always_did() -> None:
+    classifier = mmgcs.load(OLD)
+    horror, comedy, neither = classifier.predict_batch(
+        [
+            mmgcs.Film(plot="A vampire leaves the grave."),
+            mmgcs.Film(plot="a silly joke", title="Funny"),
+            mmgcs.Film(plot="a walk in the park"),
+        ]
+    )
+    # sigmoid(3 · words − 1): two words of horror, three of comedy with the title's, none.
+    assert horror.probabilities == pytest.approx({"Comedy": 0.268941, "Horror": 0.993307}, abs=1e-5)
+    assert comedy.probabilities == pytest.approx({"Comedy": 0.999665, "Horror": 0.268941}, abs=1e-5)
+    assert (horror.genres, comedy.genres, neither.genres) == (("Horror",), ("Comedy",), ())
+    assert (horror.sure, comedy.sure, neither.sure) == (True, True, False)
+
+
+def test_what_the_first_format_did_not_know_is_left_out() -> None:
+    prediction = mmgcs.load(OLD).predict(plot="A ghost.")
+    assert prediction.possible == ()
+
+
+def test_a_bundle_of_plots_refuses_a_poster() -> None:
+    with pytest.raises(InputError, match="this model reads a plot"):
+        mmgcs.load(OLD).predict(poster=b"picture")
+
+
+def test_a_later_minor_format_with_keys_of_its_own_loads(copy: Path) -> None:
+    prediction = mmgcs.load(in_format(copy, "1.9")).predict(plot="A vampire leaves the grave.")
+    assert prediction.genres == ("Horror",)
+
+
+def test_a_later_major_format_is_refused_in_one_line_with_the_mend(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_format(copy, "2.0")
+    with pytest.raises(BundleError, match=r"format 2\.0.*upgrade mmgcs"):
+        mmgcs.load(copy)
+    assert main(["predict", "--model", str(copy), "--plot", "A ghost."]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "upgrade mmgcs" in line

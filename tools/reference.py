@@ -1,0 +1,299 @@
+"""What the reference pages say of commands and recipes, read from the code, so that it cannot go stale."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import importlib
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from mmgcs.cli.main import available
+from mmgcs.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An argument or option of a command.
+
+    Attributes:
+        names: as they are typed, such as "--plot"; of an argument its name in capitals.
+        value: what follows it ("FILE"); "" for a switch.
+        help: its line of help.
+        required: whether the command is refused without it.
+        default: what holds without it; "" where that is nothing.
+    """
+
+    names: tuple[str, ...]
+    value: str
+    help: str
+    required: bool
+    default: str
+
+    @property
+    def is_argument(self) -> bool:
+        """Whether it is given by its place rather than by a name."""
+        return not self.names[0].startswith("-")
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReference:
+    """A command that can be typed: its words, its help and its options."""
+
+    words: tuple[str, ...]
+    help: str
+    options: tuple[Option, ...]
+    extra: str | None = None
+    flags: frozenset[str] = field(default=frozenset())
+
+    @property
+    def usage(self) -> str:
+        """The line that shows how it is typed."""
+        parts = [*self.words]
+        for option in self.options:
+            shown = option.names[0] if option.is_argument or not option.value else f"{option.names[0]} {option.value}"
+            parts += [shown] if option.required else []
+        return " ".join([*parts, "[OPTIONS]"])
+
+
+def commands() -> list[CommandReference]:
+    """Every command that there is, in the order of `mmgcs --help`."""
+    found = []
+    for name, entry in available().items():
+        module = importlib.import_module(entry.module)
+        if hasattr(module, "app"):
+            import typer
+
+            found += list(_typer(("mmgcs", name), typer.main.get_command(module.app), entry.extra))
+        else:
+            found.append(_argparse(("mmgcs", name), _parser_of(module.run, f"mmgcs {name}"), entry.extra))
+    return found
+
+
+def _typer(words: tuple[str, ...], command: Any, extra: str | None) -> Iterator[CommandReference]:
+    # typer carries click inside itself in some versions, so its objects are known by what they have.
+    if hasattr(command, "commands"):
+        for name, inner in command.commands.items():
+            yield from _typer((*words, name), inner, extra)
+        return
+    options = tuple(_typer_option(parameter) for parameter in command.params if parameter.name != "help")
+    flags = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    yield CommandReference(words, " ".join((command.help or "").split()), options, extra, frozenset(flags | {"--help"}))
+
+
+def _typer_option(parameter: Any) -> Option:
+    default = parameter.show_default if isinstance(parameter.show_default, str) else _plain(parameter.default)
+    if parameter.param_type_name == "argument":
+        return Option((parameter.metavar or parameter.name.upper(),), "", parameter.help, parameter.required, default)
+    value = "" if parameter.is_flag else parameter.metavar or _type_name(parameter)
+    return Option((*parameter.opts, *parameter.secondary_opts), value, parameter.help, parameter.required, default)
+
+
+def _plain(default: Any) -> str:
+    if default is None or default is False or default == () or callable(default):
+        return ""
+    return "yes" if default is True else str(default)
+
+
+def _type_name(parameter: Any) -> str:
+    names = {"int": "NUMBER", "integer": "NUMBER", "float": "NUMBER", "path": "PATH", "str": "TEXT", "list": "TEXT"}
+    kind = parameter.type_descriptor.annotation if hasattr(parameter, "type_descriptor") else parameter.type
+    name = str(getattr(kind, "__name__", None) or getattr(kind, "name", "text")).lower().removesuffix(" range")
+    return names.get(name, name.upper())
+
+
+def _parser_of(run: Callable[[str, Sequence[str]], int], program: str) -> argparse.ArgumentParser:
+    """The parser that a command without typer makes inside itself, caught when it is first used."""
+    caught: list[argparse.ArgumentParser] = []
+
+    def catch(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> Any:
+        caught.append(parser)
+        raise SystemExit(0)
+
+    with mock.patch.object(argparse.ArgumentParser, "parse_known_args", catch), contextlib.suppress(SystemExit):
+        run(program, [])
+    return caught[0]
+
+
+def _argparse(words: tuple[str, ...], parser: argparse.ArgumentParser, extra: str | None) -> CommandReference:
+    options = []
+    flags = set()
+    for action in parser._actions:
+        flags |= set(action.option_strings)
+        if action.dest == "help":
+            continue
+        value = "" if action.nargs == 0 else str(action.metavar or action.dest.upper())
+        names = tuple(action.option_strings) or (value,)
+        options.append(Option(names, value, action.help or "", action.required, _plain(action.default)))
+    return CommandReference(
+        words, " ".join((parser.description or "").split()), tuple(options), extra, frozenset(flags)
+    )
+
+
+def cli_markdown() -> str:
+    """The reference of every command, as Markdown."""
+    parts = []
+    for command in commands():
+        parts.append(f"## {' '.join(command.words)}\n\n{_escape(command.help)}\n\n```text\n{command.usage}\n```\n")
+        if command.extra:
+            parts.append(f"Needs the extra `{command.extra}`: `pip install 'mmgcs[{command.extra}]'`.\n")
+        if command.options:
+            parts.append(_table(command.options))
+    return "\n".join(parts)
+
+
+def _table(options: tuple[Option, ...]) -> str:
+    lines = ["| option | meaning | without it |", "|---|---|---|"]
+    for option in options:
+        names = ", ".join(f"`{name}`" for name in option.names) + (f" `{option.value}`" if option.value else "")
+        default = "required" if option.required else _escape(option.default)
+        lines.append(f"| {names} | {_escape(option.help)} | {default} |")
+    return "\n".join([*lines, ""])
+
+
+def _escape(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("_", "\\_").replace("*", "\\*")
+
+
+def recipes_markdown() -> str:
+    """The reference of every setting of a recipe, as Markdown, from the docstrings of `mmgcs.training.recipe`."""
+    from mmgcs.training import recipe
+
+    parts = []
+    shown = [
+        (recipe.Recipe, "the whole file"),
+        (recipe.BranchRecipe, "`plot:` and `poster:`"),
+        (recipe.Component, "`encoder:`, `model:`, each of `augment:`"),
+        (recipe.Optimization, "`training:`"),
+        (recipe.Loss, "`training.loss:`"),
+        (recipe.FusionRecipe, "`fusion:`"),
+        (recipe.SearchRange, "each of `search:`"),
+    ]
+    for model, place in shown:
+        parts.append(f"## {model.__name__}: {place}\n\n{inspect.getdoc(model)}\n")
+        parts.append("| setting | type | without it | meaning |\n|---|---|---|---|")
+        described = _field_docs(model)
+        for name, info in model.model_fields.items():
+            kind = _kind(model, name)
+            default = "required" if info.is_required() else f"`{_default(info.default)}`"
+            parts.append(f"| `{name}` | `{kind}` | {default} | {_cell(described.get(name, ''))} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _field_docs(model: type) -> dict[str, str]:
+    """The string literal under each field: pydantic keeps no trace of it, the source does."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for field_node, text in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(field_node, ast.AnnAssign)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            assert isinstance(field_node.target, ast.Name)
+            found[field_node.target.id] = " ".join(str(text.value.value).split())
+    return found
+
+
+def _kind(model: type, name: str) -> str:
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(body, ast.ClassDef)
+    for node in body.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
+            annotation = node.annotation
+            if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Annotated":
+                assert isinstance(annotation.slice, ast.Tuple)
+                annotation = annotation.slice.elts[0]
+            return ast.unparse(annotation).replace("|", "or").replace("Share", "float")
+    return ""
+
+
+def _default(value: Any) -> str:
+    if hasattr(value, "model_dump"):
+        changed = value.model_dump(exclude_defaults=True)
+        return ", ".join(f"{key}: {item}" for key, item in changed.items()) or "its own defaults"
+    return "none" if value is None else "yes" if value is True else "no" if value is False else str(value)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def refusal(words: list[str]) -> str | None:
+    """Why a command line that begins with `mmgcs` names no command or option that exists; None where it does.
+
+    Values are not checked, and neither is what needs the right files: this is for commands that are not run.
+    """
+    known = {command.words: command for command in commands()}
+    for length in (3, 2):
+        command = known.get(tuple(words[:length]))
+        if command is not None:
+            break
+    else:
+        if len(words) > 1 and words[1] in ("--help", "--version"):
+            return None
+        return f"there is no command {' '.join(words[:3])}"
+    given = {word.split("=", 1)[0] for word in words[length:] if word.startswith("--") and word != "--"}
+    unknown = sorted(given - command.flags)
+    return f"{' '.join(command.words)} has no option {', '.join(unknown)}" if unknown else None
+
+
+def techniques_markdown() -> str:
+    """What can be named in a recipe, with its settings, as Markdown, from the registries and their docstrings."""
+    from mmgcs.models import ENCODERS, FUSIONS
+    from mmgcs.training.augment import PLOT_CHANGES, POSTER_CHANGES
+    from mmgcs.training.losses import LOSSES
+
+    places = {
+        "encoder:": ENCODERS,
+        "fusion.model:": FUSIONS,
+        "plot.augment:": PLOT_CHANGES,
+        "poster.augment:": POSTER_CHANGES,
+        "training.loss:": LOSSES,
+    }
+    parts = []
+    for place, registry in places.items():
+        parts.append(f"## `{place}`\n")
+        parts += [f"### {name}\n\n```text\n{inspect.getdoc(registry[name])}\n```\n" for name in registry]
+    return "\n".join(parts)
+
+
+def card_markdown() -> str:
+    """The default bundle's model card, its headings a level deeper."""
+    from mmgcs.runtime.classifier import DEFAULT_BUNDLE
+
+    text = (DEFAULT_BUNDLE / "CARD.md").read_text(encoding="utf-8")
+    return re.sub(r"^#", "##", text, flags=re.MULTILINE)
+
+
+GENERATED = {
+    "commands": cli_markdown,
+    "recipes": recipes_markdown,
+    "techniques": techniques_markdown,
+    "model card": card_markdown,
+}
+"""What a page may ask for with a line `<!-- generated: NAME -->`."""
+
+
+def page(path: Path, markdown: str) -> str:
+    """A documentation page with its `<!-- generated: … -->` lines replaced.
+
+    Raises:
+        UsageError: a line names something that is not in `GENERATED`.
+    """
+
+    def made(match: re.Match[str]) -> str:
+        if match[1] not in GENERATED:
+            raise UsageError(f"{path} asks for {match[1]!r}; known: {', '.join(GENERATED)}")
+        return GENERATED[match[1]]()
+
+    return re.sub(r"^<!-- generated: (.+) -->$", made, markdown, flags=re.MULTILINE)
