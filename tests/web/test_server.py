@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from mmgcs.web import Settings
+
 PLOT = "Two detectives hunt a killer through the city"
 
 
@@ -131,9 +133,9 @@ def test_requests_at_once_each_get_their_own_answer(running: Any) -> None:
 
 def test_a_table_is_tagged_in_the_background_and_fetched(running: Any) -> None:
     table = f"id,plot,poster\n1,{PLOT},/etc/passwd\n2,,\n3,A haunted village,\n"
-    head = '--b\r\nContent-Disposition: form-data; name="file"; filename="../../films.csv"\r\n\r\n'
-    content = f"{head}{table}\r\n--b--\r\n".encode()
-    answer = running.ask("/api/v1/batch", content, {"Content-Type": "multipart/form-data; boundary=b"})
+    answer = running.ask(
+        "/api/v1/batch", _form("../../films.csv", table), {"Content-Type": "multipart/form-data; boundary=b"}
+    )
     assert answer.status == 202
     job = answer.json
     while job["state"] in ("waiting", "running"):
@@ -143,3 +145,40 @@ def test_a_table_is_tagged_in_the_background_and_fetched(running: Any) -> None:
     assert len(lines) == 4
     assert "Horror" in lines[3]
     assert "root:" not in "".join(lines)
+
+
+def test_sigterm_while_a_table_is_tagged_ends_with_0_and_leaves_no_files(tiny_bundle: Path, tmp_path: Path) -> None:
+    with process(tiny_bundle, MMGCS_DRAIN="0", TMPDIR=str(tmp_path)) as (started, port):
+        content = _form("films.csv", "plot\n" + f"{PLOT}\n" * 50_000)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("POST", "/api/v1/batch", content, {"Content-Type": "multipart/form-data; boundary=b"})
+        answer = connection.getresponse()
+        assert answer.status == 202
+        job = json.loads(answer.read())["id"]
+        done = 0
+        while not done:
+            connection.request("GET", f"/api/v1/batch/{job}")
+            done = json.loads(connection.getresponse().read())["done"]
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(timeout=30) == 0
+        assert done < 50_000
+    assert list(tmp_path.glob("mmgcs-*")) == []
+
+
+def test_a_request_that_arrives_too_slowly_is_408(serving: Any) -> None:
+    with (
+        serving(Settings(receive=1.0, drain=0.0)) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=20) as slow,
+    ):
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+        assert running.post("/predict", {"plot": PLOT}).status == 200
+        received = b""
+        while chunk := slow.recv(65_536):
+            received += chunk
+    assert received.startswith(b"HTTP/1.1 408")
+    assert "in time" in json.loads(received.partition(b"\r\n\r\n")[2])["error"]
+
+
+def _form(name: str, text: str) -> bytes:
+    head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+    return f"{head}{text}\r\n--b--\r\n".encode()

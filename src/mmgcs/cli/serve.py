@@ -40,4 +40,6 @@ def serve(
     # Without network the name of any address is its number.
     shown, bound = server.address
     print(f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}/  (Ctrl-C ends)", file=sys.stderr, flush=True)
-    run_until_signal(server)
+    if not run_until_signal(server):
+        sys.stderr.flush()
+        os._exit(1)  # a thread that is still in the model would abort an orderly exit

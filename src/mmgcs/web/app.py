@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,9 @@ from mmgcs.web.guard import Guard
 from mmgcs.web.jobs import Jobs
 from mmgcs.web.observing import LOG, Metrics, observe
 from mmgcs.web.settings import Settings
+
+ARRIVED = "mmgcs.arrived"
+"""Where the server puts the time.monotonic() at which a request had arrived."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -138,6 +143,8 @@ def _guard(app: Flask, state: State) -> None:
             return
         if state.backlog() > state.settings.queue:
             raise BusyError("too many requests are waiting; try again in a moment")
+        if time.monotonic() - request.environ.get(ARRIVED, math.inf) > state.settings.timeout:
+            raise BusyError("the request waited too long for its turn; try again in a moment")
         guard.check(request)
 
     @app.after_request

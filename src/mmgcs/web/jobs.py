@@ -44,6 +44,7 @@ class Job:
         self.error: str | None = None
         self.since = time.monotonic()
         self.stopped = threading.Event()
+        self.thread: threading.Thread | None = None
 
     @property
     def table(self) -> Path:
@@ -110,7 +111,8 @@ class Jobs:
         except BaseException:
             self.remove(job.id)
             raise
-        threading.Thread(target=self._work, args=(job,), name=f"job-{job.id[:6]}", daemon=True).start()
+        job.thread = threading.Thread(target=self._work, args=(job,), name=f"job-{job.id[:6]}", daemon=True)
+        job.thread.start()
         return job
 
     def get(self, name: str) -> Job:
@@ -136,10 +138,18 @@ class Jobs:
             if job.state in ("done", "failed") and now - job.since > 60 * self._settings.job_minutes:
                 self.remove(job.id)
 
-    def close(self) -> None:
-        """Stop all jobs and delete their files."""
+    def close(self, seconds: float = 10.0) -> bool:
+        """Stop all jobs, delete their files, and wait for their threads. Returns whether all have ended.
+
+        A thread that is still in the model when the process ends would abort it.
+        """
+        until = time.monotonic() + seconds
+        threads = [job.thread for job in self._jobs.values() if job.thread is not None]
         for name in list(self._jobs):
             self.remove(name)
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
 
     def _work(self, job: Job) -> None:
         with self._turn:

@@ -14,15 +14,17 @@ from flask import Flask
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+from waitress.utilities import Error
 
 from mmgcs.errors import UsageError
-from mmgcs.web.app import State
+from mmgcs.web.app import ARRIVED, State
 from mmgcs.web.observing import LOG
 from mmgcs.web.settings import Settings
 
 _TICK = 0.2
 _MESSAGES = {
+    408: "the request did not arrive in time; send it again",
     413: "the request is too large; send less",
     431: "the request's headers are too large; send less",
     500: "something went wrong here",
@@ -43,8 +45,43 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]
         self.write(body)
 
 
+class _SlowRequestError(Error):  # type: ignore[misc]
+    code = 408
+    reason = "Request Timeout"
+
+
+class _Task(WSGITask):  # type: ignore[misc]
+    """Tells the application when the request had arrived, so that waiting for a thread counts as waiting."""
+
+    def get_environment(self) -> dict[str, Any]:
+        environment: dict[str, Any] = super().get_environment()
+        environment[ARRIVED] = self.channel.arrived
+        return environment
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
+    task_class = _Task
     error_task_class = _JsonErrorTask
+    request: Any = None
+    began = 0.0
+    arrived = 0.0
+
+    def received(self, data: bytes) -> Any:
+        self.arrived = time.monotonic()
+        if self.request is None:
+            self.began = self.arrived
+        return super().received(data)
+
+    def refuse_if_slow(self, now: float, seconds: float) -> None:
+        """Answer 408 where a request began to arrive longer ago than that and is not whole yet."""
+        with self.requests_lock:
+            slow = self.request
+            if slow is None or self.requests or now - self.began < seconds:
+                return
+            slow.error, slow.completed = _SlowRequestError(""), True
+            self.request = None
+            self.requests.append(slow)
+        self.server.add_task(self)
 
 
 class Server:
@@ -66,6 +103,7 @@ class Server:
         self._dispatcher = ThreadedTaskDispatcher()
         self._dispatcher.set_thread_count(settings.threads)
         self._stopping = threading.Event()
+        self._next_look = 0.0
         try:
             create_server(
                 app,
@@ -101,8 +139,8 @@ class Server:
         self._state.draining = True
         self._stopping.set()
 
-    def run(self) -> None:
-        """Answer requests until told to stop."""
+    def run(self) -> bool:
+        """Answer requests until told to stop. Returns whether all that was begun was also ended."""
         while not self._stopping.is_set():
             self._loop()
         LOG.info("draining")
@@ -110,14 +148,21 @@ class Server:
         for listener in self._listeners:
             wasyncore.dispatcher.close(listener)  # the socket only: its trigger still wakes this loop
         done = self._loop_until(self._idle, self._settings.grace)
-        self._state.jobs.close()
+        done = self._state.jobs.close() and done
         self._dispatcher.shutdown(timeout=1)
         for item in list(self._map.values()):
             item.close()
         LOG.info("stopped" if done else "stopped with requests unanswered")
+        return done
 
     def _loop(self) -> None:
         wasyncore.loop(timeout=_TICK, use_poll=True, map=self._map, count=1)
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + 1.0
+            for item in list(self._map.values()):
+                if isinstance(item, _Channel):
+                    item.refuse_if_slow(now, self._settings.receive)
 
     def _loop_until(self, ended: Callable[[], bool], seconds: float) -> bool:
         until = time.monotonic() + seconds
@@ -136,15 +181,15 @@ class Server:
         )
 
 
-def run_until_signal(server: Server) -> None:
-    """Run a server in the main thread; SIGTERM and SIGINT end it in order."""
+def run_until_signal(server: Server) -> bool:
+    """Run a server in the main thread; SIGTERM and SIGINT end it in order. Returns what `Server.run` does."""
 
     def end(_number: int, _frame: FrameType | None) -> None:
         server.stop()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        server.run()
+        return server.run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

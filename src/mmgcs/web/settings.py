@@ -28,6 +28,7 @@ class Settings:
         job_minutes: how long a tagged table can be fetched, in minutes.
         queue: requests that wait for a thread, and films that wait for the model, at most; more are answered 503.
         timeout: seconds after which a waiting request is answered 503.
+        receive: seconds that a request may take to arrive.
         threads: requests that are worked on at once.
         connections: connections that are open at once.
         rate: requests a second that one address may make over time; 0 for any number.
@@ -50,6 +51,7 @@ class Settings:
     job_minutes: int = 60
     queue: int = 256
     timeout: float = 30.0
+    receive: float = 120.0
     threads: int = 24
     connections: int = 1000
     rate: float = 0.0
