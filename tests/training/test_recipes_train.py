@@ -39,6 +39,8 @@ def test_a_recipe_trains_to_a_bundle_that_predicts(path, tmp_path):
     settings = [*smaller(path.stem, glove), *(f"{branch}.training.epochs=1" for branch in recipe.branches)]
     if recipe.fusion is not None:
         settings.append("fusion.training={epochs: 2}")
+    if recipe.head is not None:
+        settings = ["head.strengths=[30]"]
     recipe = read_recipe(path, settings)
     bundle = train(recipe, sample_table(), sample_table().parent, tmp_path / "run", progress=False, log=lambda _: None)
     classifier = load(bundle.path)
@@ -46,4 +48,4 @@ def test_a_recipe_trains_to_a_bundle_that_predicts(path, tmp_path):
     for prediction in classifier.predict_batch(films):
         assert prediction.error is None
         assert prediction.inputs == bundle.config.inputs
-        assert set(prediction.probabilities) == set(recipe.genre_list() or ())
+        assert set(prediction.probabilities) == set(recipe.genre_list() or bundle.config.genres)

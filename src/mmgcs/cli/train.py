@@ -25,7 +25,9 @@ app = new_app("Train a model from a recipe.")
 def train(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file; recipes/ has some.")],
     data: Annotated[Path, typer.Option(help="Films with genres and splits: CSV, JSONL or Parquet.")],
-    out: Annotated[Path, typer.Option(help="The run's folder; the bundle will be in its folder bundle.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder, for the bundle in its folder bundle; runs/RECIPE without it.")
+    ] = None,
     posters: Annotated[Path | None, typer.Option(help="The folder that the films' posters lie in.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe's setting.")] = None,
@@ -42,6 +44,7 @@ def train(
     from mmgcs.training import train as run
 
     made = read_recipe(recipe, settings)
+    out = out or Path("runs") / recipe.stem
     try:
         bundle = run(
             made,

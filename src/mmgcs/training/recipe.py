@@ -114,6 +114,17 @@ class FusionRecipe(_Part):
     """Probability with which training hides one of a film's inputs."""
 
 
+class HeadRecipe(_Part):
+    """New heads on the frozen encoders of a finished bundle."""
+
+    bundle: str = "default"
+    """The bundle's folder, or "default" for the one that is shipped."""
+    folds: Annotated[int, Field(ge=2, le=20)] = 4
+    """Parts that the films are cut into; each is predicted by heads that were fitted on the others."""
+    strengths: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)] = [3, 10, 30, 100, 300, 1000, 3000]
+    """How strongly weights may be pulled to nought; the one with the best out-of-fold predictions is taken."""
+
+
 class SearchRange(_Part):
     """What `mmgcs tune` draws one setting from: `choices`, or `low` to `high`."""
 
@@ -167,6 +178,8 @@ class Recipe(_Part):
     """The encoder of posters."""
     fusion: FusionRecipe | None = None
     """How both are brought together; needed where there are two."""
+    head: HeadRecipe | None = None
+    """Train only new heads, on the encoders of a finished bundle; instead of `plot`, `poster` and `fusion`."""
     coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
     """Share of `valid` on which the model shall call itself sure."""
 
@@ -179,7 +192,9 @@ class Recipe(_Part):
             raise ValueError("genres must name at least two, each once")
         if self.poster is not None and self.poster.token_bag:
             raise ValueError("poster.token_bag: only plots have tokens; leave it out")
-        if self.plot is None and self.poster is None:
+        if self.head is not None and (self.plot or self.poster or self.fusion):
+            raise ValueError("has `head` beside `plot`, `poster` or `fusion`; the encoders of a head are finished")
+        if self.plot is None and self.poster is None and self.head is None:
             raise ValueError("names neither `plot` nor `poster`; give at least one")
         if self.plot is not None and self.poster is not None and self.fusion is None:
             raise ValueError("names `plot` and `poster` but no `fusion`; add `fusion: {}`")

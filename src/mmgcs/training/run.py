@@ -30,6 +30,7 @@ from mmgcs.training.cache import BranchData
 from mmgcs.training.check import check_recipe
 from mmgcs.training.checkpoints import disk_is_full
 from mmgcs.training.data import ResumableLoader, fingerprint, read_labelled
+from mmgcs.training.finetune import read_own, train_head
 from mmgcs.training.finish import finish_branch
 from mmgcs.training.fuse import assemble
 from mmgcs.training.job import Log, Run
@@ -93,6 +94,10 @@ def train(
     sizes = {f"{name}.training.batch_size": part.training.batch_size for name, part in recipe.branches.items()}
     check_devices(devices, sizes)
     with _clear_ends(out):
+        if recipe.head is not None:
+            own = read_own(data, posters, recipe.genre_list())
+            _claim(out, {"recipe": recipe.model_dump(mode="json"), "data": own.fingerprint}, resume)
+            return train_head(Run(recipe, own, out, command, log, devices, progress), recipe.head)
         labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source)
         _claim(out, {"recipe": recipe.model_dump(mode="json"), "data": labelled.fingerprint}, resume)
         run = Run(recipe, labelled, out, command, log, devices, progress)

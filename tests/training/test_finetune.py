@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_training import write_recipe
+
+from mmgcs import Film, load
+from mmgcs.cli import main
+from mmgcs.errors import UsageError
+from mmgcs.sample import sample_table
+from mmgcs.training import read_recipe, train
+from mmgcs.training.finetune import logistic, read_own
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "finetune-head.yaml"
+# Other genres than the encoders' own, told by words that the tiny bundle's features react to.
+OWN = {"Spooky": "ghost vampire haunted", "Sleuths": "detective murder gangster", "Bands": "band singer song"}
+
+
+def write_films(path: Path, each: int = 20, *, splits: bool = False) -> Path:
+    random = np.random.default_rng(0)
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["id", "plot", "genres", *(["split"] if splits else [])])
+        for number in range(each * 3):
+            genre = list(OWN)[number % 3]
+            words = random.choice(OWN[genre].split(), 2)
+            plot = f"A {words[0]} and a {words[1]} in the city by night {number}"
+            split = "test" if number % 5 == 0 else "train"
+            writer.writerow([number, plot, genre, *([split] if splits else [])])
+    return path
+
+
+@pytest.fixture
+def recipe(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return write_recipe(tmp_path / "own.yaml", genres="data", head={"bundle": str(tiny_bundle), "strengths": [1, 10]})
+
+
+@pytest.mark.parametrize("splits", [False, True])
+def test_twenty_films_a_genre_give_a_bundle_for_own_genres(recipe, tmp_path, splits) -> None:
+    table = write_films(tmp_path / "mine.csv", splits=splits)
+    bundle = train(read_recipe(recipe), table, None, tmp_path / "run", log=lambda _: None)
+    assert bundle.config.genres == ("Bands", "Sleuths", "Spooky")
+    assert bundle.config.inputs == ("plot",)  # no film has a poster to learn from
+    prediction = load(bundle.path).predict(plot="A haunted ghost in the village")
+    assert prediction.top(1) == ("Spooky",)
+    card = bundle.card()
+    assert card["heads"]["refitted_on_all_films"] is not splits
+    assert card["evaluation"]["conditions"][0]["tuned"]["micro_f1"]["value"] > 0.8
+
+
+def test_posters_and_plots_get_shares_of_their_own(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "own.yaml", head={"bundle": str(tiny_bundle), "folds": 3, "strengths": [10]})
+    recipe = read_recipe(path, ["genres=[Drama, Comedy, Crime]"])
+    bundle = train(recipe, sample_table(), sample_table().parent, tmp_path / "run", log=lambda _: None)
+    assert set(bundle.config.decisions) == {"plot", "poster", "plot+poster"}
+    film = Film(plot="A detective hunts a killer", poster=next(sample_table().parent.glob("posters/*.jpg")))
+    (prediction,) = load(bundle.path).predict_batch([film])
+    assert prediction.inputs == ("plot", "poster") and set(prediction.probabilities) == {"Drama", "Comedy", "Crime"}
+
+
+def test_the_command_names_its_folder_after_the_recipe_and_goes_on_where_it_stopped(
+    recipe, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = write_films(tmp_path / "mine.csv")
+    assert main(["train", str(recipe), "--data", str(table), "--json"]) == 0
+    assert Path(json.loads(capsys.readouterr().out)["bundle"]) == Path("runs/own/bundle")
+    assert main(["train", str(recipe), "--data", str(table), "--resume"]) == 0
+    assert main(["train", str(recipe), "--data", str(table)]) == 2
+
+
+def test_a_genre_with_too_few_films_is_left_out_or_refused_by_name(tmp_path: Path) -> None:
+    table = write_films(tmp_path / "mine.csv", each=5)
+    table.write_text(table.read_text(encoding="utf-8") + "x,A lone cowboy,Western\n", encoding="utf-8")
+    assert read_own(table, None, None).genres == ("Bands", "Sleuths", "Spooky")
+    with pytest.raises(UsageError, match="Western"):
+        read_own(table, None, ["Sleuths", "Western"])
+
+
+def test_a_head_beside_encoders_is_refused(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "both.yaml", head={}, plot={"encoder": {"kind": "transformer"}})
+    with pytest.raises(UsageError, match="`head` beside"):
+        read_recipe(path)
+
+
+def test_heads_are_the_regularised_optimum() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(200, 5))
+    truth = random.random((200, 2)) < 1 / (1 + np.exp(-inputs[:, :2] * 2))
+    weight = logistic(inputs, truth, 3.0, None)
+    for genre in range(2):
+        reference = LogisticRegression(C=1 / 3.0, tol=1e-8).fit(inputs, truth[:, genre])
+        assert weight[:-1, genre] == pytest.approx(reference.coef_[0], abs=0.01)
