@@ -20,6 +20,7 @@ from http_server import picture
 
 from mmgcs import load
 from mmgcs.catalog.databases import FilmDatabase
+from mmgcs.cli import main
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.runtime import Classifier
 from mmgcs.runtime.batch import Summary
@@ -35,12 +36,12 @@ PLOTS = [
 FILMS = 3000
 SLOW = """
 import sys, time
-from mmgcs.cli import tag_database
+from pathlib import Path
+from mmgcs.cli.tag_database import tag_from
 def progress(films, summary):
     print(films, flush=True)
     time.sleep(0.05)
-from pathlib import Path
-sys.exit(tag_database.tag_from(sys.argv[1], "films", model=Path(sys.argv[2]), progress=progress, quiet=True))
+tag_from(sys.argv[1], "films", model=Path(sys.argv[2]), progress=progress)
 """
 
 
@@ -343,3 +344,32 @@ def test_a_reader_of_the_source_cannot_write(postgres: Postgres) -> None:
     with database._reader.connect() as connection, pytest.raises(Exception, match="read-only transaction"):
         connection.exec_driver_sql("delete from films")
     database.close()
+
+
+def test_the_command_tags_a_database(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = sqlite_films(tmp_path / "films.db", 10)
+    call = ["tag", "--from", f"sqlite:///{path}", "--table", "films", "--model", str(tiny_bundle)]
+    assert main(call) == 3
+    told = capsys.readouterr().err
+    assert told.startswith("10 films in ")
+    assert f"out written: mmgcs_predictions in sqlite:///{path}" in told
+    assert main([*call, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["films"] == 0
+    assert main([*call, "--overwrite", "--quiet"]) == 3
+    assert sqlite_rows(path, "select count(*) from mmgcs_predictions") == [(80,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--from", "sqlite:///films.db"], "--from needs --table"),
+        (["--from", "sqlite:///films.db", "--table", "films", "--out", "x.csv"], "leave out FILMS, --out"),
+        (["--from", "sqlite:///films.db", "--table", "films", "--only-missing"], "--from knows no --only-missing"),
+        ([], "give FILMS and --out; or --from and --table"),
+    ],
+)
+def test_the_command_refuses_what_does_not_go_together(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tag", *arguments]) == 2
+    assert message in capsys.readouterr().err

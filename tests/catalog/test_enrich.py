@@ -14,6 +14,7 @@ import pytest
 from http_server import Answer, Server, cut, in_turn, picture, send
 
 from mmgcs.catalog.enrich import Enricher, enricher
+from mmgcs.cli import main
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.film import Film
 
@@ -174,3 +175,20 @@ def test_wrong_calls_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "broken").write_bytes(b"no database at all" * 100)
     with pytest.raises(UsageError, match=r"the cache .*broken cannot be used .*; remove it or name another"):
         enricher("tmdb", key=KEY, cache=tmp_path / "broken")
+
+
+def test_a_table_is_tagged_from_what_was_looked_up(
+    tmdb: Server, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMDB_API_KEY", KEY)
+    monkeypatch.setenv("TMDB_API_URL", f"{tmdb.url}/3")
+    monkeypatch.setenv("TMDB_IMAGES_URL", f"{tmdb.url}/t/p/w342")
+    films, out = tmp_path / "films.csv", tmp_path / "out.jsonl"
+    films.write_text("imdb_id,plot\ntt0133093,\ntt0000404,\ntt0000001,A ghost\n", encoding="utf-8")
+    call = ["tag", str(films), "--out", str(out), "--model", str(tiny_bundle), "--enrich", "tmdb", "--quiet"]
+    assert main([*call, "--enrich-cache", str(tmp_path / "cache.sqlite")]) == 3
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert rows[0]["inputs"] == ["plot", "poster"]
+    assert rows[0]["plot"] == MATRIX["overview"]
+    assert "there is nothing to predict from" in rows[1]["error"]
+    assert rows[2]["warnings"] == []

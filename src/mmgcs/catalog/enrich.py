@@ -74,16 +74,23 @@ ENRICHERS: Registry[Callable[[LookUp], Enricher]] = Registry("service to look fi
 
 
 def enricher(name: str, *, key: str | None = None, **options: Any) -> Enricher:
-    """The enricher of a name, with the user's key or the one in the environment (`$TMDB_API_KEY`).
+    """The enricher of a name. What is not given is taken from the environment: `$TMDB_API_KEY` and so on.
+
+    Args:
+        name: a name in `ENRICHERS`.
+        key: the user's key.
+        options: further fields of `LookUp`; None leaves one as it is.
 
     Raises:
         UsageError: there is no such service, or no key.
     """
     make = ENRICHERS[name]
-    variable = f"{name.upper()}_API_KEY"
-    key = key or os.environ.get(variable)
+    prefix = name.upper()
+    key = key or os.environ.get(f"{prefix}_API_KEY")
     if not key or not key.strip():
-        raise UsageError(f"--enrich {name} needs your key; set {variable} in the environment")
+        raise UsageError(f"--enrich {name} needs your key; set {prefix}_API_KEY in the environment")
+    bases = {"api": os.environ.get(f"{prefix}_API_URL"), "images": os.environ.get(f"{prefix}_IMAGES_URL")}
+    options = {**{field: value or None for field, value in bases.items()}, **options}
     return make(LookUp(key.strip(), **{name: value for name, value in options.items() if value is not None}))
 
 

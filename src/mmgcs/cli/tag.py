@@ -59,6 +59,8 @@ class Task:
         out_format: the same of standard output.
         wishes: which films to tag, how sure to be, and which lists to write.
         quiet: show no progress.
+        address: the cluster's, if given.
+        workers: of the cluster, if given.
     """
 
     films: Path
@@ -72,6 +74,8 @@ class Task:
     out_format: str
     wishes: Wishes
     quiet: bool
+    address: str | None = None
+    workers: int | None = None
 
 
 Engine = Callable[[Task], "Summary"]
@@ -82,11 +86,25 @@ ENGINES: Registry[Engine] = Registry("engine")
 
 @app.command(cls=_TagCommand)
 def tag(
-    films: Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet, the first three also .gz; - for stdin.")],
-    out: Annotated[Path, typer.Option(help="A .jsonl, .csv, .tsv (each also .gz) or .parquet file; - for stdout.")],
+    films: Annotated[
+        Path | None, typer.Argument(help="CSV, TSV, JSONL or Parquet, the first three also .gz; - for stdin.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .jsonl, .csv, .tsv (each also .gz) or .parquet file; - for stdout.")
+    ] = None,
     posters: Annotated[Path | None, typer.Option(help="The folder of posters; without it, the table's.")] = None,
     model: Annotated[Path | None, typer.Option(help="The folder of a bundle; the shipped one without it.")] = None,
-    engine: Annotated[str, typer.Option(help="What runs the work.")] = "local",
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="URL", help="A database in place of FILMS: sqlite:///films.db …")
+    ] = None,
+    table: Annotated[str | None, typer.Option(help="With --from: the table of films.")] = None,
+    key: Annotated[str | None, typer.Option(help="With --from: a unique column; else the primary key.")] = None,
+    into: Annotated[str | None, typer.Option(help="With --from: the table of predictions.")] = None,
+    enrich: Annotated[str | None, typer.Option(help="Look missing plots and posters up: tmdb.")] = None,
+    enrich_cache: Annotated[Path | None, typer.Option(help="A SQLite file that keeps what was looked up.")] = None,
+    engine: Annotated[str, typer.Option(help="What runs the work: local, or ray on a cluster.")] = "local",
+    address: Annotated[str | None, typer.Option(help="With ray: the cluster; one on this machine without it.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="With ray: actors; one a core without it.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue an unfinished run.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace OUT, or begin an unfinished run again.")] = False,
     only_missing: Annotated[bool, typer.Option("--only-missing", help="Leave films that have genres as is.")] = False,
@@ -111,6 +129,34 @@ def tag(
     from mmgcs.runtime.tables import Wishes
 
     run = ENGINES[engine]
+    complete = None
+    if enrich is not None:
+        from mmgcs.catalog.enrich import enricher
+
+        complete = enricher(enrich, cache=enrich_cache)
+    if source is not None:
+        if films is not None or out is not None or engine != "local":
+            raise UsageError("--from reads a database and writes into it: leave out FILMS, --out and --engine")
+        if only_missing or min_confidence is not None or review or compare or problems:
+            raise UsageError("--from knows no --only-missing, --min-confidence or lists: ask the database for them")
+        from mmgcs.cli.tag_database import tag_from
+
+        progress = None if quiet else Progress()
+        summary, place = tag_from(
+            source,
+            table,
+            key=key,
+            into=into,
+            posters=posters,
+            model=model,
+            afresh=overwrite,
+            complete=complete,
+            progress=progress,
+        )
+        _report(summary, {"out": place}, as_json=as_json, quiet=quiet)
+        return
+    if films is None or out is None:
+        raise UsageError("give FILMS and --out; or --from and --table, for a database")
     if out == STDIO and (resume or as_json):
         raise UsageError(f"{'--resume' if resume else '--json'} needs a file for the films; give --out a file")
     if only_missing and compare is not None:
@@ -122,9 +168,15 @@ def tag(
     chosen = {"review": review, "compare": compare, "problems": problems}
     lists = {name: path for name, path in chosen.items() if path is not None}
     reads, writes = (f".{name.lstrip('.')}" for name in (stdin_format, out_format))
-    wishes = Wishes(only_missing, min_confidence, lists)
-    summary = run(Task(films, out, posters, model, resume, overwrite, delimiter, reads, writes, wishes, quiet))
+    wishes = Wishes(only_missing, min_confidence, lists, complete)
+    again = (resume, overwrite)
+    task = Task(films, out, posters, model, *again, delimiter, reads, writes, wishes, quiet, address, workers)
+    summary = run(task)
     written = {**({} if out == STDIO else {"out": str(out)}), **{name: str(path) for name, path in lists.items()}}
+    _report(summary, written, as_json=as_json, quiet=quiet)
+
+
+def _report(summary: Summary, written: dict[str, str], *, as_json: bool, quiet: bool) -> None:
     if sys.stderr.isatty() and not quiet:
         sys.stderr.write("\r\x1b[K")  # what is left of the progress
     if as_json:
@@ -164,6 +216,14 @@ def _local(task: Task) -> Summary:
             with out.open("rb") as handle:
                 shutil.copyfileobj(handle, sys.stdout.buffer)
         return summary
+
+
+@ENGINES.register("ray")
+def _ray(task: Task) -> Summary:
+    """A Ray cluster."""
+    from mmgcs.cli.tag_ray import tag_on_ray
+
+    return tag_on_ray(task, None if task.quiet else Progress())
 
 
 class Progress:

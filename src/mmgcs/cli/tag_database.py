@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmgcs.cli.output import say
 from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
     from mmgcs.film import Film
-    from mmgcs.runtime.batch import Progress
+    from mmgcs.runtime.batch import Progress, Summary
 
 
 def tag_from(
@@ -26,8 +25,7 @@ def tag_from(
     afresh: bool = False,
     complete: Callable[[list[Film]], list[Film]] | None = None,
     progress: Progress | None = None,
-    quiet: bool = False,
-) -> int:
+) -> tuple[Summary, str]:
     """Tag the films of a database that the model has not tagged yet.
 
     Args:
@@ -36,10 +34,9 @@ def tag_from(
         afresh: forget what this model predicted before.
         complete: fills in what films lack.
         progress: told after each page.
-        quiet: no summary.
 
     Returns:
-        The exit status: 0 done, 3 with some films in error.
+        What was done, and where it was written, for a person.
 
     Raises:
         UsageError, MmgcsError: the call is wrong, or the database refuses.
@@ -55,11 +52,5 @@ def tag_from(
 
     into = into or PREDICTIONS
     with contextlib.closing(FilmDatabase(address, table, key=key, into=into, posters=posters)) as database:
-        classifier = load(model)
-        summary = tag_database(classifier, database, afresh=afresh, complete=complete, progress=progress)
-        if not quiet:
-            for line in summary.lines():
-                say(line)
-            wrong = f", errors to {into}_errors" if summary.in_error else ""
-            say(f"written: {into} in {database.place}{wrong}")
-    return 3 if summary.in_error else 0
+        summary = tag_database(load(model), database, afresh=afresh, complete=complete, progress=progress)
+        return summary, f"{into} in {database.place}"

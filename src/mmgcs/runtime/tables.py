@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -54,15 +54,26 @@ class Wishes:
         only_missing: leave the genres of films that have some.
         min_confidence: the confidence under which a film gets no genres; None for all that the bundle chooses.
         lists: a name in `FINDINGS` to the file that the list is written to.
+        complete: fills in what films lack before they are predicted, such as an `Enricher`; None to leave them.
     """
 
     only_missing: bool = False
     min_confidence: float | None = None
     lists: Mapping[str, Path] = field(default_factory=dict)
+    complete: Callable[[list[Film]], list[Film]] | None = None
 
     def wants(self, film: Film) -> bool:
         """Whether a film is to be predicted."""
         return not (self.only_missing and film.genres and film.problem is None)
+
+    def completed(self, chunks: Iterator[list[Film]]) -> Iterator[list[Film]]:
+        """Chunks in which the films that are to be predicted are completed."""
+        for films in chunks:
+            if self.complete is None:
+                yield films
+                continue
+            filled = iter(self.complete([film for film in films if self.wants(film)]))
+            yield [next(filled) if self.wants(film) else film for film in films]
 
     def chunks(self, chunks: Iterator[list[Film]]) -> Iterator[list[Film]]:
         """Chunks with enough films that are to be predicted: a graph is fast on full batches of like lengths."""
@@ -92,7 +103,8 @@ def tag_to_stream(
     started = time.monotonic()
     sources = sources_of(table.columns)
     judge = Judge(classifier, wishes.min_confidence)
-    for films, predictions in predict_chunks(classifier, wishes.chunks(table.chunks()), wants=wishes.wants):
+    chunks = wishes.completed(wishes.chunks(table.chunks()))
+    for films, predictions in predict_chunks(classifier, chunks, wants=wishes.wants):
         for film, raw in zip(films, predictions, strict=True):
             prediction = judge.settle(raw)
             summary.add(prediction)
@@ -190,7 +202,7 @@ def _tag(
     findings = {name: FINDINGS[name] for name in wishes.lists}
     sources = sources_of(table.columns)
     started = time.monotonic() - summary.seconds
-    chunks = _after(wishes.chunks(table.chunks()), summary.films)
+    chunks = wishes.completed(_after(wishes.chunks(table.chunks()), summary.films))
     for films, predictions in predict_chunks(classifier, chunks, wants=wishes.wants):
         for film, raw in zip(films, predictions, strict=True):
             prediction = judge.settle(raw)
@@ -266,9 +278,10 @@ def _fingerprint(classifier: Classifier, table: FilmTable, wishes: Wishes) -> di
         "model": sha256(classifier.bundle.path / MANIFEST),
         "version of mmgcs": mmgcs.__version__,
         "size of chunk": CHUNK,
-        "set of --only-missing, --min-confidence or lists": [
+        "set of --only-missing, --min-confidence, lists or --enrich": [
             wishes.only_missing,
             wishes.min_confidence,
             sorted(wishes.lists),
+            wishes.complete is not None,
         ],
     }

@@ -1,0 +1,59 @@
+"""What `mmgcs tag --engine ray` does: the genres of every film in sharded tables, on a cluster."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmgcs.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmgcs.cli.tag import Task
+    from mmgcs.runtime.batch import Progress, Summary
+
+
+def tag_on_ray(task: Task, progress: Progress | None) -> Summary:
+    """Tag tables of films on a Ray cluster, as `tag_with_ray`.
+
+    Raises:
+        UsageError: Ray is not installed, or the call is wrong.
+        MmgcsError: the cluster cannot be reached, or lost the work.
+    """
+    if Path("-") in (task.films, task.out):
+        raise UsageError("--engine ray reads and writes folders, not stdin and stdout; give addresses")
+    wishes = task.wishes
+    if wishes.only_missing or wishes.min_confidence is not None or wishes.lists or wishes.complete is not None:
+        raise UsageError(
+            "--engine ray knows no --only-missing, --min-confidence, --review, --compare, --problems or --enrich; "
+            "leave it out, or filter its result"
+        )
+    try:
+        from mmgcs.scale.ray_engine import tag_with_ray
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("mmgcs"):
+            raise
+        raise UsageError(
+            f"--engine ray needs {error.name}, which is not installed; pip install 'mmgcs[scale]'"
+        ) from None
+    return tag_with_ray(
+        address_of(task.films),
+        address_of(task.out),
+        posters=address_of(task.posters) if task.posters is not None else None,
+        model=task.model,
+        address=task.address,
+        workers=task.workers,
+        resume=task.resume,
+        overwrite=task.overwrite,
+        delimiter=task.delimiter,
+        progress=progress,
+    )
+
+
+def address_of(path: Path) -> str:
+    """The address that a path was made of: a path folds the slashes after a scheme.
+
+    >>> address_of(Path("s3://films/tables")), address_of(Path("films/tables"))
+    ('s3://films/tables', 'films/tables')
+    """
+    return re.sub(r"^([a-z][a-z0-9+.-]+):/+", r"\1://", path.as_posix())

@@ -1,0 +1,1 @@
+"""Tagging on a Ray cluster; the extra `mmgcs[scale]`."""
