@@ -12,7 +12,7 @@ from mmgcs.cli.output import bar, print_json, say
 from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
-    from mmgcs.film import Prediction
+    from mmgcs.film import Film, Prediction
 
 MAX_PLOT_BYTES = 64 * 2**20
 
@@ -22,8 +22,9 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
-    parser = _Parser(program, description="Genres of one film, from its plot, its poster, or both.", allow_abbrev=False)
+def film_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """A parser of what names one film and a model."""
+    parser = _Parser(program, description=description, allow_abbrev=False)
     parser.add_argument("--plot", metavar="TEXT", help="the plot in prose")
     parser.add_argument("--plot-file", metavar="FILE", type=Path, help="a text file that holds the plot; - for stdin")
     parser.add_argument("--poster", metavar="FILE", type=Path, help="a picture file")
@@ -36,17 +37,20 @@ def _parser(program: str) -> argparse.ArgumentParser:
 def run(program: str, args: Sequence[str]) -> int:
     """Predict one film's genres; the whole command, without typer, whose imports take longer than the prediction."""
     try:
-        given = _parser(program).parse_args(args)
+        parser = film_parser(program, "Genres of one film, from its plot, its poster, or both.")
+        parser.add_argument("--explain", action="store_true", help="say which words and regions moved each genre")
+        given = parser.parse_args(args)
     except SystemExit as stop:  # --help was printed
         return int(stop.code or 0)
-    if given.plot is not None and given.plot_file is not None:
-        raise UsageError("--plot and --plot-file were both given; give one")
-    if given.plot is None and given.plot_file is None and given.poster is None:
-        raise UsageError("there is nothing to predict from; give --plot, --plot-file or --poster")
-    plot = given.plot if given.plot_file is None else _read_plot(given.plot_file)
+    film = given_film(given)
     from mmgcs.runtime import load
 
-    prediction = load(given.model).predict(plot, given.poster, title=given.title)
+    if given.explain:
+        from mmgcs.cli.explain import show
+
+        show(load(given.model), film, as_json=given.as_json)
+        return 0
+    prediction = load(given.model).predict(film.plot, film.poster, title=film.title)
     if given.as_json:
         print_json(as_value(prediction))
         return 0
@@ -54,6 +58,22 @@ def run(program: str, args: Sequence[str]) -> int:
         say(f"mmgcs: warning: {warning}")
     print(as_text(prediction))
     return 0
+
+
+def given_film(given: argparse.Namespace) -> Film:
+    """The film that the arguments of `film_parser` name.
+
+    Raises:
+        UsageError: there is no plot and no poster, or the plot twice.
+    """
+    if given.plot is not None and given.plot_file is not None:
+        raise UsageError("--plot and --plot-file were both given; give one")
+    if given.plot is None and given.plot_file is None and given.poster is None:
+        raise UsageError("there is nothing to predict from; give --plot, --plot-file or --poster")
+    from mmgcs.film import Film
+
+    plot = given.plot if given.plot_file is None else _read_plot(given.plot_file)
+    return Film(title=given.title, plot=plot, poster=given.poster)
 
 
 def as_value(prediction: Prediction) -> dict[str, Any]:

@@ -122,6 +122,10 @@ class PlotTokens:
             prepared.append(Prepared(ids, len(ids), warnings))
         return prepared
 
+    def words(self, prepared: Prepared) -> list[str]:
+        """The tokens of a prepared plot, as text."""
+        return [self._tokenizer.id_to_token(int(token)) or "" for token in prepared.value]
+
     def collate(self, prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
         """`input_ids` and `attention_mask`, both (batch, longest) int64."""
         ids, mask = pad_stack([item.value for item in prepared], self._pad_id)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mmgcs.bundle import Branch, Bundle
 from mmgcs.errors import BundleError, InputError
 from mmgcs.film import Film, Prediction
-from mmgcs.preprocess import PREPROCESSORS, Prepared, Preprocessor, clean_text
+from mmgcs.preprocess import PREPROCESSORS, PlotTokens, Prepared, Preprocessor, clean_text
 from mmgcs.runtime.domain import Domain
 
 DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "default"
@@ -190,6 +190,16 @@ class Classifier:
                     strange[indices, column] = self._domain.strange(branch.spec.name, seen, [part for _, part in chunk])
         warnings, errors = [film.warnings for film in prepared], [film.error or "" for film in prepared]
         return Features(values, present, warnings, errors, strange if check else None)
+
+    def attention(self, film: PreparedFilm) -> list[tuple[str, float]]:
+        """The words of a prepared film's plot with the attention that the encoder paid them; none without attention."""
+        for branch, part in zip(self._branches, film.parts, strict=False):
+            if part is None or branch.spec.input != "plot" or not isinstance(branch.preprocessor, PlotTokens):
+                continue
+            if any(output.name == "attention" for output in branch.session.get_outputs()):
+                (weights,) = branch.session.run(["attention"], branch.preprocessor.collate([part]))
+                return list(zip(branch.preprocessor.words(part), map(float, weights[0]), strict=False))
+        return []
 
     def logits(self, features: Features) -> NDArray[np.float32]:
         """Run the fusion graph. Returns uncalibrated logits (films, genres) float32."""

@@ -49,6 +49,19 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Attended:
+    """How much of a model's attention a word of the plot got: where it looked, which need not be why it answered.
+
+    Attributes:
+        word: the word, as the model's tokenizer cut it.
+        weight: its share; those of a plot sum to 1.
+    """
+
+    word: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """What spoke for and against each genre. Every number is a fall of a calibrated probability, -1 to 1.
 
@@ -61,6 +74,7 @@ class Explanation:
         inputs: for each genre and input, the fall when that input is hidden; empty where there is only one input.
         shares: how much of the explained genres came from each input; they sum to 1.
         passes: films that the encoders were run on.
+        attention: the words in the order that an encoder with attention read them; empty where the bundle has none.
     """
 
     prediction: Prediction
@@ -71,6 +85,7 @@ class Explanation:
     inputs: Mapping[str, Mapping[str, float]]
     shares: Mapping[str, float]
     passes: int
+    attention: tuple[Attended, ...] = ()
 
     def words(self, genre: str, count: int = 5) -> list[tuple[str, float]]:
         """The words that spoke most for a genre, with what its probability loses without them."""
@@ -141,7 +156,9 @@ def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = N
         )
 
     inputs = _input_drops(classifier, base, prediction, explained) if both else {}
-    return Explanation(prediction, explained, text, spans, regions, inputs, _shares(prediction.inputs, inputs), passes)
+    shares = _shares(prediction.inputs, inputs)
+    attention = tuple(Attended(word, round(weight, 6)) for word, weight in classifier.attention(prepared))
+    return Explanation(prediction, explained, text, spans, regions, inputs, shares, passes, attention)
 
 
 def _genres(classifier: Classifier, prediction: Prediction, genres: Sequence[str] | None) -> tuple[str, ...]:

@@ -50,6 +50,13 @@ class SpanOut(BaseModel):
     drops: dict[str, float]
 
 
+class AttendedOut(BaseModel):
+    """A word as the model's tokenizer cut it, and its share of the model's attention."""
+
+    word: str
+    weight: float
+
+
 class ExplanationOut(BaseModel):
     """What spoke for and against each explained genre, as falls of its probability."""
 
@@ -60,6 +67,9 @@ class ExplanationOut(BaseModel):
     inputs: dict[str, dict[str, float]]
     shares: dict[str, float] = Field(description="How much came from each input; they sum to 1.")
     passes: int
+    attention: list[AttendedOut] = Field(
+        default_factory=list, description="Where an encoder with attention looked, which need not be why it answered."
+    )
 
 
 class PredictionOut(BaseModel):
