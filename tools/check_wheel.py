@@ -23,7 +23,7 @@ BUNDLE = "mmgcs/bundles/default/"
 NEEDED = ("mmgcs/__init__.py", "mmgcs/cli/main.py", "mmgcs/sample/films.csv", f"{BUNDLE}manifest.json")
 # Only what is needed: no tests, caches, half-written files, checkpoints, or formats that run code when they are opened.
 ALLOWED = re.compile(
-    r"mmgcs/(?!tests/)[\w./-]*\.(py|typed|csv|jpg|json|onnx|md|html|js|css|svg|png|webp|ico|yaml|txt)|mmgcs-[^/]+\.dist-info/.+"
+    r"mmgcs/(?!tests/)[\w./-]*\.(py|typed|csv|jpg|json|onnx|md|html|j2|js|css|svg|png|webp|ico|yaml|txt)|mmgcs-[^/]+\.dist-info/.+"
 )
 UNWANTED = re.compile(r"(^|/)(__pycache__|\.[^/]*|[^/]*\.(pyc|pkl|pickle|pt|pth|ckpt|part))(/|$)")
 COMMAND = re.compile(r"^mmgcs\s*=\s*mmgcs\.cli:main$", re.MULTILINE)
@@ -44,14 +44,15 @@ def problems(wheel: Path, version: str | None = None) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
         found += [f"{name} is missing" for name in NEEDED if name not in names]
-        found += [f"{name} does not belong into it" for name in sorted(names) if _unwanted(name)]
+        found += [f"{name} does not belong into it" for name in sorted(names) if unwanted(name)]
         if f"{BUNDLE}manifest.json" in names:
             found += _broken_bundle(archive, names)
         found += _metadata(archive, names, version)
     return found
 
 
-def _unwanted(name: str) -> bool:
+def unwanted(name: str) -> bool:
+    """Whether a file of this name has no business in a wheel."""
     return ALLOWED.fullmatch(name) is None or UNWANTED.search(name) is not None
 
 

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import re
 import textwrap
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from unittest import mock
 
 from mmgcs.cli.main import available
 from mmgcs.errors import UsageError
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,11 +278,81 @@ def card_markdown() -> str:
     return re.sub(r"^#", "##", text, flags=re.MULTILINE)
 
 
+def dependencies_markdown() -> str:
+    """What each dependency is for, as Markdown, from the comments in pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)
+    groups = {
+        "Running": project["project"]["dependencies"],
+        **{f"Extra `{name}`": found for name, found in project["project"]["optional-dependencies"].items()},
+        **{f"Group `{name}`": found for name, found in project["dependency-groups"].items()},
+    }
+    parts = []
+    for title, requirements in groups.items():
+        parts.append(f"### {title}\n\n| package | what for |\n|---|---|")
+        for requirement in requirements:
+            comment = re.search(rf"""^\s*"{re.escape(requirement)}",\s*# (.+)$""", text, re.MULTILINE)
+            parts.append(f"| {requirement} | {_escape(comment[1]) if comment else ''} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def http_markdown() -> str:
+    """Every address of the server and every value that it takes and gives, as Markdown, from its own description."""
+    from mmgcs.web import Settings
+    from mmgcs.web.openapi import description
+
+    value = description(Settings())
+    parts = ["## Addresses\n\n| address | what it does | takes | gives | errors |\n|---|---|---|---|---|"]
+    for path, methods in value["paths"].items():
+        for method, operation in methods.items():
+            taken = ", ".join(f"{kind}: {_schema(what)}" for kind, what in _content(operation.get("requestBody", {})))
+            good = {code: answer for code, answer in operation["responses"].items() if int(code) < 400}
+            given = ", ".join(
+                f"{code} {_schema(what)}" for code, answer in good.items() for _, what in _content(answer)
+            )
+            bad = ", ".join(code for code in operation["responses"] if code not in good)
+            parts.append(f"| `{method.upper()} {path}` | {_escape(operation['summary'])} | {taken} | {given} | {bad} |")
+    parts.append("\n## Values\n")
+    for name, schema in value["components"]["schemas"].items():
+        parts.append(f"### {name}\n\n{schema.get('description', '')}\n\n| key | type | meaning |\n|---|---|---|")
+        required = schema.get("required", [])
+        for key, what in schema["properties"].items():
+            kind = _schema(what) + ("" if key in required else ", may be left out")
+            parts.append(f"| `{key}` | {kind} | {_escape(what.get('description', ''))} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _content(part: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(kind, what.get("schema", {})) for kind, what in part.get("content", {}).items()]
+
+
+def _schema(what: dict[str, Any]) -> str:
+    """A JSON schema in a few words, with a link where it has a name."""
+    if "$ref" in what:
+        name = what["$ref"].rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in what:
+        return " or ".join(_schema(choice) for choice in what["anyOf"])
+    if "properties" in what:
+        return "object with " + ", ".join(f"`{key}`" for key in what["properties"])
+    if "required" in what:
+        return "object with " + ", ".join(f"`{key}`" for key in what["required"])
+    if what.get("type") == "array":
+        return f"list of {_schema(what.get('items', {}))}"
+    if isinstance(what.get("additionalProperties"), dict):
+        return f"object of {_schema(what['additionalProperties'])}"
+    return str(what.get("type", "anything"))
+
+
 GENERATED = {
     "commands": cli_markdown,
     "recipes": recipes_markdown,
     "techniques": techniques_markdown,
     "model card": card_markdown,
+    "dependencies": dependencies_markdown,
+    "addresses": http_markdown,
 }
 """What a page may ask for with a line `<!-- generated: NAME -->`."""
 

@@ -96,6 +96,22 @@ def test_every_command_and_option_that_is_shown_exists(block: Block) -> None:
     assert not refused, f"{block}: {'; '.join(refused)}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_an_indented_block_exists(page: Path) -> None:
+    lines = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("    mmgcs ")]
+    refused = [
+        reference.refusal(words) for words in commands_in(Block(page, 1, "sh", textwrap.dedent("\n".join(lines)), None))
+    ]
+    assert not any(refused), refused
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_is_fenced_in_a_way_that_is_run(page: Path) -> None:
+    languages = set(re.findall(r"^ *```(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
+    # Other names of shells and of Python would pass by the tests unrun.
+    assert languages <= {"sh", "python", "yaml", "json", "nginx", "ini", "sql", "text", "toml", "csv", "xml"}
+
+
 def test_an_unknown_option_would_be_noticed() -> None:
     block = Block(ROOT / "README.md", 1, "sh", "cat x | mmgcs predict --plto x  # typo\nmmgcs data spilt x", None)
     refused = [reference.refusal(words) for words in commands_in(block)]

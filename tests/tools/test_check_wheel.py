@@ -10,6 +10,8 @@ from pathlib import Path
 import check_wheel
 import pytest
 
+import mmgcs
+
 GRAPH = b"a graph"
 FILES = {
     "mmgcs/__init__.py": b"",
@@ -66,3 +68,14 @@ def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, bytes | None]
 def test_a_wheel_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_wheel, "MAX_BYTES", 100)
     assert "over the limit of 100" in check_wheel.problems(wheel(tmp_path, {}))[0]
+
+
+def test_every_file_of_the_package_is_allowed_in_a_wheel() -> None:
+    source = Path(mmgcs.__file__).parent
+    names = [
+        f"mmgcs/{path.relative_to(source).as_posix()}"
+        for path in source.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".part"
+    ]
+    assert len(names) > 100
+    assert [name for name in names if check_wheel.unwanted(name)] == []
