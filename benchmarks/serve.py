@@ -1,0 +1,356 @@
+"""How fast `mmgcs serve` answers beside bare onnxruntime, and whether it holds under load. Prints ratios.
+
+    python benchmarks/serve.py [--seconds 20] [--model DIR]
+    python benchmarks/serve.py --soak 600 [--url http://127.0.0.1:10000 --pid PID]
+
+The server is a process of its own, started here. Whatever is compared is measured by turns in this run, so that a busy
+machine slows both. The load comes from one thread with prebuilt requests on connections that stay open, and shares the
+cores with the server. The plots are those of the shipped sample.
+
+- Concurrency 1: the p50 of /predict over the p50 of the bare call (plot graph and fusion graph) on the same tokens.
+- Concurrency 16: requests a second over the films a second that the bare sessions do in batches of 16.
+- The original: /predict over a re-creation that reads tokenizer and graphs anew for each request, as the original's
+  handler did (without HTTP, which favours it).
+- --soak: mixed requests, good and bad, for a time; errors, and the memory of the second half beside the first's end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import random
+import re
+import selectors
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from tokenizers import Tokenizer
+
+import mmgcs
+from mmgcs.film import Film
+from mmgcs.runtime import Classifier
+from mmgcs.sample import sample_films
+
+CLIENTS = 16
+
+
+@contextlib.contextmanager
+def server(model: Path | None) -> Iterator[tuple[int, int]]:
+    """`mmgcs serve` as a process. Yields its port and process id; its end must be orderly."""
+    command = [sys.executable, "-m", "mmgcs", "serve", "--port", "0", *(["--model", str(model)] if model else [])]
+    log = Path(os.environ.get("TMPDIR", "/tmp")) / f"mmgcs-serve-{os.getpid()}.log"
+    with log.open("w+") as handle:
+        process = subprocess.Popen(command, stderr=handle, env={**os.environ, "MMGCS_DRAIN": "0"})
+        try:
+            while not (found := re.search(r"http://[^/]*:(\d+)/", log.read_text())):
+                if process.poll() is not None:
+                    raise SystemExit(log.read_text())
+                time.sleep(0.05)
+            yield int(found[1]), process.pid
+            process.send_signal(signal.SIGTERM)
+            if (status := process.wait(timeout=60)) != 0:
+                raise SystemExit(f"the server ended with status {status}")
+        finally:
+            process.kill()
+            process.wait()
+            log.unlink()
+
+
+def post(path: str, value: object) -> bytes:
+    body = json.dumps(value).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"  # noqa: E501
+    return head.encode() + body
+
+
+class Client:
+    """One connection that stays open; sends a prebuilt request and knows when its answer is whole."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.since = 0.0
+        self._buffer = b""
+
+    def send(self, request: bytes) -> None:
+        self._buffer = b""
+        self.since = time.perf_counter()
+        self.socket.sendall(request)
+
+    def receive(self) -> bool:
+        """Read what is there. Returns whether the answer is whole."""
+        self._buffer += self.socket.recv(65_536)
+        head, found, body = self._buffer.partition(b"\r\n\r\n")
+        if not found:
+            return False
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n", 1)[0])
+        if len(body) >= length and not head.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"an answer that is no 200: {self._buffer[:300]!r}")
+        return len(body) >= length
+
+    def ask(self, request: bytes) -> float:
+        self.send(request)
+        while not self.receive():
+            pass
+        return time.perf_counter() - self.since
+
+
+def load(port: int, requests: list[bytes], clients: int, seconds: float) -> tuple[float, list[float]]:
+    """Keep `clients` requests under way. Returns answers a second and the latencies."""
+    latencies: list[float] = []
+    with selectors.EpollSelector() as selector:
+        open_clients = [Client(port) for _ in range(clients)]
+        began = time.perf_counter()
+        for index, client in enumerate(open_clients):
+            selector.register(client.socket, selectors.EVENT_READ, client)
+            client.send(requests[index % len(requests)])
+        turn = clients
+        while time.perf_counter() - began < seconds:
+            for key, _ in selector.select():
+                client = key.data
+                if client.receive():
+                    latencies.append(time.perf_counter() - client.since)
+                    client.send(requests[turn % len(requests)])
+                    turn += 1
+        passed = time.perf_counter() - began
+        for client in open_clients:
+            client.socket.close()
+    return len(latencies) / passed, latencies
+
+
+class Bare:
+    """The bundle's graphs in onnxruntime, nothing around them."""
+
+    def __init__(self, classifier: Classifier, plots: list[str]) -> None:
+        bundle = classifier.bundle
+        self.branch = next(branch for branch in classifier._branches if branch.spec.input == "plot")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        options.log_severity_level = 3
+        self.plot = ort.InferenceSession(bundle.read(self.branch.spec.graph), options)
+        self.fusion = ort.InferenceSession(bundle.read(bundle.config.fusion), options)
+        prepared = [self.branch.preprocessor.prepare([Film(plot=plot)])[0] for plot in plots]
+        self.single = [self.branch.preprocessor.collate([item]) for item in prepared]
+        ready = sorted(prepared, key=lambda item: item.length)
+        rows = [ready[at : at + CLIENTS] for at in range(0, len(ready) - CLIENTS + 1, CLIENTS)]
+        self.batches = [self.branch.preprocessor.collate(batch) for batch in rows]
+        self.widths = {branch.spec.name: branch.spec.width for branch in classifier._branches}
+
+    def run(self, tokens: dict[str, Any]) -> None:
+        (features,) = self.plot.run(["features"], tokens)
+        count = len(features)
+        values = {name: np.zeros((count, width), np.float32) for name, width in self.widths.items()}
+        values[self.branch.spec.name] = features
+        present = np.array([[name == self.branch.spec.name for name in self.widths]] * count, np.float32)
+        self.fusion.run(None, {**values, "present": present})
+
+    def per_second(self, seconds: float) -> float:
+        began, films, turn = time.perf_counter(), 0, 0
+        while time.perf_counter() - began < seconds:
+            self.run(self.batches[turn % len(self.batches)])
+            films += CLIENTS
+            turn += 1
+        return films / (time.perf_counter() - began)
+
+
+class Original:
+    """A handler as the original's was: tokenizer and model are read for each request."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.folder, self.config = classifier.bundle.path, classifier.bundle.config
+        self.spec = next(branch for branch in self.config.branches if branch.input == "plot")
+        self.widths = {branch.name: branch.width for branch in self.config.branches}
+
+    def predict(self, plot: str) -> list[str]:
+        tokenizer = Tokenizer.from_file(str(self.folder / self.spec.options["tokenizer"]))
+        tokenizer.enable_truncation(self.spec.options["max_tokens"])
+        ids = np.array([tokenizer.encode(plot).ids], np.int64)
+        session = ort.InferenceSession(self.folder / self.spec.graph)
+        (features,) = session.run(["features"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        values = {name: np.zeros((1, width), np.float32) for name, width in self.widths.items()}
+        values[self.spec.name] = features
+        present = np.array([[name == self.spec.name for name in self.widths]], np.float32)
+        fusion = ort.InferenceSession(self.folder / self.config.fusion)
+        (logits,) = fusion.run(None, {**values, "present": present})
+        return [self.config.genres[index] for index in np.argsort(-logits[0])[:3]]
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def show(what: str, ours: str, reference: str, ratio: float, target: str) -> None:
+    print(f"{what:<50} {ours:>12} {reference:>12} {ratio:>8.2f}   target {target}", flush=True)
+
+
+def compare(port: int, classifier: Classifier, seconds: float) -> None:
+    plots = [film.plot for film in sample_films() if film.plot]
+    requests = [post("/predict", {"plot": plot}) for plot in plots]
+    bare, original, client = Bare(classifier, plots), Original(classifier), Client(port)
+    for request, tokens in zip(requests, bare.single, strict=True):
+        client.ask(request)
+        bare.run(tokens)
+    print(f"{'':<50} {'ours':>12} {'reference':>12} {'ratio':>8}")
+
+    ours, reference = [], []
+    until, turn = time.perf_counter() + seconds, 0
+    while time.perf_counter() < until:
+        index = turn % len(plots)
+        ours.append(client.ask(requests[index]))
+        reference.append(timed(lambda at=index: bare.run(bare.single[at])))
+        turn += 1
+    one = statistics.median(ours)
+    ratio = one / statistics.median(reference)
+    show(
+        "concurrency 1: p50 of /predict / bare call",
+        f"{one * 1e3:.2f} ms",
+        f"{statistics.median(reference) * 1e3:.2f} ms",
+        ratio,
+        "≤ 1.6",
+    )
+
+    load(port, requests, CLIENTS, 1)
+    bare.per_second(1)
+    rates, latencies = [], []
+    for _ in range(max(3, round(seconds / 4))):
+        rate, seen = load(port, requests, CLIENTS, 2)
+        rates.append((rate, bare.per_second(2)))
+        latencies += seen
+    show(
+        "concurrency 16: /predict / bare batches of 16",
+        f"{statistics.median(pair[0] for pair in rates):.0f} /s",
+        f"{statistics.median(pair[1] for pair in rates):.0f} /s",
+        statistics.median(pair[0] / pair[1] for pair in rates),
+        "≥ 0.8",
+    )
+    p50, p99 = np.percentile(latencies, [50, 99])
+    show("concurrency 16: p99 / p50", f"{p99 * 1e3:.1f} ms", f"{p50 * 1e3:.1f} ms", p99 / p50, "< 8")
+
+    pairs = [(client.ask(requests[0]), timed(lambda: original.predict(plots[0]))) for _ in range(30)]
+    mine, theirs = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
+    show("the original's latency / ours", f"{mine * 1e3:.2f} ms", f"{theirs * 1e3:.1f} ms", theirs / mine, "≥ 20")
+    many = statistics.median(pair[0] for pair in rates)
+    show("our throughput / the original's", f"{many:.0f} /s", f"{1 / theirs:.1f} /s", many * theirs, "≥ 20")
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def form(fields: dict[str, bytes], files: dict[str, bytes]) -> tuple[bytes, str]:
+    parts = [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + value
+        for name, value in fields.items()
+    ]
+    parts += [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n\r\n'.encode() + value
+        for name, value in files.items()
+    ]
+    return b"\r\n".join([*parts, b"--b--\r\n"]), "multipart/form-data; boundary=b"
+
+
+def soak(port: int, pid: int, seconds: float) -> None:
+    """Mixed requests from eight threads. Every answer must be the one that is due."""
+    films = sample_films()
+    plots = [film.plot for film in films if film.plot]
+    posters = [film.poster.read_bytes() for film in films if isinstance(film.poster, Path)]
+    as_json = "application/json"
+    answers: Counter[str] = Counter()
+    wrong: Counter[str] = Counter()
+    ended = threading.Event()
+
+    def requests(rng: random.Random) -> tuple[str, bytes | None, str, int]:
+        plot, poster = rng.choice(plots), rng.choice(posters)
+        both, kind = form({"plot": plot.encode(), "explain": b"true"}, {"poster": poster})
+        alone, _ = form({}, {"poster": poster})
+        page, _ = form({}, {"poster": b"<html>"})
+        tensor = {"name": "plot", "datatype": "BYTES", "shape": [1], "data": [plot]}
+        kinds: list[tuple[int, tuple[str, bytes | None, str, int]]] = [
+            (50, ("/predict", json.dumps({"plot": plot}).encode(), as_json, 200)),
+            (10, ("/predict_image", alone, kind, 200)),
+            (2, ("/api/v1/predict", both, kind, 200)),
+            (5, ("/api/v1/batch", json.dumps({"films": [{"plot": plot}] * 8}).encode(), as_json, 200)),
+            (5, ("/v2/models/mmgcs/infer", json.dumps({"inputs": [tensor]}).encode(), as_json, 200)),
+            (4, ("/", None, "", 200)),
+            (4, ("/metrics", None, "", 200)),
+            (4, ("/predict", b"{", as_json, 400)),
+            (4, ("/predict_image", page, kind, 400)),
+            (4, ("/api/v1/predict", b"{}", as_json, 422)),
+            (4, ("/nowhere", None, "", 404)),
+        ]
+        weights, choices = zip(*kinds, strict=True)
+        return rng.choices(choices, weights)[0]
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        while not ended.is_set():
+            path, body, kind, due = requests(rng)
+            try:
+                connection.request("POST" if body is not None else "GET", path, body, {"Content-Type": kind})
+                answer = connection.getresponse()
+                answer.read()
+                (answers if answer.status == due else wrong)[f"{path} {answer.status}"] += 1
+            except OSError as error:
+                wrong[f"{path} {error}"] += 1
+                connection.close()
+        connection.close()
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    samples = []
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < seconds:
+        time.sleep(min(1.0, seconds / 100))
+        samples.append((passed, resident(pid)))
+    ended.set()
+    for thread in threads:
+        thread.join()
+    # A fifth is warm-up: graphs are opened and pools grow when first used.
+    early = statistics.median(size for at, size in samples if 0.2 <= at / seconds < 0.4)
+    late = statistics.median(size for at, size in samples if at / seconds >= 0.8)
+    total = sum(answers.values())
+    print(f"{total:,} answers as due in {seconds:.0f} s, {sum(wrong.values())} others {dict(wrong)}")
+    show(
+        "memory: last fifth / second fifth",
+        f"{late / 2**20:.0f} MiB",
+        f"{early / 2**20:.0f} MiB",
+        late / early,
+        "≤ 1.05",
+    )
+    if wrong:
+        raise SystemExit(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="a bundle's folder; the shipped one without it")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each comparison lasts")
+    parser.add_argument("--soak", type=float, help="mixed load for so many seconds instead")
+    given = parser.parse_args()
+    with server(given.model) as (port, pid):
+        if given.soak:
+            soak(port, pid, given.soak)
+        else:
+            compare(port, mmgcs.load(given.model), given.seconds)
+
+
+if __name__ == "__main__":
+    main()
