@@ -65,8 +65,8 @@ Serving = Callable[..., AbstractContextManager[Running]]
 @pytest.fixture(scope="session")
 def serving(tiny_bundle: Path) -> Serving:
     @contextmanager
-    def start(settings: Settings = SETTINGS) -> Iterator[Running]:
-        server = Server(create_app(tiny_bundle, settings), "127.0.0.1", 0, settings)
+    def start(settings: Settings = SETTINGS, bundle: Path = tiny_bundle) -> Iterator[Running]:
+        server = Server(create_app(bundle, settings), "127.0.0.1", 0, settings)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -150,15 +150,15 @@ def test_a_table_is_tagged_in_the_background_and_fetched(running: Any) -> None:
 def test_sigterm_while_a_table_is_tagged_ends_with_0_and_leaves_no_files(tiny_bundle: Path, tmp_path: Path) -> None:
     with process(tiny_bundle, MMGCS_DRAIN="0", TMPDIR=str(tmp_path)) as (started, port):
         content = _form("films.csv", "plot\n" + f"{PLOT}\n" * 50_000)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        connection.request("POST", "/api/v1/batch", content, {"Content-Type": "multipart/form-data; boundary=b"})
-        answer = connection.getresponse()
-        assert answer.status == 202
-        job = json.loads(answer.read())["id"]
-        done = 0
-        while not done:
-            connection.request("GET", f"/api/v1/batch/{job}")
-            done = json.loads(connection.getresponse().read())["done"]
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+            connection.request("POST", "/api/v1/batch", content, {"Content-Type": "multipart/form-data; boundary=b"})
+            answer = connection.getresponse()
+            assert answer.status == 202
+            job = json.loads(answer.read())["id"]
+            done = 0
+            while not done:
+                connection.request("GET", f"/api/v1/batch/{job}")
+                done = json.loads(connection.getresponse().read())["done"]
         started.send_signal(signal.SIGTERM)
         assert started.wait(timeout=30) == 0
         assert done < 50_000

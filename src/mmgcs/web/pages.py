@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, render_template, request, send_file, url_for
 
+import mmgcs
+from mmgcs.bundle import CARD_TEXT
 from mmgcs.film import Film
 from mmgcs.sample import sample_films
 from mmgcs.web.api import state
+from mmgcs.web.card import conditions, films_by, sources, splits
 from mmgcs.web.errors import NotFoundError
 from mmgcs.web.openapi import description
 
@@ -42,30 +44,54 @@ def tables() -> str:
 
 @blueprint.get("/model")
 def model() -> str:
-    """What the model is and was measured to do."""
-    card = json.dumps(state().classifier.bundle.card(), indent=2, ensure_ascii=False)
-    return render_template("model.html", card=card)
+    """What the model is."""
+    bundle = state().classifier.bundle
+    card = bundle.card()
+    fusion = card.get("recipe", {}).get("fusion", {}).get("model", {}).get("kind", bundle.config.fusion)
+    text = bundle.read(CARD_TEXT).decode("utf-8") if CARD_TEXT in bundle.files else ""
+    return render_template("model.html", card=text, fusion=fusion, versions={"mmgcs": mmgcs.__version__})
+
+
+@blueprint.get("/data")
+def data() -> str:
+    """What the model learned from."""
+    card = state().classifier.bundle.card()
+    return render_template("data.html", splits=splits(card), sources=sources(card), counts=films_by(card))
+
+
+# /metrics is Prometheus's.
+@blueprint.get("/scores")
+def scores() -> str:
+    """What the model was measured to do."""
+    card = state().classifier.bundle.card()
+    note = card.get("evaluation", {}).get("baseline_note")
+    return render_template("scores.html", conditions=conditions(card), note=note)
 
 
 @blueprint.get("/api")
 def api() -> str:
     """How to use the API."""
     root = request.url_root.rstrip("/")
-    curl = (
-        f"""curl {root}/api/v1/predict -F plot="Two detectives hunt a killer." -F poster=@poster.jpg -F explain=true"""
-    )
-    python = f"""import json, urllib.request
+    keyed = state().settings.api_key != ""
+    curl_key = ' -H "Authorization: Bearer $KEY"' if keyed else ""
+    python_key = ', "Authorization": f"Bearer {os.environ[\'KEY\']}"' if keyed else ""
+    curl = f"""curl {root}/api/v1/predict{curl_key} \\
+  -F plot="Two detectives hunt a killer." -F poster=@poster.jpg -F explain=true"""
+    python = f"""import json{", os" if keyed else ""}, urllib.request
 
 request = urllib.request.Request(
     "{root}/api/v1/predict",
     json.dumps({{"plot": "Two detectives hunt a killer."}}).encode(),
-    {{"Content-Type": "application/json"}},
+    {{"Content-Type": "application/json"{python_key}}},
 )
 with urllib.request.urlopen(request) as response:
     print(json.load(response)["genres"])"""
-    table = f"curl {root}/api/v1/batch -F file=@films.csv"
+    table = f"""# Answers with the job's id; then ask how far it is, and fetch the result.
+curl {root}/api/v1/batch{curl_key} -F file=@films.csv
+curl {root}/api/v1/batch/ID
+curl {root}/api/v1/batch/ID/result --output tagged.csv"""
     examples = [("curl", curl), ("Python", python), ("A whole table", table)]
-    return render_template("api.html", examples=examples, paths=description(state().settings)["paths"])
+    return render_template("api.html", examples=examples, description=description(state().settings))
 
 
 @blueprint.get("/about")

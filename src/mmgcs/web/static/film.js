@@ -25,6 +25,8 @@ function reset(message) {
     bar.querySelector(".threshold").style.visibility = "hidden";
   }
 }
+// The button stays as it is: one that is disabled would lose the focus of whoever pressed it with a key.
+function busy(now) { $("answer").setAttribute("aria-busy", String(now)); }
 async function ask() {
   clearTimeout(timer);
   if (running) running.abort();
@@ -37,14 +39,14 @@ async function ask() {
   data.set("explain", "true");
   data.set("genres", [...document.querySelectorAll(".bar")].map((bar) => bar.dataset.genre).join(","));
   const headers = $("key") && $("key").value ? { "X-API-Key": $("key").value } : {};
-  $("go").disabled = true; $("status").textContent = "Reading …"; $("status").className = "";
+  busy(true); $("status").textContent = "Reading …"; $("status").className = "";
   try {
     const response = await fetch("/api/v1/predict", { method: "POST", body: data, headers, signal: mine.signal });
     const value = await response.json();
     if (!response.ok) { reset(""); fail(value.error); } else show(value);
   } catch (error) {
     if (error.name !== "AbortError") { reset(""); fail("The server does not answer. Is it running?"); }
-  } finally { if (running === mine) { running = null; $("go").disabled = false; } }
+  } finally { if (running === mine) { running = null; busy(false); } }
 }
 function show(value) {
   answer = value;
@@ -98,7 +100,7 @@ function why(genre) {
     }));
   }
 }
-form.addEventListener("submit", (event) => { event.preventDefault(); ask(); });
+form.addEventListener("submit", (event) => { event.preventDefault(); ask(); $("status").scrollIntoView({ block: "nearest" }); });
 plot.addEventListener("input", () => { if (asked) later(500); });
 plot.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ask(); });
 fileInput.addEventListener("change", () => setPoster(fileInput.files[0] || null));
