@@ -18,6 +18,8 @@ from mmgcs.errors import UsageError
 from mmgcs.sample import sample_table
 from mmgcs.training import read_recipe, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def without_chance(part: dict) -> dict:
     """The part without dropout, whose masks differ from process to process."""

@@ -23,6 +23,8 @@ from mmgcs.sample import sample_films, sample_table
 from mmgcs.training import read_recipe, train
 from mmgcs.training.module import BranchModule
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LONG = {**PLOT, "training": {**PLOT["training"], "epochs": 400}}
 
 

@@ -20,6 +20,8 @@ from mmgcs.sample import sample_table
 from mmgcs.training import read_recipe
 from mmgcs.training.tune import tune
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SEARCH = {
     "plot.training.lr": {"low": 1e-4, "high": 0.1, "log": True},
     "plot.training.batch_size": {"low": 8, "high": 16, "whole": True},
@@ -44,8 +46,8 @@ def states(out: Path) -> list[str]:
 @pytest.mark.slow
 def test_a_search_writes_its_best_recipe_its_trials_and_pictures_and_goes_on_where_it_stopped(tmp_path):
     recipe, out = write_recipe(tmp_path / "r.yaml", plot=PLOT, search=SEARCH), tmp_path / "search"
-    found = search(recipe, out, trials=6)
-    assert sum(found.trials.values()) == 6
+    found = search(recipe, out, trials=4)
+    assert sum(found.trials.values()) == 4
     assert set(found.settings) == set(SEARCH)
     best = read_recipe(found.recipe)
     assert best.search == {}
@@ -62,21 +64,21 @@ def test_a_search_writes_its_best_recipe_its_trials_and_pictures_and_goes_on_whe
         assert (out / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
     assert not list(out.rglob("*.ckpt"))
     with pytest.raises(UsageError, match="--resume"):
-        search(recipe, out, trials=8)
-    again = search(recipe, out, trials=8, resume=True)
-    assert sum(again.trials.values()) == 8
+        search(recipe, out, trials=5)
+    again = search(recipe, out, trials=5, resume=True)
+    assert sum(again.trials.values()) == 5
     assert again.score >= found.score
     other = write_recipe(tmp_path / "other.yaml", plot=PLOT, search={"plot.training.lr": [0.1, 0.2]})
     with pytest.raises(UsageError, match="another recipe"):
-        search(other, out, trials=8, resume=True)
+        search(other, out, trials=5, resume=True)
 
 
 @pytest.mark.slow
 def test_a_trial_that_is_worse_than_most_were_ends_early(tmp_path):
-    training = {**PLOT["training"], "epochs": 6}
+    training = {**PLOT["training"], "epochs": 4}
     rates = {"plot.training.lr": [0.02, 1e-9], "plot.training.head_lr": [0.02, 1e-9]}
     recipe = write_recipe(tmp_path / "r.yaml", plot={**PLOT, "training": training}, search=rates)
-    found = search(recipe, tmp_path / "search", trials=14)
+    found = search(recipe, tmp_path / "search", trials=9)
     assert found.trials["pruned"] > 0
     assert found.settings["plot.training.head_lr"] == 0.02
 
@@ -95,12 +97,12 @@ def test_workers_share_a_search_and_a_killed_one_is_resumed_to_its_number_of_tri
         process.wait()
     before = len([state for state in states(out) if state in ("COMPLETE", "PRUNED", "FAIL")])
     assert 1 <= before < 50
-    done = run_command(command(recipe, out, "--trials", str(before + 4), "--workers", "2", "--resume", "--json"))
+    done = run_command(command(recipe, out, "--trials", str(before + 2), "--workers", "2", "--resume", "--json"))
     assert done.returncode == 0, done.stderr
     assert errors(done.stderr) == []
     answer = json.loads(done.stdout)
     # A worker that has begun a trial ends it.
-    assert before + 4 <= sum(answer["trials"].values()) <= before + 5
+    assert before + 2 <= sum(answer["trials"].values()) <= before + 3
     assert read_recipe(Path(answer["recipe"])).name == "tiny"
 
 

@@ -39,6 +39,7 @@ BEST_RECIPE = "best.yaml"
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 # A worker says that it lives; one that has been silent is taken for dead, and its trial for failed.
 _HEARTBEAT, _GRACE = 30, 90
+_NEVER = 10**9
 _WAIT = 120  # seconds for which a worker waits for another's write to the storage
 
 
@@ -189,7 +190,8 @@ def _search(recipe: Recipe, data: Labelled, out: Path, trials: int, worker: int,
 
 def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
     settings = {place: _draw(trial, place, spread) for place, spread in recipe.search.items()}
-    tried = apply_settings(recipe, settings)
+    # A trial that is cut short is not gone on with, so it needs no checkpoints between its looks at `valid`.
+    tried = apply_settings(recipe, {**settings, "checkpoint_steps": _NEVER})
     folder = out / "trials" / str(trial.number)
     run = Run(tried, data, folder, "", lambda line: None, progress=False, caches=out / "caches")
     holdout = choose_holdout(run)
