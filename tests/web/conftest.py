@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -94,3 +98,29 @@ def poster() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (200, 300), (200, 30, 30)).save(buffer, "JPEG")
     return buffer.getvalue()
+
+
+@contextmanager
+def _process(bundle: Path, *more: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    command = [sys.executable, "-m", "mmgcs", "serve", "--model", str(bundle), "--port", "0", *more]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    assert started.stderr is not None
+    drain = threading.Thread(target=started.stderr.read)  # a pipe that is full would stop the server
+    try:
+        line = started.stderr.readline()
+        drain.start()
+        found = re.search(r":(\d+)/", line)
+        assert found, line
+        yield started, int(found[1])
+    finally:
+        started.kill()
+        if drain.is_alive():
+            drain.join()
+        started.stderr.close()
+        started.wait()
+
+
+@pytest.fixture(scope="session")
+def served() -> Callable[..., AbstractContextManager[tuple[subprocess.Popen[str], int]]]:
+    """`mmgcs serve` as a process of its own, and its port."""
+    return _process

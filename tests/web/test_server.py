@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +20,8 @@ from mmgcs.web import Settings
 PLOT = "Two detectives hunt a killer through the city"
 
 
-SERVE = [sys.executable, "-m", "mmgcs", "serve", "--model"]
-
-
-@contextmanager
-def process(bundle: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    command = [*SERVE, str(bundle), "--port", "0"]
-    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
-    try:
-        assert started.stderr is not None
-        line = started.stderr.readline()
-        found = re.search(r":(\d+)/", line)
-        assert found, line
-        yield started, int(found[1])
-    finally:
-        started.kill()
-        started.communicate()
-
-
-def test_sigterm_makes_it_unready_answers_what_is_in_flight_and_ends_with_0(tiny_bundle: Path) -> None:
-    with process(tiny_bundle, MMGCS_DRAIN="1") as (started, port):
+def test_sigterm_makes_it_unready_answers_what_is_in_flight_and_ends_with_0(tiny_bundle: Path, served: Any) -> None:
+    with served(tiny_bundle, MMGCS_DRAIN="1") as (started, port):
         body = json.dumps({"plot": PLOT}).encode()
         slow = socket.create_connection(("127.0.0.1", port), timeout=20)
         head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -71,10 +50,10 @@ def test_sigterm_makes_it_unready_answers_what_is_in_flight_and_ends_with_0(tiny
         assert started.wait(timeout=20) == 0
 
 
-def test_a_port_that_is_taken_is_one_line_and_status_2(tiny_bundle: Path) -> None:
-    with process(tiny_bundle) as (_, port):
+def test_a_port_that_is_taken_is_one_line_and_status_2(tiny_bundle: Path, served: Any) -> None:
+    with served(tiny_bundle) as (_, port):
         again = subprocess.run(
-            [*SERVE, str(tiny_bundle), "--port", str(port)],
+            [sys.executable, "-m", "mmgcs", "serve", "--model", str(tiny_bundle), "--port", str(port)],
             capture_output=True,
             text=True,
             timeout=60,
@@ -147,8 +126,10 @@ def test_a_table_is_tagged_in_the_background_and_fetched(running: Any) -> None:
     assert "root:" not in "".join(lines)
 
 
-def test_sigterm_while_a_table_is_tagged_ends_with_0_and_leaves_no_files(tiny_bundle: Path, tmp_path: Path) -> None:
-    with process(tiny_bundle, MMGCS_DRAIN="0", TMPDIR=str(tmp_path)) as (started, port):
+def test_sigterm_while_a_table_is_tagged_ends_with_0_and_leaves_no_files(
+    tiny_bundle: Path, tmp_path: Path, served: Any
+) -> None:
+    with served(tiny_bundle, MMGCS_DRAIN="0", TMPDIR=str(tmp_path)) as (started, port):
         content = _form("films.csv", "plot\n" + f"{PLOT}\n" * 50_000)
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
             connection.request("POST", "/api/v1/batch", content, {"Content-Type": "multipart/form-data; boundary=b"})

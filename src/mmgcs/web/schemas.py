@@ -109,7 +109,7 @@ class JobOut(BaseModel):
 
     id: str
     state: str = Field(description="waiting, running, done or failed.")
-    films: int = Field(description="Films that the table holds, once that is known; 0 before.")
+    films: int = Field(description="Films that were read so far.")
     done: int = Field(description="Films that are tagged.")
     errors: int = Field(description="Films that could not be predicted.")
     unsure: int = Field(description="Films that are worth a human look.")

@@ -1,0 +1,185 @@
+"""What strangers send: nothing crashes, nothing leaks, and each answer is the right 4xx."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import resource
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from mmgcs.web import Settings, create_app
+
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+def part(disposition: str, content: bytes | str) -> bytes:
+    content = content if isinstance(content, bytes) else content.encode()
+    return f"--b\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + content + b"\r\n--b--\r\n"
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict_image", "/api/v1/predict", "/api/v1/batch"])
+def test_a_field_that_is_huge_is_413(running: Any, path: str) -> None:
+    answer = running.ask(path, part('name="plot"', b"a" * 2_000_000), FORM)
+    assert answer.status in (413, 415)  # /predict reads no such form
+    assert answer.json["error"]
+
+
+def test_a_file_sent_as_text_is_named_as_such(running: Any, poster: bytes) -> None:
+    text = poster.decode("latin-1")
+    answer = running.ask("/api/v1/predict", part('name="poster"', text), FORM)
+    assert (answer.status, answer.json["error"]) == (422, "poster: sent as text; send it as a file")
+    assert running.ask("/predict_image", part('name="poster"', text), FORM).status == 400
+    assert running.ask("/api/v1/batch", part('name="file"', "plot\nA count"), FORM).status == 422
+
+
+def test_a_plot_sent_as_a_file_is_read_where_it_is_text(running: Any) -> None:
+    name = 'name="plot"; filename="a.txt"'
+    assert running.ask("/api/v1/predict", part(name, "A haunted village"), FORM).json["genres"] == ["Horror"]
+    assert running.ask("/api/v1/predict", part(name, b"\xff\xfe"), FORM).status == 422
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/xml", "application/json-patch", "image/jpeg", "x", "a/b;c"])
+@pytest.mark.parametrize("path", ["/predict", "/predict_image", "/api/v1/predict", "/api/v1/batch"])
+def test_a_content_type_that_is_not_read_is_415(running: Any, path: str, kind: str) -> None:
+    assert running.ask(path, b'{"plot": "A count"}', {"Content-Type": kind}).status == 415
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "x"])
+def test_a_compressed_request_is_415(running: Any, encoding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    assert running.ask("/api/v1/predict", b"\x1f\x8b", headers).status == 415
+
+
+@pytest.mark.parametrize("depth", [100, 5_000, 100_000])
+@pytest.mark.parametrize("pair", ["[]", '{"a":}'])
+def test_json_of_any_depth_is_refused(running: Any, pair: str, depth: int) -> None:
+    value = pair[:-1] * depth + ("1" if pair != "[]" else "") + pair[-1] * depth
+    answer = running.ask("/api/v1/predict", value.encode(), {"Content-Type": "application/json"})
+    assert answer.status in (400, 422)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 5_000, "-0", "0.1e-400"])
+def test_a_number_where_text_belongs_is_refused(running: Any, number: str) -> None:
+    value = b'{"plot": %s}' % number.encode()
+    assert running.ask("/api/v1/predict", value, {"Content-Type": "application/json"}).status in (400, 422)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../../../tmp/escape.csv",
+        "..\\..\\escape.csv",
+        "/tmp/escape.csv",
+        "a" * 5_000 + ".csv",
+        "%2e%2e%2fescape.csv",
+    ],
+)
+def test_a_table_s_name_leads_nowhere(tiny_bundle: Path, tmp_path: Path, monkeypatch: Any, name: str) -> None:
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    app = create_app(tiny_bundle, Settings())
+    client = app.test_client()
+    started = client.post("/api/v1/batch", data={"file": (io.BytesIO(b"plot\nA haunted village\n"), name)}).json
+    for file in _files(tmp_path):
+        assert file.parent.parent == tmp_path
+        assert file.name in ("films.csv", "records", "tagged.csv") or file.name.startswith(".")
+    app.extensions["mmgcs"].jobs.close()
+    assert client.get(f"/api/v1/batch/{started['id']}").status_code == 404
+    assert not list(tmp_path.glob("mmgcs-*"))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.glob("mmgcs-*/*") if path.is_file())
+
+
+@pytest.mark.parametrize("name", ["films", "films.exe", "films.csv.exe", "films.csv\x00.exe", ".csv/", "films.html"])
+def test_a_table_of_another_kind_is_415(client: FlaskClient, name: str) -> None:
+    answer = client.post("/api/v1/batch", data={"file": (io.BytesIO(b"plot\nA count\n"), name)})
+    assert answer.status_code in (415, 422)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2fapp.py",
+        "/samples/-1",
+        "/samples/999999999999999999999",
+        "/samples/..%2f0",
+        "/api/v1/batch/..%2f..%2fetc%2fpasswd/result",
+        "/api/v1/batch/%00/result",
+        "/%0d%0aSet-Cookie:%20a=b",
+    ],
+)
+def test_a_path_that_tries_to_get_out_is_404_and_adds_no_header(running: Any, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        received = b"".join(iter(lambda: connection.recv(65_536), b""))
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404")
+    assert b"set-cookie" not in head.lower()
+    assert set(json.loads(body)) == {"error"}
+
+
+@pytest.mark.parametrize("wish", ["a" * 65, 'a"b', "a b", "ä", "", "../x", '{"level": "error"}'])
+def test_a_request_id_that_could_confuse_a_log_is_replaced(client: FlaskClient, wish: str) -> None:
+    answer = client.get("/healthz", headers={"X-Request-ID": wish})
+    assert answer.headers["X-Request-ID"] != wish
+    assert answer.headers["X-Request-ID"].isalnum()
+
+
+def test_a_host_that_is_markup_does_not_become_markup(client: FlaskClient) -> None:
+    page = client.get("/api", headers={"Host": "<script>alert(1)</script>"})
+    assert page.status_code == 400 or "<script>alert" not in page.text
+
+
+CLIENTS = 1_000
+PLOTS = {"A haunted village": "Horror", "The singer and a concert": "Music", "Her wedding": "Romance"}
+
+
+def test_a_thousand_clients_at_once_get_their_own_answer_or_are_told_when_to_come_back(
+    tiny_bundle: Path, served: Any
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * CLIENTS)), hard))
+    try:
+        with served(tiny_bundle, MMGCS_QUEUE="100") as (_, port):
+            counts = asyncio.run(_ask_all(port))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert counts["wrong"] == 0
+    assert counts["right"] >= 100
+    assert counts["right"] + counts["busy"] == CLIENTS
+
+
+async def _ask_all(port: int) -> Counter[str]:
+    together = asyncio.Event()
+
+    async def ask(plot: str, genre: str) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        body = json.dumps({"plot": plot}).encode()
+        head = "POST /api/v1/predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        await together.wait()
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        received = await asyncio.wait_for(reader.read(), 60)
+        writer.close()
+        start, _, answer = received.partition(b"\r\n\r\n")
+        if start.startswith(b"HTTP/1.1 503") and b"Retry-After" in start:
+            return "busy"
+        return "right" if start.startswith(b"HTTP/1.1 200") and json.loads(answer)["genres"] == [genre] else "wrong"
+
+    pairs = list(PLOTS.items())
+    tasks = [asyncio.create_task(ask(*pairs[number % len(pairs)])) for number in range(CLIENTS)]
+    await asyncio.sleep(1)
+    together.set()
+    return Counter(await asyncio.gather(*tasks))
