@@ -1,0 +1,20 @@
+# `mmgcs serve` as an image: the running side and the default model, no torch. It needs nothing but /tmp to write to.
+#   docker build -t mmgcs . && docker run --rm --read-only --tmpfs /tmp -p 127.0.0.1:10000:10000 mmgcs
+FROM python:3.13-slim AS build
+RUN python -m venv /opt/mmgcs
+COPY pyproject.toml README.md LICENSE /src/
+COPY recipes /src/recipes
+COPY src /src/src
+RUN /opt/mmgcs/bin/python -m pip install --no-cache-dir /src
+# The image installs nothing any more.
+RUN /opt/mmgcs/bin/python -m pip uninstall --yes pip
+
+FROM python:3.13-slim
+COPY --from=build /opt/mmgcs /opt/mmgcs
+ENV PATH=/opt/mmgcs/bin:/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PORT=10000
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 10000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['PORT'] + '/readyz', timeout=4)"]
+CMD ["mmgcs", "serve", "--host", "0.0.0.0"]
