@@ -1,0 +1,60 @@
+"""SetFit on a few films a genre. Needs `pip install setfit`, which is no dependency of ours.
+
+python benchmarks/peers/few_shot.py --data FILMS [--each 20]
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import numpy as np
+from common import Stopwatch, arguments, plots, read, report
+
+from mmgcs import Film
+from mmgcs.evaluation.report import labels
+from mmgcs.genres import DEFAULT_GENRES
+from mmgcs.models.transformer import resolve_source
+
+
+def draw(films: list[Film], each: int) -> list[Film]:
+    """Films drawn until every genre has `each`."""
+    counts = dict.fromkeys(DEFAULT_GENRES, 0)
+    drawn = []
+    for index in np.random.default_rng(0).permutation(len(films)):
+        film = films[index]
+        if any(counts.get(genre, each) < each for genre in film.genres or ()):
+            drawn.append(film)
+            for genre in film.genres or ():
+                counts[genre] += 1
+    return drawn
+
+
+def main() -> None:
+    parser = arguments("SetFit, few-shot")
+    parser.add_argument("--each", type=int, default=20)
+    given = parser.parse_args()
+    if importlib.util.find_spec("setfit") is None:
+        sys.exit("setfit is not installed; pip install setfit")
+    from datasets import Dataset
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
+    films = {split: plots(found) for split, found in read(given).items()}
+    watch = Stopwatch()
+    few = draw(films["train"], given.each)
+    model = SetFitModel.from_pretrained(resolve_source("all-MiniLM-L6-v2"), multi_target_strategy="one-vs-rest")
+    data = Dataset.from_dict(
+        {"text": [film.plot for film in few], "label": labels(few, DEFAULT_GENRES).astype(int).tolist()}
+    )
+    Trainer(model=model, args=TrainingArguments(batch_size=16, max_steps=200), train_dataset=data).train()
+
+    def logits(found: list[Film]) -> np.ndarray:
+        clipped = np.clip(np.asarray(model.predict_proba([film.plot for film in found])), 1e-4, 1 - 1e-4)
+        return np.log(clipped / (1 - clipped)).astype(np.float32)
+
+    valid, test = ((logits(films[split]), films[split]) for split in ("valid", "test"))
+    report(f"SetFit, {len(few)} films, {given.each} or more a genre", valid, test, watch)
+
+
+if __name__ == "__main__":
+    main()
