@@ -105,6 +105,12 @@ def test_every_command_of_an_indented_block_exists(page: Path) -> None:
     assert not any(refused), refused
 
 
+def test_no_block_is_overlooked() -> None:
+    opened = {page: len(re.findall(r"^ *```(?:sh|python)$", page.read_text("utf-8"), re.MULTILINE)) for page in PAGES}
+    assert {page: sum(block.page == page for block in BLOCKS) for page in PAGES} == opened
+    assert len(BLOCKS) > 30
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_code_is_fenced_in_a_way_that_is_run(page: Path) -> None:
     languages = set(re.findall(r"^ *```(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
