@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from PIL import Image
 from tiny_training import PLOT, POSTER, write_recipe
@@ -40,6 +41,7 @@ def test_the_recipe_learns_the_papers_23_genres() -> None:
     assert read_recipe(ROOT / "recipes" / "mmimdb.yaml").genre_list() == parse_genres("|".join(MMIMDB_GENRES))
 
 
+@pytest.mark.slow
 def test_the_protocol_runs_from_the_archives_folder_to_the_papers_metrics(tmp_path: Path) -> None:
     genres = yaml.safe_load((ROOT / "recipes" / "mmimdb.yaml").read_text(encoding="utf-8"))["genres"]
     fusion = {"training": {"epochs": 1}, "holdout": 0.2}
