@@ -6,11 +6,14 @@ found and left. Parts are rows of the data set, films inside them, so Ray may cu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -171,9 +174,11 @@ def _notes_of(job: Job, bundle: Bundle, workers: int | None) -> Iterator[dict[st
             compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
         )
     )
-    for batch in data.iter_batches(batch_size=None, prefetch_batches=0):
-        for note in batch["note"]:
-            yield json.loads(note)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="ray")  # one table has many parts, which Ray cannot know
+        for batch in data.iter_batches(batch_size=None, prefetch_batches=0):
+            for note in batch["note"]:
+                yield json.loads(note)
 
 
 def _start(address: str | None) -> None:
@@ -187,12 +192,27 @@ def _start(address: str | None) -> None:
     else:
         options |= {"address": address}
     try:
-        ray.init(**options)
+        with _no_chatter():
+            ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MmgcsError(
             f"the Ray cluster {address or 'here'} cannot be reached ({reason[:200]}); check --address"
         ) from None
+
+
+@contextlib.contextmanager
+def _no_chatter() -> Iterator[None]:
+    """Keep what Ray's own processes print while they start off stderr; why they do not start is raised."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  a device
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _told(error: BaseException) -> MmgcsError:
