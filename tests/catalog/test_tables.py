@@ -154,6 +154,44 @@ def test_a_quote_that_is_never_closed_loses_nothing_after_it(tmp_path: Path) -> 
     assert [film.id for film in films] == ["a", *map(str, range(2000))]
 
 
+@pytest.mark.parametrize("last", ['b,two",x', 'b,two,x"'])
+def test_two_stray_quotes_do_not_swallow_the_films_between_them(tmp_path: Path, last: str) -> None:
+    rows = ['a,"one,x', *(f"{n},plot {n},x" for n in range(500)), last, "c,three,x"]
+    films = films_of(write(tmp_path / "f.csv", "id,plot,note\n" + "\n".join(rows) + "\n"))
+    assert [film.id for film in films] == ["a", *map(str, range(500)), "b", "c"]
+    assert [film.place for film in films if film.problem] == ["line 2"]
+
+
+def test_every_film_knows_its_place(tmp_path: Path) -> None:
+    csv_films = films_of(write(tmp_path / "f.csv", 'id,plot\na,"one\nand more"\n\nb,two\n'))
+    assert [film.place for film in csv_films] == ["line 2", "line 5"]
+    jsonl_films = films_of(write(tmp_path / "f.jsonl", '{"plot": "one"}\n\n{"plot": "two"}\n'))
+    assert [film.place for film in jsonl_films] == ["line 1", "line 3"]
+    pl.DataFrame({"plot": ["one", "two"]}).write_parquet(tmp_path / "f.parquet")
+    assert [film.place for film in films_of(tmp_path / "f.parquet")] == ["row 1", "row 2"]
+
+
+@pytest.mark.parametrize("name", ["f.csv", "f.csv.gz", "f.jsonl", "f.parquet"])
+def test_a_table_tells_how_far_it_was_read(tmp_path: Path, name: str) -> None:
+    rows = [{"id": str(n), "plot": f"plot {n * 7919}"} for n in range(20_000)]
+    frame = pl.DataFrame(rows)
+    if name.endswith(".parquet"):
+        frame.write_parquet(tmp_path / name)
+    else:
+        text = frame.write_csv() if ".csv" in name else frame.write_ndjson()
+        write(tmp_path / name, gzip.compress(text.encode()) if name.endswith(".gz") else text)
+    table = FilmTable(tmp_path / name)
+    shares = [table.share() for _ in table.chunks(5000)]
+    assert shares == sorted(shares)
+    assert 0.1 < shares[0] < 0.6
+    assert shares[-1] > 0.9
+
+
+def test_huge_plots_make_small_chunks(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.csv", "id,plot\n" + "".join(f"{n},{'x' * 2**20}\n" for n in range(40)))
+    assert [len(chunk) for chunk in read_films(path)] == [16, 16, 8]
+
+
 def test_plots_over_several_lines_are_one_film(tmp_path: Path) -> None:
     plot = "line, one\n\n" + 'line "two"\n' * 5000
     path = tmp_path / "f.csv"

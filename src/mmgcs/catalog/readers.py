@@ -153,21 +153,28 @@ def _records(path: Path, delimiter: str, meter: Meter) -> Iterator[_Record]:
     # so that one stray quote costs its own line and does not swallow the films after it.
     feed = _Feed(read_lines(path, meter))
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
+    width = None  # of the header, which is the first record
     while True:
         feed.start()
         problem = None
         extra: tuple[str, ...] = ()
+        broken = False
         try:
             fields = next(reader)
         except StopIteration:
             return
         except (csv.Error, _UnclosedError):
+            broken = True
+        else:
+            broken = width is not None and _swallowed(feed.taken, len(fields), width, delimiter)
+        if broken:
             line = feed.give_back()
             feed.taken = [line]
             fields, problem = _lenient(line, delimiter)
             extra = (f"line {line.number} has broken quotes; check the plot",)
         if not fields or (len(fields) == 1 and not fields[0].strip("\ufeff\x00\x1a \t\r\n")):
             continue  # a blank line, or the end-of-file mark of old systems
+        width = width or len(fields)
         taken = feed.taken
         if any(line.cut for line in taken):
             problem = f"line {taken[0].number} is longer than {MAX_LINE // 2**20} MiB; mend the row"
@@ -176,6 +183,14 @@ def _records(path: Path, delimiter: str, meter: Meter) -> Iterator[_Record]:
             fields = [field.replace("\x00", "") for field in fields]
             noted += (f"line {taken[0].number} has NUL bytes; they were removed",)
         yield f"line {taken[0].number}", fields, problem, noted + extra
+
+
+def _swallowed(taken: list[Line], fields: int, width: int, delimiter: str) -> bool:
+    """Whether a stray quote, "closed" by another one films later, made one record of many."""
+    if len(taken) > 1 and fields != width:
+        return True
+    inner = taken[1:-1]
+    return len(inner) > 2 and width > 2 and all(line.text.count(delimiter) == width - 1 for line in inner)
 
 
 def _lenient(line: Line, delimiter: str) -> tuple[list[str], str | None]:

@@ -1,0 +1,151 @@
+"""`mmgcs tag` as people call it: formats in and out, lists, the summary, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+TABLE = "id,plot,genres\na,love in the city,Romance\nb,,\nc,a ghost and a vampire,Comedy\n"
+
+
+def run(*args: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "mmgcs", "tag", *map(str, args)], input=stdin, capture_output=True)
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    path = tmp_path / "films.csv"
+    path.write_text(TABLE, encoding="utf-8")
+    return path
+
+
+def stored(kind: str) -> bytes:
+    frame = pl.read_csv(TABLE.encode())
+    buffer = io.BytesIO()
+    if kind == "parquet":
+        frame.write_parquet(buffer)
+        return buffer.getvalue()
+    data = (frame.write_ndjson() if "jsonl" in kind else frame.write_csv()).encode()
+    return gzip.compress(data) if kind.endswith(".gz") else data
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "jsonl", "jsonl.gz", "parquet"])
+def test_every_format_goes_in_by_stdin_and_out_by_stdout(kind: str, tiny_bundle: Path) -> None:
+    done = run("-", "--format", kind, "--out", "-", "--out-format", kind, "--model", tiny_bundle, stdin=stored(kind))
+    assert done.returncode == 3, done.stderr
+    data = gzip.decompress(done.stdout) if kind.endswith(".gz") else done.stdout
+    if kind == "parquet":
+        genres = pl.read_parquet(io.BytesIO(data))["genres"].to_list()
+    elif "csv" in kind:
+        genres = [
+            [name for name in row["genres"].split("|") if name] for row in csv.DictReader(io.StringIO(data.decode()))
+        ]
+    else:
+        genres = [json.loads(line)["genres"] for line in data.splitlines()]
+    assert genres == [["Romance"], [], ["Horror"]]
+
+
+def test_the_summary_is_one_json_value_on_stdout(films: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    done = run(films, "--out", tmp_path / "o.csv", "--review", tmp_path / "r.csv", "--json", "--model", tiny_bundle)
+    summary = json.loads(done.stdout)
+    assert (summary["films"], summary["in_error"], summary["genres"]) == (3, 1, {"Romance": 1, "Horror": 1})
+    assert list(summary["errors"].values()) == [1]
+    assert summary["written"] == {"out": str(tmp_path / "o.csv"), "review": str(tmp_path / "r.csv")}
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [(["--compare"], "o.compare.csv"), (["--compare", "mine.csv"], "mine.csv"), (["--compare=x.tsv"], "x.tsv")],
+)
+def test_compare_stands_alone_or_takes_a_file(
+    given: list[str], name: str, films: Path, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(films, "--out", "o.csv", *given, "--model", tiny_bundle).returncode == 3
+    assert "Comedy" in (tmp_path / name).read_text(encoding="utf-8").splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--out", "-", "--json"], "--json needs a file"),
+        (["--out", "o.csv", "--only-missing", "--compare"], "nothing to compare"),
+        (["--out", "-", "--compare"], "give it a file"),
+        (["--out", "-", "--out-format", "xlsx"], "no output format '.xlsx'"),
+        (["--out", "o.csv", "--min-confidence", "2"], "--min-confidence"),
+        (["--out", "films.csv", "--overwrite"], "is the table of films itself"),
+        (["--out", "o.csv", "--review", "films.csv", "--overwrite"], "is the table of films itself"),
+    ],
+)
+def test_a_call_that_makes_no_sense_is_refused_with_one_line(
+    args: list[str], message: str, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("films.csv", *args)
+    assert done.returncode == 2
+    assert message in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
+    assert films.read_text(encoding="utf-8") == TABLE
+
+
+def test_progress_in_a_terminal_tells_the_rate_and_the_time_left(tmp_path: Path, tiny_bundle: Path) -> None:
+    path = tmp_path / "films.csv"
+    path.write_text("id,plot\n" + "".join(f"{n},love in the city\n" for n in range(60_000)), encoding="utf-8")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mmgcs", "tag", str(path), "--out", str(tmp_path / "o.jsonl")]
+    with subprocess.Popen([*command, "--model", str(tiny_bundle)], stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while not re.search(rb"[\d,]+ films, \d+ a second, 0:\d\d:\d\d left, 0 in error", shown):
+            try:
+                shown += os.read(ours, 4096)
+            except OSError:  # the terminal closed with the process
+                break
+        process.kill()
+    os.close(ours)
+    assert re.search(rb"[\d,]+ films, \d+ a second, 0:\d\d:\d\d left, 0 in error", shown), shown
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(films: Path, tiny_bundle: Path) -> None:
+    folder = Path(tempfile.mkdtemp())
+    try:
+        shutil.copy(films, folder)
+        shutil.copytree(tiny_bundle, folder / "model")
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        code = (
+            "import os, sys, mmgcs.cli\n"
+            "mmgcs.cli.main([*sys.argv[1:], '--out', '-', '--quiet'])\n"  # imports what is imported late
+            "if os.getuid() == 0: os.seteuid(65534)\n"  # permissions do not bind root
+            "sys.exit(mmgcs.cli.main(sys.argv[1:]))"
+        )
+        args = ["tag", folder / "films.csv", "--out", folder / "o.csv", "--model", folder / "model"]
+        done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)
+        assert done.returncode == 2, done.stderr
+        assert "cannot be made (Permission denied); give --out another folder" in done.stderr
+        assert done.stderr.count("\n") == 1
+    finally:
+        for path in [folder, folder / "model"]:
+            path.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_links_that_lead_in_circles_are_refused(tmp_path: Path, tiny_bundle: Path) -> None:
+    loop = tmp_path / "loop.csv"
+    loop.symlink_to(loop)
+    done = run(loop, "--out", tmp_path / "o.csv", "--model", tiny_bundle)
+    assert done.returncode == 2
+    assert b"cannot be read (Too many levels of symbolic links)" in done.stderr
