@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pydantic import BaseModel
+
 from mmgcs.cli.main import available
 from mmgcs.errors import UsageError
+from mmgcs.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 
@@ -170,7 +173,7 @@ def recipes_markdown() -> str:
     from mmgcs.training import recipe
 
     parts = []
-    shown = [
+    shown: list[tuple[type[BaseModel], str]] = [
         (recipe.Recipe, "the whole file"),
         (recipe.BranchRecipe, "`plot:` and `poster:`"),
         (recipe.Component, "`encoder:`, `model:`, each of `augment:`"),
@@ -256,7 +259,7 @@ def techniques_markdown() -> str:
     from mmgcs.training.augment import PLOT_CHANGES, POSTER_CHANGES
     from mmgcs.training.losses import LOSSES
 
-    places = {
+    places: dict[str, Registry[Any]] = {
         "encoder:": ENCODERS,
         "fusion.model:": FUSIONS,
         "plot.augment:": PLOT_CHANGES,
