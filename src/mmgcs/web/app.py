@@ -18,6 +18,7 @@ from mmgcs.runtime import Classifier, load
 from mmgcs.web.batching import Batcher, Turns
 from mmgcs.web.errors import BusyError, RequestError
 from mmgcs.web.guard import Guard
+from mmgcs.web.inspected import Inspected, inspected
 from mmgcs.web.jobs import Jobs
 from mmgcs.web.observing import LOG, Metrics, observe
 from mmgcs.web.settings import Settings
@@ -50,6 +51,7 @@ class State:
         backlog: tells how many requests wait for a thread.
         draining: the server is going down and should get no new requests.
         problem: why the server cannot predict; None where it can.
+        films: the numbers of the films that the model learned from; None where nobody gave them.
     """
 
     classifier: Classifier
@@ -61,6 +63,7 @@ class State:
     backlog: Callable[[], int] = field(default=lambda: 0)
     draining: bool = False
     problem: str | None = None
+    films: Inspected | None = None
 
 
 def create_app(model: Classifier | str | Path | None = None, settings: Settings | None = None) -> Flask:
@@ -91,6 +94,7 @@ def create_app(model: Classifier | str | Path | None = None, settings: Settings 
         Jobs(batcher, settings, metrics.count),
         settings,
         metrics,
+        films=inspected(settings.data, classifier.bundle.card()),
     )
     app = Flask(__name__)
     app.extensions["mmgcs"] = state

@@ -56,7 +56,9 @@ def model() -> str:
 def data() -> str:
     """What the model learned from."""
     card = state().classifier.bundle.card()
-    return render_template("data.html", splits=splits(card), sources=sources(card), counts=films_by(card))
+    return render_template(
+        "data.html", splits=splits(card), sources=sources(card), counts=films_by(card), films=state().films
+    )
 
 
 # /metrics is Prometheus's.

@@ -38,6 +38,7 @@ class Settings:
         drain: seconds after SIGTERM in which the server is not ready and still takes requests, so that a load
             balancer can notice.
         grace: seconds that requests in flight then have.
+        data: a file of what `mmgcs data inspect FILMS --json` prints, whose charts the page on data shows.
     """
 
     max_body: int = 12 * 2**20
@@ -60,6 +61,7 @@ class Settings:
     trust_proxy: int = 0
     drain: float = 1.0
     grace: float = 30.0
+    data: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
