@@ -1,5 +1,7 @@
-"""Inputs that are no film: texts written for this test, and pictures that are drawn here. Half of each, "tune", may
-guide choices; the other half, "held", only measures them."""
+"""Inputs that are no film: texts written for this test, and pictures that are drawn here.
+
+The detectors were chosen with both "tune" and "held" in view. The texts of "blind" were written by someone who had seen
+neither what was tried nor how it fared, and measured once."""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ SIZE = (300, 450)
 
 
 def texts(half: str) -> list[tuple[str, str]]:
-    """(kind, text) of one half."""
+    """(kind, text) of "tune", "held" or "blind"."""
     rows = [json.loads(line) for line in TEXTS.read_text(encoding="utf-8").splitlines()]
     return [(row["kind"], row["text"]) for row in rows if row["half"] == half]
 

@@ -108,7 +108,7 @@ def test_the_default_bundle_is_not_sure_of_what_is_no_film(kind: str, least: flo
     if DOMAIN not in classifier.bundle.config.extra:
         pytest.skip("the default bundle has no detectors yet")
     if kind == "plot":
-        films = [Film(plot=text) for half in ("tune", "held") for _, text in texts(half)]
+        films = [Film(plot=text) for half in ("tune", "held", "blind") for _, text in texts(half)]
     else:
         films = [Film(poster=picture) for half in ("tune", "held") for _, picture in pictures(half)]
     unsure = [not prediction.sure for prediction in classifier.predict_batch(films)]

@@ -68,9 +68,7 @@ def verify(path: Path) -> list[Check]:
     """
     bundle = Bundle(path)
     problems = bundle.check()
-    checks = [
-        Check("sums", not problems, "; ".join(problems) or f"{len(bundle.files)} files are as the manifest says")
-    ]
+    checks = [Check("sums", not problems, "; ".join(problems) or f"{len(bundle.files)} files are as the manifest says")]
     if problems:
         return checks
     try:

@@ -18,6 +18,7 @@ from mmgcs.export import export_encoder, export_fusion, quantize_dynamic, quanti
 from mmgcs.files import write_json
 from mmgcs.models import FUSIONS, Encoder
 from mmgcs.runtime import Classifier
+from mmgcs.runtime.domain import DOMAIN, DOMAIN_FILE, Domain
 from mmgcs.training.bag import add_bag
 from mmgcs.training.job import Run
 from mmgcs.training.module import macro_average_precision
@@ -121,6 +122,7 @@ def write_part(
     heads: list[tuple[Tensor, Tensor]],
     folder: Path,
     decisions: dict[str, Decision] | None = None,
+    domain: Domain | None = None,
     finish: Callable[[Path], None] | None = None,
 ) -> Bundle:
     """Write a bundle of finished branches. Decisions are neutral where none are given."""
@@ -130,7 +132,8 @@ def write_part(
         ones, zeros = (1.0,) * len(genres), (0.0,) * len(genres)
         neutral = Decision(ones, zeros, (0.5,) * len(genres), 0.0)
         decisions = {"+".join(names): neutral for names in conditions([spec.input for spec in specs])}
-    config = BundleConfig(run.recipe.name, genres, tuple(specs), "fusion.onnx", decisions)
+    extra = {DOMAIN: domain.spec()} if domain is not None and domain.detectors else {}
+    config = BundleConfig(run.recipe.name, genres, tuple(specs), "fusion.onnx", decisions, extra)
 
     def fill(target: Path) -> None:
         for spec in specs:
@@ -138,6 +141,8 @@ def write_part(
             for asset in (run.folder / spec.name / "assets").iterdir():
                 shutil.copyfile(asset, target / asset.name)
         export_fusion(module, [spec.name for spec in specs], [spec.width for spec in specs], target / "fusion.onnx")
+        if domain is not None and domain.detectors:
+            (target / DOMAIN_FILE).write_bytes(domain.to_bytes())
         if finish is not None:
             finish(target)
 

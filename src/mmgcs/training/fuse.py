@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mmgcs.bundle import Branch, Bundle
-from mmgcs.evaluation import fit_decision
+from mmgcs.evaluation import fit_decision, fit_domain
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Classifier, Features
 from mmgcs.training.card import make_card, write_card
@@ -57,11 +57,13 @@ def assemble(run: Run, holdout: NDArray[np.int64]) -> Bundle:
         logits = run_fusion(fusion, hidden)
         decisions["+".join(names)] = fit_decision(logits, data.truth[valid][rows], coverage=run.recipe.coverage)
 
+    run.log("learning what is unlike films")
+    domain = fit_domain(parts, [film for film in data.films if film.split != "test"], log=run.log)
     run.log("measuring the finished bundle for its card")
-    bare = write_part(run, specs, graphs, fusion, heads, run.folder / "uncarded", decisions)
+    bare = write_part(run, specs, graphs, fusion, heads, run.folder / "uncarded", decisions, domain)
     card, text = make_card(run.recipe, data, run.command, run.folder, Classifier(bare))
     bundle = write_part(
-        run, specs, graphs, fusion, heads, target, decisions, lambda folder: write_card(folder, card, text)
+        run, specs, graphs, fusion, heads, target, decisions, domain, lambda folder: write_card(folder, card, text)
     )
     shutil.rmtree(run.folder / "parts")
     shutil.rmtree(run.folder / "uncarded")
