@@ -29,7 +29,7 @@ BATCH = 32
 """Films a graph is run on at once: past this two cores gain nothing and memory grows."""
 
 
-def load(path: str | Path | None = None, *, threads: int | None = None) -> Classifier:
+def load(path: str | Path | None = None, *, threads: int | None = None, spin: bool = True) -> Classifier:
     """Load a bundle: the one in the folder `path`, or the default one.
 
     >>> import mmgcs
@@ -39,12 +39,14 @@ def load(path: str | Path | None = None, *, threads: int | None = None) -> Class
     Args:
         path: a bundle's folder.
         threads: threads a graph is computed on; None for one a core.
+        spin: whether idle threads of a graph wait for work by turning in circles. That answers soonest on a machine
+            that does nothing else; without it there is more left for whatever shares the cores.
 
     Raises:
         UsageError: there is no bundle at `path`.
         BundleError: the bundle is damaged or of a newer format.
     """
-    return Classifier(Bundle(Path(path) if path is not None else DEFAULT_BUNDLE), threads=threads)
+    return Classifier(Bundle(Path(path) if path is not None else DEFAULT_BUNDLE), threads=threads, spin=spin)
 
 
 @dataclass(slots=True)
@@ -74,11 +76,11 @@ class Classifier:
         genres: its genres, in the order of every array.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int | None = None, spin: bool = True) -> None:
         self.bundle = bundle
         self.genres = bundle.config.genres
         self._threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 0
-        self._branches = [_LoadedBranch(bundle, branch, self._threads) for branch in bundle.config.branches]
+        self._branches = [_LoadedBranch(bundle, branch, self._threads, spin) for branch in bundle.config.branches]
 
     @cached_property
     def _fusion(self) -> ort.InferenceSession:
@@ -276,10 +278,11 @@ class PreparedFilm:
 class _LoadedBranch:
     """A branch with its preprocessor and graph, each made when first used: a plot needs no poster graph."""
 
-    def __init__(self, bundle: Bundle, spec: Branch, threads: int) -> None:
+    def __init__(self, bundle: Bundle, spec: Branch, threads: int, spin: bool) -> None:
         self.spec = spec
         self._bundle = bundle
         self._threads = threads
+        self._spin = spin
 
     @cached_property
     def preprocessor(self) -> Preprocessor:
@@ -289,7 +292,7 @@ class _LoadedBranch:
 
     @cached_property
     def session(self) -> ort.InferenceSession:
-        return open_session(self._bundle, self.spec.graph, self._threads)
+        return open_session(self._bundle, self.spec.graph, self._threads, spin=self._spin)
 
     def run(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         # By name: a graph may have further outputs, such as an attention over words.
@@ -298,7 +301,7 @@ class _LoadedBranch:
         return result
 
 
-def open_session(bundle: Bundle, graph: str, threads: int) -> ort.InferenceSession:
+def open_session(bundle: Bundle, graph: str, threads: int, *, spin: bool = True) -> ort.InferenceSession:
     """Open one of a bundle's graphs in onnxruntime on the CPU.
 
     Raises:
@@ -308,6 +311,8 @@ def open_session(bundle: Bundle, graph: str, threads: int) -> ort.InferenceSessi
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return ort.InferenceSession(bundle.read(graph), options, providers=["CPUExecutionProvider"])
     except BundleError:

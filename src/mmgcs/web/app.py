@@ -82,7 +82,8 @@ def create_app(model: Classifier | str | Path | None = None, settings: Settings 
         UsageError, BundleError: the bundle cannot be loaded, or a setting is wrong.
     """
     settings = settings or Settings.from_environment()
-    classifier = model if isinstance(model, Classifier) else load(model)
+    # Reading requests and writing answers shares the cores with the graphs.
+    classifier = model if isinstance(model, Classifier) else load(model, spin=False)
     metrics = Metrics()
     batcher = Batcher(
         classifier, capacity=settings.queue, timeout=settings.timeout, observe=lambda size: metrics.batch.observe(size)
