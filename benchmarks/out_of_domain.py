@@ -4,8 +4,8 @@
 
 Fits the detectors of the bundle anew from the films' train and valid splits, and measures them beside the bundle
 without any (the named reference), on the texts and pictures of tests/out_of_domain.py. The detectors were chosen with
-"tune", "held" and the photographs all in view; only the texts of "blind" were written after that. `--pictures` adds a folder of pictures of one's own, such as photographs. `--write` puts the detectors
-into the bundle.
+"tune", "held" and the photographs all in view; only the texts of "blind" were written after that. `--pictures` adds a
+folder of pictures of one's own, such as photographs. `--write` puts the detectors into the bundle.
 """
 
 from __future__ import annotations
