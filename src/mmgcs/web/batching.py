@@ -2,6 +2,8 @@
 
 There is no thread of its own. A request that finds the model free runs it at once, so a lone request pays no change of
 threads; those that come meanwhile wait, and when the model is free the first of them runs all that wait as one batch.
+Clients that were answered together often come back together: so after a batch of several the next one waits a moment
+for them, a small part of the time that the last one took, since two half batches cost more than a whole one.
 """
 
 from __future__ import annotations
@@ -15,6 +17,11 @@ from mmgcs.film import Film, Prediction
 from mmgcs.runtime import Classifier
 from mmgcs.runtime.classifier import BATCH, PreparedFilm
 from mmgcs.web.errors import BusyError
+
+GATHER = 0.2
+"""How long a batch waits for those who were answered last, as a share of the time that the last batch took."""
+LONGEST_GATHER = 0.03
+"""Seconds that a batch waits at most."""
 
 
 class _Job:
@@ -51,9 +58,11 @@ class Batcher:
         self._timeout = timeout
         self._observe = observe
         self._lock = threading.Lock()
+        self._came = threading.Condition(self._lock)
         self._queue: deque[_Job] = deque()
         self._waiting = 0
         self._busy = False
+        self._expected, self._gather_until = 1, 0.0
 
     def predict(self, films: Sequence[Film]) -> list[Prediction]:
         """Predict films, batched with those of other threads.
@@ -70,6 +79,7 @@ class Batcher:
             self._waiting += len(films)
             lead = not self._busy
             self._busy = True
+            self._came.notify()
         if not lead:
             lead = self._wait(job)
         if lead:
@@ -94,17 +104,22 @@ class Batcher:
     def _run(self) -> None:
         """Run one batch, the head of the queue first, and pass the lead on."""
         with self._lock:
+            self._gather()
             batch = [self._queue.popleft()]
             count = len(batch[0].films)
             while self._queue and count + len(self._queue[0].films) <= BATCH:
                 batch.append(self._queue.popleft())
                 count += len(batch[-1].films)
             self._waiting -= count
+        began = time.monotonic()
         try:
             self._predict(batch)
             self._observe(count)
         finally:
             with self._lock:
+                ended = time.monotonic()
+                self._expected = len(batch) + len(self._queue)
+                self._gather_until = ended + min(LONGEST_GATHER, GATHER * (ended - began))
                 if self._queue:
                     self._queue[0].lead = True
                     self._queue[0].wake.set()
@@ -112,6 +127,12 @@ class Batcher:
                     self._busy = False
             for job in batch[1:]:
                 job.wake.set()
+
+    def _gather(self) -> None:
+        """Wait a moment for those who were answered last, where they were several."""
+        left = self._gather_until - time.monotonic()
+        if left > 0:
+            self._came.wait_for(lambda: len(self._queue) >= self._expected or self._waiting >= BATCH, left)
 
     def _predict(self, batch: Sequence[_Job]) -> None:
         try:

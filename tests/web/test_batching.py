@@ -1,0 +1,89 @@
+"""Requests that come together are run together; each gets its own answer, and none waits without end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mmgcs.film import Film
+from mmgcs.runtime import load
+from mmgcs.web.batching import Batcher, Turns
+from mmgcs.web.errors import BusyError
+
+PLOTS = {"A haunted village": "Horror", "The singer and a concert": "Music", "Her wedding": "Romance"}
+
+
+def together(work: Callable[[int], None], count: int) -> None:
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_clients_that_ask_at_once_are_run_together_and_answered_each_with_its_own(tiny_bundle: Path) -> None:
+    sizes: list[int] = []
+    batcher = Batcher(load(tiny_bundle), capacity=100, timeout=30, observe=sizes.append)
+    wrong: list[object] = []
+    pairs = list(PLOTS.items())
+
+    def ask(number: int) -> None:
+        plot, genre = pairs[number % 3]
+        for _ in range(25):
+            (answer,) = batcher.predict([Film(plot=plot)])
+            if answer.genres != (genre,):
+                wrong.append(answer)
+
+    together(ask, 12)
+    assert not wrong
+    assert sum(sizes) == 300
+    assert max(sizes) > 1
+
+
+def test_one_client_alone_is_run_alone(tiny_bundle: Path) -> None:
+    sizes: list[int] = []
+    batcher = Batcher(load(tiny_bundle), capacity=1, timeout=30, observe=sizes.append)
+    for _ in range(3):
+        batcher.predict([Film(plot="A haunted village")])
+    assert sizes == [1, 1, 1]
+
+
+def test_while_the_model_is_busy_few_wait_and_those_not_for_ever(tiny_bundle: Path) -> None:
+    running, go = threading.Event(), threading.Event()
+
+    def hold(_: int) -> None:
+        running.set()
+        go.wait(30)
+
+    batcher = Batcher(load(tiny_bundle), capacity=1, timeout=0.2, observe=hold)
+    first = threading.Thread(target=batcher.predict, args=([Film(plot="A haunted village")],))
+    first.start()
+    assert running.wait(30)
+    refused: list[str] = []
+
+    def ask(_: int) -> None:
+        try:
+            batcher.predict([Film(plot="Her wedding")])
+        except BusyError as error:
+            refused.append(str(error))
+
+    together(ask, 4)
+    go.set()
+    first.join()
+    assert len(refused) == 4
+    assert {message.split(";")[0] for message in refused} == {
+        "too many films are waiting for the model",
+        "the request waited too long for the model",
+    }
+    assert batcher.predict([Film(plot="Her wedding")])[0].genres == ("Romance",)
+
+
+def test_slow_work_takes_turns() -> None:
+    turns = Turns(1, 0.05)
+    with turns, pytest.raises(BusyError, match="its turn"), turns:
+        pass
+    with turns:
+        pass
