@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,20 +25,17 @@ def serve(
     api_key: Annotated[
         str | None, typer.Option(help="What predictions ask for; better given as $MMGCS_API_KEY.", show_default=False)
     ] = None,
+    server: Annotated[str, typer.Option(help="waitress, or gunicorn where that is installed.")] = "waitress",
+    gunicorn: Annotated[
+        bool, typer.Option("--gunicorn", help="Serve with gunicorn, which must be installed, instead of waitress.")
+    ] = False,
 ) -> None:
     """Serve the web page and the HTTP API until SIGTERM or Ctrl-C; requests in flight are answered first."""
-    from mmgcs.web import Settings, create_app
-    from mmgcs.web.observing import log_to_stderr
-    from mmgcs.web.server import Server, run_until_signal
+    import mmgcs.web.gunicorn  # noqa: F401  (registers itself)
+    from mmgcs.web import Settings
+    from mmgcs.web.server import SERVERS
     from mmgcs.web.settings import port_from
 
+    run = SERVERS[server]
     settings = Settings.from_environment(threads=threads, rate=rate, api_key=api_key)
-    chosen = port if port is not None else port_from(os.environ)
-    log_to_stderr()
-    server = Server(create_app(model, settings), host, chosen, settings)
-    # Without network the name of any address is its number.
-    shown, bound = server.address
-    print(f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}/  (Ctrl-C ends)", file=sys.stderr, flush=True)
-    if not run_until_signal(server):
-        sys.stderr.flush()
-        os._exit(1)  # a thread that is still in the model would abort an orderly exit
+    run(model, settings, host, port if port is not None else port_from(os.environ))
