@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,8 +21,8 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import Error
 
 from mmgcs.errors import UsageError
-from mmgcs.web.app import ARRIVED, State
-from mmgcs.web.observing import LOG
+from mmgcs.web.app import ARRIVED, State, create_app
+from mmgcs.web.observing import LOG, log_to_stderr
 from mmgcs.web.settings import Settings
 
 _TICK = 0.2
@@ -193,3 +196,19 @@ def run_until_signal(server: Server) -> bool:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def greet(host: str, port: int) -> None:
+    """Say on stderr where the server listens."""
+    # Without network the name of any address is its number.
+    print(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends)", file=sys.stderr, flush=True)
+
+
+def serve_with_waitress(model: Path | None, settings: Settings, host: str, port: int) -> None:
+    """Serve until SIGTERM, and end in order. Raises UsageError where the address cannot be listened on."""
+    log_to_stderr()
+    server = Server(create_app(model, settings), host, port, settings)
+    greet(*server.address)
+    if not run_until_signal(server):
+        sys.stderr.flush()
+        os._exit(1)  # a thread that is still in the model would abort an orderly exit
