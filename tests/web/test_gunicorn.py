@@ -1,4 +1,4 @@
-"""`mmgcs serve --gunicorn` answers as with waitress, and ends in order."""
+"""`mmgcs serve --server gunicorn` answers as with waitress, and ends in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,18 @@ pytest.importorskip("gunicorn")
 def gunicorn(bundle: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mmgcs", "serve", "--gunicorn", "--model", str(bundle), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mmgcs",
+        "serve",
+        "--server",
+        "gunicorn",
+        "--model",
+        str(bundle),
+        "--port",
+        str(port),
+    ]
     environment = {**os.environ, "TMPDIR": str(folder)}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:

@@ -163,3 +163,10 @@ def test_a_request_that_arrives_too_slowly_is_408(serving: Any) -> None:
 def _form(name: str, text: str) -> bytes:
     head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
     return f"{head}{text}\r\n--b--\r\n".encode()
+
+
+def test_a_server_that_is_not_known_is_one_line_and_status_2(tiny_bundle: Path) -> None:
+    command = [sys.executable, "-m", "mmgcs", "serve", "--model", str(tiny_bundle), "--server", "apache"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "known: gunicorn, waitress" in done.stderr

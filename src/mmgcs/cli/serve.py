@@ -25,13 +25,14 @@ def serve(
     api_key: Annotated[
         str | None, typer.Option(help="What predictions ask for; better given as $MMGCS_API_KEY.", show_default=False)
     ] = None,
+    server: Annotated[str, typer.Option(help="waitress, or gunicorn where that is installed.")] = "waitress",
 ) -> None:
     """Serve the web page and the HTTP API until SIGTERM or Ctrl-C; requests in flight are answered first."""
+    import mmgcs.web.gunicorn  # noqa: F401  (registers itself)
     from mmgcs.web import Settings
-    from mmgcs.web.gunicorn import serve_with_gunicorn
-    from mmgcs.web.server import serve_with_waitress
+    from mmgcs.web.server import SERVERS
     from mmgcs.web.settings import port_from
 
-    run = serve_with_gunicorn if gunicorn else serve_with_waitress
+    run = SERVERS[server]
     settings = Settings.from_environment(threads=threads, rate=rate, api_key=api_key)
     run(model, settings, host, port if port is not None else port_from(os.environ))

@@ -13,10 +13,11 @@ from typing import Any
 from mmgcs.errors import UsageError
 from mmgcs.web.app import create_app
 from mmgcs.web.observing import log_to_stderr
-from mmgcs.web.server import greet
+from mmgcs.web.server import SERVERS, greet
 from mmgcs.web.settings import Settings
 
 
+@SERVERS.register("gunicorn")
 def serve_with_gunicorn(model: Path | None, settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM. Ends the process.
 
@@ -26,7 +27,7 @@ def serve_with_gunicorn(model: Path | None, settings: Settings, host: str, port:
     try:
         from gunicorn.app.base import BaseApplication
     except ImportError:
-        raise UsageError("gunicorn is not installed; pip install gunicorn, or leave --gunicorn out") from None
+        raise UsageError("gunicorn is not installed; pip install gunicorn, or leave --server out") from None
 
     def ready(arbiter: Any) -> None:
         address = arbiter.LISTENERS[0].sock.getsockname()

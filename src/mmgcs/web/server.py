@@ -21,9 +21,13 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import Error
 
 from mmgcs.errors import UsageError
+from mmgcs.registry import Registry
 from mmgcs.web.app import ARRIVED, State, create_app
 from mmgcs.web.observing import LOG, log_to_stderr
 from mmgcs.web.settings import Settings
+
+SERVERS: Registry[Callable[[Path | None, Settings, str, int], None]] = Registry("server")
+"""Each way to run the application by its name: a bundle's folder, settings, host and port in, and it serves."""
 
 _TICK = 0.2
 _MESSAGES = {
@@ -204,6 +208,7 @@ def greet(host: str, port: int) -> None:
     print(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends)", file=sys.stderr, flush=True)
 
 
+@SERVERS.register("waitress")
 def serve_with_waitress(model: Path | None, settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM, and end in order. Raises UsageError where the address cannot be listened on."""
     log_to_stderr()
