@@ -29,7 +29,7 @@ import mmgcs
 from mmgcs.catalog import read_films
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier
-from mmgcs.runtime.classifier import BATCH
+from mmgcs.runtime.classifier import BATCH, BATCHES
 from mmgcs.sample import sample_films, sample_table
 
 PLOT = "A detective with a troubled past hunts a killer through the rain-soaked streets of a city that never sleeps."
@@ -99,9 +99,10 @@ def bare_sessions(classifier: Classifier, films: list[Film], *, decode: bool) ->
     for branch in classifier._branches:
         chosen = [film for film in films if getattr(film, branch.spec.input) is not None]
         prepared = sorted(branch.preprocessor.prepare(chosen), key=lambda item: item.length)
+        size = BATCHES.get(branch.spec.input, BATCH)
         batches += [
-            (branch.session, branch.preprocessor.collate(prepared[start : start + BATCH]))
-            for start in range(0, len(prepared), BATCH)
+            (branch.session, branch.preprocessor.collate(prepared[start : start + size]))
+            for start in range(0, len(prepared), size)
         ]
     posters = next(branch for branch in classifier._branches if branch.spec.input == "poster").preprocessor
 
