@@ -23,7 +23,7 @@ BUNDLE = "mmgcs/bundles/default/"
 NEEDED = ("mmgcs/__init__.py", "mmgcs/cli/main.py", "mmgcs/sample/films.csv", f"{BUNDLE}manifest.json")
 # Only what is needed: no tests, caches, half-written files, checkpoints, or formats that run code when they are opened.
 ALLOWED = re.compile(
-    r"mmgcs/(?!tests/)[\w./-]*\.(py|typed|csv|jpg|json|onnx|md|html|j2|js|css|svg|png|webp|ico|yaml|txt)|mmgcs-[^/]+\.dist-info/.+"
+    r"mmgcs/(?!tests/)[\w./-]*\.(py|typed|csv|jpg|json|npz|onnx|md|html|j2|js|css|svg|png|webp|ico|yaml|txt)|mmgcs-[^/]+\.dist-info/.+"
 )
 UNWANTED = re.compile(r"(^|/)(__pycache__|\.[^/]*|[^/]*\.(pyc|pkl|pickle|pt|pth|ckpt|part))(/|$)")
 COMMAND = re.compile(r"^mmgcs\s*=\s*mmgcs\.cli:main$", re.MULTILINE)

@@ -130,7 +130,7 @@ def test_a_second_run_does_only_what_is_left(done, server, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--recipes", "text,nonsense"], "there is no recipe 'nonsense'; known: default, poster"),
+        (["--recipes", "text,nonsense"], "there is no recipe 'nonsense'; known: default, "),
         (["--recipes", "text,text"], "given twice"),
         (["--recipes", "text", "--set", "poster:seed=1"], "no recipe poster is trained; trained are text"),
         (["--recipes", "text-original", "--no-fetch"], "there are no word vectors at"),

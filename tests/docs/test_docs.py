@@ -146,6 +146,11 @@ def folder(tmp_path: Path) -> Path:
     return films
 
 
+def api_key(page: Path) -> dict[str, str]:
+    """The key that a page's server asks for and its reader has, where the page uses one."""
+    return {"MMGCS_API_KEY": "a-key"} if "$MMGCS_API_KEY" in page.read_text(encoding="utf-8") else {}
+
+
 @pytest.fixture
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a running `mmgcs serve` where the page has one, else an address where nothing answers."""
@@ -155,7 +160,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mmgcs", "serve", "--port", str(port)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+    environment = {**os.environ, **api_key(request.param)}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
         try:
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and process.poll() is None:
@@ -188,6 +194,7 @@ def test_the_blocks_of_a_page_run_from_top_to_bottom(page: Path, server: str, fo
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(folder.parent / "home"),
         "PYTHONWARNINGS": "default",
+        **api_key(page),
     }
     for block in blocks_of(page):
         if block.reason is not None:
