@@ -9,7 +9,7 @@ demo: .venv/run.stamp  ## install the running side and tag the shipped sample
 	$(BIN)/mmgcs demo
 
 test: .venv/dev.stamp  ## install everything and run the tests
-	$(BIN)/python -m pytest -m "not realdata"
+	$(BIN)/python -m pytest -m "not realdata" -rs
 
 lint: .venv/dev.stamp  ## style, types, and the direction of imports
 	$(BIN)/ruff check .
@@ -18,7 +18,7 @@ lint: .venv/dev.stamp  ## style, types, and the direction of imports
 	$(BIN)/lint-imports
 
 realdata: .venv/dev.stamp  ## the tests that use ../shared/data, where it exists
-	$(BIN)/python -m pytest -m realdata
+	$(BIN)/python -m pytest -m realdata -rs
 
 docs: .venv/docs.stamp  ## build the documentation into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

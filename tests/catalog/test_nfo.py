@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mmgcs.catalog.nfo import NfoError, NotAFilmError, new_nfo, read_nfo, split_genres, with_genres
+from mmgcs.catalog.nfo import NfoError, NotAFilmError, read_nfo, split_genres
+from mmgcs.catalog.nfo_edit import new_nfo, with_genres
 
 SAMPLES = sorted((Path(__file__).parent.parent / "data" / "nfo").glob("*.nfo"))
 
@@ -152,6 +153,8 @@ def test_a_genre_named_twice_is_read_once() -> None:
         ("<lockdata/>", None),
         ("<lockedfields>Name|Genres|Cast</lockedfields>", "lockedfields"),
         ("<lockedfields>Name|Cast</lockedfields>", None),
+        ("<lockedfields>Name</lockedfields><lockedfields>Genres</lockedfields>", "lockedfields"),
+        ("<lockdata>false</lockdata><lockdata>true</lockdata>", "lockdata"),
     ],
 )
 def test_locks_are_read(inside: str, locked: str | None) -> None:
@@ -230,3 +233,7 @@ def test_an_empty_list_of_genres_is_never_written() -> None:
 def test_a_new_nfo_is_read_back() -> None:
     nfo = read_nfo(new_nfo("A < B & C", 1931, ["Drama", "R&B"]))
     assert (nfo.title, nfo.year, nfo.genres) == ("A < B & C", 1931, ("Drama", "R&B"))
+
+
+def test_a_title_that_xml_cannot_hold_loses_no_more_than_those_characters() -> None:
+    assert read_nfo(new_nfo("The\x01 \udce9 End", None, ["Drama"])).title == "The\ufffd \ufffd End"

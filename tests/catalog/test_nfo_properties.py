@@ -7,7 +7,8 @@ from xml.sax.saxutils import escape, quoteattr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmgcs.catalog.nfo import read_nfo, with_genres
+from mmgcs.catalog.nfo import read_nfo
+from mmgcs.catalog.nfo_edit import with_genres
 
 ENCODINGS = {
     "utf-8": "utf-8",

@@ -43,6 +43,7 @@ def test_a_double_genre_means_both() -> None:
         ("a.json", '{"Crime": 3}', "object of strings"),
         ("a.json", '{"Crime": "Krimi/Thriller"}', "none of"),
         ("a.json", '{"Crime": " "}', "needs a letter"),
+        ("a.json", '{"Crime": "Kri\\u0001mi"}', "nor a control character"),
         ("a.csv", "", "names no genre"),
         ("a.json", "\udcff", "cannot be read"),
     ],

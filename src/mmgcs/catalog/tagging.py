@@ -8,7 +8,7 @@ from itertools import islice
 
 from mmgcs.catalog.backups import Backups
 from mmgcs.catalog.library import LibraryFilm, Place, read_film
-from mmgcs.catalog.nfo import new_nfo, with_genres
+from mmgcs.catalog.nfo_edit import new_nfo, with_genres
 from mmgcs.catalog.vocabulary import Vocabulary
 from mmgcs.errors import InputError
 from mmgcs.film import Film, Prediction

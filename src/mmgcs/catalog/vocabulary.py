@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mmgcs.catalog.nfo import SEPARATORS
+from mmgcs.catalog.nfo import NOT_XML, SEPARATORS
 from mmgcs.errors import UsageError
 from mmgcs.genres import LABEL_SETS, canonical, parse_genres
 
@@ -62,9 +62,10 @@ def load_vocabulary(name: str | None) -> Vocabulary:
         raise UsageError(f"the vocabulary {path} cannot be read ({error}); give a UTF-8 file") from error
     table = _from_csv(text) if path.suffix.lower() == ".csv" else _from_json(text, path)
     for ours, own in table.items():
-        if not own.strip() or SEPARATORS.search(own):
+        if not own.strip() or SEPARATORS.search(own) or NOT_XML.search(own):
             raise UsageError(
-                f"the vocabulary {path} spells {ours} as {own!r}; a spelling needs a letter and none of / , | ;"
+                f"the vocabulary {path} spells {ours} as {own!r}; a spelling needs a letter and none of / , | ; "
+                f"nor a control character"
             )
     if not table:
         raise UsageError(f"the vocabulary {path} names no genre; give lines such as Crime,Krimi")
