@@ -11,11 +11,13 @@ demo: .venv/run.stamp  ## install the running side and tag the shipped sample
 test: .venv/dev.stamp  ## install everything and run the tests
 	$(BIN)/python -m pytest -m "not realdata" -rs
 
-lint: .venv/dev.stamp  ## style, types, and the direction of imports
+lint: .venv/dev.stamp  ## style, types, the direction of imports, dependencies and code that nothing uses
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry src
+	$(BIN)/vulture
 
 realdata: .venv/dev.stamp  ## the tests that use ../shared/data, where it exists
 	$(BIN)/python -m pytest -m realdata -rs

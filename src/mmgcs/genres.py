@@ -1,7 +1,7 @@
 """Label sets and the spellings of genres.
 
 A genre has one canonical spelling here; every catalogue's own spelling is an alias of it. `canonical` goes from a
-catalogue to ours, `spelled` from ours to a catalogue.
+catalogue to ours; `mmgcs.catalog.vocabulary` goes from ours to a catalogue's, or to the user's own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 DEFAULT_GENRES = (
@@ -191,16 +191,6 @@ def canonical(name: str) -> str:
     """
     trimmed = " ".join(name.split())
     return _CANONICAL.get(_key(trimmed), trimmed)
-
-
-def spelled(name: str, vocabulary: Iterable[str]) -> str | None:
-    """How a vocabulary spells a genre; None where it has no such genre.
-
-    >>> spelled("Science Fiction", IMDB_GENRES), spelled("Music", ["musik", "MUSIC"]), spelled("War", ["Drama"])
-    ('Sci-Fi', 'MUSIC', None)
-    """
-    wanted = canonical(name)
-    return next((entry for entry in vocabulary if canonical(entry) == wanted), None)
 
 
 def parse_genres(value: Any) -> tuple[str, ...]:

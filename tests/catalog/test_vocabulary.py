@@ -6,6 +6,7 @@ import pytest
 
 from mmgcs.catalog.vocabulary import Vocabulary, load_vocabulary
 from mmgcs.errors import UsageError
+from mmgcs.genres import LABEL_SETS, canonical
 
 
 def test_a_known_catalogues_spelling_is_used() -> None:
@@ -13,6 +14,12 @@ def test_a_known_catalogues_spelling_is_used() -> None:
     assert imdb.spell("Science Fiction") == "Sci-Fi"
     assert imdb.spell("Drama") == "Drama"
     assert load_vocabulary(None).spell("Science Fiction") == "Science Fiction"
+
+
+@pytest.mark.parametrize("name", LABEL_SETS)
+def test_every_genre_of_a_known_catalogue_survives_a_round_trip_through_ours(name: str) -> None:
+    vocabulary = load_vocabulary(name)
+    assert tuple(vocabulary.spell(canonical(genre)) for genre in LABEL_SETS[name]) == LABEL_SETS[name]
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,6 @@ from mmgcs.genres import canonical
 CHUNK = 64
 """Films that are read and predicted at a time: few seconds pass between reading a file and writing it."""
 
-MODES = ("only-missing", "add", "replace")
-
 Predict = Callable[[Sequence[Film]], list[Prediction]]
 
 

@@ -52,7 +52,7 @@ class Source:
     """A published data set that can be read.
 
     Attributes:
-        about: one line for `--help` and error messages.
+        about: what it is, for people.
         recognises: whether a path looks like this data set, from its columns (empty for a folder).
         read: reads it.
     """
@@ -76,7 +76,8 @@ def detect_source(path: Path) -> str:
         if SOURCES[name].recognises(path, columns):
             return name
     what = "the folder has no <id>.json files" if path.is_dir() else f"its columns are {', '.join(columns[:12])}"
-    raise InputError(f"{path} is no data set that is known here ({what}); say which with --from {'|'.join(SOURCES)}")
+    known = "; ".join(f"{name}, {SOURCES[name].about}" for name in SOURCES)
+    raise InputError(f"{path} is no data set that is known here ({what}); say which with --from: {known}")
 
 
 DETECTION_ORDER = ("mmimdb", "original", "movielens", "tmdb", "films")

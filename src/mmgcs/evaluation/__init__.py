@@ -3,7 +3,7 @@
 from mmgcs.evaluation.calibration import confidences, fit_confidence, fit_decision, fit_platt
 from mmgcs.evaluation.domain import add_domain, fit_domain
 from mmgcs.evaluation.metrics import Estimate, GenreScores, Scores, average_precision, choose, compare, score
-from mmgcs.evaluation.render import to_markdown, write_report
+from mmgcs.evaluation.render import fill_template, to_markdown, write_report
 from mmgcs.evaluation.report import Report, evaluate
 from mmgcs.evaluation.thresholds import fit_thresholds
 
@@ -18,6 +18,7 @@ __all__ = [
     "compare",
     "confidences",
     "evaluate",
+    "fill_template",
     "fit_confidence",
     "fit_decision",
     "fit_domain",

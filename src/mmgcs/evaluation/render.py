@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from mmgcs.evaluation.metrics import OVERALL, Estimate
 from mmgcs.evaluation.report import ConditionReport, Report
@@ -76,24 +78,34 @@ def show_gain(estimate: Estimate) -> str:
     return f"{estimate.value:+.3f}{interval}"
 
 
-def _render(template: str, report: Report, **values: object) -> str:
+def fill_template(path: Path, filters: Mapping[str, Callable[[Any], str]], **values: object) -> str:
+    """A Jinja template's text; where its name ends in .html.j2, whatever is put in is escaped.
+
+    Raises:
+        jinja2.UndefinedError: the template names a value that is not given.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=template.endswith(".html.j2"),
+        loader=FileSystemLoader(path.parent),
+        autoescape=path.name.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    environment.filters |= filters
+    return environment.get_template(path.name).render(**values)
+
+
+def _render(template: str, report: Report, **values: object) -> str:
+    filters: dict[str, Callable[[Any], str]] = {
         "show": show,
         "gain": show_gain,
         "percent": lambda share: f"{share:.0%}",
         "three": lambda number: "–" if number is None else f"{number:.3f}",
         "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
     }
-    return environment.get_template(template).render(
-        report=report, detailed=detailed(report), overall=OVERALL, names=METRIC_NAMES, **values
-    )
+    shown = detailed(report)
+    values |= {"report": report, "detailed": shown, "overall": OVERALL, "names": METRIC_NAMES}
+    return fill_template(_TEMPLATES / template, filters, **values)

@@ -74,12 +74,6 @@ def _expected_thresholds(probabilities: NDArray[Any]) -> NDArray[np.float64]:
     return half
 
 
-def best_threshold(truth: NDArray[np.bool_], probabilities: NDArray[Any]) -> float:
-    """The threshold that maximises F1 of one genre on these very films (films,): what `fit_thresholds` steadies."""
-    cut = _best_cut(_logit(probabilities), np.ones((1, len(truth)), dtype=np.float32), truth)
-    return 0.5 if np.isnan(cut) else float(1.0 / (1.0 + np.exp(-cut)))
-
-
 def _best_cut(scores: NDArray[np.float64], weights: NDArray[np.float32], truth: NDArray[np.bool_]) -> float:
     """The mean over resamples of the score, half-way between two films, above which F1 is largest; NaN without truths.
 

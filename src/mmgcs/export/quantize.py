@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 NARROW = 64
@@ -84,8 +83,3 @@ def quantize_static(source: Path, target: Path, batches: Iterable[dict[str, NDAr
             calibrate_method=CalibrationMethod.MinMax,
             op_types_to_quantize=["Conv", "Add", "MatMul", "Gemm"],
         )
-
-
-def worst_difference(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
-    """The largest absolute difference of two arrays."""
-    return float(np.abs(left - right).max(initial=0.0))

@@ -20,9 +20,6 @@ from mmgcs.training.job import Log
 from mmgcs.training.recipe import Recipe, read_recipe
 from mmgcs.training.run import train
 
-DEFAULT_RECIPES = ("text", "poster", "default")
-"""What `train-all` trains where nothing is said: plots alone, posters alone, and both fused."""
-
 _PLACES = (Path("recipes"), Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")
 _GLOVE = re.compile(r"glove\.6B\.(\d+)d\.txt$")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgcs.bundle import Bundle
+from mmgcs.evaluation import fill_template
 from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.training.curves import read_curve
 
@@ -35,9 +36,11 @@ def write_summary(out: Path, names: list[str]) -> None:
         for model in report["models"]
         for picture in model["pictures"]
     }
+    filters = {"score": lambda value: "–" if value["value"] is None else f"{value['value']:.3f}"}
     for kind in ("md", "html"):
+        template = _TEMPLATES / f"all.{kind}.j2"
         with atomic_writer(out / f"report.{kind}") as handle:
-            handle.write(_render(f"all.{kind}.j2", report=report, metrics=METRICS, pictures=pictures))
+            handle.write(fill_template(template, filters, report=report, metrics=METRICS, pictures=pictures))
     write_json(out / "report.json", report)  # last: without it the others do not count
 
 
@@ -73,18 +76,3 @@ def _model(out: Path, name: str) -> dict[str, Any]:
         "curves": curves,
         "pictures": pictures,
     }
-
-
-def _render(template: str, **values: object) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=template.endswith(".html.j2"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["score"] = lambda value: "–" if value["value"] is None else f"{value['value']:.3f}"
-    return environment.get_template(template).render(**values)
