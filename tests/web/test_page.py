@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import shutil
 from collections.abc import Iterator
 from importlib.resources import files
@@ -21,6 +23,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from mmgcs.runtime.classifier import DEFAULT_BUNDLE
+from mmgcs.sample import sample_films
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -160,8 +163,11 @@ def test_of_plot_and_poster_it_says_how_much_came_from_each(person: Person, pict
     assert "plot" in person.find("shares").text
     assert "poster" in person.find("shares").text
     assert person.js("return document.getElementById('heat').height") == 5  # rows of regions beside a plot
+    widths = [part.size["width"] for part in person.driver.find_elements(By.CSS_SELECTOR, "#split span")]
+    assert sum(widths) > 300
     person.find("remove").click()
     person.wait(lambda: person.find("shares").text == "All from the plot.")
+    assert not person.find("split").is_displayed()
 
 
 def test_a_sample_film_is_answered_at_once(person: Person) -> None:
@@ -190,9 +196,53 @@ def test_the_regions_of_a_poster_that_mattered_glow(person: Person, serving: Any
         Person(person.driver, other.url).open()
         Select(person.find("sample")).select_by_index(2)
         person.answer()
-        strongest = """const canvas = document.getElementById('heat'), context = canvas.getContext('2d');
-            return context.getImageData(0, 0, canvas.width, canvas.height).data.reduce((a, b) => Math.max(a, b), 0)"""
-        assert person.js(strongest) > 100
+        # The strongest region is as yellow as can be, the weakest as dark.
+        reds = """const canvas = document.getElementById('heat'), context = canvas.getContext('2d');
+            return [...context.getImageData(0, 0, canvas.width, canvas.height).data].filter((_, at) => at % 4 === 0)"""
+        found = person.js(reds)
+        assert len(found) == 5 * 4
+        assert max(found) > 240
+        assert min(found) < 30
+        assert re.search(r"lies in the (upper|middle|lower) (left|centre|right)", person.find("heat").accessible_name)
+        person.find("show-heat").click()
+        assert not person.find("heat").is_displayed()
+        person.find("show-heat").click()
+        assert person.find("heat").is_displayed()
+
+
+def test_who_listens_is_told_the_words_that_mattered(person: Person) -> None:
+    person.open()
+    person.find("plot").send_keys(PLOT)
+    person.press()
+    person.answer()
+    told = person.find("strongest").get_attribute("textContent")
+    assert told.startswith("Most for it: ")
+    assert "detectives" in told
+
+
+def test_of_what_it_is_not_sure_it_says_so_and_what_it_could_be(person: Person, serving: Any) -> None:
+    with serving(bundle=DEFAULT_BUNDLE) as other:
+        asked = [(film.plot, other.post("/api/v1/predict", {"plot": film.plot}).json) for film in sample_films()[:20]]
+        plot, answer = next((plot, answer) for plot, answer in asked if not answer["sure"] and answer["possible"])
+        Person(person.driver, other.url).open()
+        person.find("plot").send_keys(plot)
+        person.press()
+        assert person.answer().startswith("Not sure")
+        assert person.find("status").get_attribute("className") == "unsure"
+        assert person.find("possible").text == f"Its genres are very likely among {', '.join(answer['possible'])}."
+
+
+def test_a_poster_is_pasted(person: Person, picture: Path) -> None:
+    person.open()
+    # A page cannot fill the clipboard with a file: the event is made, as the browser makes it on Ctrl-V.
+    paste = """const data = new DataTransfer(), bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0));
+        data.items.add(new File([bytes], 'image.png', {type: 'image/png'}));
+        document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}))"""
+    person.js(paste, base64.b64encode(picture.read_bytes()).decode())
+    person.wait(lambda: person.find("preview").is_displayed())
+    person.press()
+    person.answer()
+    assert person.find("shares").text == "All from the poster."
 
 
 def test_nothing_given_is_said_so(person: Person) -> None:
@@ -216,7 +266,9 @@ def test_a_table_is_dropped_tagged_and_downloaded(person: Person, running: Any, 
     person.open("/tables")
     person.drop(table)
     link = person.wait(lambda: person.find("result").is_displayed() and person.find("result").get_attribute("href"))
-    assert person.find("status").text.startswith("Done: 3 films")
+    assert person.find("status").text.startswith("Done: 3 films of films.csv;")
+    assert float(person.find("progress").get_attribute("value")) == 1
+    assert not person.find("stop").is_displayed()
     lines = running.ask(link.removeprefix(running.url)).content.decode().splitlines()
     assert len(lines) == 4
     assert "Horror" in lines[2]
@@ -229,6 +281,50 @@ def test_a_table_that_cannot_be_read_is_named_as_such(person: Person, tmp_path: 
     person.drop(table)
     assert person.wait(lambda: person.find("error").text)
     assert not person.find("result").is_displayed()
+
+
+def test_the_sample_films_can_be_tagged_as_a_table(person: Person) -> None:
+    person.open("/tables")
+    person.find("try").click()
+    person.wait(lambda: person.find("result").is_displayed())
+    assert person.find("status").text.startswith("Done: 54 films of samples.csv;")
+
+
+def test_of_a_large_table_progress_is_seen_and_it_can_be_stopped(person: Person, running: Any, tmp_path: Path) -> None:
+    table = tmp_path / "films.csv"
+    table.write_text("plot\n" + f"{PLOT}\n" * 90_000)
+    person.open("/tables")
+    person.js("""window.jobs = []; const before = fetch;
+        window.fetch = (...given) => { window.jobs.push(given[0]); return before(...given); }""")
+    person.drop(table)
+    person.wait(lambda: 0 < float(person.find("progress").get_attribute("value") or 0) < 1)
+    assert re.search(r"^[\d,]+ films tagged, \d+%$", person.find("status").text)
+    person.find("stop").click()
+    assert person.find("status").text == "Stopped; nothing is kept."
+    assert not person.find("progress").is_displayed()
+    job = person.js("return window.jobs.find(one => one.startsWith('/api/v1/batch/'))")
+    person.wait(lambda: running.ask(job).status == 404)
+
+
+def test_an_example_is_copied_with_and_without_a_clipboard(person: Person) -> None:
+    copied = "return document.querySelector('.copy').textContent"
+    person.open("/api")
+    expected = person.js("return document.querySelector('pre').textContent")
+    person.driver.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    )
+    person.js("document.querySelector('.copy').click()")
+    person.wait(lambda: person.js(copied) == "Copied")
+    assert person.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])") == expected
+    person.open("/api")
+    person.js("Object.defineProperty(navigator, 'clipboard', {value: undefined})")  # as on plain http elsewhere
+    person.driver.find_elements(By.CSS_SELECTOR, ".copy")[1].click()
+    person.wait(lambda: "Copied" in person.js("return [...document.querySelectorAll('.copy')].map(b => b.textContent)"))
+
+
+def test_a_link_to_a_shape_opens_it(person: Person) -> None:
+    person.open("/api#schema-PredictionOut")
+    person.wait(lambda: person.js("return document.getElementById('schema-PredictionOut').open"))
 
 
 def test_everything_can_be_done_from_the_keyboard(person: Person) -> None:

@@ -54,7 +54,7 @@ def make_card(
         "data": {"sha256": data.fingerprint, "splits": counts, "sources": list(data.sources)},
         "genres": list(data.genres),
         "branches": branches,
-        "evaluation": _summary(report),
+        "evaluation": summarised(report),
         CARD_KEY: record_samples(classifier),
         "versions": {
             "python": platform.python_version(),
@@ -75,11 +75,19 @@ def _films(data: Labelled, split: str) -> list[Film]:
     return [data.films[row] for row in data.rows(split)]
 
 
-def _summary(report: Report) -> dict[str, Any]:
-    """The report without the points of its curves, which belong in a page and not in a bundle."""
+def summarised(report: Report) -> dict[str, Any]:
+    """The report with its curves as coarse as a chart of a few centimetres shows them: a bundle is no archive."""
     value = report.to_json()
     for condition in value["conditions"]:
-        del condition["curves"]
+        curves = condition["curves"]
+        condition["curves"] = {
+            # The precision where recall reaches 5%, 10%, … 100%.
+            "precision": {genre: points[4::5] for genre, points in curves["precision"].items()},
+            "reliability": {
+                genre: [[round(part["predicted"], 4), round(part["observed"], 4), part["films"]] for part in parts]
+                for genre, parts in curves["reliability"].items()
+            },
+        }
         if condition["baseline"] is not None:
             del condition["baseline"]["precision"]
     return value

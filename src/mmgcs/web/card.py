@@ -57,7 +57,10 @@ class Condition:
         scores: (name, ours, the baseline's) of each overall score.
         genres: (genre, films that have it, F1, average precision).
         abstention: the micro-F1 of the share of films that the model is surest of.
-        sure: the share of films that it is sure of; None where the card does not say.
+        sure: the share of films that it is sure of, and their micro-F1; None where the card does not say.
+        calibration: the expected calibration error; None where the card does not say.
+        precision: for each genre its precision by recall; empty where the card has no curves.
+        reliability: for each genre the share of films that have it by the probability that was given.
     """
 
     name: str
@@ -65,7 +68,10 @@ class Condition:
     scores: tuple[tuple[str, Interval | None, Interval | None], ...]
     genres: tuple[tuple[str, int, Interval | None, Interval | None], ...]
     abstention: Curve
-    sure: float | None
+    sure: tuple[float, float] | None
+    calibration: float | None
+    precision: Mapping[str, Curve]
+    reliability: Mapping[str, Curve]
 
 
 def conditions(card: Mapping[str, Any]) -> list[Condition]:
@@ -75,7 +81,8 @@ def conditions(card: Mapping[str, Any]) -> list[Condition]:
 
 def _condition(found: Mapping[str, Any]) -> Condition:
     tuned, other = _mapping(found, "tuned"), _mapping(_mapping(found, "baseline"), "scores")
-    abstention = _mapping(found, "abstention")
+    abstention, curves = _mapping(found, "abstention"), _mapping(found, "curves")
+    sure = (abstention.get("sure"), abstention.get("sure_micro_f1"))
     return Condition(
         name=str(found.get("name", "")),
         films=int(tuned.get("films", 0)),
@@ -85,7 +92,17 @@ def _condition(found: Mapping[str, Any]) -> Condition:
             for row in tuned.get("genres", [])
         ),
         abstention=Curve("micro-F1", tuple((x, y) for x, y in abstention.get("table", []) if y is not None)),
-        sure=abstention.get("sure"),
+        sure=None if sure[0] is None or sure[1] is None else (sure[0], sure[1]),
+        calibration=tuned.get("ece_equal_mass"),
+        precision={
+            genre: Curve("precision", tuple(((at + 1) / len(points), point) for at, point in enumerate(points)))
+            for genre, points in _mapping(curves, "precision").items()
+            if points
+        },
+        reliability={
+            genre: Curve("films", tuple((predicted, observed) for predicted, observed, _ in bins))
+            for genre, bins in _mapping(curves, "reliability").items()
+        },
     )
 
 

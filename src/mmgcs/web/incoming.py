@@ -67,14 +67,14 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def checked(model: type[Model], value: Any) -> Model:
-    """The value as the model describes it. Raises UnprocessableError naming the first field that is wrong."""
+def checked(model: type[Model], value: Any, error_type: type[RequestError] = UnprocessableError) -> Model:
+    """The value as the model describes it. Raises an error of that type, naming the first field that is wrong."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part)[:60] for part in first["loc"])
-        raise UnprocessableError(f"{where}: {first['msg']}" if where else str(first["msg"])) from None
+        raise error_type(f"{where}: {first['msg']}" if where else str(first["msg"])) from None
 
 
 def form_fields(request: Request) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Job:
         id: what it is asked for by; cannot be guessed.
         state: "waiting", "running", "done" or "failed".
         films, finished, errors, unsure: how many.
+        share: the share of the table that is tagged, 0 to 1.
         error: why it failed.
         since: when it started or ended, for forgetting it.
     """
@@ -41,6 +42,7 @@ class Job:
         self.suffix = suffix
         self.state = "waiting"
         self.films = self.finished = self.errors = self.unsure = 0
+        self.share = 0.0
         self.error: str | None = None
         self.since = time.monotonic()
         self.stopped = threading.Event()
@@ -71,6 +73,7 @@ class Job:
             "state": self.state,
             "films": self.films,
             "done": self.finished,
+            "share": round(self.share, 4),
             "errors": self.errors,
             "unsure": self.unsure,
             "error": self.error,
@@ -191,6 +194,7 @@ class Jobs:
                         if (kind := kind_of(row[name])) is not None and kind not in seen:
                             seen.append(kind)
                 job.finished += len(films)
+                job.share = table.share()
                 job.errors += sum(prediction.error is not None for prediction in predictions)
                 job.unsure += sum(prediction.error is None and not prediction.sure for prediction in predictions)
         order = [name for name in table.columns if name in kinds]

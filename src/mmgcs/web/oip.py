@@ -20,7 +20,7 @@ from mmgcs.film import Film, Prediction
 from mmgcs.web.api import state
 from mmgcs.web.errors import NotFoundError, RequestError, UnprocessableError
 from mmgcs.web.incoming import body, checked, film_of, parse_json, settings
-from mmgcs.web.schemas import FilmIn
+from mmgcs.web.schemas import FilmIn, InferIn, TensorIn
 
 blueprint = Blueprint("oip", __name__, url_prefix="/v2")
 
@@ -107,66 +107,49 @@ def _check_name(name: str, version: str) -> None:
         raise NotFoundError(f"there is no such model; this server has {NAME}, version {VERSION}")
 
 
-def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
+def _split(content: bytes) -> tuple[InferIn, bytes]:
     """The request's JSON, and the binary tensors that follow it."""
     length = request.headers.get(_LENGTH)
     if length is not None:
         if not length.isascii() or not length.isdigit() or int(length[:12]) > len(content):
             raise RequestError(f"{_LENGTH} is not the length of the JSON; correct it")
-        header, binary = content[: int(length)], content[int(length) :]
+        header, binary = content[: int(length[:12])], content[int(length[:12]) :]
     else:
         header, binary = content, b""
-    asked = parse_json(header)
-    if not isinstance(asked, dict) or not isinstance(asked.get("inputs"), list) or not asked["inputs"]:
-        raise RequestError('the request has no list "inputs"; see GET /v2/models/mmgcs')
-    return asked, binary
+    return checked(InferIn, parse_json(header), RequestError), binary
 
 
-def _films(asked: dict[str, Any], binary: bytes) -> list[Film]:
-    columns: dict[str, list[bytes | str | None]] = {}
-    taken = 0
-    for tensor in asked["inputs"]:
-        name = tensor.get("name") if isinstance(tensor, dict) else None
-        if name not in INPUTS or name in columns:
-            raise RequestError(f"inputs: each is one of {', '.join(INPUTS)}, once; see GET /v2/models/mmgcs")
-        shape = tensor.get("shape")
-        if tensor.get("datatype") != "BYTES" or not _is_shape(shape):
-            raise RequestError(f"inputs: {name} must be of datatype BYTES and of shape [films] or [films, 1]")
-        if shape[0] > settings().max_batch:
+def _films(asked: InferIn, binary: bytes) -> list[Film]:
+    columns: dict[str, list[bytes] | list[str | None]] = {}
+    for tensor in asked.inputs:
+        if tensor.name in columns:
+            raise RequestError(f"inputs: {tensor.name} comes twice")
+        if tensor.shape[1:] not in ([], [1]):
+            raise RequestError(f"inputs: {tensor.name} must be of shape [films] or [films, 1]")
+        if tensor.shape[0] > settings().max_batch:
             raise UnprocessableError(
-                f"{shape[0]} films, over the limit of {settings().max_batch}; send several requests"
+                f"{tensor.shape[0]} films, over the limit of {settings().max_batch}; send several requests"
             )
-        parameters = tensor.get("parameters")
-        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-        values: Any
-        if size is not None:
-            if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(binary) - taken:
-                raise RequestError(f"inputs: {name} has a binary_data_size that the body does not hold")
-            values = _unpack(binary[taken : taken + size])
-            taken += size
-        else:
-            values = tensor.get("data")
-            if isinstance(values, list) and values and all(isinstance(row, list) and len(row) == 1 for row in values):
-                values = [row[0] for row in values]
-            if not isinstance(values, list) or not all(value is None or isinstance(value, str) for value in values):
-                raise RequestError(f"inputs: {name} has no list of strings as data")
-        if len(values) != shape[0]:
-            raise RequestError(f"inputs: {name} holds {len(values)} values, its shape says {shape[0]}")
-        columns[name] = values
+        values, binary = _values(tensor, binary)
+        if len(values) != tensor.shape[0]:
+            raise RequestError(f"inputs: {tensor.name} holds {len(values)} values, its shape says {tensor.shape[0]}")
+        columns[tensor.name] = values
     if len({len(values) for values in columns.values()}) != 1:
         raise RequestError("inputs: all must hold as many films")
     count = len(next(iter(columns.values())))
     return [_film({name: values[row] for name, values in columns.items()}) for row in range(count)]
 
 
-def _is_shape(shape: Any) -> bool:
-    return (
-        isinstance(shape, list)
-        and len(shape) in (1, 2)
-        and all(isinstance(side, int) and not isinstance(side, bool) for side in shape)
-        and shape[0] >= 1
-        and shape[1:] in ([], [1])
-    )
+def _values(tensor: TensorIn, binary: bytes) -> tuple[list[bytes] | list[str | None], bytes]:
+    """A tensor's values, and the binary data of those after it."""
+    size = tensor.parameters.get("binary_data_size")
+    if size is not None:
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(binary):
+            raise RequestError(f"inputs: {tensor.name} has a binary_data_size that the body does not hold")
+        return _unpack(binary[:size]), binary[size:]
+    if tensor.data is None:
+        raise RequestError(f"inputs: {tensor.name} has no data")
+    return [value[0] if isinstance(value, list) else value for value in tensor.data], binary
 
 
 def _film(values: dict[str, bytes | str | None]) -> Film:
@@ -195,10 +178,7 @@ def _unpack(content: bytes) -> list[bytes]:
     return values
 
 
-def _answer(asked: dict[str, Any], predictions: Sequence[Prediction]) -> Response:
-    wanted = asked.get("outputs") or []
-    if not isinstance(wanted, list) or not all(isinstance(item, dict) for item in wanted):
-        raise RequestError('"outputs" is not a list of objects')
+def _answer(asked: InferIn, predictions: Sequence[Prediction]) -> Response:
     arrays: dict[str, tuple[str, NDArray[Any]]] = {
         "probabilities": (
             "FP32",
@@ -208,15 +188,13 @@ def _answer(asked: dict[str, Any], predictions: Sequence[Prediction]) -> Respons
         "confidence": ("FP32", np.array([prediction.confidence for prediction in predictions], dtype=np.float32)),
         "sure": ("BOOL", np.array([prediction.sure for prediction in predictions])),
     }
-    all_binary = _parameter(asked, "binary_data_output")
-    names = [item.get("name") for item in wanted] or list(arrays)
+    all_binary = asked.parameters.get("binary_data_output", False)
+    wanted = {item.name: item.parameters.get("binary_data", all_binary) for item in asked.outputs}
     outputs, tail = [], b""
-    for position, name in enumerate(names):
-        if not isinstance(name, str) or name not in arrays:
-            raise RequestError(f"outputs: each is one of {', '.join(arrays)}")
+    for name, as_binary in (wanted or dict.fromkeys(arrays, all_binary)).items():
         kind, array = arrays[name]
         output: dict[str, Any] = {"name": name, "datatype": kind, "shape": list(array.shape)}
-        if _parameter(wanted[position], "binary_data", all_binary) if wanted else all_binary:
+        if as_binary:
             packed = _pack(kind, array)
             output["parameters"] = {"binary_data_size": len(packed)}
             tail += packed
@@ -224,17 +202,12 @@ def _answer(asked: dict[str, Any], predictions: Sequence[Prediction]) -> Respons
             output["data"] = array.ravel().tolist()
         outputs.append(output)
     value = {"model_name": NAME, "model_version": VERSION, "outputs": outputs}
-    if isinstance(asked.get("id"), str):
-        value["id"] = asked["id"][:200]
+    if asked.id is not None:
+        value["id"] = asked.id
     if not tail:
         return jsonify(value)
     header = json.dumps(value).encode()
     return Response(header + tail, content_type="application/octet-stream", headers={_LENGTH: str(len(header))})
-
-
-def _parameter(value: dict[str, Any], name: str, otherwise: bool = False) -> bool:
-    parameters = value.get("parameters")
-    return bool(parameters.get(name, otherwise)) if isinstance(parameters, dict) else otherwise
 
 
 def _pack(kind: str, array: NDArray[Any]) -> bytes:

@@ -18,6 +18,9 @@ _MODELS = (
     schemas.JobOut,
     schemas.ModelOut,
     schemas.LegacyOut,
+    schemas.InferIn,
+    schemas.InferOut,
+    schemas.ModelMetadataOut,
     schemas.ErrorOut,
 )
 _ERRORS = {
@@ -30,6 +33,15 @@ _ERRORS = {
     429: "Too many requests; Retry-After says when to try again.",
     503: "The server is busy or shutting down; Retry-After says when to try again.",
 }
+
+
+TAGS = {
+    "original": "The original application's addresses, with its contract",
+    "v1": "Version 1",
+    "v2": "The Open Inference Protocol",
+    "operations": "For whoever runs the server",
+}
+"""The groups that addresses come in, and what each is."""
 
 
 def description(settings: Settings) -> dict[str, Any]:
@@ -46,9 +58,13 @@ def description(settings: Settings) -> dict[str, Any]:
             "description": "Tells a film's genres from its plot, its poster, or both: how sure it is, and why.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "paths": _paths(),
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": {**_paths(), **_open_inference()},
         "components": {"schemas": definitions["$defs"]},
     }
+    for path, methods in value["paths"].items():
+        for operation in methods.values():
+            operation["tags"] = [_tag(path)]
     if settings.api_key:
         value["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path in value["paths"].values():
@@ -132,6 +148,44 @@ def _paths() -> dict[str, Any]:
         "/readyz": {"get": {**_plain("Whether the server can predict", "application/json")}},
         "/metrics": {"get": _plain("Prometheus metrics", "text/plain")},
     }
+
+
+def _tag(path: str) -> str:
+    if path.startswith("/predict"):
+        return "original"
+    return next((name for name, start in (("v1", "/api/v1"), ("v2", "/v2")) if path.startswith(start)), "operations")
+
+
+def _open_inference() -> dict[str, Any]:
+    model = {"name": "name", "in": "path", "required": True, "schema": {"enum": ["mmgcs"]}, "description": "mmgcs."}
+    version = {**model, "name": "version", "schema": {"enum": ["1"]}, "description": "1."}
+    value: dict[str, Any] = {
+        "/v2": {"get": _plain("The server", "application/json")},
+        "/v2/health/live": {"get": _plain("The process answers", "application/json")},
+        "/v2/health/ready": {"get": _plain("Whether requests can be predicted", "application/json")},
+        "/v2/repository/index": {"post": {**_plain("The models: one", "application/json")}},
+    }
+    value["/v2/repository/index"]["post"]["responses"] |= _errors()
+    for path, parameters in (
+        ("/v2/models/{name}", [model]),
+        ("/v2/models/{name}/versions/{version}", [model, version]),
+    ):
+        infer = _operation(
+            "Predict films",
+            parameters=parameters,
+            InferOut="The outputs. Those that were asked for as binary data follow the JSON.",
+            body={"application/json": _ref("InferIn")},
+        )
+        infer["responses"]["200"]["content"]["application/octet-stream"] = {"schema": {}}
+        ready = _plain("Whether the model can predict", "application/json")
+        value[path] = {
+            "get": _operation("The model", parameters=parameters, ModelMetadataOut="Its inputs and outputs.")
+        }
+        value[f"{path}/ready"] = {
+            "get": {**ready, "parameters": parameters, "responses": {**_errors(), **ready["responses"]}}
+        }
+        value[f"{path}/infer"] = {"post": infer}
+    return value
 
 
 def _operation(

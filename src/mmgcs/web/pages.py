@@ -10,11 +10,13 @@ from flask import Blueprint, render_template, request, send_file, url_for
 import mmgcs
 from mmgcs.bundle import CARD_TEXT
 from mmgcs.film import Film
-from mmgcs.sample import sample_films
+from mmgcs.sample import sample_films, sample_table
 from mmgcs.web.api import state
 from mmgcs.web.card import conditions, films_by, sources, splits
 from mmgcs.web.errors import NotFoundError
-from mmgcs.web.openapi import description
+from mmgcs.web.examples import examples
+from mmgcs.web.markdown import to_html
+from mmgcs.web.openapi import TAGS, description
 
 blueprint = Blueprint("pages", __name__)
 
@@ -39,7 +41,7 @@ def index() -> str:
 @blueprint.get("/tables")
 def tables() -> str:
     """The page for tables."""
-    return render_template("tables.html")
+    return render_template("tables.html", samples=len(sample_films()))
 
 
 @blueprint.get("/model")
@@ -49,7 +51,10 @@ def model() -> str:
     card = bundle.card()
     fusion = card.get("recipe", {}).get("fusion", {}).get("model", {}).get("kind", bundle.config.fusion)
     text = bundle.read(CARD_TEXT).decode("utf-8") if CARD_TEXT in bundle.files else ""
-    return render_template("model.html", card=text, fusion=fusion, versions={"mmgcs": mmgcs.__version__})
+    sizes = {branch.name: len(bundle.read(branch.graph)) for branch in bundle.config.branches}
+    return render_template(
+        "model.html", card=to_html(text), fusion=fusion, sizes=sizes, versions={"mmgcs": mmgcs.__version__}
+    )
 
 
 @blueprint.get("/data")
@@ -73,33 +78,34 @@ def scores() -> str:
 @blueprint.get("/api")
 def api() -> str:
     """How to use the API."""
-    root = request.url_root.rstrip("/")
-    keyed = state().settings.api_key != ""
-    curl_key = ' -H "Authorization: Bearer $KEY"' if keyed else ""
-    python_key = ', "Authorization": f"Bearer {os.environ[\'KEY\']}"' if keyed else ""
-    curl = f"""curl {root}/api/v1/predict{curl_key} \\
-  -F plot="Two detectives hunt a killer." -F poster=@poster.jpg -F explain=true"""
-    python = f"""import json{", os" if keyed else ""}, urllib.request
-
-request = urllib.request.Request(
-    "{root}/api/v1/predict",
-    json.dumps({{"plot": "Two detectives hunt a killer."}}).encode(),
-    {{"Content-Type": "application/json"{python_key}}},
-)
-with urllib.request.urlopen(request) as response:
-    print(json.load(response)["genres"])"""
-    table = f"""# Answers with the job's id; then ask how far it is, and fetch the result.
-curl {root}/api/v1/batch{curl_key} -F file=@films.csv
-curl {root}/api/v1/batch/ID
-curl {root}/api/v1/batch/ID/result --output tagged.csv"""
-    examples = [("curl", curl), ("Python", python), ("A whole table", table)]
-    return render_template("api.html", examples=examples, description=description(state().settings))
+    described = description(state().settings)
+    groups = {
+        text: [
+            (path, method, operation)
+            for path, methods in described["paths"].items()
+            for method, operation in methods.items()
+            if name in operation["tags"]
+        ]
+        for name, text in TAGS.items()
+    }
+    return render_template(
+        "api.html",
+        examples=examples(request.url_root.rstrip("/"), bool(state().settings.api_key)),
+        groups=groups,
+        description=described,
+    )
 
 
 @blueprint.get("/about")
 def about() -> str:
     """What this is."""
     return render_template("about.html")
+
+
+@blueprint.get("/samples.csv")
+def sample_list() -> Any:
+    """The sample films as a table."""
+    return send_file(sample_table(), as_attachment=True, download_name="samples.csv", mimetype="text/csv")
 
 
 @blueprint.get("/samples/<int:number>")

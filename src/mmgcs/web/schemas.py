@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 
 class Strict(BaseModel):
@@ -45,28 +45,28 @@ class BatchIn(Strict):
 class SpanOut(BaseModel):
     """Neighbouring words of the plot, and what each explained genre's probability loses without them."""
 
-    start: int
-    end: int
-    drops: dict[str, float]
+    start: int = Field(description="The place of their first character in the explanation's text.")
+    end: int = Field(description="The place after their last.")
+    drops: dict[str, float] = Field(description="For each genre the fall; negative where they speak against it.")
 
 
 class AttendedOut(BaseModel):
     """A word as the model's tokenizer cut it, and its share of the model's attention."""
 
-    word: str
-    weight: float
+    word: str = Field(description="The word.")
+    weight: float = Field(description="Its share; those of a plot sum to 1.")
 
 
 class ExplanationOut(BaseModel):
     """What spoke for and against each explained genre, as falls of its probability."""
 
-    genres: list[str]
+    genres: list[str] = Field(description="The genres that are explained, most probable first.")
     text: str = Field(description="The plot as it was read; spans are places in it.")
-    spans: list[SpanOut]
+    spans: list[SpanOut] = Field(description="The plot's words, in order.")
     regions: dict[str, list[list[float]]] = Field(description="For each genre the poster's regions, row by row.")
-    inputs: dict[str, dict[str, float]]
+    inputs: dict[str, dict[str, float]] = Field(description="For each genre and input, the fall without that input.")
     shares: dict[str, float] = Field(description="How much came from each input; they sum to 1.")
-    passes: int
+    passes: int = Field(description="How often the encoders were run.")
     attention: list[AttendedOut] = Field(
         default_factory=list, description="Where an encoder with attention looked, which need not be why it answered."
     )
@@ -86,60 +86,133 @@ class PredictionOut(BaseModel):
     possible: list[str] = Field(
         description="The prediction set: for 90% of films it holds every true genre. Empty where the model states none."
     )
-    warnings: list[str]
-    explanation: ExplanationOut | None = None
+    warnings: list[str] = Field(description="What was left aside, as a poster that cannot be read beside a plot.")
+    explanation: ExplanationOut | None = Field(None, description="Where it was asked for.")
 
 
 class BatchFilmOut(BaseModel):
     """One film of a batch: a prediction, or why there is none."""
 
-    id: str | None
-    error: str | None
-    prediction: PredictionOut | None
+    id: str | None = Field(description="The id that came with the film.")
+    error: str | None = Field(description="Why there is no prediction.")
+    prediction: PredictionOut | None = Field(description="The prediction.")
 
 
 class BatchOut(BaseModel):
     """The answer to a batch."""
 
-    predictions: list[BatchFilmOut]
+    predictions: list[BatchFilmOut] = Field(description="One for each film, in the films' order.")
 
 
 class JobOut(BaseModel):
     """A table that is being tagged."""
 
-    id: str
+    id: str = Field(description="What it is asked for by; cannot be guessed.")
     state: str = Field(description="waiting, running, done or failed.")
     films: int = Field(description="Films that were read so far.")
     done: int = Field(description="Films that are tagged.")
+    share: float = Field(description="The share of the table that is tagged, 0 to 1.")
     errors: int = Field(description="Films that could not be predicted.")
     unsure: int = Field(description="Films that are worth a human look.")
-    error: str | None
+    error: str | None = Field(description="Why it failed.")
     result: str | None = Field(description="Where the tagged table is fetched.")
 
 
 class ModelOut(BaseModel):
     """The model that answers."""
 
-    name: str
-    genres: list[str]
-    inputs: list[str]
-    thresholds: dict[str, dict[str, float]]
+    name: str = Field(description="The bundle's name.")
+    genres: list[str] = Field(description="The genres that it knows.")
+    inputs: list[str] = Field(description="What it reads.")
+    thresholds: dict[str, dict[str, float]] = Field(description="For each combination of inputs, each genre's.")
     version: str = Field(description="The version of mmgcs.")
-    card: dict[str, Any]
+    card: dict[str, Any] = Field(description="Where it comes from and what it was measured to do.")
 
 
 class LegacyOut(BaseModel):
     """The original application's answer, with what was added to it."""
 
     genres: list[str] = Field(description="The three most probable genres.")
-    chosen: list[str]
-    probabilities: dict[str, float]
-    confidence: float
-    sure: bool
-    warnings: list[str]
+    chosen: list[str] = Field(description="The genres that reach their threshold.")
+    probabilities: dict[str, float] = Field(description="The calibrated probability of every genre.")
+    confidence: float = Field(description="The expected F1 of the chosen genres, 0 to 1.")
+    sure: bool = Field(description="Whether the confidence suffices to use the answer without a look.")
+    warnings: list[str] = Field(description="What was left aside.")
 
 
 class ErrorOut(BaseModel):
     """What went wrong, in one line."""
 
-    error: str
+    error: str = Field(description="What is wrong, and how to mend it.")
+
+
+Parameters = dict[str, Any]
+"""What a request of the Open Inference Protocol adds; unknown ones are left aside, as the protocol says."""
+
+
+class TensorIn(BaseModel):
+    """An input of the Open Inference Protocol. An empty or missing value says that a film has none."""
+
+    name: Literal["plot", "title", "poster"] = Field(description="Which input; a poster in JSON is base64.")
+    datatype: Literal["BYTES"] = Field(description="BYTES.")
+    shape: list[Annotated[StrictInt, Field(ge=1)]] = Field(
+        min_length=1, max_length=2, description="[films], or [films, 1]."
+    )
+    data: list[str | None] | list[Annotated[list[str | None], Field(min_length=1, max_length=1)]] | None = Field(
+        None, description="The values; left out where they follow as binary data."
+    )
+    parameters: Parameters = Field(default_factory=dict, description="binary_data_size, of values that follow.")
+
+
+class TensorWanted(BaseModel):
+    """An output that is asked for."""
+
+    name: Literal["probabilities", "genres", "confidence", "sure"] = Field(description="Which output.")
+    parameters: Parameters = Field(default_factory=dict, description="binary_data: whether it comes as binary data.")
+
+
+class InferIn(BaseModel):
+    """A request of the Open Inference Protocol."""
+
+    id: str | None = Field(None, max_length=200, description="Comes back with the answer.")
+    inputs: list[TensorIn] = Field(min_length=1, max_length=3, description="The inputs, each with as many films.")
+    outputs: list[TensorWanted] = Field(default_factory=list, max_length=4, description="All, where there are none.")
+    parameters: Parameters = Field(default_factory=dict, description="binary_data_output: all outputs as binary data.")
+
+
+class TensorOut(BaseModel):
+    """An output of the Open Inference Protocol."""
+
+    name: str = Field(description="Which output.")
+    datatype: str = Field(description="FP32, BYTES or BOOL.")
+    shape: list[int] = Field(description="[films], or [films, genres].")
+    data: list[Any] | None = Field(None, description="The values, row by row; genres of a film are joined by |.")
+    parameters: Parameters | None = Field(None, description="binary_data_size, of values that follow.")
+
+
+class InferOut(BaseModel):
+    """The answer of the Open Inference Protocol."""
+
+    model_name: str = Field(description="mmgcs.")
+    model_version: str = Field(description="1.")
+    id: str | None = Field(None, description="The request's.")
+    outputs: list[TensorOut] = Field(description="The outputs that were asked for.")
+
+
+class TensorKind(BaseModel):
+    """What an input or output of the Open Inference Protocol is."""
+
+    name: str = Field(description="Its name.")
+    datatype: str = Field(description="FP32, BYTES or BOOL.")
+    shape: list[int] = Field(description="-1 stands for any number of films.")
+
+
+class ModelMetadataOut(BaseModel):
+    """The model as the Open Inference Protocol describes it."""
+
+    name: str = Field(description="mmgcs.")
+    versions: list[str] = Field(description="One.")
+    platform: str = Field(description="What runs it.")
+    inputs: list[TensorKind] = Field(description="plot, title and poster.")
+    outputs: list[TensorKind] = Field(description="probabilities, genres, confidence and sure.")
+    parameters: dict[str, str] = Field(description="genres: the columns of probabilities, joined by |.")

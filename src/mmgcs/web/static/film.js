@@ -1,7 +1,13 @@
 "use strict";
 // One film: inputs on the left, the answer on the right. Nothing is put into the page as markup, only as text.
 const $ = (id) => document.getElementById(id);
-const form = $("film"), plot = $("plot"), fileInput = $("poster"), heat = $("heat");
+const form = $("film"), plot = $("plot"), fileInput = $("poster"), heat = $("heat"), bars = [...document.querySelectorAll(".bar")];
+const percent = (share) => `${Math.round(100 * share)}%`;
+const EMPTY = "The answer will stand here.";
+// Least a region or word must count for to be shown, as a fall of the probability.
+const LEAST = 0.005;
+// From what did not matter to what mattered most: dark violet, red, yellow; red, green, blue and opacity.
+const RAMP = [[18, 8, 64, 0.6], [196, 38, 84, 0.5], [255, 214, 64, 0.55]];
 let poster = null, answer = null, running = null, timer = 0, url = null, asked = false;
 
 function setPoster(file) {
@@ -13,14 +19,13 @@ function setPoster(file) {
   clearHeat();
   if (asked) later(0);
 }
-function clearHeat() { heat.getContext("2d").clearRect(0, 0, heat.width, heat.height); }
 function later(wait) { clearTimeout(timer); timer = setTimeout(ask, wait); }
 function fail(message) { $("error").textContent = message; $("error").hidden = !message; }
 function reset(message) {
-  answer = null; $("why").hidden = true; clearHeat(); $("warnings").replaceChildren();
+  answer = null; $("why").hidden = $("possible").hidden = true; clearHeat(); $("warnings").replaceChildren();
   $("status").textContent = message; $("status").className = "";
-  for (const bar of document.querySelectorAll(".bar")) {
-    bar.disabled = true; bar.removeAttribute("aria-pressed"); bar.classList.remove("chosen");
+  for (const bar of bars) {
+    bar.disabled = true; bar.removeAttribute("aria-pressed"); bar.removeAttribute("aria-label"); bar.classList.remove("chosen");
     bar.querySelector(".fill").style.width = "0"; bar.querySelector(".value").textContent = "–";
     bar.querySelector(".threshold").style.visibility = "hidden";
   }
@@ -31,13 +36,13 @@ async function ask() {
   clearTimeout(timer);
   if (running) running.abort();
   asked = true; fail("");
-  if (!plot.value.trim() && !poster) { reset("The answer will stand here."); fail("Give a plot, a poster, or both."); return; }
+  if (!plot.value.trim() && !poster) { reset(EMPTY); fail("Give a plot, a poster, or both."); return; }
   const mine = running = new AbortController();
   const data = new FormData();
   if (plot.value.trim()) data.set("plot", plot.value);
   if (poster) data.set("poster", poster, "poster");
   data.set("explain", "true");
-  data.set("genres", [...document.querySelectorAll(".bar")].map((bar) => bar.dataset.genre).join(","));
+  data.set("genres", bars.map((bar) => bar.dataset.genre).join(","));
   const headers = $("key") && $("key").value ? { "X-API-Key": $("key").value } : {};
   busy(true); $("status").textContent = "Reading …"; $("status").className = "";
   try {
@@ -50,63 +55,111 @@ async function ask() {
 }
 function show(value) {
   answer = value;
-  for (const bar of document.querySelectorAll(".bar")) {
+  for (const bar of bars) {
     const genre = bar.dataset.genre, p = value.probabilities[genre], chosen = value.genres.includes(genre);
     bar.disabled = false; bar.classList.toggle("chosen", chosen);
     bar.querySelector(".fill").style.width = `${100 * p}%`;
     const mark = bar.querySelector(".threshold");
     mark.style.left = `${100 * value.thresholds[genre]}%`; mark.style.visibility = "visible";
-    bar.querySelector(".value").textContent = `${Math.round(100 * p)}%`;
-    bar.setAttribute("aria-label", `${genre}: ${Math.round(100 * p)}%${chosen ? ", chosen" : ""}. Show why.`);
+    bar.querySelector(".value").textContent = percent(p);
+    bar.setAttribute("aria-label", `${genre}: ${percent(p)}${chosen ? ", chosen" : ""}. Show why.`);
   }
   const names = value.genres.join(", ");
   $("status").textContent = !value.sure
     ? `Not sure${names ? `: perhaps ${names}` : `: no genre is likely enough; nearest is ${value.top[0]}`}. Worth a human look.`
-    : `${names} (confidence ${Math.round(100 * value.confidence)}%).`;
-  $("status").className = value.sure ? "" : "unsure";
+    : `${names} (confidence ${percent(value.confidence)}).`;
+  $("status").className = value.sure ? "sure" : "unsure";
+  $("possible").hidden = value.sure || !value.possible.length;
+  $("possible").textContent = `Its genres are very likely among ${value.possible.join(", ")}.`;
   $("warnings").replaceChildren(...value.warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
   why(value.genres[0] || value.top[0]);
 }
 function why(genre) {
-  const told = answer.explanation;
-  for (const bar of document.querySelectorAll(".bar")) bar.setAttribute("aria-pressed", String(bar.dataset.genre === genre));
+  for (const bar of bars) bar.setAttribute("aria-pressed", String(bar.dataset.genre === genre));
   $("why").hidden = false; $("why-genre").textContent = genre;
-  const from = told.inputs[genre], weights = from ? Object.entries(from).map(([name, drop]) => [name, Math.abs(drop)]) : [];
-  const sum = weights.reduce((total, [, weight]) => total + weight, 0);
-  $("shares").textContent = sum
-    ? `How much came from each: ${weights.map(([name, weight]) => `${name} ${Math.round(100 * weight / sum)}%`).join(", ")}.`
-    : `All from the ${answer.inputs.join(" and ")}.`;
-  const top = Math.max(0.01, ...told.spans.map((span) => Math.abs(span.drops[genre])));
-  const parts = []; let at = 0;
-  for (const span of told.spans) {
-    parts.push(told.text.slice(at, span.start)); at = span.end;
-    const drop = span.drops[genre], text = told.text.slice(span.start, span.end);
-    if (Math.abs(drop) < top / 8) { parts.push(text); continue; }
-    const mark = document.createElement("mark");
-    mark.textContent = text; mark.title = `${drop > 0 ? "−" : "+"}${Math.abs(100 * drop).toFixed(1)} points without it`;
-    if (drop > 0) mark.style.backgroundColor = `rgba(var(--mark), ${0.12 + 0.6 * drop / top})`; else mark.className = "against";
-    parts.push(mark);
-  }
-  parts.push(told.text.slice(at));
-  $("words").replaceChildren(...parts);
-  clearHeat();
-  const rows = told.regions[genre];
-  if (rows) {
-    heat.height = rows.length; heat.width = rows[0].length;
-    const context = heat.getContext("2d"), most = Math.max(0.005, ...rows.flat());
-    rows.forEach((row, y) => row.forEach((drop, x) => {
-      if (drop <= 0) return;
-      context.fillStyle = `rgba(255, 60, 0, ${0.65 * drop / most})`; context.fillRect(x, y, 1, 1);
-    }));
-  }
+  showShares(genre); showWords(genre); showHeat(genre);
 }
-form.addEventListener("submit", (event) => { event.preventDefault(); ask(); $("status").scrollIntoView({ block: "nearest" }); });
+function showShares(genre) {
+  const from = Object.entries(answer.explanation.inputs[genre] || {}).map(([name, drop]) => [name, Math.abs(drop)]);
+  const sum = from.reduce((total, [, weight]) => total + weight, 0);
+  $("split").hidden = !sum;
+  $("shares").textContent = sum
+    ? `How much came from each: ${from.map(([name, weight]) => `${name} ${percent(weight / sum)}`).join(", ")}.`
+    : `All from the ${answer.inputs.join(" and ")}.`;
+  from.forEach(([, weight], at) => { $("split").children[at].style.width = `${100 * weight / (sum || 1)}%`; });
+}
+function showWords(genre) {
+  const { spans, text } = answer.explanation, parts = [], told = { for: [], against: [] };
+  const top = Math.max(2 * LEAST, ...spans.map((span) => Math.abs(span.drops[genre])));
+  let at = 0, last = null;
+  for (const span of spans) {
+    const drop = span.drops[genre], words = text.slice(span.start, span.end), between = text.slice(at, span.start);
+    at = span.end;
+    if (Math.abs(drop) < top / 6) { parts.push(between, words); last = null; continue; }
+    const kind = drop > 0 ? "for" : "against";
+    told[kind].push([Math.abs(drop), words]);
+    if (last && kind === "against" && last.className === kind) { last.textContent += between + words; continue; } // one line under all
+    last = document.createElement("mark");
+    last.className = kind; last.textContent = words;
+    last.title = `${drop > 0 ? "−" : "+"}${Math.abs(100 * drop).toFixed(1)} points without it`;
+    if (drop > 0) last.style.backgroundColor = `rgba(var(--mark), ${0.15 + 0.6 * drop / top})`;
+    parts.push(between, last);
+  }
+  parts.push(text.slice(at));
+  $("words").replaceChildren(...parts);
+  $("words").hidden = $("how").hidden = !text;
+  // Colours and lines say nothing to who listens.
+  const list = (found) => found.sort((one, other) => other[0] - one[0]).slice(0, 5).map(([, words]) => words).join("; ");
+  $("strongest").textContent = [["for", "Most for it"], ["against", "Most against it"]]
+    .filter(([kind]) => told[kind].length).map(([kind, title]) => `${title}: ${list(told[kind])}.`).join(" ");
+}
+function clearHeat() {
+  heat.getContext("2d").clearRect(0, 0, heat.width, heat.height);
+  heat.setAttribute("aria-label", "No heat map yet");
+  $("legend").hidden = $("show-heat").hidden = true;
+}
+function showHeat(genre) {
+  clearHeat();
+  const rows = answer.explanation.regions[genre];
+  if (!rows) return;
+  heat.height = rows.length; heat.width = rows[0].length;
+  const most = Math.max(...rows.flat()), none = `No region of the poster speaks for ${genre}.`;
+  $("legend").hidden = false; $("show-heat").hidden = most < LEAST;
+  $("legend").textContent = most < LEAST ? none : `Bright regions speak for ${genre}.`;
+  heat.setAttribute("aria-label", most < LEAST ? none : `Heat map: what speaks most for ${genre} lies ${place(rows, most)}.`);
+  if (most < LEAST) return;
+  const context = heat.getContext("2d");
+  rows.forEach((row, y) => row.forEach((drop, x) => {
+    const [red, green, blue, opacity] = colour(Math.max(0, drop) / most);
+    context.fillStyle = `rgba(${red}, ${green}, ${blue}, ${opacity})`; context.fillRect(x, y, 1, 1);
+  }));
+}
+function colour(weight) {
+  const step = Math.min(RAMP.length - 2, Math.floor(weight * (RAMP.length - 1))), part = weight * (RAMP.length - 1) - step;
+  return RAMP[step].map((low, at) => low + part * (RAMP[step + 1][at] - low));
+}
+function place(rows, most) {
+  const y = rows.findIndex((row) => row.includes(most)), x = rows[y].indexOf(most);
+  const third = (at, count, names) => names[Math.min(2, Math.floor(3 * (at + 0.5) / count))];
+  return `in the ${third(y, rows.length, ["upper", "middle", "lower"])} ${third(x, rows[0].length, ["left", "centre", "right"])}`;
+}
+// On a phone the answer lies below what was pressed: bring it up. Where it can be seen, nothing moves.
+function bringUp() { if ($("answer").getBoundingClientRect().top > innerHeight / 2) $("answer").scrollIntoView({ block: "start" }); }
+
+form.addEventListener("submit", (event) => { event.preventDefault(); ask(); bringUp(); });
 plot.addEventListener("input", () => { if (asked) later(500); });
-plot.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ask(); });
+plot.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { ask(); bringUp(); } });
 fileInput.addEventListener("change", () => setPoster(fileInput.files[0] || null));
-$("remove").addEventListener("click", () => { fileInput.value = ""; setPoster(null); });
+$("preview").addEventListener("error", () => { $("frame").hidden = true; });
+$("remove").addEventListener("click", () => { fileInput.value = ""; setPoster(null); fileInput.focus(); });
+$("show-heat").addEventListener("click", () => {
+  heat.hidden = !heat.hidden; $("show-heat").setAttribute("aria-pressed", String(!heat.hidden));
+});
 $("bars").addEventListener("click", (event) => { const bar = event.target.closest(".bar"); if (bar && answer) why(bar.dataset.genre); });
-document.addEventListener("paste", (event) => { const file = [...event.clipboardData.files].find((item) => item.type.startsWith("image/")); if (file) { event.preventDefault(); setPoster(file); } });
+document.addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find((item) => item.type.startsWith("image/"));
+  if (file) { event.preventDefault(); setPoster(file); }
+});
 for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
 $("drop").addEventListener("dragover", () => $("drop").classList.add("over"));
 $("drop").addEventListener("dragleave", () => $("drop").classList.remove("over"));
@@ -117,5 +170,5 @@ if ($("sample")) $("sample").addEventListener("change", async () => {
   const film = await (await fetch(`/samples/${index}`)).json();
   asked = false; plot.value = film.plot || ""; fileInput.value = "";
   setPoster(film.poster ? await (await fetch(film.poster)).blob() : null);
-  ask();
+  ask(); bringUp();
 });
