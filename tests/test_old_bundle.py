@@ -53,6 +53,7 @@ def test_a_bundle_of_the_first_format_predicts_as_it_always_did() -> None:
 def test_what_the_first_format_did_not_know_is_left_out() -> None:
     prediction = mmgcs.load(OLD).predict(plot="A ghost.")
     assert prediction.possible == ()
+    assert prediction.undecided == ()
 
 
 def test_a_bundle_of_plots_refuses_a_poster() -> None:

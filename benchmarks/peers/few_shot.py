@@ -1,12 +1,13 @@
 """SetFit on a few films a genre. Needs `pip install setfit`, which is no dependency of ours.
 
-python benchmarks/peers/few_shot.py --data FILMS [--each 20]
+python benchmarks/peers/few_shot.py --data FILMS [--each 20] [--steps 200]
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+import tempfile
 
 import numpy as np
 from common import Stopwatch, arguments, plots, read, report
@@ -33,6 +34,7 @@ def draw(films: list[Film], each: int) -> list[Film]:
 def main() -> None:
     parser = arguments("SetFit, few-shot")
     parser.add_argument("--each", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=200, help="steps of the contrastive phase, 16 pairs each")
     given = parser.parse_args()
     if importlib.util.find_spec("setfit") is None:
         sys.exit("setfit is not installed; pip install setfit")
@@ -46,7 +48,11 @@ def main() -> None:
     data = Dataset.from_dict(
         {"text": [film.plot for film in few], "label": labels(few, DEFAULT_GENRES).astype(int).tolist()}
     )
-    Trainer(model=model, args=TrainingArguments(batch_size=16, max_steps=200), train_dataset=data).train()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = TrainingArguments(
+            output_dir=folder, batch_size=16, max_steps=given.steps, report_to="none", save_strategy="no"
+        )
+        Trainer(model=model, args=settings, train_dataset=data).train()
 
     def logits(found: list[Film]) -> np.ndarray:
         clipped = np.clip(np.asarray(model.predict_proba([film.plot for film in found])), 1e-4, 1 - 1e-4)

@@ -59,6 +59,8 @@ class Decision:
         confidence: the confidence under which a prediction is called not sure.
         possible: the probability from which a genre belongs to the prediction set, which holds all of a film's genres
             for 90% of films (see `mmgcs.evaluation.conformal`); None where the bundle states no such sets.
+        margin: a genre whose probability is nearer to its threshold than this, in log-odds, is undecided (see
+            `mmgcs.evaluation.calibration.fit_margin`); None where the bundle leaves no genre open.
     """
 
     slope: tuple[float, ...]
@@ -66,6 +68,7 @@ class Decision:
     thresholds: tuple[float, ...]
     confidence: float
     possible: float | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class BundleConfig:
                         thresholds=tuple(map(float, decision["thresholds"])),
                         confidence=float(decision["confidence"]),
                         possible=None if decision.get("possible") is None else float(decision["possible"]),
+                        margin=None if decision.get("margin") is None else float(decision["margin"]),
                     )
                     for inputs, decision in value["decisions"].items()
                 },

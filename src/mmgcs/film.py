@@ -53,6 +53,8 @@ class Prediction:
         sure: whether `confidence` reaches the bundle's abstention threshold for these inputs.
         possible: the prediction set, most probable first: the genres that the film may have. For 90% of films like the
             held-out ones it holds every true genre; empty where the bundle states no such sets.
+        undecided: the genres, chosen or not, that the model leaves open, likeliest first: their probability is too near
+            to the threshold. The shipped model decides 80% of all questions of "has this film that genre?".
         warnings: what was odd about the input (a plot that was cut, a poster that could not be read).
         error: why there is no prediction; None where there is one.
     """
@@ -63,6 +65,7 @@ class Prediction:
     confidence: float = 0.0
     sure: bool = False
     possible: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     error: str | None = None
 

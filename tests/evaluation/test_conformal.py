@@ -12,7 +12,7 @@ from mmgcs.bundle import Bundle, BundleConfig, write_bundle
 from mmgcs.cli import main
 from mmgcs.evaluation import evaluate, fit_decision, to_markdown
 from mmgcs.evaluation.conformal import fit_possible, score_sets
-from mmgcs.runtime.classifier import sigmoid
+from mmgcs.runtime.classifier import margins, sigmoid
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
@@ -67,6 +67,23 @@ def bundle_with_sets(tiny_bundle: Path, tmp_path: Path, make_scores) -> Path:
 
     write_bundle(tmp_path / "with-sets", replace(old.config, decisions=decisions), fill)
     return tmp_path / "with-sets"
+
+
+def test_a_prediction_names_the_genres_that_are_nearest_to_their_threshold(
+    bundle_with_sets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decision = Bundle(bundle_with_sets).config.decisions["plot"]
+    prediction = load(bundle_with_sets).predict(plot="a ghost in a house")
+    near = {
+        genre
+        for genre, at in zip(prediction.probabilities, decision.thresholds, strict=True)
+        if margins(np.array([prediction.probabilities[genre]]), np.array([at]))[0] < decision.margin
+    }
+    assert near
+    assert set(prediction.undecided) == near
+    assert list(prediction.undecided) == sorted(near, key=lambda genre: -prediction.probabilities[genre])
+    assert main(["predict", "--model", str(bundle_with_sets), "--plot", "a ghost in a house"]) == 0
+    assert f"Undecided: {', '.join(prediction.undecided)}." in capsys.readouterr().out
 
 
 def test_a_prediction_says_which_genres_are_possible_and_holds_the_chosen_ones(bundle_with_sets: Path) -> None:

@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmgcs.evaluation.reliability import assign_bins, calibration_floor, expected_calibration_error, reliability
+from mmgcs.evaluation.reliability import (
+    assign_bins,
+    calibration_floor,
+    debiased_calibration_error,
+    expected_calibration_error,
+    reliability,
+)
 
 
 def sigmoid(x):
@@ -34,6 +40,22 @@ def test_right_probabilities_err_by_about_the_floor_and_wrong_ones_by_far_more(m
     overconfident = expected_calibration_error(truth, sigmoid(3 * logits)).mean()
     assert 0.6 * floor < right < 1.5 * floor
     assert overconfident > 3 * floor
+
+
+def test_the_debiased_error_is_nearer_to_what_many_films_show(make_scores) -> None:
+    many = make_scores(films=60_000, seed=4)
+    for scale, least in ((1, 0.3), (2, 0.6)):
+        true = expected_calibration_error(many[0], sigmoid(scale * many[1])).mean()
+        plain, debiased = [], []
+        for seed in range(12):
+            truth, logits = make_scores(films=400, seed=seed)
+            plain.append(expected_calibration_error(truth, sigmoid(scale * logits)).mean())
+            debiased.append(debiased_calibration_error(truth, sigmoid(scale * logits)).mean())
+        assert true - 0.003 < np.mean(debiased) < np.mean(plain) - least * (np.mean(plain) - true)
+
+
+def test_a_bin_without_any_doubt_keeps_its_gap() -> None:
+    assert debiased_calibration_error(np.ones((40, 1), bool), np.full((40, 1), 0.9))[0] == pytest.approx(0.1)
 
 
 def test_the_floor_sinks_as_films_grow(make_scores) -> None:

@@ -85,6 +85,7 @@ def as_value(prediction: Prediction) -> dict[str, Any]:
         "confidence": prediction.confidence,
         "sure": prediction.sure,
         "possible": list(prediction.possible),
+        "undecided": list(prediction.undecided),
         "warnings": list(prediction.warnings),
     }
 
@@ -100,7 +101,9 @@ def as_text(prediction: Prediction) -> str:
     read = " and ".join(prediction.inputs)
     chosen = ", ".join(prediction.genres) or "no genre is likely enough"
     sure = "" if prediction.sure else "  NOT SURE: worth a human look."
-    return "\n".join([*lines, "", f"From the {read}: {chosen} (confidence {prediction.confidence:.0%}).{sure}"])
+    said = f"From the {read}: {chosen} (confidence {prediction.confidence:.0%}).{sure}"
+    left_open = [f"Undecided: {', '.join(prediction.undecided)}."] if prediction.undecided else []
+    return "\n".join([*lines, "", said, *left_open])
 
 
 def _read_plot(path: Path) -> str:

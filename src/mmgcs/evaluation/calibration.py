@@ -11,13 +11,13 @@ from mmgcs.bundle import Decision
 from mmgcs.evaluation.conformal import fit_possible
 from mmgcs.evaluation.metrics import choose
 from mmgcs.evaluation.thresholds import fit_thresholds
-from mmgcs.runtime.classifier import expected_f1, sigmoid
+from mmgcs.runtime.classifier import expected_f1, margins, sigmoid
 
 COVERAGE = 0.8
-"""The share of films that a prediction should be sure of."""
+"""The share of films that a prediction should be sure of, and of genres of films that should be decided."""
 
 _LEAST_SLOPE = 1e-3  # a slope of 0 or less would turn a genre's ranking around
-_PULL = 1.0  # the weight of one film's worth of evidence that the logits need no scaling
+_PULL = 5.0  # the weight of five films' worth of evidence that the logits need no scaling
 
 
 def fit_platt(
@@ -77,13 +77,39 @@ def fit_confidence(confidence: NDArray[Any], coverage: float = COVERAGE) -> floa
     return float(ranked[int(np.ceil(coverage * len(ranked))) - 1])
 
 
-def fit_decision(logits: NDArray[Any], truth: NDArray[np.bool_], coverage: float = COVERAGE) -> Decision:
+def fit_margin(probabilities: NDArray[Any], thresholds: NDArray[Any], coverage: float = COVERAGE) -> float:
+    """The distance from the threshold, in log-odds, that the share `coverage` of all films' genres have.
+
+    Leaving the genres that are nearer undecided is partial abstention (Nguyen and Hüllermeier 2021, "Multilabel
+    classification with partial abstention: Bayes-optimal prediction under label independence"): of a film that is
+    certainly a comedy and perhaps a romance, the comedy is still told.
+
+    Args:
+        probabilities: (films, genres) calibrated.
+        thresholds: (genres,).
+        coverage: the share of genres of films to decide.
+
+    Raises:
+        ValueError: `coverage` is not above 0 and at most 1, or there are no films.
+    """
+    return max(0.0, fit_confidence(margins(probabilities, thresholds).ravel(), coverage))
+
+
+def fit_decision(
+    logits: NDArray[Any],
+    truth: NDArray[np.bool_],
+    coverage: float = COVERAGE,
+    *,
+    more: tuple[NDArray[Any], NDArray[np.bool_]] | None = None,
+) -> Decision:
     """Fit how logits become an answer, on held-out films that all have the same combination of inputs.
 
     Args:
         logits: (films, genres) uncalibrated, from the bundle's fusion graph or the model that it is made from.
         truth: (films, genres).
-        coverage: the share of films that a prediction should be sure of.
+        coverage: the share of films that a prediction should be sure of, and of genres of films to decide.
+        more: logits and truth of further films that the branches did not learn from. Only thresholds are fitted on them
+            too: they need many films, while calibration needs films whose genres are as frequent as those to come.
 
     Raises:
         ValueError: there are no films, or `coverage` is out of range.
@@ -92,7 +118,11 @@ def fit_decision(logits: NDArray[Any], truth: NDArray[np.bool_], coverage: float
         raise ValueError("a decision needs held-out films to be fitted on; got none")
     slope, intercept = fit_platt(logits, truth)
     probabilities = sigmoid(logits * slope + intercept)
-    thresholds = fit_thresholds(truth, probabilities)
+    seen, known = probabilities, truth
+    if more is not None:
+        seen = np.concatenate([seen, sigmoid(more[0] * slope + intercept)])
+        known = np.concatenate([known, more[1]])
+    thresholds = fit_thresholds(known, seen)
     least = fit_confidence(confidences(probabilities, choose(probabilities, thresholds)), coverage)
     return Decision(
         slope=tuple(map(float, slope)),
@@ -100,4 +130,5 @@ def fit_decision(logits: NDArray[Any], truth: NDArray[np.bool_], coverage: float
         thresholds=tuple(map(float, thresholds)),
         confidence=least,
         possible=fit_possible(probabilities, truth),
+        margin=fit_margin(probabilities, thresholds, coverage),
     )

@@ -14,7 +14,7 @@ from mmgcs.evaluation.calibration import confidences
 from mmgcs.evaluation.metrics import choose
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier, Features
-from mmgcs.runtime.classifier import without
+from mmgcs.runtime.classifier import margins, without
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
@@ -66,6 +66,7 @@ class Answers:
         confidence: (answered,) as the classifier reports it.
         sure: (answered,) whether that reaches the bundle's threshold for the film's inputs, and none is strange.
         possible: (answered, genres) the prediction sets; None where the bundle states none for some of the inputs.
+        decided: (answered, genres) which genres the bundle does not leave open; None where it leaves none for some.
     """
 
     rows: NDArray[np.int64]
@@ -75,6 +76,7 @@ class Answers:
     confidence: NDArray[np.float64]
     sure: NDArray[np.bool_]
     possible: NDArray[np.bool_] | None = None
+    decided: NDArray[np.bool_] | None = None
 
     @property
     def chosen(self) -> NDArray[np.bool_]:
@@ -173,10 +175,13 @@ def _decide(classifier: Classifier, features: Features, rows: NDArray[np.int64],
         least[mine] = decision.confidence
     chosen = choose(probabilities, thresholds)
     confidence = confidences(probabilities, chosen)
+    widths = [config.decisions[combination].margin for combination in inputs]
+    stated = [width for width in widths if width is not None]
+    decided = margins(probabilities, thresholds) >= np.array(stated)[:, None] if len(stated) == len(widths) else None
     cuts = [config.decisions[combination].possible for combination in inputs]
     known = [cut for cut in cuts if cut is not None]
     possible = chosen | (probabilities >= np.array(known)[:, None]) if len(known) == len(cuts) else None
     sure = confidence >= least
     if features.strange is not None:
         sure &= ~(features.strange[rows] & keep).any(axis=1)
-    return Answers(rows, inputs, probabilities, thresholds, confidence, sure, possible)
+    return Answers(rows, inputs, probabilities, thresholds, confidence, sure, possible, decided)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmgcs.evaluation.reliability import calibration_floor, expected_calibration_error
+from mmgcs.evaluation.reliability import calibration_floor, debiased_calibration_error, expected_calibration_error
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
@@ -74,6 +74,7 @@ class Scores:
             the mean over genres weighted by support.
         mean_average_precision: the mean of average precision over the genres that some film has.
         ece_equal_mass, ece_equal_width: the mean over genres of the expected calibration error.
+        ece_debiased: the mean over genres of the equal-mass error less most of what chance adds, at least 0.
         ece_floor: the equal-mass error that perfect probabilities would show on so few films, by simulation.
         genres: each genre's own scores, in the bundle's order.
     """
@@ -86,6 +87,7 @@ class Scores:
     mean_average_precision: Estimate
     ece_equal_mass: float
     ece_equal_width: float
+    ece_debiased: float
     ece_floor: float
     genres: tuple[GenreScores, ...]
 
@@ -246,6 +248,7 @@ def summarise(measured: Measured, truth: Bools, probabilities: Floats, chosen: B
         films=len(truth),
         ece_equal_mass=float(mass.mean()),
         ece_equal_width=float(width.mean()),
+        ece_debiased=max(0.0, float(debiased_calibration_error(truth, probabilities).mean())),
         ece_floor=calibration_floor(probabilities),
         genres=per_genre,
         **{name: measured.estimate(name) for name in OVERALL},

@@ -46,12 +46,16 @@ class Abstention:
         sure: the share of films that the bundle is sure of, by the threshold stored in it.
         sure_micro_f1, unsure_micro_f1: micro-F1 of these and of the others; None where there are none.
         table: (share of films answered, most confident first; micro-F1 of those).
+        decided: the share of all films' genres that the bundle does not leave open; None where it leaves none open.
+        decided_micro_f1: micro-F1 of these; None where there are none.
     """
 
     sure: float
     sure_micro_f1: float | None
     unsure_micro_f1: float | None
     table: tuple[tuple[float, float], ...]
+    decided: float | None = None
+    decided_micro_f1: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,11 +322,14 @@ def _abstention(truth: Bools, chosen: Bools, answers: Answers) -> Abstention:
     def f1_of(rows: NDArray[np.bool_]) -> float | None:
         return micro_f1(truth, chosen, rows) if rows.any() else None
 
+    decided = answers.decided
     return Abstention(
         sure=float(answers.sure.mean()),
         sure_micro_f1=f1_of(answers.sure),
         unsure_micro_f1=f1_of(~answers.sure),
         table=tuple((share, micro_f1(truth, chosen, most_confident(answers.confidence, share))) for share in COVERAGES),
+        decided=None if decided is None else float(decided.mean()),
+        decided_micro_f1=None if decided is None else f1_of(decided),
     )
 
 

@@ -235,6 +235,8 @@ class Classifier:
             cut = self.bundle.config.decisions["+".join(inputs)].possible
             # A chosen genre is possible whatever its probability; that can only make the set cover more.
             possible = [int(i) for i in order if i in chosen or probabilities[i] >= cut] if cut is not None else []
+            margin = self.bundle.config.decisions["+".join(inputs)].margin
+            near = margins(probabilities, thresholds) < margin if margin is not None else np.zeros(len(order), bool)
             confidence = expected_f1(probabilities, chosen)
             strange = self._strange(features, row)
             predictions.append(
@@ -248,6 +250,7 @@ class Classifier:
                     confidence=round(confidence, 6),
                     sure=confidence >= least and not strange,
                     possible=tuple(self.genres[index] for index in possible),
+                    undecided=tuple(self.genres[index] for index in order if near[index]),
                     warnings=(*features.warnings[row], *(STRANGE.format(name) for name in strange)),
                 )
             )
@@ -341,6 +344,17 @@ def expected_f1(probabilities: NDArray[np.float32], chosen: Iterable[int]) -> fl
     if not indices:
         return 0.0
     return float(2.0 * probabilities[indices].sum() / (len(indices) + probabilities.sum()))
+
+
+def margins(probabilities: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.float64]:
+    """How far probabilities (…, genres) are from their thresholds, in log-odds (…, genres)."""
+
+    def log_odds(values: NDArray[Any]) -> NDArray[np.float64]:
+        clipped = np.clip(np.asarray(values, dtype=np.float64), 1e-6, 1 - 1e-6)
+        result: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
+        return result
+
+    return np.abs(log_odds(probabilities) - log_odds(thresholds))
 
 
 def without(film: Film, hidden: str) -> Film:

@@ -195,6 +195,7 @@ def prediction_out(prediction: Prediction, explanation: Explanation | None = Non
         "sure": prediction.sure,
         "abstained": not prediction.sure,
         "possible": list(prediction.possible),
+        "undecided": list(prediction.undecided),
         "warnings": list(prediction.warnings),
         "explanation": explanation.to_json() if explanation is not None else None,
     }

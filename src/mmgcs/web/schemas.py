@@ -86,6 +86,9 @@ class PredictionOut(BaseModel):
     possible: list[str] = Field(
         description="The prediction set: for 90% of films it holds every true genre. Empty where the model states none."
     )
+    undecided: list[str] = Field(
+        description="Genres, chosen or not, too near their threshold to tell. Empty where the model leaves none open."
+    )
     warnings: list[str] = Field(description="What was left aside, as a poster that cannot be read beside a plot.")
     explanation: ExplanationOut | None = Field(None, description="Where it was asked for.")
 

@@ -68,6 +68,7 @@ function show(value) {
   $("status").textContent = !value.sure
     ? `Not sure${names ? `: perhaps ${names}` : `: no genre is likely enough; nearest is ${value.top[0]}`}. Worth a human look.`
     : `${names} (confidence ${percent(value.confidence)}).`;
+  if (value.sure && value.undecided.length) $("status").textContent += ` Undecided: ${value.undecided.join(", ")}.`;
   $("status").className = value.sure ? "sure" : "unsure";
   $("possible").hidden = value.sure || !value.possible.length;
   $("possible").textContent = `Its genres are very likely among ${value.possible.join(", ")}.`;
