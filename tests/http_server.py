@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -14,9 +15,13 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Server:
-    """Serves the functions in `answers` by path; `seen` counts requests, `headers` keeps the last ones' headers."""
+    """Serves the functions in `answers` by path; `seen` counts requests, `headers` keeps the last ones' headers.
 
-    def __init__(self) -> None:
+    Args:
+        tls: speak TLS with the certificate in this context.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.answers: dict[str, Answer] = {}
         self.seen: Counter[str] = Counter()
         self.headers: dict[str, dict[str, str]] = {}
@@ -44,7 +49,10 @@ class Server:
                 pass  # clients that go away half-way are what some tests are about
 
         self._server = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if tls is not None:
+            # The handshake then happens in the request's own thread, at the first reading.
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self._server.server_port}"
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()

@@ -204,14 +204,6 @@ def test_an_id_cannot_lead_out_of_the_folder(server, tmp_path):
     assert "/" not in poster_stem("a/b")
 
 
-def test_the_certificate_of_a_server_is_always_checked(server, tmp_path):
-    # A server that does not speak TLS at all stands for every one whose identity cannot be proved.
-    table = pl.DataFrame({"id": ["one"], "poster_url": [server.url.replace("http:", "https:") + "/a"]})
-    result = download_posters(table, tmp_path, quick(retries=0))
-    assert result.downloaded == 0
-    assert not server.seen
-
-
 def test_requests_to_one_host_keep_their_pace(server, tmp_path):
     import time as clock
 

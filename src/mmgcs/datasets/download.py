@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -163,6 +164,11 @@ def _fetch(url: str, part: Path, size: int | None, options: DownloadOptions, pro
     except TimeoutError:
         raise _BrokenError(f"no answer within {options.timeout:g} s") from None
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError) as error:
+        if isinstance(reason := getattr(error, "reason", None), ssl.SSLCertVerificationError):
+            raise MmgcsError(
+                f"{url}: the server's certificate is not valid ({reason.verify_message}); check --url and the clock, "
+                "or fetch the file by hand for --from"
+            ) from None
         raise _BrokenError(str(getattr(error, "reason", error) or type(error).__name__)) from None
     with response:
         going_on = response.status == 206 and _starts_at(response.headers.get("Content-Range"), have)
