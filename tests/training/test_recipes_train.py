@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,12 @@ SMALLER = {
         "poster.encoder.options.width_px=32",
     ],
 }
+WITHOUT_TORCH = """
+import sys
+sys.modules.update(dict.fromkeys(("torch", "pytorch_lightning", "transformers", "sklearn", "mmgcs.training", "mmgcs.models")))
+from mmgcs.cli import main
+sys.exit(main(["verify", sys.argv[1]]))
+"""
 SMALL_POSTER = ["poster.encoder.options.height=64", "poster.encoder.options.width_px=48"]
 SMALL_PLOT = ["plot.encoder.options.max_tokens=32", "plot.encoder.options.freeze_layers=5"]
 
@@ -51,3 +59,6 @@ def test_a_recipe_trains_to_a_bundle_that_predicts(path, tmp_path):
         assert prediction.error is None
         assert prediction.inputs == bundle.config.inputs
         assert set(prediction.probabilities) == set(recipe.genre_list() or bundle.config.genres)
+    # Whole, predicting, and as its card says, where importing torch or what trained it fails.
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(bundle.path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
