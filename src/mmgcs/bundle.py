@@ -7,13 +7,15 @@ format and neither torch nor onnxruntime. docs/reference/bundle-format.md descri
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mmgcs.errors import BundleError, UsageError
 from mmgcs.files import sha256, write_json
@@ -24,6 +26,11 @@ MANIFEST = "manifest.json"
 CONFIG = "bundle.json"
 CARD_JSON = "card.json"
 CARD_TEXT = "CARD.md"
+
+LARGEST = 1_000_000
+"""What no number of a decision is beyond: graphs and decisions are in single precision."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,36 +113,67 @@ class BundleConfig:
         """Read the value that bundle.json holds.
 
         Raises:
-            BundleError: a key is missing, or a list's length is not the number of genres.
+            BundleError: a key is missing or has a value that it cannot have, or numbers, genres and inputs do not fit.
         """
         try:
             config = cls(
-                name=str(value["name"]),
-                genres=tuple(str(genre) for genre in value["genres"]),
-                branches=tuple(Branch(**branch) for branch in value["branches"]),
-                fusion=str(value["fusion"]),
+                name=_typed(value["name"], str),
+                genres=tuple(_typed(genre, str) for genre in _typed(value["genres"], list)),
+                branches=tuple(_branch(branch) for branch in _typed(value["branches"], list)),
+                fusion=_typed(value["fusion"], str),
                 decisions={
                     inputs: Decision(
-                        slope=tuple(map(float, decision["slope"])),
-                        intercept=tuple(map(float, decision["intercept"])),
-                        thresholds=tuple(map(float, decision["thresholds"])),
-                        confidence=float(decision["confidence"]),
-                        possible=None if decision.get("possible") is None else float(decision["possible"]),
-                        margin=None if decision.get("margin") is None else float(decision["margin"]),
+                        slope=tuple(map(_number, decision["slope"])),
+                        intercept=tuple(map(_number, decision["intercept"])),
+                        thresholds=tuple(map(_number, decision["thresholds"])),
+                        confidence=_number(decision["confidence"]),
+                        possible=None if decision.get("possible") is None else _number(decision["possible"]),
+                        margin=None if decision.get("margin") is None else _number(decision["margin"]),
                     )
-                    for inputs, decision in value["decisions"].items()
+                    for inputs, decision in _typed(value["decisions"], dict).items()
                 },
-                extra=value.get("extra", {}),
+                extra=_typed(value.get("extra", {}), dict),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError(f"{CONFIG} is not a bundle's configuration ({error!r}); get the bundle again") from error
         if not config.genres or not config.branches:
             raise BundleError(f"{CONFIG} names no genres or no branches; get the bundle again")
+        for what, names in (("genres", config.genres), ("branches", [branch.name for branch in config.branches])):
+            if len(set(names)) < len(names):
+                raise BundleError(f"{CONFIG} names one of its {what} twice; get the bundle again")
+        lacking = {*config.inputs, "+".join(config.inputs)} - set(config.decisions)
+        if lacking:
+            raise BundleError(f"{CONFIG} has no decision for {' and '.join(sorted(lacking))}; get the bundle again")
         for inputs, decision in config.decisions.items():
             lengths = {len(decision.slope), len(decision.intercept), len(decision.thresholds)}
             if lengths != {len(config.genres)}:
                 raise BundleError(f"{CONFIG}: decisions for {inputs} do not have one number a genre; get it again")
         return config
+
+
+def _branch(value: Any) -> Branch:
+    branch = Branch(**value)
+    for text in (branch.name, branch.kind, branch.graph, branch.encoder):
+        _typed(text, str)
+    _typed(branch.options, dict)
+    if branch.input not in ("plot", "poster"):
+        raise ValueError(f"a branch cannot read {branch.input!r}")
+    if _typed(branch.width, int) < 1:
+        raise ValueError(f"a branch cannot have {branch.width} features")
+    return branch
+
+
+def _typed(value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{value!r:.40} is no {kind.__name__}")
+    return value
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not abs(number) <= LARGEST:  # neither is NaN
+        raise ValueError(f"{number} is not between ±{LARGEST}")
+    return number
 
 
 class Bundle:
@@ -159,6 +197,8 @@ class Bundle:
         """
         self.path = path
         self._check = check
+        if not path.exists() and _aside(path).is_dir():  # whoever replaced it was killed between two renames
+            _aside(path).rename(path)
         if not path.is_dir():
             raise UsageError(f"no bundle at {path}: the folder does not exist; give --model the folder of a bundle")
         try:
@@ -243,19 +283,34 @@ def write_bundle(path: Path, config: BundleConfig, fill: Callable[[Path], None],
         seal(temporary)
         bundle = Bundle(temporary)
         temporary.chmod(0o755)
-        if path.exists():
-            old = path.with_name(f".{path.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
+        _put_in_place(temporary, path, replace)
         bundle.path = path
         return bundle
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _put_in_place(made: Path, path: Path, replace: bool) -> None:
+    """Rename a finished bundle to `path`; what was there stays until then, and comes back if that fails."""
+    old = _aside(path)
+    if replace and path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+    try:
+        made.rename(path)
+    except BaseException as error:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise UsageError(f"another mmgcs has written {path} meanwhile; choose another --out") from None
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    """Where the old bundle lies between the two renames that replace it."""
+    return path.with_name(f".{path.name}.old")
 
 
 def seal(path: Path) -> None:
@@ -273,19 +328,20 @@ def _is_entry(name: Any, entry: Any) -> bool:
     # A name that leads out of the folder would let a bundle read any file.
     parts = Path(name).parts
     inside = bool(parts) and ".." not in parts and not Path(name).is_absolute()
-    return inside and isinstance(entry, dict) and isinstance(entry.get("sha256"), str)
+    sound = isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int)
+    return inside and "\0" not in name and sound
 
 
 def _check_sum(content: bytes, entry: Mapping[str, Any], path: Path) -> None:
-    import hashlib
-
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+    if len(content) != entry["bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise BundleError(f"{path} differs from its SHA-256 in {MANIFEST}: the file was changed; get the bundle again")
 
 
 def _parse_version(text: Any, path: Path) -> tuple[int, int]:
     try:
         major, minor = (int(part) for part in str(text).split("."))
+        if major < 1 or minor < 0:
+            raise ValueError("there was no such version")
     except ValueError:
         raise BundleError(f"{path / MANIFEST} has format version {text!r}; get the bundle again") from None
     if major > FORMAT_VERSION[0]:

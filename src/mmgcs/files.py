@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and knowing them by their SHA-256."""
+"""Writing files whole or not at all, one process at a time, and knowing them by their SHA-256."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from mmgcs.errors import UsageError
+
+LOCK = ".lock"
+"""The file in a folder by which `alone` tells who writes there."""
 
 
 @contextlib.contextmanager
@@ -67,6 +73,65 @@ def write_json(path: Path, value: Any) -> None:
     with atomic_writer(path) as handle:
         json.dump(value, handle, indent=2, ensure_ascii=False, allow_nan=False)
         handle.write("\n")
+
+
+def remove_parts(folder: Path, name: str) -> None:
+    """Remove what killed processes left in a folder of the files they were writing, whose names fit the pattern."""
+    for part in folder.glob(f".{name}.*.part"):
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+@contextlib.contextmanager
+def alone(folder: Path, what: str | None = None) -> Iterator[None]:
+    """Keep other processes that ask the same from writing into a folder, until the block or this process ends.
+
+    Args:
+        folder: the folder; made where it is missing. While the block runs it holds a file `.lock`.
+        what: what is written, for the error; the folder without it.
+
+    Raises:
+        UsageError: another process is at it.
+        OSError: the folder cannot be made or written.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = (folder / LOCK).open("a")
+        except FileNotFoundError:
+            continue  # the process that had it ended between the two lines and took the folder along
+        with handle:
+            _lock(handle, what or str(folder))
+            if not _is_at(handle, folder / LOCK):
+                continue  # it is the lock of a process that ended meanwhile
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    (folder / LOCK).unlink()
+            return
+
+
+def _lock(handle: IO[Any], what: str) -> None:
+    """Lock an open file; the system unlocks it when it is closed or the process ends in any way."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UsageError(f"another mmgcs is writing {what}; wait for it to end") from None
+
+
+def _is_at(handle: IO[Any], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def sha256(path: Path) -> str:

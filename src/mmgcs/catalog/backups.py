@@ -20,7 +20,7 @@ from typing import Any
 
 from mmgcs.catalog.library import STATE
 from mmgcs.errors import InputError, MmgcsError, UsageError
-from mmgcs.files import atomic_path, sha256
+from mmgcs.files import alone, atomic_path, remove_parts, sha256
 
 JOURNAL = "journal.jsonl"
 # Media centres pass over folders with these, so that the copies never show up as films.
@@ -64,28 +64,19 @@ class Backups:
         Raises:
             UsageError: another run is at work, or the library cannot be written to.
         """
-        try:
-            self.folder.mkdir(exist_ok=True)
-            for name in MARKERS:
-                (self.folder / name).touch()
-            handle = (self.folder / "lock").open("w")
-        except OSError as error:
-            raise UsageError(
-                f"{self.folder} cannot be written ({error.strerror}), and without copies nothing is changed; "
-                "make the library writable"
-            ) from error
-        with handle:
+        with contextlib.ExitStack() as stack:
             try:
-                import fcntl
-
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:
-                pass  # Windows has no such lock; the journal still tells what happened
-            except OSError:
-                raise UsageError(f"another mmgcs is writing in {self.root}; wait for it to end") from None
+                self.folder.mkdir(exist_ok=True)
+                for name in MARKERS:
+                    (self.folder / name).touch()
+                stack.enter_context(alone(self.folder, f"in {self.root}"))
+            except OSError as error:
+                raise UsageError(
+                    f"{self.folder} cannot be written ({error.strerror}), and without copies nothing is changed; "
+                    "make the library writable"
+                ) from error
             self._entries = self._read_journal()  # what another run wrote meanwhile
-            for leftover in self.folder.glob(".*.part"):
-                leftover.unlink(missing_ok=True)
+            remove_parts(self.folder, "*")
             yield
 
     def write(self, path: Path, make: Callable[[bytes], bytes], *, expected: str | None) -> None:
@@ -121,7 +112,7 @@ class Backups:
                 "mend that and run again"
             ) from error
         try:
-            _remove_leftovers(target)
+            remove_parts(target.parent, glob.escape(target.name))
             _replace(target, result, like=target if content is not None else None)
         except OSError as error:
             raise InputError(f"cannot be written ({error.strerror}); it is as it was") from error
@@ -139,7 +130,7 @@ class Backups:
         path = self.root / entry.path
         target = path.resolve()
         try:
-            _remove_leftovers(target)
+            remove_parts(target.parent, glob.escape(target.name))
             now = sha256(target) if target.exists() else None
             if now == entry.before:
                 outcome = "unchanged"
@@ -242,10 +233,3 @@ def _apply_line(entries: dict[str, Entry], line: dict[str, Any]) -> None:
 def _replace(target: Path, content: bytes, *, like: Path | None, times: bool = False) -> None:
     with atomic_path(target, like=like, times=times) as temporary:
         temporary.write_bytes(content)
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Remove what a killed run left beside the file."""
-    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
-        with contextlib.suppress(OSError):
-            leftover.unlink()

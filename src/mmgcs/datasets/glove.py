@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mmgcs.datasets.download import DownloadOptions, Progress, download
 from mmgcs.errors import InputError, UsageError
-from mmgcs.files import atomic_path, atomic_writer
+from mmgcs.files import alone, atomic_path, atomic_writer, remove_parts
 from mmgcs.files import sha256 as file_sha256
 
 GLOVE_URL = "https://nlp.stanford.edu/data/glove.6B.zip"
@@ -50,13 +50,28 @@ def get_glove(
         progress: called with the bytes that have come, and of how many.
 
     Raises:
-        UsageError: the dimension does not exist, or `source` is no file.
+        UsageError: the dimension does not exist, `source` is no file, or another process fills the folder.
         InputError: the archive is damaged or lacks the dimension, or the vectors cannot be read.
         MmgcsError: the download failed or is not the expected file.
     """
     if dimension not in DIMENSIONS:
         raise UsageError(f"--dim {dimension} does not exist; GloVe 6B has {', '.join(map(str, DIMENSIONS))}")
     target = folder / f"glove.6B.{dimension}d.txt"
+    with alone(folder, str(target)):
+        remove_parts(folder, f"{target.name}*")
+        return _put(target, dimension, source, url, sha256, keep_zip, options, progress)
+
+
+def _put(
+    target: Path,
+    dimension: int,
+    source: Path | None,
+    url: str,
+    sha256: str | None,
+    keep_zip: bool,
+    options: DownloadOptions | None,
+    progress: Progress,
+) -> Path:
     if source is None and target.is_file():
         with contextlib.suppress(InputError):
             if load_glove(target)[1].shape[1] == dimension:
@@ -71,7 +86,7 @@ def get_glove(
         stanford = url == GLOVE_URL
         archive = download(
             url,
-            folder / (Path(url).name or "glove.zip"),
+            target.parent / (Path(url).name or "glove.zip"),
             size=GLOVE_SIZE if stanford else None,
             sha256=sha256 or (GLOVE_SHA256 if stanford else None),
             options=options,
@@ -82,7 +97,7 @@ def get_glove(
     if vectors.shape[1] != dimension or not words:
         _forget(target)
         raise InputError(f"{archive} has vectors of {vectors.shape[1]} numbers, not {dimension}; check --dim")
-    if source is None and not keep_zip:
+    if source is None and not keep_zip and archive != target:
         archive.unlink()
     return target
 

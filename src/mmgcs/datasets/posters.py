@@ -22,7 +22,7 @@ from PIL import Image
 
 from mmgcs.datasets.addresses import PrivateAddressError, public_socket
 from mmgcs.errors import InputError, MmgcsError, UsageError
-from mmgcs.files import atomic_writer
+from mmgcs.files import alone, atomic_writer, remove_parts
 from mmgcs.net import retry_after
 from mmgcs.preprocess import decode_poster
 
@@ -158,13 +158,27 @@ def download_posters(
         progress: called with how many are done, and of how many.
 
     Raises:
-        UsageError: an option is wrong, or the table gives no addresses.
+        UsageError: an option is wrong, the table gives no addresses, or another process fills the folder.
         MmgcsError: the folder cannot be written.
     """
     options = options or PosterOptions()
     options.check()
     if not {"poster_url", "poster_path"} & set(films.columns):
         raise UsageError("the films have neither poster_url nor poster_path; prepare them from a source that has")
+    try:
+        with alone(folder):
+            for suffix in _PICTURES:
+                remove_parts(folder, f"*{suffix}")
+            return _fill(films, folder, options, progress)
+    except OSError as error:
+        raise MmgcsError(
+            f"{folder} cannot be written ({error.strerror or error}); free space or choose another"
+        ) from error
+
+
+def _fill(
+    films: pl.DataFrame, folder: Path, options: PosterOptions, progress: Callable[[int, int], None]
+) -> PosterResult:
     result = PosterResult()
     before = _read_failed(folder / FAILED)
     there = poster_files(folder)
@@ -181,18 +195,12 @@ def download_posters(
         elif failed_before or not options.retry_failed:
             todo[film] = url
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            asyncio.run(_Downloader(folder, options, result, progress).run(todo))
-        finally:
-            # Also when stopped half-way: what failed so far is known to the next run.
-            now = {record["id"]: record for record in result.failed}
-            gone = {film for film in todo if film not in now and film in before and _is_there(folder, film)}
-            _write_failed(folder / FAILED, {**{k: v for k, v in before.items() if k not in gone}, **now}.values())
-    except OSError as error:
-        raise MmgcsError(
-            f"{folder} cannot be written ({error.strerror or error}); free space or choose another"
-        ) from error
+        asyncio.run(_Downloader(folder, options, result, progress).run(todo))
+    finally:
+        # Also when stopped half-way: what failed so far is known to the next run.
+        now = {record["id"]: record for record in result.failed}
+        gone = {film for film in todo if film not in now and film in before and _is_there(folder, film)}
+        _write_failed(folder / FAILED, {**{k: v for k, v in before.items() if k not in gone}, **now}.values())
     return result
 
 

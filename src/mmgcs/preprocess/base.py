@@ -48,6 +48,14 @@ PreprocessorFactory = Callable[[Mapping[str, Any], Callable[[str], bytes]], Prep
 PREPROCESSORS: Registry[PreprocessorFactory] = Registry("preprocessing")
 
 
+def whole_number(options: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    """An option that is a whole number. Raises KeyError, TypeError or ValueError where it is none or out of bounds."""
+    number = int(options[name])
+    if not least <= number <= most:
+        raise ValueError(f"{name} is {number}, not between {least} and {most}")
+    return number
+
+
 def pad_stack(rows: Sequence[NDArray[Any]], fill: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Stack rows of different lengths.
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from mmgcs.errors import InputError
 from mmgcs.film import Film
-from mmgcs.preprocess.base import PREPROCESSORS, Prepared
+from mmgcs.preprocess.base import PREPROCESSORS, Prepared, whole_number
 
 MAX_PIXELS = 60_000_000
 """Width times height that is decoded at most: an A1 poster at 200 dpi. Larger pictures are refused unread."""
@@ -53,7 +53,7 @@ def decode_poster(source: Path | bytes, *, at_least: tuple[int, int] | None = No
                 warnings.simplefilter("ignore")  # odd EXIF or palettes: the pixels are what counts
                 picture.load()
                 return _to_rgb(_upright(picture))
-        except (OSError, SyntaxError, ValueError, TypeError, IndexError, ArithmeticError, MemoryError) as error:
+        except Exception as error:  # each decoder has errors of its own
             raise InputError(f"{_name(source)} is damaged or cut short ({error}); give a whole picture") from error
 
 
@@ -80,7 +80,7 @@ def _open(source: Path | bytes) -> Image.Image:
             picture = Image.open(io.BytesIO(source), formats=FORMATS)
     except UnidentifiedImageError:
         raise InputError(f"{name} is not a picture; give a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file") from None
-    except (OSError, SyntaxError, ValueError, TypeError, IndexError, ArithmeticError, MemoryError) as error:
+    except Exception as error:
         raise InputError(f"{name} is damaged ({error}); give a whole picture") from error
     width, height = picture.size
     if width * height > MAX_PIXELS:
@@ -147,4 +147,4 @@ class PosterPixels:
 @PREPROCESSORS.register("pixels")
 def _pixels(options: Mapping[str, Any], read: Callable[[str], bytes]) -> PosterPixels:
     del read  # pictures need no file of the bundle
-    return PosterPixels(int(options["height"]), int(options["width"]))
+    return PosterPixels(whole_number(options, "height", 1, 4096), whole_number(options, "width", 1, 4096))

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from mmgcs.errors import BundleError, InputError
 from mmgcs.film import Film
-from mmgcs.preprocess.base import PREPROCESSORS, Prepared, pad_stack
+from mmgcs.preprocess.base import PREPROCESSORS, Prepared, pad_stack, whole_number
 
 MAX_CHARACTERS = 20_000
 """Characters of a plot that are looked at at all: far more than any encoder reads, little enough to be instant."""
@@ -143,7 +143,7 @@ def _tokens(options: Mapping[str, Any], read: Callable[[str], bytes]) -> PlotTok
         raise BundleError(f"{name} is not a tokenizer ({error}); get the bundle again") from error
     return PlotTokens(
         tokenizer,
-        int(options["max_tokens"]),
+        whole_number(options, "max_tokens", 1, 100_000),
         pad_id=int(options.get("pad_id", 0)),
         use_title=bool(options.get("use_title", True)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -211,9 +211,7 @@ class Classifier:
         """Run the fusion graph. Returns uncalibrated logits (films, genres) float32."""
         if not len(features.present):
             return np.zeros((0, len(self.genres)), dtype=np.float32)
-        (logits,) = self._fusion.run(None, {**features.values, "present": features.present})
-        result: NDArray[np.float32] = logits
-        return result
+        return run_graph(self._fusion, "logits", {**features.values, "present": features.present}, len(self.genres))
 
     def probabilities(self, logits: NDArray[np.float32], inputs: str) -> NDArray[np.float32]:
         """Calibrated probabilities (films, genres) of films whose inputs are `inputs`, such as "plot+poster"."""
@@ -295,7 +293,11 @@ class _LoadedBranch:
     def preprocessor(self) -> Preprocessor:
         if self.spec.kind not in PREPROCESSORS:
             raise BundleError(f"the bundle needs the preprocessing {self.spec.kind!r}, unknown here; upgrade mmgcs")
-        return PREPROCESSORS[self.spec.kind](self.spec.options, self._bundle.read)
+        try:
+            return PREPROCESSORS[self.spec.kind](self.spec.options, self._bundle.read)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            name = self.spec.name
+            raise BundleError(f"the options of {name} do not fit ({error!r}); get the bundle again") from error
 
     @cached_property
     def session(self) -> ort.InferenceSession:
@@ -303,9 +305,7 @@ class _LoadedBranch:
 
     def run(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         # By name: a graph may have further outputs, such as an attention over words.
-        (features,) = self.session.run(["features"], self.preprocessor.collate(prepared))
-        result: NDArray[np.float32] = features
-        return result
+        return run_graph(self.session, "features", self.preprocessor.collate(prepared), self.spec.width)
 
 
 def open_session(bundle: Bundle, graph: str, threads: int, *, spin: bool = True) -> ort.InferenceSession:
@@ -327,6 +327,25 @@ def open_session(bundle: Bundle, graph: str, threads: int, *, spin: bool = True)
     except Exception as error:  # onnxruntime's exceptions have no common public base
         line = str(error).splitlines()[0]
         raise BundleError(f"{graph} cannot be loaded by onnxruntime ({line}); get the bundle again") from error
+
+
+def run_graph(
+    session: ort.InferenceSession, output: str, feed: Mapping[str, NDArray[Any]], width: int
+) -> NDArray[np.float32]:
+    """Run a graph and return one of its outputs, (films, width) float32.
+
+    Raises:
+        BundleError: the graph does not take these inputs or does not give this output.
+    """
+    try:
+        (result,) = session.run([output], dict(feed))
+    except Exception as error:  # onnxruntime's exceptions have no common public base
+        line = str(error).splitlines()[0]
+        raise BundleError(f"the graph of {output} cannot be run ({line}); get the bundle again") from error
+    if result.ndim != 2 or result.shape[1] != width:
+        raise BundleError(f"the graph of {output} gives {result.shape}, not {width} a film; get the bundle again")
+    numbers: NDArray[np.float32] = result
+    return numbers
 
 
 def sigmoid(logits: NDArray[Any]) -> NDArray[np.float32]:

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from mmgcs.errors import MmgcsError, UsageError
-from mmgcs.files import write_json
+from mmgcs.files import LOCK, alone, write_json
 
 STATE = "state.json"
-LOCK = "lock"
 
 
 class Journal:
@@ -52,7 +51,11 @@ class Journal:
         Raises:
             UsageError: another process has it; it cannot be made; or what is there is a run of something else.
         """
-        with _locked(folder):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(alone(folder, str(folder.with_suffix(""))))
+            except OSError as error:
+                raise UsageError(f"{folder} cannot be made ({error.strerror}); give --out another folder") from error
             if afresh:
                 for path in folder.iterdir():
                     if path.name != LOCK:
@@ -113,34 +116,3 @@ class Journal:
             raise MmgcsError(
                 f"{self.folder} cannot be written ({error.strerror}); mend that and go on with --resume"
             ) from error
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = (folder / LOCK).open("w")
-        except FileNotFoundError:
-            continue  # the process that had it ended between the two lines and took the folder along
-        except OSError as error:
-            raise UsageError(f"{folder} cannot be made ({error.strerror}); give --out another folder") from error
-        with handle:
-            try:
-                import fcntl
-
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:
-                pass  # Windows has no such lock
-            except OSError:
-                raise UsageError(f"another mmgcs is writing {folder.with_suffix('')}; wait for it to end") from None
-            if _is_at(handle, folder / LOCK):  # else it is the lock of a run that ended meanwhile
-                yield
-                return
-
-
-def _is_at(handle: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

@@ -7,8 +7,8 @@ from the last saved step.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from mmgcs.training.data import ResumableLoader, fingerprint, read_labelled
 from mmgcs.training.finetune import read_own, train_head
 from mmgcs.training.finish import finish_branch
 from mmgcs.training.fuse import assemble
-from mmgcs.training.job import Log, Run
+from mmgcs.training.job import Log, Run, claimed
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import BranchModule
 from mmgcs.training.processes import check_devices, first_goes_first, followers, rank, world_size
@@ -96,16 +96,16 @@ def train(
     with _clear_ends(out):
         if recipe.head is not None:
             own = read_own(data, posters, recipe.genre_list())
-            _claim(out, {"recipe": recipe.model_dump(mode="json"), "data": own.fingerprint}, resume)
-            return train_head(Run(recipe, own, out, command, log, devices, progress), recipe.head)
+            with claimed(out, {"recipe": recipe.model_dump(mode="json"), "data": own.fingerprint}, resume):
+                return train_head(Run(recipe, own, out, command, log, devices, progress), recipe.head)
         labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source)
-        _claim(out, {"recipe": recipe.model_dump(mode="json"), "data": labelled.fingerprint}, resume)
-        run = Run(recipe, labelled, out, command, log, devices, progress)
-        holdout = choose_holdout(run)
-        with followers(devices, _follow, (recipe, data, posters, out)):
-            for name, branch in recipe.branches.items():
-                train_branch(run, name, branch, holdout)
-        return assemble(run, holdout)
+        with claimed(out, {"recipe": recipe.model_dump(mode="json"), "data": labelled.fingerprint}, resume):
+            run = Run(recipe, labelled, out, command, log, devices, progress)
+            holdout = choose_holdout(run)
+            with followers(devices, _follow, (recipe, data, posters, out)):
+                for name, branch in recipe.branches.items():
+                    train_branch(run, name, branch, holdout)
+            return assemble(run, holdout)
 
 
 def _follow(recipe: Recipe, data: Path, posters: Path | None, out: Path) -> None:
@@ -117,23 +117,11 @@ def _follow(recipe: Recipe, data: Path, posters: Path | None, out: Path) -> None
         train_branch(run, name, branch, holdout)
 
 
-def _claim(out: Path, identity: dict[str, object], resume: bool) -> None:
-    """Make the run's folder, or see that the one that is there is of this very training."""
-    state = out / "run.json"
-    if out.is_dir() and any(out.iterdir()):
-        if not resume:
-            raise UsageError(f"{out} already holds a run; give --resume to go on with it, or another --out")
-        if not state.is_file() or json.loads(state.read_text(encoding="utf-8")) != identity:
-            raise UsageError(f"{out} was made with another recipe or other data; give another --out")
-        for part in out.rglob(".*.part"):  # what a killed run was writing
-            part.unlink()
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(state, identity)
-
-
 @contextlib.contextmanager
 def _clear_ends(out: Path) -> Iterator[None]:
+    told = threading.excepthook
+    # TensorBoard writes in a thread of its own, which would show a stack where one line is enough.
+    threading.excepthook = lambda raised: None if disk_is_full(raised.exc_value) else told(raised)
     try:
         yield
     except Exception as error:
@@ -142,6 +130,8 @@ def _clear_ends(out: Path) -> Iterator[None]:
                 f"the disk of {out} is full; the last good checkpoint is kept: free space and go on with --resume"
             ) from error
         raise
+    finally:
+        threading.excepthook = told
 
 
 def choose_holdout(run: Run) -> NDArray[np.int64]:

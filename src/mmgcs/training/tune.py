@@ -6,7 +6,6 @@ trains the branches whose settings are searched and is judged by its macro avera
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import shutil
@@ -26,10 +25,10 @@ import yaml
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mmgcs.errors import MmgcsError, UsageError
-from mmgcs.files import atomic_path, atomic_writer, write_json
+from mmgcs.files import atomic_path, atomic_writer
 from mmgcs.training.check import check_recipe
 from mmgcs.training.data import Labelled, read_labelled
-from mmgcs.training.job import Log, Run
+from mmgcs.training.job import Log, Run, claimed
 from mmgcs.training.module import LossIsNoNumberError
 from mmgcs.training.recipe import Recipe, SearchRange, change_recipe
 from mmgcs.training.run import choose_holdout, learn_branch
@@ -89,8 +88,8 @@ def tune(
     """
     _check_search(recipe)
     labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source)
-    _claim(out, {"recipe": recipe.model_dump(mode="json"), "data": labelled.fingerprint}, resume)
-    with _quiet_optuna():
+    identity = {"recipe": recipe.model_dump(mode="json"), "data": labelled.fingerprint}
+    with claimed(out, identity, resume, "search"), _quiet_optuna():
         study = _study(out, recipe.seed, 0)
         if not study.trials:
             study.enqueue_trial(_own_settings(recipe), skip_if_exists=True)
@@ -121,18 +120,6 @@ def _check_search(recipe: Recipe) -> None:
 def _number(spread: SearchRange, value: float | None) -> float | int:
     assert value is not None
     return int(value) if spread.whole else value
-
-
-def _claim(out: Path, identity: dict[str, object], resume: bool) -> None:
-    state = out / "search.json"
-    if out.is_dir() and any(out.iterdir()):
-        if not resume:
-            raise UsageError(f"{out} already holds a search; give --resume to go on with it, or another --out")
-        if not state.is_file() or json.loads(state.read_text(encoding="utf-8")) != identity:
-            raise UsageError(f"{out} was made with another recipe or other data; give another --out")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(state, identity)
 
 
 def _own_settings(recipe: Recipe) -> dict[str, Any]:

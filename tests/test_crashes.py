@@ -1,0 +1,244 @@
+"""A write that fails, or a process that dies at one, leaves the old state or the new; running again ends it.
+
+Every write, fsync and rename of each command is tried (of a training, whose steps repeat, the first and the last of
+each kind).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from faults import DEAD, Faults, Outcome, numbers, whole_files
+from http_server import Server, picture, send
+from tiny_training import PLOT, write_recipe
+
+from mmgcs.bundle import Bundle, write_bundle
+from mmgcs.catalog.nfo import read_nfo
+from mmgcs.sample import sample_table
+
+HOW = ("fail", "die")
+RUNNING = ("mmgcs.cli.tag", "mmgcs.cli.library", "mmgcs.runtime", "mmgcs.runtime.tables", "mmgcs.catalog", "polars")
+LEARNING = (
+    "mmgcs.cli.train",
+    "mmgcs.training",
+    "mmgcs.cli.ensemble",
+    "mmgcs.evaluation.ensemble",
+    "mmgcs.export.ensemble",
+)
+FETCHING = ("mmgcs.cli.data", "mmgcs.datasets.posters", "mmgcs.datasets.glove", "mmgcs.datasets.films")
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Faults]]:
+    started: dict[tuple[str, ...], Faults] = {}
+
+    def with_modules(*modules: str) -> Faults:
+        if modules not in started:
+            started[modules] = Faults(tmp_path_factory.mktemp("faults"), *modules)
+        return started[modules]
+
+    yield with_modules
+    for process in started.values():
+        process.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.close()
+
+
+def assert_told(outcome: Outcome, how: str, point: str, *, status: tuple[int, ...] = (1,)) -> None:
+    """It died, or it ended in one line that says what happened."""
+    if how == "die":
+        assert outcome.status == DEAD, point
+        return
+    errors = [line for line in outcome.said.splitlines() if "rror:" in line or "Traceback" in line]
+    if outcome.status == 0:  # what failed was not needed (a copy that saves time)
+        assert errors == [], point
+        return
+    assert outcome.status in status, (point, outcome.said)
+    assert len(errors) == 1, (point, outcome.said)
+    assert "No space left on device" in errors[0] or "is full" in errors[0], (point, errors)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl.gz"])
+def test_tagging_keeps_the_old_table_until_the_new_one_is_whole(kind, tmp_path, tiny_bundle, faults):
+    films, out = tmp_path / "films.csv", tmp_path / "out" / f"tagged.{kind}"
+    films.write_text("id,title,plot\n1,A,a ghost\n2,B,love in the city\n3,C,\n", encoding="utf-8")
+    command = [
+        "tag",
+        films,
+        "--out",
+        out,
+        "--model",
+        tiny_bundle,
+        "--review",
+        tmp_path / "out" / "review.csv",
+        "--quiet",
+    ]
+    run = faults(*RUNNING)
+    assert run.call(*command).status == 3
+    new = whole_files(out.parent)
+    undisturbed = run.call(*command, "--overwrite")
+    assert len(undisturbed.points) > 8
+    for number, point in enumerate(undisturbed.points, 1):
+        for how in HOW:
+            for name in new:
+                (out.parent / name).write_bytes(b"old")
+            assert_told(run.call(*command, "--overwrite", at=number, how=how), how, point)
+            now = {path.name: path.read_bytes() for path in out.parent.iterdir() if path.is_file()}
+            assert set(now) == set(new), point
+            assert all(content in (b"old", new[name]) for name, content in now.items()), point
+            assert run.call(*command, "--overwrite", "--resume").status == 3, point
+            assert whole_files(out.parent) == new, point
+            assert len(list(out.parent.iterdir())) == len(new), point
+
+
+def test_tagging_a_library_leaves_every_file_old_or_new_and_undo_takes_all_back(tmp_path, tiny_bundle, faults):
+    library, kept = tmp_path / "Films", tmp_path / "kept"
+    for name, plot in {"A (2001)": "a ghost and a vampire", "B (2002)": "love in the city"}.items():
+        (kept / name).mkdir(parents=True)
+        (kept / name / "movie.nfo").write_text(f"<movie><title>{name}</title><plot>{plot}</plot></movie>", "utf-8")
+    old = whole_files(kept)
+    command = ["library", "tag", library, "--model", tiny_bundle, "--min-confidence", 0, "--apply"]
+    run = faults(*RUNNING)
+    shutil.copytree(kept, library)
+    undisturbed = run.call(*command)
+    new = whole_files(library)
+    assert undisturbed.status == 0
+    assert all(read_nfo(content).genres for content in new.values())
+    assert len(undisturbed.points) > 8
+    for number, point in enumerate(undisturbed.points, 1):
+        for how in HOW:
+            shutil.rmtree(library)
+            shutil.copytree(kept, library)
+            assert_told(run.call(*command, at=number, how=how), how, point, status=(1, 2, 3))
+            now = whole_files(library)
+            assert all(now[name] in (old[name], new[name]) for name in old), point
+            assert run.call(*command).status == 0, point
+            assert whole_files(library) == new, point
+            assert run.call("library", "undo", library).status == 0, point
+            assert whole_files(library) == old, point
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.slow
+def test_a_training_goes_on_from_any_write_to_the_same_model(how, tmp_path, faults):
+    plot = {**PLOT, "training": {**PLOT["training"], "batch_size": 20}}
+    recipe, out = write_recipe(tmp_path / "r.yaml", plot=plot), tmp_path / "run"
+    table = sample_table()
+    command = ["train", recipe, "--data", table, "--posters", table.parent, "--out", out, "--quiet"]
+    run = faults(*LEARNING)
+    undisturbed = run.call(*command)
+    assert undisturbed.status == 0, undisturbed.said
+    expected = Bundle(out / "bundle").read("plot.onnx")
+    points = numbers(undisturbed.points, all_of=False)
+    assert len(points) > 15
+    for number in points:
+        shutil.rmtree(out)
+        point = undisturbed.points[number - 1]
+        assert_told(run.call(*command, at=number, how=how), how, point)
+        if (out / "bundle").exists():
+            assert Bundle(out / "bundle").check() == [], point
+        again = run.call(*command, "--resume")
+        assert again.status == 0, (point, again.said)
+        bundle = Bundle(out / "bundle")
+        assert bundle.check() == [], point
+        assert bundle.read("plot.onnx") == expected, point
+
+
+def test_an_export_is_a_whole_bundle_or_none(tmp_path, tiny_bundle, faults):
+    out, table = tmp_path / "out" / "joined", sample_table()
+    command = ["ensemble", tiny_bundle, tiny_bundle, "--data", table, "--out", out]
+    run = faults(*LEARNING)
+    undisturbed = run.call(*command)
+    assert undisturbed.status == 0, undisturbed.said
+    new = whole_files(out)
+    for number, point in enumerate(undisturbed.points, 1):
+        for how in HOW:
+            shutil.rmtree(out.parent)
+            assert_told(run.call(*command, at=number, how=how), how, point)
+            assert not out.exists(), point
+            if how == "fail":
+                assert list(out.parent.iterdir()) == [], point
+            assert run.call(*command).status == 0, point
+            assert whole_files(out) == new, point
+
+
+def test_a_bundle_that_is_replaced_is_the_old_one_until_it_is_the_new_one(tmp_path, tiny_bundle, monkeypatch):
+    path = tmp_path / "bundle"
+    real = Path.rename
+    for how in (OSError("no room"), KeyboardInterrupt()):
+        for broken in (1, 2):
+            shutil.rmtree(path, ignore_errors=True)
+            shutil.copytree(tiny_bundle, path)
+            calls = []
+
+            def rename(self, target, calls=calls, broken=broken, how=how):
+                calls.append(target)
+                if len(calls) == broken:
+                    raise how
+                return real(self, target)
+
+            with monkeypatch.context() as patch, pytest.raises(type(how)):
+                patch.setattr(Path, "rename", rename)
+                write_bundle(path, Bundle(tiny_bundle).config, lambda folder: None, replace=True)
+            assert Bundle(path).check() == []
+            assert whole_files(path) == whole_files(tiny_bundle)
+            assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_bundle_whose_replacement_died_between_its_renames_is_found_again(tmp_path, tiny_bundle):
+    path = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, tmp_path / ".bundle.old")
+    assert Bundle(path).check() == []
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_word_vectors_are_whole_or_not_there(tmp_path, server, faults):
+    lines = "".join(f"{word} {' '.join('0.5' for _ in range(50))}\n" for word in ("the", "film"))
+    server.answers = {"/glove.6B.50d.txt": send(lines.encode(), ETag='"1"')}
+    command = ["data", "glove", "--dim", 50, "--url", f"{server.url}/glove.6B.50d.txt", "--out", tmp_path / "vectors"]
+    run = faults(*FETCHING)
+    undisturbed = run.call(*command)
+    assert undisturbed.status == 0, undisturbed.said
+    for number, point in enumerate(undisturbed.points, 1):
+        for how in HOW:
+            shutil.rmtree(tmp_path / "vectors")
+            assert_told(run.call(*command, at=number, how=how), how, point)
+            target = tmp_path / "vectors" / "glove.6B.50d.txt"
+            assert not target.exists() or target.read_text(encoding="utf-8") == lines, point
+            again = run.call(*command)
+            assert again.status == 0, (point, again.said)
+            assert target.read_text(encoding="utf-8") == lines, point
+            assert not list(target.parent.glob("*.part")), point
+
+
+def test_posters_are_whole_or_not_there(tmp_path, server, faults):
+    server.answers = {"/a": send(picture()), "/b": send(picture("PNG"))}
+    films, out = tmp_path / "films.jsonl", tmp_path / "out" / "posters"
+    rows = [{"id": name, "plot": "a ghost", "genres": "Horror", "poster_url": f"{server.url}/{name}"} for name in "ab"]
+    rows.append({"id": "c", "plot": "a ghost", "genres": "Horror", "poster_url": f"{server.url}/c"})
+    films.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    command = ["data", "posters", films, "--out", out, "--allow-private", "--retries", 0]
+    command += ["--films-out", tmp_path / "out" / "films.csv"]
+    run = faults(*FETCHING)
+    undisturbed = run.call(*command)
+    assert undisturbed.status == 3, undisturbed.said
+    new = whole_files(tmp_path / "out")
+    assert len(new) == 4
+    for number, point in enumerate(undisturbed.points, 1):
+        for how in HOW:
+            shutil.rmtree(tmp_path / "out")
+            assert_told(run.call(*command, at=number, how=how), how, point)
+            now = whole_files(tmp_path / "out")
+            assert all(new[name] == content for name, content in now.items()), point
+            again = run.call(*command)
+            assert again.status in (0, 3), (point, again.said)  # 0 where the one without an answer is known by now
+            assert whole_files(tmp_path / "out") == new, point

@@ -1,0 +1,179 @@
+"""Whatever becomes of a bundle's files, it is refused in one line or means what it meant."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mmgcs import load
+from mmgcs.bundle import CONFIG, MANIFEST, Bundle, seal
+from mmgcs.errors import BundleError, MmgcsError
+from mmgcs.runtime.classifier import DEFAULT_BUNDLE
+from mmgcs.runtime.verify import verify
+
+OLD = Path(__file__).parent / "data" / "bundle-1.0"
+
+
+def flipped(place: float) -> Callable[[bytes], bytes]:
+    def change(data: bytes) -> bytes:
+        index = min(int(len(data) * place), len(data) - 1)
+        return data[:index] + bytes([data[index] ^ 0x20]) + data[index + 1 :]
+
+    return change
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "first byte": flipped(0.0),
+    "a byte in the middle": flipped(0.5),
+    "last byte": flipped(1.0),
+    "cut in half": lambda data: data[: len(data) // 2],
+    "emptied": lambda data: b"",
+    "a byte more": lambda data: data + b"\n",
+    "zeros": lambda data: bytes(len(data)),
+}
+
+
+def refused(path: Path) -> list[str]:
+    """Why a bundle is refused, a line each; nothing where it is not."""
+    try:
+        return Bundle(path).check()
+    except MmgcsError as error:
+        return [str(error)]
+
+
+@pytest.fixture
+def bundle(request: pytest.FixtureRequest, tiny_bundle: Path, tmp_path: Path) -> Path:
+    source = {"tiny": tiny_bundle, "default": DEFAULT_BUNDLE, "old": OLD}[request.param]
+    return Path(shutil.copytree(source, tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize("bundle", ["tiny", "default", "old"], indirect=True)
+def test_every_file_changed_in_any_way_is_refused(bundle: Path) -> None:
+    names = [path for path in sorted(bundle.rglob("*")) if path.is_file()]
+    assert len(names) > 4
+    assert refused(bundle) == []
+    for path in names:
+        whole = path.read_bytes()
+        for what, change in DAMAGE.items():
+            path.write_bytes(change(whole))
+            if path.name == MANIFEST and what in ("last byte", "a byte more"):
+                continue  # white space after the end of JSON says nothing
+            lines = refused(bundle)
+            assert lines, f"{path.name}: {what}"
+            assert all("\n" not in line for line in lines)
+        path.unlink()
+        assert refused(bundle), f"{path.name}: removed"
+        path.mkdir()
+        assert refused(bundle), f"{path.name}: a folder in its place"
+        path.rmdir()
+        path.symlink_to(path.name)
+        assert refused(bundle), f"{path.name}: a link to itself"
+        path.unlink()
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("bundle", ["default"], indirect=True)
+@pytest.mark.parametrize("what", ["a byte in the middle", "cut in half"])
+def test_a_file_that_a_prediction_needs_is_never_used_when_it_was_changed(bundle: Path, what: str) -> None:
+    poster = bundle / "poster.jpg"
+    shutil.copy(Path(DEFAULT_BUNDLE).parents[1] / "sample" / "posters" / "tt0013442.jpg", poster)
+    config = Bundle(bundle).config
+    needed = {CONFIG, config.fusion, *(branch.graph for branch in config.branches)}
+    for name in sorted(needed):
+        path = bundle / name
+        whole = path.read_bytes()
+        path.write_bytes(DAMAGE[what](whole))
+        with pytest.raises(BundleError, match="differs from its SHA-256"):
+            load(bundle).predict(plot="Two detectives hunt a killer.", poster=poster)
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("bundle", ["tiny"], indirect=True)
+def test_a_changed_byte_of_the_manifest_is_refused_or_changes_no_meaning(bundle: Path) -> None:
+    manifest = bundle / MANIFEST
+    whole = manifest.read_bytes()
+    files = Bundle(bundle).files
+    silent = 0
+    for place in range(len(whole)):
+        for bits in (0x01, 0x20, 0x80):
+            manifest.write_bytes(whole[:place] + bytes([whole[place] ^ bits]) + whole[place + 1 :])
+            if not refused(bundle):
+                silent += 1
+                assert Bundle(bundle).files == files, place
+                assert Bundle(bundle).format_version[0] == 1
+    assert silent < len(whole) / 4  # indentation, and the minor version
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("../../etc/passwd"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where something stands in a JSON value."""
+    if isinstance(value, dict):
+        inner = [place for key, item in value.items() for place in places(item, (*path, key))]
+    elif isinstance(value, list):
+        inner = [place for index, item in enumerate(value[:3]) for place in places(item, (*path, index))]
+    else:
+        inner = []
+    return [path, *inner]
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+@pytest.mark.parametrize("name", [CONFIG, MANIFEST])
+def test_any_value_anywhere_in_its_json_is_refused_in_one_line_or_read(
+    name: str, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = json.loads((tiny_bundle / name).read_text(encoding="utf-8"))
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("any") / "bundle"))
+    outcomes = {"refused": 0, "read": 0}
+
+    @settings(max_examples=250, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(places(content)), VALUES)
+    def check(path: tuple[Any, ...], new: Any) -> None:
+        (bundle / name).write_text(json.dumps(replaced(content, path, new)), encoding="utf-8")
+        if name == CONFIG:
+            seal(bundle)
+        try:
+            prediction = load(bundle).predict(plot="a ghost and a vampire")
+            assert all(0.0 <= value <= 1.0 for value in prediction.probabilities.values())
+            assert name == CONFIG or not Bundle(bundle).check() or verify(bundle)
+            outcomes["read"] += 1
+        except MmgcsError as error:
+            assert "\n" not in str(error)
+            outcomes["refused"] += 1
+
+    check()
+    assert outcomes["refused"] > 50
+    assert name == MANIFEST or outcomes["read"] > 10  # a name, or a threshold
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_in_place_of_its_json_make_opening_crash(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, data: bytes
+) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("bytes") / "bundle"))
+    for name in (CONFIG, MANIFEST):
+        (bundle / name).write_bytes(data)
+        if name == CONFIG:
+            seal(bundle)
+        with pytest.raises(BundleError) as caught:
+            Bundle(bundle)
+        assert "\n" not in str(caught.value)
