@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint realdata docs clean
+.PHONY: demo test lint realdata docs lowest lock audit sbom clean
 
 demo: .venv/run.stamp  ## install the running side and tag the shipped sample
 	$(BIN)/mmgcs demo
@@ -43,5 +43,35 @@ docs: .venv/docs.stamp  ## build the documentation into site/; a warning is an e
 	$(PIP) --group docs
 	touch $@
 
+lowest:  ## the quick tests with the oldest versions that pyproject.toml allows, in .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --upgrade uv
+	.venv-lowest/bin/uv pip compile --quiet --no-header --resolution lowest-direct --all-extras pyproject.toml \
+	  --output-file .venv-lowest/lowest.txt
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --constraint .venv-lowest/lowest.txt \
+	  -e ".[train,weights,db,gunicorn,scale]" --group dev
+	.venv-lowest/bin/python -m pytest -m "not realdata and not slow"
+
+lock:  ## write deploy/requirements.txt: what a deployment installs, by version and SHA-256
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra gunicorn --no-annotate \
+	  --custom-compile-command "make lock" pyproject.toml --output-file deploy/requirements.txt
+
+.venv-deploy/stamp: deploy/requirements.txt pyproject.toml
+	$(PYTHON) -m venv --clear .venv-deploy
+	.venv-deploy/bin/python -m pip install --quiet --require-hashes --requirement deploy/requirements.txt
+	.venv-deploy/bin/python -m pip install --quiet --no-deps .
+	touch $@
+
+audit: .venv-deploy/stamp  ## known faults in what a deployment installs; it asks a database on the network
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit
+	.venv-audit/bin/pip-audit --require-hashes --disable-pip --requirement deploy/requirements.txt
+
+sbom: .venv-deploy/stamp  ## write sbom.json (CycloneDX): everything that a deployment holds
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet cyclonedx-bom
+	.venv-audit/bin/cyclonedx-py environment .venv-deploy/bin/python --pyproject pyproject.toml \
+	  --output-reproducible --output-format JSON --output-file sbom.json
+
 clean:  ## remove everything that these commands made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build site
+	rm -rf .venv .venv-lowest .venv-deploy .venv-audit sbom.json .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build site

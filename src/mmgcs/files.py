@@ -37,7 +37,7 @@ def atomic_path(path: Path, *, like: Path | None = None, times: bool = False) ->
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as written:
+        with temporary.open("r+b") as written:  # Windows flushes only what may be written
             os.fsync(written.fileno())
         if like is not None:
             status = like.stat()

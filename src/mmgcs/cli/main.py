@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import io
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mmgcs
+from mmgcs.cli.output import speaks_unicode
 from mmgcs.errors import MmgcsError
 
 
@@ -54,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 0 done, 1 failed, 2 wrong call, 3 done with films in error."""
     args = list(sys.argv[1:] if argv is None else argv)
     wants_json = "--json" in args
+    if isinstance(sys.stdout, io.TextIOWrapper) and not speaks_unicode():
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that cannot be shown is no reason to stop
     try:
         status = _run(args)
         sys.stdout.flush()
@@ -168,6 +172,6 @@ def _fail(message: str, status: int, wants_json: bool) -> int:
     line = " ".join(message.split())
     if wants_json:
         with contextlib.suppress(OSError):
-            print(json.dumps({"error": line}, ensure_ascii=False), flush=True)
+            print(json.dumps({"error": line}, ensure_ascii=not speaks_unicode()), flush=True)
     print(f"mmgcs: error: {line}", file=sys.stderr)
     return status

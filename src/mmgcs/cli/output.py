@@ -23,13 +23,18 @@ def say(text: str = "") -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print the one JSON value of `--json` to stdout."""
-    json.dump(value, sys.stdout, ensure_ascii=False, allow_nan=False, indent=2)
+    """Print the one JSON value of `--json` to stdout; in ASCII where stdout has no more."""
+    json.dump(value, sys.stdout, ensure_ascii=not speaks_unicode(), allow_nan=False, indent=2)
     sys.stdout.write("\n")
+
+
+def speaks_unicode() -> bool:
+    """Whether stdout can show every character."""
+    return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def bar(share: float, width: int = 20) -> str:
     """A bar that is `share` (0 to 1) of `width` characters full, in ASCII where the terminal has no more."""
-    full, empty = ("█", "·") if (sys.stdout.encoding or "").lower().startswith("utf") else ("#", ".")
+    full, empty = ("█", "·") if speaks_unicode() else ("#", ".")
     cells = round(max(0.0, min(1.0, share)) * width)
     return full * cells + empty * (width - cells)
