@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -170,6 +172,11 @@ def test_metrics_count_requests_predictions_and_abstentions(tiny_bundle: Path) -
     assert 'mmgcs_predictions_total{inputs="plot"} 2.0' in page
     assert "mmgcs_abstentions_total{" in page
     assert "mmgcs_requests_in_flight 1.0" in page
+    assert 'mmgcs_request_seconds_count{route="/predict"} 2.0' in page
+    assert "mmgcs_batch_films_count 3.0" in page  # the first is the start's own
+    abstained = re.findall(r'mmgcs_abstentions_total\{genre="(\w+)"\} (\S+)', page)
+    assert [float(count) for _, count in abstained] == [1.0]
+    assert {genre for genre, _ in abstained} <= set(client.get("/api/v1/model").json["genres"])
 
 
 def test_the_log_has_a_request_id_and_nothing_that_a_user_wrote(
@@ -185,6 +192,28 @@ def test_the_log_has_a_request_id_and_nothing_that_a_user_wrote(
     assert not any("sesame" in line or "evil" in line or "\n" in line for line in lines)
 
 
+def test_of_what_the_server_itself_logs_only_the_pattern_and_the_place_are_kept() -> None:
+    from mmgcs.web.observing import JsonLines
+
+    def line(name: str, message: str, *values: object, error: BaseException | None = None) -> str:
+        trace = None if error is None else (type(error), error, error.__traceback__)
+        return JsonLines().format(logging.LogRecord(name, logging.ERROR, "channel.py", 7, message, values, trace))
+
+    try:
+        raise ValueError("sesame")
+    except ValueError as error:
+        kept = [
+            line("waitress", "Exception while serving /sesame", error=error),
+            line("gunicorn.error", "Invalid request from ip=%s: %s", "sesame", error),
+            line("gunicorn.error", "Worker failed", error=error),
+        ]
+    assert not any("sesame" in text for text in kept)
+    assert json.loads(kept[0])["kind"] == "ValueError"
+    assert json.loads(kept[0])["where"].startswith("test_api.py:")
+    assert json.loads(kept[1])["message"] == "Invalid request from ip=%s: %s"
+    assert json.loads(kept[2])["from"] == "channel.py:7"
+
+
 def test_every_answer_forbids_scripts_from_elsewhere(client: FlaskClient) -> None:
     for path in ("/", "/nowhere", "/api/v1/model"):
         policy = client.get(path).headers["Content-Security-Policy"]
@@ -194,6 +223,7 @@ def test_every_answer_forbids_scripts_from_elsewhere(client: FlaskClient) -> Non
 
 def test_the_description_names_every_address_of_the_api(client: FlaskClient) -> None:
     described = set(client.get("/openapi.json").json["paths"])
-    rules = {rule.rule.replace("<name>", "{id}") for rule in client.application.url_map.iter_rules()}
-    served = {rule for rule in rules if rule.startswith(("/api/", "/predict"))}
-    assert served <= described
+    rules = {rule.rule.replace("batch/<name>", "batch/{id}") for rule in client.application.url_map.iter_rules()}
+    served = {re.sub("<([a-z]+)>", r"{\1}", rule) for rule in rules}
+    pages = {"/", "/tables", "/model", "/scores", "/data", "/api", "/about", "/samples.csv", "/openapi.json"}
+    assert {rule for rule in served - pages if not rule.startswith(("/static", "/samples/"))} == described

@@ -7,6 +7,7 @@ import io
 import json
 import resource
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,33 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.glob("mmgcs-*/*") if path.is_file())
 
 
+@pytest.mark.parametrize("kind", ["texts", "one text", "rows", "whole"])
+def test_a_table_that_unpacks_to_gigabytes_is_refused_and_others_are_not(
+    running: Any, tmp_path: Path, kind: str
+) -> None:
+    import polars as pl
+
+    made = {
+        "texts": lambda: pl.DataFrame({"plot": ["a" * 2**20]}).select(pl.all().repeat_by(2_000).explode()),
+        "one text": lambda: pl.DataFrame({"plot": ["A killer", "a" * 400 * 2**20]}),
+        "rows": lambda: pl.DataFrame({"plot": ["A killer"]}).select(pl.all().repeat_by(1_000_000).explode()),
+        "whole": lambda: pl.DataFrame({"plot": ["A haunted village"] * 3}),
+    }[kind]()
+    table = tmp_path / "films.parquet"
+    made.write_parquet(table)
+    assert table.stat().st_size < 2**20
+    job = running.ask("/api/v1/batch", part('name="file"; filename="films.parquet"', table.read_bytes()), FORM).json
+    while job["state"] in ("waiting", "running"):
+        time.sleep(0.05)
+        job = running.ask(f"/api/v1/batch/{job['id']}").json
+    if kind == "whole":
+        assert (job["state"], job["done"]) == ("done", 3)
+    else:
+        assert (job["state"], job["done"]) == ("failed", 0)
+        assert ("films; send it in parts" if kind == "rows" else "unpacks to over 256 MiB") in job["error"]
+        assert running.ask(f"/api/v1/batch/{job['id']}/result").status == 422
+
+
 @pytest.mark.parametrize("name", ["films", "films.exe", "films.csv.exe", "films.csv\x00.exe", ".csv/", "films.html"])
 def test_a_table_of_another_kind_is_415(client: FlaskClient, name: str) -> None:
     answer = client.post("/api/v1/batch", data={"file": (io.BytesIO(b"plot\nA count\n"), name)})
@@ -141,6 +169,84 @@ def test_a_request_id_that_could_confuse_a_log_is_replaced(client: FlaskClient, 
 def test_a_host_that_is_markup_does_not_become_markup(client: FlaskClient) -> None:
     page = client.get("/api", headers={"Host": "<script>alert(1)</script>"})
     assert page.status_code == 400 or "<script>alert" not in page.text
+
+
+def test_a_picture_that_unpacks_to_much_beside_its_pixels_is_refused_or_read_within_bounds(running: Any) -> None:
+    import zlib
+
+    from PIL import Image
+
+    picture = io.BytesIO()
+    Image.new("RGB", (60, 90)).save(picture, "PNG")
+    whole = picture.getvalue()
+    text = b"Comment\0\0" + zlib.compress(bytes(200 * 2**20), 9)  # a compressed text of 200 MiB
+    kind = b"zTXt"
+    chunk = len(text).to_bytes(4, "big") + kind + text + zlib.crc32(kind + text).to_bytes(4, "big")
+    bomb = whole[:33] + chunk + whole[33:]
+    assert len(bomb) < 2**20
+    assert running.ask("/api/v1/predict", part('name="poster"; filename="a.png"', bomb), FORM).status == 422
+    frames = io.BytesIO()
+    Image.new("P", (2000, 2000)).save(
+        frames, "GIF", save_all=True, append_images=[Image.new("P", (2000, 2000), one % 250) for one in range(1, 300)]
+    )
+    # 1.2 billion pixels in all; the first frame is all that is read
+    assert (
+        running.ask("/api/v1/predict", part('name="poster"; filename="a.gif"', frames.getvalue()), FORM).status == 200
+    )
+
+
+def test_headers_that_come_too_slowly_are_408_and_others_are_served_meanwhile(serving: Any) -> None:
+    with (
+        serving(Settings(receive=1.0, drain=0.0)) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=20) as slow,
+    ):
+        received = b""
+        slow.settimeout(0.1)
+        for letter in b"POST /predict HTTP/1.1\r\nX: " + b"a" * 1_000:
+            try:
+                slow.sendall(bytes([letter]))
+                received += slow.recv(65_536)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+            if received:
+                break
+        assert running.post("/predict", {"plot": "A haunted village"}).status == 200
+    assert received.split()[1] == b"408"
+
+
+def test_a_client_that_reads_nothing_holds_up_nobody(serving: Any) -> None:
+    with (
+        serving(Settings(threads=1, drain=0.0)) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=20) as deaf,
+    ):
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        deaf.setblocking(False)
+        try:
+            while True:  # ask for pages and leave the answers where they are, until nothing more goes out
+                deaf.send(b"GET /api HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+        except BlockingIOError:
+            pass
+        for _ in range(5):
+            assert running.post("/predict", {"plot": "A haunted village"}).status == 200
+
+
+def test_two_lengths_or_a_length_beside_chunks_smuggle_no_second_request(running: Any) -> None:
+    inner = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
+    for framing in (
+        f"Content-Length: 0\r\nContent-Length: {len(inner)}\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+            connection.sendall(
+                f"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{framing}\r\n".encode() + inner
+            )
+            received = b"".join(iter(lambda: connection.recv(65_536), b""))
+        assert received.count(b"HTTP/1.1 ") == 1, framing
+        assert received.split()[1] in (b"400", b"415", b"501"), framing
 
 
 CLIENTS = 1_000

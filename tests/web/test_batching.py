@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,9 +82,45 @@ def test_while_the_model_is_busy_few_wait_and_those_not_for_ever(tiny_bundle: Pa
     assert batcher.predict([Film(plot="Her wedding")])[0].genres == ("Romance",)
 
 
-def test_slow_work_takes_turns() -> None:
-    turns = Turns(1, 0.05)
-    with turns, pytest.raises(BusyError, match="its turn"), turns:
-        pass
-    with turns:
+def test_a_request_waits_no_longer_than_it_still_may(tiny_bundle: Path) -> None:
+    running, go = threading.Event(), threading.Event()
+
+    def hold(_: int) -> None:
+        running.set()
+        go.wait(30)
+
+    batcher = Batcher(load(tiny_bundle), capacity=9, timeout=600, observe=hold)
+    first = threading.Thread(target=batcher.predict, args=([Film(plot="A haunted village")],))
+    first.start()
+    assert running.wait(30)
+    with pytest.raises(BusyError, match="waited too long"):
+        batcher.predict([Film(plot="Her wedding")], until=time.monotonic() - 1)
+    go.set()
+    first.join()
+
+
+def test_slow_work_takes_turns_and_few_wait_for_one() -> None:
+    turns = Turns(at_once=1, waiting=1, timeout=30)
+    done: list[str] = []
+
+    def work(_: int) -> None:
+        try:
+            with turns.turn():
+                done.append("worked")
+        except BusyError as error:
+            done.append(str(error))
+
+    with turns.turn():
+        with pytest.raises(BusyError, match="its turn"), turns.turn(until=time.monotonic() - 1):
+            pass
+        one, other = threading.Thread(target=work, args=(0,)), threading.Thread(target=work, args=(1,))
+        one.start()
+        while turns._waiting == 0:
+            time.sleep(0.001)
+        other.start()
+        other.join()  # refused, while the one still waits
+        assert done == ["too many films are waiting to be explained; try again in a moment"]
+    one.join()
+    assert done[1:] == ["worked"]
+    with turns.turn():
         pass

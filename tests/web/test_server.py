@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,34 @@ def test_a_closed_connection_harms_nobody(running: Any) -> None:
         with socket.create_connection(("127.0.0.1", running.port)) as connection:
             connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
     assert running.post("/predict", {"plot": PLOT}).status == 200
+
+
+def test_probes_are_answered_while_every_thread_is_busy(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, go = threading.Event(), threading.Event()
+
+    def hold(_: float) -> None:
+        busy.set()
+        go.wait(30)
+
+    statuses: list[int] = []
+    with serving(Settings(threads=2, drain=0.0)) as running:
+        monkeypatch.setattr(running.server._state.metrics.batch, "observe", hold)
+        clients = [
+            threading.Thread(target=lambda: statuses.append(running.post("/predict", {"plot": PLOT}).status))
+            for _ in range(5)
+        ]
+        for client in clients:
+            client.start()
+        assert busy.wait(30)
+        while len(running.server._dispatcher.queue) < 3:  # one at the model, one waits for it, three for a thread
+            time.sleep(0.001)
+        for path in ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"):
+            assert running.ask(path).status == 200
+        assert statuses == []
+        go.set()
+        for client in clients:
+            client.join()
+    assert statuses == [200] * 5
 
 
 def test_requests_at_once_each_get_their_own_answer(running: Any) -> None:

@@ -28,10 +28,8 @@ def serve(
     server: Annotated[str, typer.Option(help="waitress, or gunicorn where that is installed.")] = "waitress",
 ) -> None:
     """Serve the web page and the HTTP API until SIGTERM or Ctrl-C; requests in flight are answered first."""
-    import mmgcs.web.gunicorn  # noqa: F401  (registers itself)
-    from mmgcs.web import Settings
-    from mmgcs.web.server import SERVERS
-    from mmgcs.web.settings import port_from
+    from mmgcs.web.servers import SERVERS
+    from mmgcs.web.settings import Settings, port_from
 
     run = SERVERS[server]
     settings = Settings.from_environment(threads=threads, rate=rate, api_key=api_key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, current_app, jsonify, request, send_file
+from flask import Blueprint, Response, current_app, g, jsonify, request, send_file
 
 import mmgcs
 from mmgcs.film import Film, Prediction
@@ -88,7 +88,7 @@ def predict() -> Any:
         known = {genre.casefold() for genre in here.classifier.genres}
         if unknown := [genre for genre in asked.genres if genre.casefold() not in known]:
             raise UnprocessableError(f"genres: this model has no genre {unknown[0]!r}")
-    with here.explaining:
+    with here.explaining.turn(g.until):
         explanation = explain(here.classifier, film, asked.genres)
     here.metrics.count([explanation.prediction])
     return prediction_out(explanation.prediction, explanation)
@@ -176,7 +176,7 @@ def model() -> Any:
 
 def _predict(films: list[Film]) -> list[Prediction]:
     here = state()
-    predictions = here.batcher.predict(films)
+    predictions = here.batcher.predict(films, g.until)
     here.metrics.count(predictions)
     return predictions
 

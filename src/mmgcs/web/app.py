@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from mmgcs.web.errors import BusyError, RequestError
 from mmgcs.web.guard import Guard
 from mmgcs.web.inspected import Inspected, inspected
 from mmgcs.web.jobs import Jobs
-from mmgcs.web.observing import LOG, Metrics, observe
+from mmgcs.web.observing import LOG, Metrics, observe, without_text
 from mmgcs.web.settings import Settings
 
 ARRIVED = "mmgcs.arrived"
@@ -91,7 +89,7 @@ def create_app(model: Classifier | str | Path | None = None, settings: Settings 
     state = State(
         classifier,
         batcher,
-        Turns(2, settings.timeout),
+        Turns(2, max(1, settings.threads // 2), settings.timeout),
         Jobs(batcher, settings, metrics.count),
         settings,
         metrics,
@@ -144,11 +142,13 @@ def _guard(app: Flask, state: State) -> None:
 
     @app.before_request
     def check() -> None:
+        now = time.monotonic()
+        g.until = request.environ.get(ARRIVED, now) + state.settings.timeout
         if request.method not in ("POST", "DELETE"):
             return
         if state.backlog() > state.settings.queue:
             raise BusyError("too many requests are waiting; try again in a moment")
-        if time.monotonic() - request.environ.get(ARRIVED, math.inf) > state.settings.timeout:
+        if now > g.until:
             raise BusyError("the request waited too long for its turn; try again in a moment")
         guard.check(request)
 
@@ -201,12 +201,5 @@ def _answer_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def crashed(error: Exception) -> Any:
-        # The message may hold what the user sent; the trace says where it was.
-        places = []
-        trace = error.__traceback__
-        while trace is not None:
-            places.append(f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}")
-            trace = trace.tb_next
-        fields = {"request_id": g.request_id, "kind": type(error).__name__, "where": " ".join(places[-8:])}
-        LOG.log(logging.ERROR, "crashed", extra={"fields": fields})
+        LOG.error("crashed", extra={"fields": {"request_id": g.request_id, **without_text(error)}})
         return answer(f"something went wrong here; the request's id is {g.request_id}", 500)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import Classifier
@@ -64,12 +65,17 @@ class Batcher:
         self._busy = False
         self._expected, self._gather_until = 1, 0.0
 
-    def predict(self, films: Sequence[Film]) -> list[Prediction]:
+    def predict(self, films: Sequence[Film], until: float | None = None) -> list[Prediction]:
         """Predict films, batched with those of other threads.
+
+        Args:
+            films: the films.
+            until: the time.monotonic() until which they may wait; None for the timeout from now on.
 
         Raises:
             BusyError: too many films wait already, or these waited too long.
         """
+        until = time.monotonic() + self._timeout if until is None else until
         # Decoding and tokenising need no model, and run in each request's own thread.
         job = _Job(self.classifier.prepare(films))
         with self._lock:
@@ -81,7 +87,7 @@ class Batcher:
             self._busy = True
             self._came.notify()
         if not lead:
-            lead = self._wait(job)
+            lead = self._wait(job, until)
         if lead:
             self._run()
         if job.error is not None:
@@ -89,9 +95,9 @@ class Batcher:
         assert job.predictions is not None
         return job.predictions
 
-    def _wait(self, job: _Job) -> bool:
+    def _wait(self, job: _Job, until: float) -> bool:
         """Wait until the job is done or must lead. Returns whether it must."""
-        if not job.wake.wait(self._timeout):
+        if not job.wake.wait(max(0.0, until - time.monotonic())):
             with self._lock:
                 if job in self._queue and not job.lead:
                     self._queue.remove(job)
@@ -152,16 +158,43 @@ class Batcher:
 
 
 class Turns:
-    """Lets few threads at a time do slow work, such as explaining, and turns others away after a while."""
+    """Lets few threads at a time do slow work, such as explaining, and few others wait for it.
 
-    def __init__(self, at_once: int, timeout: float) -> None:
+    Whoever waits holds a thread of the server; with all of them waiting nobody else would be answered.
+    """
+
+    def __init__(self, at_once: int, waiting: int, timeout: float) -> None:
+        """Make turns.
+
+        Args:
+            at_once: how many work at once.
+            waiting: how many may wait.
+            timeout: seconds that they may wait where nothing else is said.
+        """
         self._free = threading.BoundedSemaphore(at_once)
+        self._most = waiting
         self._timeout = timeout
+        self._lock = threading.Lock()
+        self._waiting = 0
 
-    def __enter__(self) -> None:
-        began = time.monotonic()
-        if not self._free.acquire(timeout=self._timeout):
-            raise BusyError(f"the request waited {time.monotonic() - began:.0f} s for its turn; try again in a moment")
+    @contextmanager
+    def turn(self, until: float | None = None) -> Iterator[None]:
+        """Take a turn, at the latest at the time.monotonic() `until`. Raises BusyError where there is none."""
+        if not self._free.acquire(blocking=False):
+            self._wait(time.monotonic() + self._timeout if until is None else until)
+        try:
+            yield
+        finally:
+            self._free.release()
 
-    def __exit__(self, *_: object) -> None:
-        self._free.release()
+    def _wait(self, until: float) -> None:
+        with self._lock:
+            if self._waiting >= self._most:
+                raise BusyError("too many films are waiting to be explained; try again in a moment")
+            self._waiting += 1
+        try:
+            if not self._free.acquire(timeout=max(0.0, until - time.monotonic())):
+                raise BusyError("the request waited too long for its turn; try again in a moment")
+        finally:
+            with self._lock:
+                self._waiting -= 1

@@ -6,28 +6,33 @@ every core anyway.
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
+from mmgcs.bundle import Bundle
 from mmgcs.errors import UsageError
-from mmgcs.web.app import create_app
-from mmgcs.web.observing import log_to_stderr
-from mmgcs.web.server import SERVERS, greet
+from mmgcs.web.servers import greet
 from mmgcs.web.settings import Settings
 
 
-@SERVERS.register("gunicorn")
-def serve_with_gunicorn(model: Path | None, settings: Settings, host: str, port: int) -> None:
+def serve(model: Path | None, settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM. Ends the process.
 
     Raises:
         UsageError: gunicorn is not installed.
+        BundleError: the folder is no bundle.
     """
     try:
         from gunicorn.app.base import BaseApplication
+
+        from mmgcs.web.gunicorn_worker import Log, Worker
     except ImportError:
-        raise UsageError("gunicorn is not installed; pip install gunicorn, or leave --server out") from None
+        raise UsageError("gunicorn is not installed; pip install 'mmgcs[gunicorn]', or leave --server out") from None
+
+    if model is not None:
+        Bundle(model)  # what is wrong with it is said here, in one line, and not by a worker that ends
 
     def ready(arbiter: Any) -> None:
         address = arbiter.LISTENERS[0].sock.getsockname()
@@ -40,13 +45,14 @@ def serve_with_gunicorn(model: Path | None, settings: Settings, host: str, port:
 
     options = {
         "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-        "worker_class": "gthread",
+        "worker_class": Worker,
+        "logger_class": Log,
         "workers": 1,
         "threads": settings.threads,
         "worker_connections": settings.connections,
         # A worker that does not report is killed; loading a large bundle must not look like that.
         "timeout": max(60, int(settings.timeout + settings.grace)),
-        "graceful_timeout": max(1, int(settings.grace)),
+        "graceful_timeout": max(1, math.ceil(settings.drain + settings.grace)),
         "loglevel": "warning",
         "when_ready": ready,
         "worker_exit": left,
@@ -58,7 +64,9 @@ def serve_with_gunicorn(model: Path | None, settings: Settings, host: str, port:
                 self.cfg.set(name, value)
 
         def load(self) -> Any:
-            log_to_stderr()
+            # Not before the fork: onnxruntime and polars have threads, which a copy of the process lacks.
+            from mmgcs.web.app import create_app
+
             return create_app(model, settings)
 
     sys.argv = sys.argv[:1]  # gunicorn reads the command line, which is ours

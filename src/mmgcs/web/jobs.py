@@ -18,8 +18,9 @@ from mmgcs.film import Film, Prediction
 from mmgcs.runtime.classifier import BATCH
 from mmgcs.web.batching import Batcher
 from mmgcs.web.errors import BusyError, NotFoundError, RequestError, UnprocessableError, UnsupportedError
-from mmgcs.web.observing import LOG
+from mmgcs.web.observing import LOG, without_text
 from mmgcs.web.settings import Settings
+from mmgcs.web.unpacked import check_unpacked
 
 NO_POSTERS = "a table's paths to posters are not read here; send posters one by one, or use mmgcs tag"
 
@@ -82,7 +83,10 @@ class Job:
 
 
 class Jobs:
-    """All tables of one server; one is tagged at a time, in a thread that lives while there is work."""
+    """All tables of one server, each in a thread that lives while there is work.
+
+    They take turns, a batch of films each, so that a table of three films need not wait for one of a hundred thousand.
+    """
 
     def __init__(self, batcher: Batcher, settings: Settings, count: Callable[[Sequence[Prediction]], None]) -> None:
         self._batcher = batcher
@@ -155,25 +159,23 @@ class Jobs:
         return not any(thread.is_alive() for thread in threads)
 
     def _work(self, job: Job) -> None:
-        with self._turn:
-            if job.stopped.is_set():
-                return
-            job.state = "running"
-            try:
-                self._tag(job)
-                state = "done"
-            except MmgcsError as error:
-                # Messages name the file by our path for it, which is nobody's business.
-                state, job.error = "failed", str(error).replace(str(job.table), "the table")
-            except Exception as error:
-                LOG.error("a table failed", extra={"fields": {"kind": type(error).__name__}})
-                state, job.error = "failed", "the table cannot be read; check that it is what its name says"
-            job.since = time.monotonic()
-            job.state = state
-            if job.stopped.is_set():
-                shutil.rmtree(job.folder, ignore_errors=True)
+        job.state = "running"
+        try:
+            self._tag(job)
+            state = "done"
+        except MmgcsError as error:
+            # Messages name the file by our path for it, which is nobody's business.
+            state, job.error = "failed", str(error).replace(str(job.table), "the table")
+        except Exception as error:
+            LOG.error("a table failed", extra={"fields": without_text(error)})
+            state, job.error = "failed", "the table cannot be read; check that it is what its name says"
+        job.since = time.monotonic()
+        job.state = state
+        if job.stopped.is_set():
+            shutil.rmtree(job.folder, ignore_errors=True)
 
     def _tag(self, job: Job) -> None:
+        check_unpacked(job.table, 4 * self._settings.max_table, self._settings.max_rows)
         table = FilmTable(job.table, posters=job.folder)
         sources = sources_of(table.columns)
         kinds: dict[str, list[str]] = {}
@@ -185,7 +187,8 @@ class Jobs:
                 job.films += len(films)
                 if job.films > self._settings.max_rows:
                     raise UnprocessableError(f"the table has over {self._settings.max_rows:,} films; send it in parts")
-                predictions = self._predict([_without_path(film) for film in films])
+                with self._turn:
+                    predictions = self._predict([_without_path(film) for film in films])
                 for film, prediction in zip(films, predictions, strict=True):
                     row = record(film, prediction, sources)
                     handle.write(json_line(row))

@@ -7,9 +7,11 @@ import logging
 import re
 import sys
 import time
+import traceback
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from flask import Flask, Response, g, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -68,27 +70,38 @@ class Metrics:
         return Response(generate_latest(self.registry), content_type=CONTENT_TYPE_LATEST)
 
 
+def without_text(error: BaseException) -> dict[str, str]:
+    """What went wrong and where, as fields of the log; the error's message may hold what a user sent."""
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return {"kind": type(error).__name__, "where": " ".join(places[-8:])}
+
+
 class JsonLines(logging.Formatter):
-    """Log records as JSON, one a line: nothing in a message can start a line of its own."""
+    """Log records as JSON, one a line: nothing in a message can start a line of its own.
+
+    A server's own messages may hold a path or a header: of them only the pattern is kept, and the place in its code.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a JSON object."""
+        ours = record.name.startswith("mmgcs")
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": record.getMessage() if ours else str(record.msg) if record.args else record.name,
+            **({} if ours else {"from": f"{record.filename}:{record.lineno}"}),
             **getattr(record, "fields", {}),
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1] is not None:
+            line |= {"exception": self.formatException(record.exc_info)} if ours else without_text(record.exc_info[1])
         return json.dumps(line, ensure_ascii=True)
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Write the web side's log, and waitress's, to stderr as JSON lines."""
+    """Write the web side's log, and the servers', to stderr as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name in ("mmgcs.web", "waitress"):
+    for name in ("mmgcs.web", "waitress", "gunicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 from numpy.typing import NDArray
 
 import mmgcs
@@ -94,7 +94,7 @@ def infer(name: str, version: str = VERSION) -> Any:
     asked, binary = _split(body(request))
     films = _films(asked, binary)
     here = state()
-    predictions = here.batcher.predict(films)
+    predictions = here.batcher.predict(films, g.until)
     here.metrics.count(predictions)
     for row, prediction in enumerate(predictions):
         if prediction.error is not None:
@@ -189,7 +189,7 @@ def _answer(asked: InferIn, predictions: Sequence[Prediction]) -> Response:
         "sure": ("BOOL", np.array([prediction.sure for prediction in predictions])),
     }
     all_binary = asked.parameters.get("binary_data_output", False)
-    wanted = {item.name: item.parameters.get("binary_data", all_binary) for item in asked.outputs}
+    wanted: dict[str, Any] = {item.name: item.parameters.get("binary_data", all_binary) for item in asked.outputs}
     outputs, tail = [], b""
     for name, as_binary in (wanted or dict.fromkeys(arrays, all_binary)).items():
         kind, array = arrays[name]

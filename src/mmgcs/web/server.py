@@ -21,13 +21,13 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import Error
 
 from mmgcs.errors import UsageError
-from mmgcs.registry import Registry
 from mmgcs.web.app import ARRIVED, State, create_app
 from mmgcs.web.observing import LOG, log_to_stderr
+from mmgcs.web.servers import greet
 from mmgcs.web.settings import Settings
 
-SERVERS: Registry[Callable[[Path | None, Settings, str, int], None]] = Registry("server")
-"""Each way to run the application by its name: a bundle's folder, settings, host and port in, and it serves."""
+PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
+"""What balancers and operators ask; answered also while every thread is busy."""
 
 _TICK = 0.2
 _MESSAGES = {
@@ -66,6 +66,25 @@ class _Task(WSGITask):  # type: ignore[misc]
         return environment
 
 
+class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
+    """Gives probes a thread of their own: a server that is only busy must not look dead and be killed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._probes = ThreadedTaskDispatcher()
+        self._probes.set_thread_count(1)
+
+    def add_task(self, task: _Channel) -> None:
+        if task.is_probe():
+            self._probes.add_task(task)
+        else:
+            super().add_task(task)
+
+    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
+        self._probes.shutdown(cancel_pending, timeout)
+        return bool(super().shutdown(cancel_pending, timeout))
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
     task_class = _Task
     error_task_class = _JsonErrorTask
@@ -78,6 +97,10 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         if self.request is None:
             self.began = self.arrived
         return super().received(data)
+
+    def is_probe(self) -> bool:
+        """Whether the request that comes next is an operator's question and not a user's."""
+        return bool(self.requests) and getattr(self.requests[0], "path", None) in PROBES
 
     def refuse_if_slow(self, now: float, seconds: float) -> None:
         """Answer 408 where a request began to arrive longer ago than that and is not whole yet."""
@@ -107,7 +130,7 @@ class Server:
         self._state: State = app.extensions["mmgcs"]
         self._settings = settings
         self._map: dict[int, Any] = {}
-        self._dispatcher = ThreadedTaskDispatcher()
+        self._dispatcher = _Dispatcher()
         self._dispatcher.set_thread_count(settings.threads)
         self._stopping = threading.Event()
         self._next_look = 0.0
@@ -202,14 +225,7 @@ def run_until_signal(server: Server) -> bool:
             signal.signal(number, handler)
 
 
-def greet(host: str, port: int) -> None:
-    """Say on stderr where the server listens."""
-    # Without network the name of any address is its number.
-    print(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends)", file=sys.stderr, flush=True)
-
-
-@SERVERS.register("waitress")
-def serve_with_waitress(model: Path | None, settings: Settings, host: str, port: int) -> None:
+def serve(model: Path | None, settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM, and end in order. Raises UsageError where the address cannot be listened on."""
     log_to_stderr()
     server = Server(create_app(model, settings), host, port, settings)
