@@ -24,7 +24,8 @@ SMALLER = {
 }
 WITHOUT_TORCH = """
 import sys
-sys.modules.update(dict.fromkeys(("torch", "pytorch_lightning", "transformers", "sklearn", "mmgcs.training", "mmgcs.models")))
+learning = ("torch", "pytorch_lightning", "transformers", "sklearn", "mmgcs.training", "mmgcs.models")
+sys.modules.update(dict.fromkeys(learning))
 from mmgcs.cli import main
 sys.exit(main(["verify", sys.argv[1]]))
 """

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import ftfy
 import numpy as np
 import polars as pl
-from ftfy.badness import is_bad
 from numpy.typing import NDArray
 
 from mmgcs.datasets.base import SPLITS, Raw
@@ -22,14 +21,6 @@ from mmgcs.preprocess import clean_text
 _SUSPECT = (
     "[\x00-\x1f\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]"
     r"|  |^ | $|\p{M}|&(?:#|[A-Za-z]{2,8};)|[\x{c2}-\x{f4}Ă¬√ƒ≈‚┬├ΓВГРС][^\x00-\x7f]|[ÃÂ] "
-)
-_FIXER = ftfy.TextFixerConfig(
-    unescape_html=False,  # done here first, so that text without mojibake needs no ftfy
-    uncurl_quotes=False,
-    fix_latin_ligatures=False,
-    fix_character_width=False,
-    normalization="NFC",
-    explain=False,
 )
 # What catalogues write where they have no plot; a text of marks alone is none either.
 _PLACEHOLDERS = (
@@ -52,8 +43,10 @@ def repair(text: str) -> str:
         if "&" not in text:
             break
         text = html.unescape(text)
-    if not text.isascii() and is_bad(text):
-        text = ftfy.fix_text(text, _FIXER)
+    if not text.isascii():
+        # Line by line, as ftfy's own fix_text does it: a text may be of mixed encodings. What else that does (it
+        # unescapes, and removes control characters) is done before and after.
+        text = "\n".join(map(ftfy.fix_encoding, text.split("\n")))
     return clean_text(text)
 
 
@@ -102,8 +95,9 @@ def label_sets(column: pl.Series, genres: Sequence[str] | None = None) -> LabelS
         column: values that `parse_genres` reads; None is no genre.
         genres: the genres to keep, in this order; None keeps all, the commonest first.
     """
-    codes = column.fill_null("").rank("dense").cast(pl.Int64).to_numpy() - 1
-    values = column.fill_null("").unique().sort().to_list()
+    column = column.fill_null("")
+    values = column.unique().sort().to_list()
+    codes = column.cast(pl.Enum(values)).to_physical().cast(pl.Int64).to_numpy()
     parsed = [parse_genres(value) for value in values]
     if genres is None:
         films = np.bincount(codes, minlength=len(values))
