@@ -2,17 +2,20 @@
 
     python benchmarks/library_scan.py [--folders 10000] [--rounds 3]
 
-Both are whole processes on the same library, in turns, with the files in the page cache; the best round counts.
+Both are whole processes on the same library, in turns, with the files in the page cache; the best round counts, by the
+clock and in processor seconds, which other work on the machine disturbs less. The limit is held against the latter.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 SAMPLES = Path(__file__).parent.parent / "tests" / "data" / "nfo"
@@ -54,6 +57,14 @@ def scan(root: Path, *options: str) -> int:
     return result.stdout.count(b"movie.nfo")
 
 
+def cost(way: Callable[[Path], int], root: Path) -> tuple[int, float, float]:
+    """What a way counts, and its seconds by the clock and of processor cores."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    films = way(root)
+    clock, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return films, clock, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folders", type=int, default=10_000)
@@ -67,20 +78,21 @@ def main() -> None:
             "scan": scan,
             "scan --json": lambda root: scan(root, "--json"),
         }
-        best = dict.fromkeys(ways, float("inf"))
+        best = {name: [float("inf")] * 2 for name in ways}
         for _ in range(arguments.rounds):
             for name, way in ways.items():
-                start = time.perf_counter()
-                films = way(root)
-                best[name] = min(best[name], time.perf_counter() - start)
+                films, *spent = cost(way, root)
+                best[name] = [min(pair) for pair in zip(best[name], spent, strict=True)]
                 assert films >= arguments.folders, f"{name} saw {films} films"
     finally:
         shutil.rmtree(root)
     base = best["find + parse"]
-    print(f"{arguments.folders} folders, best of {arguments.rounds} rounds")
-    for name, seconds in best.items():
-        print(f"{name:14} {seconds:7.2f} s  {seconds / base:5.2f} ×  (limit {LIMIT} ×)")
-    sys.exit(any(seconds > LIMIT * base for seconds in best.values()))
+    print(f"{arguments.folders:,} folders, best of {arguments.rounds} rounds")
+    print(f"{'':14} {'clock':>9} {'':9} {'processor':>9}")
+    for name, (clock, processor) in best.items():
+        ratios = (clock / base[0], processor / base[1])
+        print(f"{name:14} {clock:7.2f} s  {ratios[0]:5.2f} ×  {processor:7.2f} s  {ratios[1]:5.2f} ×   limit {LIMIT} ×")
+    sys.exit(any(processor > LIMIT * base[1] for _, processor in best.values()))
 
 
 if __name__ == "__main__":
