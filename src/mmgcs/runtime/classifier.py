@@ -191,9 +191,11 @@ class Classifier:
                 indices = [row for row, _ in chunk]
                 values[branch.spec.name][indices] = branch.run([part for _, part in chunk])
                 present[indices, column] = 1.0
-                if check:
-                    seen = values[branch.spec.name][indices]
-                    strange[indices, column] = self._domain.strange(branch.spec.name, seen, [part for _, part in chunk])
+            if check and ready:
+                # All at once: a small product between two runs of a graph waits for that graph's idle threads.
+                indices = [row for row, _ in ready]
+                seen = values[branch.spec.name][indices]
+                strange[indices, column] = self._domain.strange(branch.spec.name, seen, [part for _, part in ready])
         warnings, errors = [film.warnings for film in prepared], [film.error or "" for film in prepared]
         return Features(values, present, warnings, errors, strange if check else None)
 
