@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mmgcs.datasets import RAW_SCHEMA, Raw, clean, label_sets
 from mmgcs.datasets.clean import joined, repair
@@ -66,6 +70,24 @@ def test_what_is_dropped_is_counted_by_reason_with_examples():
         "plot came before": 1,
     }
     assert cleaned.dropped.examples["no genre"] == ["7", "8"]
+
+
+PIECES = st.sampled_from(
+    ["After ten years, ", "a sailor ", "A SAILOR", "ΟΔΟΣ", "οδός ", "-- ", "…!? (x) ", "é", "sails home.", " "]
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.lists(PIECES, min_size=1, max_size=14).map("".join), min_size=1, max_size=12))
+def test_a_plot_that_came_before_is_known_by_its_letters_whatever_stands_between(plots):
+    def plain(text):
+        return re.sub(r"[\W_]+", "", pl.Series([text]).str.to_lowercase()[0])
+
+    films = [{"plot": plot} for plot in plots if plain(plot)]
+    first = {}
+    for film in films:
+        first.setdefault(plain(film["plot"]), repair(film["plot"]))
+    assert clean(raw(*films)).frame["plot"].to_list() == list(first.values())
 
 
 def test_films_with_only_a_poster_are_kept_where_a_plot_is_not_needed():

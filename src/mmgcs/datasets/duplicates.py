@@ -57,11 +57,13 @@ def near_duplicates(plots: pl.Series) -> NDArray[np.int64]:
     tokens, count = _by_rarity(hashes)
     del hashes
     entries = np.sort((rows << np.uint64(32)) | tokens)  # plot by plot, rare shingles first
-    rows, tokens = (entries >> np.uint64(32)).astype(np.int64), (entries & np.uint64(2**32 - 1)).astype(np.int64)
+    # Half as wide as what indexes usually are: they take most of the memory.
+    rows, tokens = (entries >> np.uint64(32)).astype(np.int32), (entries & np.uint64(2**32 - 1)).astype(np.int32)
     del entries
     shared = np.bincount(rows, minlength=len(lengths))
     starts = np.concatenate([[0], np.cumsum(shared)])
-    position = np.arange(len(rows)) - (starts[:-1] - (lengths - shared))[rows]  # shingles of one plot alone come first
+    position = np.arange(len(rows))
+    position -= (starts[:-1] - (lengths - shared))[rows]  # shingles of one plot alone come first
     prefix = lengths - np.ceil(THRESHOLD * lengths - 1e-9).astype(np.int64) + 1
     begins = position < prefix[rows]
     table = csr_array((np.ones(len(tokens), dtype=np.int16), tokens, starts), shape=(len(lengths), count))

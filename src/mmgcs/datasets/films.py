@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -57,7 +58,8 @@ WRITERS: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
     ".csv": pl.DataFrame.write_csv,
     ".jsonl": pl.DataFrame.write_ndjson,
     ".ndjson": pl.DataFrame.write_ndjson,
-    ".parquet": pl.DataFrame.write_parquet,
+    # A fifth larger than at the usual level 3, in half the time.
+    ".parquet": partial(pl.DataFrame.write_parquet, compression_level=1),
 }
 
 
