@@ -1,7 +1,7 @@
 """What each augmentation is worth: the same small training without it and with it. Prints a table in Markdown.
 
-    python benchmarks/augmentation.py text FILMS --glove FILE [--films 2000] [--seeds 2]
-    python benchmarks/augmentation.py poster FILMS --posters DIR [--films 600] [--seeds 2]
+    python benchmarks/augmentation.py text FILMS --glove FILE [--films 2000] [--seeds 2] [--rows none mixup …]
+    python benchmarks/augmentation.py poster FILMS --posters DIR [--films 600] [--seeds 2] [--rows none RandAugment …]
 
 Every row is one recipe trained from scratch, over `seeds` seeds, on the same films by chance of the target source; the
 score is the best macro average precision on `valid`. Small trainings on few films are where augmentation should matter
@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--films", type=int)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--rows", nargs="+", help="only the rows whose names begin so")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -94,6 +95,8 @@ def main() -> None:
     print(f"| {arguments.what} | macro AP on valid, each seed | mean | seconds |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as caches:
         for label, change in variants.items():
+            if arguments.rows and not label.startswith(tuple(arguments.rows)):
+                continue
             begun = time.perf_counter()
             found = [measure(name, base, change, data, seed, Path(caches)) for seed in range(arguments.seeds)]
             each = ", ".join(f"{score:.3f}" for score in found)

@@ -300,7 +300,7 @@ def poster(data: Labelled, arguments: argparse.Namespace) -> None:
 def made_recipe(name: str, encoder: dict[str, Any], arguments: argparse.Namespace, **training: Any) -> Recipe:
     settings = {"epochs": arguments.epochs, "batch_size": arguments.batch_size, "patience": 99, **training}
     branch = {"encoder": encoder, "training": settings, "views": arguments.views}
-    return Recipe.model_validate({"name": "benchmark", name: branch})
+    return Recipe.model_validate({"name": "benchmark", "precision": arguments.precision, name: branch})
 
 
 def main() -> None:
@@ -314,6 +314,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64, help="ours; the original's is 32 and 16")
     parser.add_argument("--hidden", type=int, default=128, help="units of our LSTM; the original's has 128")
+    parser.add_argument("--precision", default="auto", help="ours, as in a recipe; the original's is 32")
     parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--freeze", type=int, default=5, help="stages of the poster network that are not trained")
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ def fit_domain(
     classifier: Classifier,
     films: Sequence[Film],
     *,
+    branches: Collection[str] | None = None,
     share: float = SHARE,
     seed: int = 0,
     log: Callable[[str], None] = lambda line: None,
@@ -49,6 +50,7 @@ def fit_domain(
     Args:
         classifier: the bundle, loaded.
         films: films of the splits "train", which distances are fitted on, and "valid", which limits are.
+        branches: the branches to fit detectors for; None for all.
         share: the share of `valid` that each detector may call strange.
         seed: which films of train are drawn, where there are more than `MOST`.
         log: told what was fitted, a line a branch.
@@ -58,6 +60,8 @@ def fit_domain(
     """
     detectors: list[Detector] = []
     for branch in classifier.bundle.config.branches:
+        if branches is not None and branch.name not in branches:
+            continue
         parts = {name: _films_with(branch, films, name) for name in LEAST}
         if any(len(parts[name]) < least for name, least in LEAST.items()):
             log(f"{branch.name}: too few films to tell what is none")

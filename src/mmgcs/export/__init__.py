@@ -11,18 +11,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmgcs.export.ensemble import Member, join_bundles
     from mmgcs.export.onnx import export_encoder, export_fusion
-    from mmgcs.export.quantize import quantize_dynamic, quantize_static
+    from mmgcs.export.quantize import quantize_blocks, quantize_dynamic, quantize_static
 
 _PLACES = {
     "Member": "ensemble",
     "export_encoder": "onnx",
     "export_fusion": "onnx",
     "join_bundles": "ensemble",
+    "quantize_blocks": "quantize",
     "quantize_dynamic": "quantize",
     "quantize_static": "quantize",
 }
 
-__all__ = ["Member", "export_encoder", "export_fusion", "join_bundles", "quantize_dynamic", "quantize_static"]
+__all__ = [
+    "Member",
+    "export_encoder",
+    "export_fusion",
+    "join_bundles",
+    "quantize_blocks",
+    "quantize_dynamic",
+    "quantize_static",
+]
 
 
 def __getattr__(name: str) -> Any:
