@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Bundle, BundleConfig, write_bundle
-from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.errors import UsageError
 from mmgcs.evaluation import Report, evaluate, fit_domain, to_markdown
 from mmgcs.files import sha256
 from mmgcs.film import Film
@@ -106,27 +106,47 @@ def export(
         raise UsageError(
             f"{what} changes graphs, so thresholds must be fitted again: give --data FILMS with a valid split"
         )
-    compression = Compression(source, films)
-    tried: list[Outcome] = []
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        compression = Compression(source, films)
+        done = make_smaller(compression, films, Path(folder), int8=int8, size=size, command=command, log=log)
+        return Exported(_copy(done.bundle, out), done.table)
+
+
+def make_smaller(
+    compression: Compression,
+    films: Sequence[Film],
+    folder: Path,
+    *,
+    int8: bool = False,
+    size: float | None = None,
+    command: str = "",
+    log: Callable[[str], None] = lambda line: None,
+) -> Exported:
+    """What `export` does once a bundle and films are known, into an empty `folder`, which is left with workings."""
     if size is None:
-        plan = compression.int8
-        if plan == compression.as_it_is:
+        if compression.int8 == compression.as_it_is:
             log("every graph is in int8 already; the bundle is written as it is")
-            return Exported(_copy(source.bundle, out))
-    else:
+            return Exported(compression.source.bundle)
+        return _write(compression, compression.int8, [], folder, None, command, films, log)
+    limit = int(size * MEGABYTE)
+    while True:
         log(f"looking for the best bundle of at most {size:g} MB on {len(compression.truth):,} films of split valid")
-        tried = compression.search(int(size * MEGABYTE), int8=int8)
+        tried = compression.search(limit, int8=int8)
         for outcome in tried:
             log(f"  {outcome.size / MEGABYTE:.1f} MB, mAP {outcome.precision:.4f}: {describe(outcome.plan)}")
-        plan = tried[0].plan
-    return _write(compression, plan, tried, out, size, command, films, log)
+        done = _write(compression, tried[0].plan, tried, folder / str(limit), size, command, films, log)
+        over = _bytes(done.bundle.path) - int(size * MEGABYTE)
+        if over <= 0:
+            return done
+        limit -= over  # the card came out longer than the one that it replaces
 
 
 def _write(
     compression: Compression,
     plan: Plan,
     tried: Sequence[Outcome],
-    out: Path,
+    folder: Path,
     size: float | None,
     command: str,
     films: Sequence[Film],
@@ -137,54 +157,46 @@ def _write(
     _, before = compression.decide(compression.as_it_is)
     old, new = compression.outcome(compression.as_it_is), compression.outcome(plan)
     config = replace(source.bundle.config, decisions=decisions, extra={})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        bare = _fill(compression, plan, config, Path(folder) / "bare", Domain(()), lambda target: None)
-        domain = _domain(compression, plan, bare, log)
-        extra = {key: value for key, value in source.bundle.config.extra.items() if key != DOMAIN}
-        if domain.detectors:
-            extra[DOMAIN] = domain.spec()
-        config = replace(config, extra=extra)
-        whole = _fill(compression, plan, config, Path(folder) / "whole", domain, lambda target: None)
-        log("measuring it for its card")
-        split = "test" if any(film.split == "test" and film.genres for film in films) else "valid"
-        classifier = Classifier(whole)
-        report = evaluate(classifier, [film for film in films if film.split == split], split=split)
-        table = (
-            Row(
-                "as it was",
-                _bytes(source.bundle.path) / MEGABYTE,
-                compression.milliseconds(compression.as_it_is),
-                before,
-                old.precision,
-            ),
-            Row(describe(plan), new.size / MEGABYTE, compression.milliseconds(plan), scores, new.precision),
-            *(Row(f"tried: {describe(one.plan)}", one.size / MEGABYTE, None, None, one.precision) for one in tried[1:]),
-        )
-        card: dict[str, Any] = {
-            **source.bundle.card(),
-            "command": command,
-            COMPRESSION: {
-                "made_from": {"name": source.bundle.config.name, "manifest": sha256(source.bundle.path / MANIFEST)},
-                "plan": {kind: str(level) for kind, level in plan.items()},
-                "max_size_mb": size,
-                "table": [row.to_json() for row in table],
-            },
-            "evaluation": summarised(report),
-            CARD_KEY: record_samples(classifier),
-        }
-        # Only now is it known how long the card is, which the table's own line of this bundle counts.
-        length = _bytes(whole.path) + len(json.dumps(card, indent=2)) + len(_render(card, table, report))
-        table = (table[0], replace(table[1], megabytes=length / MEGABYTE), *table[2:])
-        card[COMPRESSION]["table"][1] = table[1].to_json()
-        text = _render(card, table, report)
-        bundle = _fill(compression, plan, config, Path(folder) / "done", domain, lambda to: write_card(to, card, text))
-        if size is not None and _bytes(bundle.path) > size * MEGABYTE:
-            raise MmgcsError(
-                f"the bundle has {_bytes(bundle.path) / MEGABYTE:.2f} MB with its card, more than {size:g}; "
-                "give a little less to --max-size-mb"
-            )
-        bundle = _copy(bundle, out)
+    bare = _fill(compression, plan, config, folder / "bare", Domain(()), lambda target: None)
+    domain = _domain(compression, plan, bare, log)
+    extra = {key: value for key, value in source.bundle.config.extra.items() if key != DOMAIN}
+    if domain.detectors:
+        extra[DOMAIN] = domain.spec()
+    config = replace(config, extra=extra)
+    whole = _fill(compression, plan, config, folder / "whole", domain, lambda target: None)
+    log("measuring it for its card")
+    split = "test" if any(film.split == "test" and film.genres for film in films) else "valid"
+    classifier = Classifier(whole)
+    report = evaluate(classifier, [film for film in films if film.split == split], split=split)
+    table = (
+        Row(
+            "as it was",
+            _bytes(source.bundle.path) / MEGABYTE,
+            compression.milliseconds(compression.as_it_is),
+            before,
+            old.precision,
+        ),
+        Row(describe(plan), new.size / MEGABYTE, compression.milliseconds(plan), scores, new.precision),
+        *(Row(f"tried: {describe(one.plan)}", one.size / MEGABYTE, None, None, one.precision) for one in tried[1:]),
+    )
+    card: dict[str, Any] = {
+        **source.bundle.card(),
+        "command": command,
+        COMPRESSION: {
+            "made_from": {"name": source.bundle.config.name, "manifest": sha256(source.bundle.path / MANIFEST)},
+            "plan": {kind: str(level) for kind, level in plan.items()},
+            "max_size_mb": size,
+            "table": [row.to_json() for row in table],
+        },
+        "evaluation": summarised(report),
+        CARD_KEY: record_samples(classifier),
+    }
+    # Only now is it known how long the card is, which the table's own line of this bundle counts.
+    length = _bytes(whole.path) + len(json.dumps(card, indent=2)) + len(_render(card, table, report))
+    table = (table[0], replace(table[1], megabytes=length / MEGABYTE), *table[2:])
+    card[COMPRESSION]["table"][1] = table[1].to_json()
+    text = _render(card, table, report)
+    bundle = _fill(compression, plan, config, folder / "done", domain, lambda to: write_card(to, card, text))
     return Exported(bundle, table)
 
 
