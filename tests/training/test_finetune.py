@@ -9,11 +9,15 @@ import pytest
 from tiny_training import write_recipe
 
 from mmgcs import Film, load
+from mmgcs.catalog import read_films
 from mmgcs.cli import main
 from mmgcs.errors import UsageError
+from mmgcs.runtime import Classifier
 from mmgcs.sample import sample_table
 from mmgcs.training import read_recipe, train
 from mmgcs.training.finetune import logistic, read_own
+from mmgcs.training.job import Run
+from mmgcs.training.seen import Remembering, see
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune-head.yaml"
 # Other genres than the encoders' own, told by words that the tiny bundle's features react to.
@@ -60,6 +64,23 @@ def test_posters_and_plots_get_shares_of_their_own(tiny_bundle: Path, tmp_path: 
     film = Film(plot="A detective hunts a killer", poster=next(sample_table().parent.glob("posters/*.jpg")))
     (prediction,) = load(bundle.path).predict_batch([film])
     assert prediction.inputs == ("plot", "poster") and set(prediction.probabilities) == {"Drama", "Comedy", "Crime"}
+
+
+def test_measuring_reads_no_film_again_and_finds_the_same(tiny_bundle: Path, tmp_path: Path, monkeypatch) -> None:
+    films = [film for chunk in read_films(sample_table(), posters=sample_table().parent) for film in chunk]
+    data = read_own(sample_table(), sample_table().parent, ["Drama", "Comedy", "Crime"])
+    classifier = load(tiny_bundle)
+    run = Run(read_recipe(RECIPE), data, tmp_path, "", lambda _: None)
+    seen = see(run, classifier)
+    remembering = Remembering(classifier.bundle, data.films, seen)
+    expected = classifier.predict_batch(data.films)
+    assert remembering.predict_batch(films[:3]) == classifier.predict_batch(
+        films[:3]
+    )  # equal, but not these very films
+    monkeypatch.setattr(Classifier, "prepare", None)
+    for one, other in zip(remembering.predict_batch(data.films), expected, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+        assert (one.genres, one.inputs, one.sure) == (other.genres, other.inputs, other.sure)
 
 
 def test_the_command_names_its_folder_after_the_recipe_and_goes_on_where_it_stopped(

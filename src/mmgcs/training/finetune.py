@@ -25,31 +25,29 @@ from mmgcs.errors import UsageError
 from mmgcs.evaluation import fit_decision
 from mmgcs.evaluation.ensemble import WEIGHINGS
 from mmgcs.export import export_fusion
-from mmgcs.files import atomic_path, sha256, write_json
+from mmgcs.files import sha256, write_json
 from mmgcs.models import FUSIONS
 from mmgcs.models.gated_fusion import GatedFusion
 from mmgcs.runtime import Classifier, load
 from mmgcs.runtime.domain import DOMAIN, DOMAIN_FILE
 from mmgcs.training.card import make_card, write_card
-from mmgcs.training.data import Labelled, fingerprint
+from mmgcs.training.data import Labelled
 from mmgcs.training.finish import conditions
 from mmgcs.training.job import Run
 from mmgcs.training.module import macro_average_precision
 from mmgcs.training.recipe import HeadRecipe
+from mmgcs.training.seen import Remembering, Seen, see
 
 LEAST_FILMS = 4
 """Films that a genre needs: one for each of two folds to learn from and be judged on, and another."""
 LEAST_BOTH = 20
 """Films with both inputs from which their shares are fitted; with fewer, both count alike."""
-LEAST_INPUT = 10
-"""Films with an input that its branch needs; with fewer, the new bundle does not read that input."""
-MOST_STRANGE = 0.05
-"""The share of the films that the encoders' bundle may find strange for its detectors to be kept."""
 KEPT = 256
 """Directions of the features that heads are fitted in: the fit's time grows with them, and more gained nothing."""
 NOISE = 0.25
 """How much better average precision must be, times the root of the number of films, for weaker shrinkage."""
-CHUNK = 256
+PATIENCE = 2
+"""Weaker shrinkages in a row that may be worse than the best before no weaker one is tried."""
 
 
 def read_own(path: Path, posters: Path | None, genres: Sequence[str] | None) -> Labelled:
@@ -86,21 +84,6 @@ def read_own(path: Path, posters: Path | None, genres: Sequence[str] | None) -> 
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the encoders made of the films.
-
-    Attributes:
-        values: for each branch, features (films, width).
-        present: for each branch (films,), whether it could read the film.
-        strange: the share of the films that the encoders' bundle finds unlike films.
-    """
-
-    values: dict[str, NDArray[np.float32]]
-    present: dict[str, NDArray[np.bool_]]
-    strange: float
-
-
-@dataclass(frozen=True)
 class Fitted:
     """New heads and what goes with them.
 
@@ -132,7 +115,7 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
     if (target / MANIFEST).is_file():
         run.log("the bundle is finished already")
         return Bundle(target)
-    base = load(None if recipe.bundle == "default" else recipe.bundle)
+    base = load(None if recipe.bundle == "default" else recipe.bundle, spin=False)
     data = run.data
     seen = see(run, base)
     shown = data
@@ -149,7 +132,7 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
         write_json(run.folder / name / "branch.json", found)
     run.log("measuring it for its card")
     measured = _write(run, base, seen, fitted, run.folder / "uncarded")
-    card, text = make_card(run.recipe, shown, run.command, run.folder, Classifier(measured))
+    card, text = make_card(run.recipe, shown, run.command, run.folder, Remembering(measured, data.films, seen))
     note = (
         f"Only the heads are new: the encoders are those of the bundle {base.bundle.config.name!r}, unchanged. Heads, "
     )
@@ -163,37 +146,6 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
     shutil.rmtree(run.folder / "uncarded")
     run.log(f"the bundle is in {target}")
     return bundle
-
-
-def see(run: Run, base: Classifier) -> Seen:
-    """The films' features, from the run's folder where an earlier call left them."""
-    films = run.data.films
-    key = fingerprint([run.data.fingerprint, sha256(base.bundle.path / MANIFEST), len(films)])
-    path = run.folder / f"features-{key}.npz"
-    branches = [branch.name for branch in base.bundle.config.branches]
-    if not path.is_file():
-        parts = []
-        for start in range(0, len(films), CHUNK):
-            run.log(f"reading films: {start:,} of {len(films):,}")
-            parts.append(base.features(films[start : start + CHUNK]))
-        strange = [part.strange.any(axis=1) for part in parts if part.strange is not None]
-        arrays = {f"values.{name}": np.concatenate([part.values[name] for part in parts]) for name in branches}
-        with atomic_path(path) as temporary, temporary.open("wb") as handle:
-            np.savez(
-                handle,
-                allow_pickle=False,
-                present=np.concatenate([part.present for part in parts]),
-                strange=np.concatenate(strange),
-                **arrays,
-            )
-    with np.load(path, allow_pickle=False) as kept:
-        values = {name: kept[f"values.{name}"] for name in branches}
-        present = {name: kept["present"][:, column] > 0 for column, name in enumerate(branches)}
-        share = float(kept["strange"].mean())
-    usable = [name for name in branches if present[name].sum() >= LEAST_INPUT]
-    if not usable:
-        raise UsageError(f"fewer than {LEAST_INPUT} films could be read; check the plots, and --posters")
-    return Seen({name: values[name] for name in usable}, {name: present[name] for name in usable}, share)
 
 
 def fit_heads(
@@ -222,6 +174,7 @@ def fit_heads(
         project, inputs = _directions(values[mine])
         best: tuple[float, float, NDArray[np.float64]] | None = None
         starts: dict[int, NDArray[np.float64]] = {}
+        worse = 0
         for strength in sorted([strengths[name]] if strengths else recipe.strengths, reverse=True):
             found = np.zeros((len(mine), truth.shape[1]))
             for part in range(recipe.folds):
@@ -235,6 +188,9 @@ def fit_heads(
             # The strongest that is as good as chance allows: with few films the best of all follows their noise.
             if best is None or score > best[0] + NOISE / np.sqrt(len(mine)):
                 best = (score, strength, found)
+            worse = 0 if score >= best[0] else worse + 1
+            if worse >= PATIENCE:
+                break
         assert best is not None
         scores[name], chosen[name], found = best
         weight = logistic(inputs, truth[mine], chosen[name], None)
@@ -345,7 +301,7 @@ def _write(
         gated.share.zero_()
         gated.mix.data.copy_(torch.from_numpy(fitted.mix))
         fusion = gated
-    keeps_detectors = DOMAIN in old.config.extra and seen.strange <= MOST_STRANGE
+    keeps_detectors = DOMAIN in old.config.extra and seen.keeps_detectors
     extra = {DOMAIN: old.config.extra[DOMAIN]} if keeps_detectors else {}
     config = BundleConfig(run.recipe.name, run.data.genres, branches, "fusion.onnx", fitted.decisions, extra)
     dropped = {branch.graph for branch in old.config.branches if branch not in branches}
