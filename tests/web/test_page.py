@@ -383,6 +383,28 @@ def test_on_a_phone_no_page_is_wider_than_the_screen(person: Person, width: int)
         assert person.js("return document.documentElement.scrollWidth") <= width, page
 
 
+@pytest.mark.parametrize("width", [390, 1200])
+def test_an_answer_an_error_and_a_change_move_nothing(person: Person, width: int) -> None:
+    watch = """window.moved = []; new PerformanceObserver(list => list.getEntries().forEach(one => moved.push(
+        [one.value, one.sources.map(part => part.node && (part.node.id || part.node.className))]
+    ))).observe({type: 'layout-shift', buffered: true})"""
+    script = person.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": watch})
+    try:
+        person.see_width(width)
+        person.open()
+        person.press()
+        person.wait(lambda: person.find("error").is_displayed())
+        person.find("plot").send_keys(PLOT)
+        assert person.answer().startswith("Crime, Thriller")
+        person.find("plot").send_keys(" A haunted village")
+        person.wait(lambda: "Horror" in person.chosen())
+        person.wait(lambda: person.js("return document.getAnimations().length") == 0)
+        moved = person.js("return moved")
+        assert sum(value for value, _ in moved) < 0.05, moved
+    finally:
+        person.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
 def test_nothing_moves_while_it_loads_and_nothing_comes_from_elsewhere(person: Person, running: Any) -> None:
     shifts = """const done = arguments[0];
         new PerformanceObserver(list => done(list.getEntries().filter(one => !one.hadRecentInput)

@@ -10,17 +10,20 @@ const LEAST = 0.005;
 const RAMP = [[18, 8, 64, 0.6], [196, 38, 84, 0.5], [255, 214, 64, 0.55]];
 let poster = null, answer = null, running = null, timer = 0, url = null, asked = false;
 
-function setPoster(file) {
-  poster = file;
+async function setPoster(file) {
+  poster = file; clearHeat();
   if (url) URL.revokeObjectURL(url);
-  url = file ? URL.createObjectURL(file) : null;
-  if (url) $("preview").src = url; else $("preview").removeAttribute("src");
-  $("frame").hidden = $("remove").hidden = !file;
-  clearHeat();
+  const mine = url = file ? URL.createObjectURL(file) : null;
   if (asked) later(0);
+  let shown = false;
+  // All of it appears at once, in its size: nothing moves twice.
+  if (mine) { $("preview").src = mine; shown = await $("preview").decode().then(() => true, () => false); }
+  if (mine !== url) return;
+  if (!mine) $("preview").removeAttribute("src");
+  $("frame").hidden = $("legend").hidden = $("show-heat").hidden = !shown; $("remove").hidden = !file;
 }
 function later(wait) { clearTimeout(timer); timer = setTimeout(ask, wait); }
-function fail(message) { $("error").textContent = message; $("error").hidden = !message; }
+function fail(message) { $("error").textContent = message; $("error").hidden = !message; $("status").hidden = !!message; }
 function reset(message) {
   answer = null; $("why").hidden = $("possible").hidden = true; clearHeat(); $("warnings").replaceChildren();
   $("status").textContent = message; $("status").className = "";
@@ -117,7 +120,7 @@ function showWords(genre) {
 function clearHeat() {
   heat.getContext("2d").clearRect(0, 0, heat.width, heat.height);
   heat.setAttribute("aria-label", "No heat map yet");
-  $("legend").hidden = $("show-heat").hidden = true;
+  $("legend").textContent = ""; $("show-heat").disabled = true;
 }
 function showHeat(genre) {
   clearHeat();
@@ -125,7 +128,7 @@ function showHeat(genre) {
   if (!rows) return;
   heat.height = rows.length; heat.width = rows[0].length;
   const most = Math.max(...rows.flat()), none = `No region of the poster speaks for ${genre}.`;
-  $("legend").hidden = false; $("show-heat").hidden = most < LEAST;
+  $("show-heat").disabled = most < LEAST;
   $("legend").textContent = most < LEAST ? none : `Bright regions speak for ${genre}.`;
   heat.setAttribute("aria-label", most < LEAST ? none : `Heat map: what speaks most for ${genre} lies ${place(rows, most)}.`);
   if (most < LEAST) return;
@@ -151,7 +154,6 @@ form.addEventListener("submit", (event) => { event.preventDefault(); ask(); brin
 plot.addEventListener("input", () => { if (asked) later(500); });
 plot.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { ask(); bringUp(); } });
 fileInput.addEventListener("change", () => setPoster(fileInput.files[0] || null));
-$("preview").addEventListener("error", () => { $("frame").hidden = true; });
 $("remove").addEventListener("click", () => { fileInput.value = ""; setPoster(null); fileInput.focus(); });
 $("show-heat").addEventListener("click", () => {
   heat.hidden = !heat.hidden; $("show-heat").setAttribute("aria-pressed", String(!heat.hidden));
@@ -169,7 +171,8 @@ if ($("sample")) $("sample").addEventListener("change", async () => {
   const index = $("sample").value;
   if (index === "") return;
   const film = await (await fetch(`/samples/${index}`)).json();
+  const picture = film.poster ? await (await fetch(film.poster)).blob() : null;
   asked = false; plot.value = film.plot || ""; fileInput.value = "";
-  setPoster(film.poster ? await (await fetch(film.poster)).blob() : null);
-  ask(); bringUp();
+  const shown = setPoster(picture);
+  ask(); await shown; bringUp();
 });
