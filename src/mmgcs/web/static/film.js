@@ -28,7 +28,7 @@ function reset(message) {
   answer = null; $("why").hidden = $("possible").hidden = true; clearHeat(); $("warnings").replaceChildren();
   $("status").textContent = message; $("status").className = "";
   for (const bar of bars) {
-    bar.disabled = true; bar.removeAttribute("aria-pressed"); bar.removeAttribute("aria-label"); bar.classList.remove("chosen");
+    bar.disabled = true; bar.removeAttribute("aria-pressed"); bar.removeAttribute("aria-label"); bar.classList.remove("chosen", "open");
     bar.querySelector(".fill").style.width = "0"; bar.querySelector(".value").textContent = "–";
     bar.querySelector(".threshold").style.visibility = "hidden";
   }
@@ -60,12 +60,12 @@ function show(value) {
   answer = value;
   for (const bar of bars) {
     const genre = bar.dataset.genre, p = value.probabilities[genre], chosen = value.genres.includes(genre);
-    bar.disabled = false; bar.classList.toggle("chosen", chosen);
+    bar.disabled = false; bar.classList.toggle("chosen", chosen); bar.classList.toggle("open", value.undecided.includes(genre));
     bar.querySelector(".fill").style.width = `${100 * p}%`;
     const mark = bar.querySelector(".threshold");
     mark.style.left = `${100 * value.thresholds[genre]}%`; mark.style.visibility = "visible";
     bar.querySelector(".value").textContent = percent(p);
-    bar.setAttribute("aria-label", `${genre}: ${percent(p)}${chosen ? ", chosen" : ""}. Show why.`);
+    bar.setAttribute("aria-label", `${genre}: ${percent(p)}${chosen ? ", chosen" : ""}${value.undecided.includes(genre) ? ", undecided" : ""}. Show why.`);
   }
   const names = value.genres.join(", ");
   $("status").textContent = !value.sure
