@@ -48,8 +48,11 @@ def soak(port: int, pid: int, seconds: float, users: int) -> bool:
     show("answers that are not due", str(len(failures)), f"{total:,}", len(failures), "0")
     print(*failures, sep="\n", end="\n" if failures else "")
     # A fifth is warm-up: graphs are opened and pools grow when first used.
-    early = statistics.median(size for at, size in samples if 0.2 <= at / seconds < 0.4)
-    late = statistics.median(size for at, size in samples if 0.8 <= at / seconds <= 1.0)
+    fifths = [
+        statistics.median(size for at, size in samples if part <= 5 * at / seconds <= part + 1) for part in range(5)
+    ]
+    print("memory by fifths:", ", ".join(f"{size / 2**20:.0f}" for size in fifths), "MiB")
+    early, late = fifths[1], fifths[4]
     show(
         "memory: last fifth / second fifth",
         f"{late / 2**20:.0f} MiB",
