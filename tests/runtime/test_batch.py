@@ -108,6 +108,13 @@ def test_columns_of_parquet_keep_their_types(classifier: Classifier, tmp_path: P
     assert result.select("votes", "mean").equals(frame.select("votes", "mean"))
 
 
+def test_an_integer_of_more_than_64_bits_is_kept_as_text(classifier: Classifier, tmp_path: Path) -> None:
+    ids = pl.Series("isan", [2**64 - 1, 5, None], dtype=pl.UInt64)
+    pl.DataFrame({"plot": ["love", "ghost", "band"]}).with_columns(ids).write_parquet(tmp_path / "films.parquet")
+    tag_table(classifier, FilmTable(tmp_path / "films.parquet"), tmp_path / "out.parquet")
+    assert pl.read_parquet(tmp_path / "out.parquet")["isan"].to_list() == ["18446744073709551615", "5", None]
+
+
 def test_an_output_that_is_tagged_again_keeps_its_old_answer(
     classifier: Classifier, films: Path, tmp_path: Path
 ) -> None:

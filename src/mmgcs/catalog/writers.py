@@ -54,10 +54,17 @@ LISTS: Registry[ListWriter] = Registry("list format")
 
 
 def kind_of(value: Any) -> str | None:
-    """The kind of a kept value; None of a missing one."""
+    """The kind of a kept value; None of a missing one. An integer past 64 bits, which no column holds, is text."""
     if value is None:
         return None
+    if type(value) is int and not is_int64(value):
+        return "str"
     return {bool: "bool", int: "int", float: "float", str: "str"}.get(type(value), "json")
+
+
+def is_int64(value: int) -> bool:
+    """Whether an integer fits into a column of 64 bits."""
+    return -(2**63) <= value < 2**63
 
 
 def write_table(records: Path, out: Path, kept: Kept) -> None:
@@ -253,7 +260,7 @@ def _frame(rows: Sequence[Mapping[str, Any]], schema: pl.Schema) -> pl.DataFrame
         elif kind == pl.String:
             values = [_text(value) for value in values]
         elif kind == pl.Int64:
-            values = [value if value is None or -(2**63) <= value < 2**63 else None for value in values]
+            values = [value if value is None or is_int64(value) else None for value in values]
         columns[name] = pl.Series(name, values, dtype=kind, strict=False)
     return pl.DataFrame(columns, schema=schema)
 

@@ -239,7 +239,7 @@ def _columns(job: Job) -> dict[str, tuple[str, ...]]:
         columns: dict[str, tuple[str, ...]] = dict.fromkeys(table.columns, ("str",))
         if path.suffix.lower() in (".parquet", ".pq"):
             for name, kind in pl.read_parquet_schema(path).items():
-                if kind.is_integer():
+                if kind.is_integer() and kind != pl.UInt64():  # whose values a column of 64 bits may not hold
                     columns[name] = ("int",)
                 elif kind.is_float():
                     columns[name] = ("float",)
