@@ -2,10 +2,13 @@
 #   docker build -t mmgcs . && docker run --rm --read-only --tmpfs /tmp -p 127.0.0.1:10000:10000 mmgcs
 FROM python:3.13-slim AS build
 RUN python -m venv /opt/mmgcs
+# By version and SHA-256: see `make lock`.
+COPY deploy/requirements.txt /src/
+RUN /opt/mmgcs/bin/python -m pip install --no-cache-dir --require-hashes --requirement /src/requirements.txt
 COPY pyproject.toml README.md LICENSE /src/
 COPY recipes /src/recipes
 COPY src /src/src
-RUN /opt/mmgcs/bin/python -m pip install --no-cache-dir /src
+RUN /opt/mmgcs/bin/python -m pip install --no-cache-dir --no-deps /src
 # The image installs nothing any more.
 RUN /opt/mmgcs/bin/python -m pip uninstall --yes pip
 

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint realdata docs lowest lock audit sbom clean
+.PHONY: demo test lint realdata docs lowest lock audit sbom coverage mutation clean
 
 demo: .venv/run.stamp  ## install the running side and tag the shipped sample
 	$(BIN)/mmgcs demo
@@ -73,5 +73,14 @@ sbom: .venv-deploy/stamp  ## write sbom.json (CycloneDX): everything that a depl
 	.venv-audit/bin/cyclonedx-py environment .venv-deploy/bin/python --pyproject pyproject.toml \
 	  --output-reproducible --output-format JSON --output-file sbom.json
 
+coverage: .venv/dev.stamp  ## which lines of src no test runs; under 90% is an error
+	$(PIP) --group measure
+	$(BIN)/python -m pytest -m "not realdata" --cov --cov-report=term:skip-covered
+
+mutation: .venv/dev.stamp  ## change what decides the numbers, and count how often a test notices; an hour or so
+	$(PIP) --group measure
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
+
 clean:  ## remove everything that these commands made
-	rm -rf .venv .venv-lowest .venv-deploy .venv-audit sbom.json .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build site
+	rm -rf .venv .venv-lowest .venv-deploy .venv-audit sbom.json mutants .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build site

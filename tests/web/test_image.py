@@ -60,6 +60,9 @@ class Image:
     def _run(self, command: list[str]) -> None:
         if command[0] == "python":
             command[0] = sys.executable
+        if "--require-hashes" in command:
+            assert Path(command[-1]).is_file()
+            return
         if "install" in command:
             command[-1:] = ["--no-deps", "--no-build-isolation", "--quiet", command[-1]]
         subprocess.run(command, check=True, cwd=self.root)
