@@ -16,10 +16,10 @@ from mmgcs.runtime import load
 from mmgcs.sample import sample_table
 
 SMALL = [
-    "text-original:plot.encoder.options.hidden=16",
+    "plot.encoder.options.hidden=16",
     "plot.encoder.options.max_tokens=48",
     "plot.training.epochs=1",
-    "poster.encoder.options.weights=none",
+    "poster-original:poster.encoder.options.weights=none",
     "poster.encoder.options.height=48",
     "poster.encoder.options.width_px=32",
     "poster.training.epochs=1",
@@ -134,6 +134,7 @@ def test_a_second_run_does_only_what_is_left(done, server, capsys):
         (["--recipes", "text,text"], "given twice"),
         (["--recipes", "text", "--set", "poster:seed=1"], "no recipe poster is trained; trained are text"),
         (["--recipes", "text-original", "--no-fetch"], "there are no word vectors at"),
+        (["--recipes", "text-original", "--glove", "none.zip"], "--glove none.zip is not a file; give glove.6B.zip"),
         (["--recipes", "text", "--set", "plot.training.epoch=1"], "there is no such setting"),
     ],
 )
@@ -143,6 +144,30 @@ def test_a_wrong_call_is_one_line_and_nothing_is_begun(tmp_path, capsys, monkeyp
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert message in told
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_posters_of_which_none_comes_end_the_run_before_any_training_and_are_tried_again(tmp_path, capsys):
+    broken = Server()
+    try:
+        order = Order(tmp_path, broken.url)
+        assert order.call("--recipes", "poster-original") == 1
+        assert "posters could be fetched (HTTP 404); mend that" in capsys.readouterr().err.splitlines()[-1]
+        assert not (order.out / "poster-original").exists()
+        for poster in (sample_table().parent / "posters").glob("*.jpg"):
+            broken.answers[f"/{poster.name}"] = send(poster.read_bytes())
+        assert order.call("--recipes", "poster-original", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["done"][0] == "posters"
+    finally:
+        broken.close()
+
+
+def test_data_without_films_to_measure_on_is_refused_before_anything_is_done(tmp_path, capsys):
+    table = tmp_path / "films.csv"
+    pl.read_csv(sample_table()).filter(pl.col("split") != "test").write_csv(table)
+    assert main(["train-all", "--data", str(table), "--out", str(tmp_path / "runs"), "--recipes", "text"]) == 2
+    assert "has no films of the split 'test'" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

@@ -6,13 +6,13 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from mmgcs.errors import InputError, UsageError
+from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import sha256, write_json
 from mmgcs.training.check import check_recipe
 from mmgcs.training.data import read_labelled
@@ -135,7 +135,11 @@ def make_plan(order: Order) -> list[Step]:
         UsageError: the data cannot be trained on, or something is missing that cannot be fetched.
     """
     for recipe in order.recipes.values():
-        read_labelled(order.data, order.shown, recipe.genre_list(), recipe.target_source)
+        labelled = read_labelled(order.data, order.shown, recipe.genre_list(), recipe.target_source)
+        if not (labelled.split == "test").any():
+            raise UsageError(
+                f"{order.data} has no films of the split 'test' to measure on; make splits: mmgcs data split"
+            )
     steps = [
         Step(
             "check",
@@ -265,6 +269,8 @@ def _glove_step(order: Order, path: Path) -> Step:
     if not path.is_file() and (match is None or not (order.fetch or order.glove)):
         mend = "get it with mmgcs data glove, or give --glove FILE" if match else "give a file that exists"
         raise UsageError(f"there are no word vectors at {path}; {mend}")
+    if not path.is_file() and order.glove is not None and not order.glove.is_file():
+        raise UsageError(f"--glove {order.glove} is not a file; give glove.6B.zip, or a .txt or .txt.gz of vectors")
 
     def get() -> None:
         from mmgcs.datasets.glove import get_glove
@@ -296,13 +302,23 @@ def _lacking_posters(order: Order) -> pl.DataFrame:
 
 def _fetch_posters(order: Order) -> None:
     from mmgcs.datasets import read_films, write_films
-    from mmgcs.datasets.posters import FAILED, TMDB_BASE, PosterOptions, download_posters, with_posters
+    from mmgcs.datasets.posters import FAILED, TMDB_BASE, PosterOptions, download_posters, poster_files, with_posters
 
     options = PosterOptions(base_url=order.base_url or TMDB_BASE, allow_private=order.allow_private)
-    result = download_posters(_lacking_posters(order), order.posters, options)
+    lacking = _lacking_posters(order)
+    # What failed in an earlier call is tried again first: that may have had no network.
+    retried = download_posters(lacking, order.posters, replace(options, retry_failed=True))
+    result = download_posters(lacking, order.posters, options)
+    result.downloaded += retried.downloaded
+    result.failed += retried.failed
     order.log(f"{result.downloaded:,} posters fetched")
     for reason, count in result.reasons().items():
         order.log(f"{count:,} failed: {reason}; see {order.posters / FAILED}")
+    if result.failed and not poster_files(order.posters):
+        raise MmgcsError(
+            f"none of {len(result.failed):,} posters could be fetched ({next(iter(result.reasons()))}); mend that and "
+            "give the same command again, or add --no-fetch to train without them"
+        )
     frame = read_films(order.data).frame
     own = [bool(name) and (order.posters / name).is_file() for name in frame["poster"]]
     fetched = with_posters(frame, order.posters)["poster"]
@@ -324,8 +340,6 @@ def _evaluate(order: Order, folder: Path) -> None:
 
     films = [film for chunk in read_films(order.table, posters=order.shown) for film in chunk]
     parts = {name: [film for film in films if film.split == name] for name in ("train", "valid", "test")}
-    if not parts["test"]:
-        raise InputError(f"{order.data} has no films of the split 'test' to measure on; make splits: mmgcs data split")
     report = evaluate(
         load(folder / "bundle"),
         parts["test"],
