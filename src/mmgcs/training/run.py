@@ -40,6 +40,9 @@ from mmgcs.training.processes import check_devices, first_goes_first, followers,
 from mmgcs.training.recipe import BranchRecipe, Recipe
 from mmgcs.training.stage import Watch, fit
 
+RUN = "run.json"
+"""What a run is of, in its folder."""
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -124,6 +127,11 @@ def _clear_ends(out: Path) -> Iterator[None]:
     threading.excepthook = lambda raised: None if disk_is_full(raised.exc_value) else told(raised)
     try:
         yield
+    except UsageError:
+        # A call that was wrong leaves no claim on the folder; the same call, mended, must not need --resume.
+        if out.is_dir() and [item.name for item in out.iterdir()] == [RUN]:
+            (out / RUN).unlink()
+        raise
     except Exception as error:
         if disk_is_full(error):
             raise MmgcsError(
