@@ -7,61 +7,8 @@ import pytest
 import torch
 
 from mmgcs.errors import UsageError
-from mmgcs.film import Film
 from mmgcs.models import ENCODERS, FUSIONS, SourceHead, linear_schedule_groups
 from mmgcs.models.efficientnet_lite import packaged_weights
-
-
-@pytest.fixture(scope="module")
-def films() -> list[Film]:
-    return [
-        Film(plot="A thief plans one last robbery in Paris.", title="The Last Job"),
-        Film(plot="Two dancers fall in love during a long summer of rehearsals, rivals and rain."),
-        Film(plot="Wolves."),
-    ]
-
-
-def collate(encoder, films):
-    preprocessor = encoder.preprocessor()
-    return {k: torch.from_numpy(v) for k, v in preprocessor.collate(preprocessor.prepare(films)).items()}
-
-
-@pytest.mark.parametrize("layers", [None, 0, 2, 6])
-def test_splitting_the_transformer_changes_nothing_of_what_it_computes(films, layers):
-    from transformers import AutoModel
-
-    from mmgcs.models.transformer import resolve_source
-
-    encoder = ENCODERS["transformer"](freeze_layers=layers).eval()
-    inputs = collate(encoder, films)
-    whole = AutoModel.from_pretrained(resolve_source("all-MiniLM-L6-v2")).eval()
-    with torch.no_grad():
-        hidden = whole(**inputs).last_hidden_state
-        mask = inputs["attention_mask"].unsqueeze(-1).float()
-        expected = (hidden * mask).sum(1) / mask.sum(1)
-        assert torch.allclose(encoder(**inputs), expected, atol=1e-5)
-
-
-def test_padding_does_not_change_a_plots_features(films):
-    encoder = ENCODERS["transformer"]().eval()
-    with torch.no_grad():
-        together = encoder(**collate(encoder, films))
-        alone = torch.cat([encoder(**collate(encoder, [film])) for film in films])
-    assert torch.allclose(together, alone, atol=1e-5)
-
-
-def test_frozen_layers_get_no_gradient_and_no_dropout(films):
-    encoder = ENCODERS["transformer"](freeze_layers=3).train()
-    inputs = collate(encoder, films)
-    assert torch.equal(encoder.stem(inputs), encoder.stem(inputs))
-    encoder(**inputs).sum().backward()
-    assert all(parameter.grad is None for parameter in encoder.lower.parameters())
-    assert all(parameter.grad is not None for parameter in encoder.upper.encoder.parameters())
-
-
-def test_more_frozen_layers_than_there_are_is_refused():
-    with pytest.raises(UsageError, match="only 6 layers"):
-        ENCODERS["transformer"](freeze_layers=7)
 
 
 def test_layer_decay_gives_the_lowest_layer_the_smallest_rate():
@@ -94,9 +41,9 @@ def test_imagenet_features_tell_a_gradient_from_noise_of_the_right_class():
     assert features.std() > 0.0
 
 
-@pytest.mark.parametrize("stages", [0, 3, 8])
-def test_frozen_stages_and_batchnorm_statistics_stay_as_they_were(stages):
-    encoder = ENCODERS["efficientnet_lite"](height=64, width_px=48, freeze_until=stages, weights="none").train()
+@pytest.mark.parametrize(("freeze_until", "stages"), [("stem", 0), (0, 0), ("stage3", 3), (3, 3), ("head", 8), (8, 8)])
+def test_frozen_stages_and_batchnorm_statistics_stay_as_they_were(freeze_until, stages):
+    encoder = ENCODERS["efficientnet_lite"](height=64, width_px=48, freeze_until=freeze_until, weights="none").train()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
     if trained:
@@ -107,7 +54,15 @@ def test_frozen_stages_and_batchnorm_statistics_stay_as_they_were(stages):
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert not any("running" in name for name in changed)
     assert not any(name.startswith(f"stages.{stage}.") for stage in range(stages) for name in changed)
-    assert bool(changed) == (stages < 8)
+    assert {name.split(".")[1] for name in changed if name.startswith("stages.")} == set(map(str, range(stages, 8)))
+    assert any(name.startswith("head.") for name in changed) == (stages < 8)
+    assert encoder.stem_is_frozen() == (stages > 0)
+
+
+@pytest.mark.parametrize("stage", ["stage8", "blocks", 9, -1, True, 2.5, None])
+def test_a_stage_that_there_is_not_is_refused_with_those_that_are(stage):
+    with pytest.raises(UsageError, match=r"known: stem, stage1, .*stage7, head, or 0 to 8"):
+        ENCODERS["efficientnet_lite"](freeze_until=stage, weights="none")
 
 
 def test_an_unknown_encoder_lists_the_known_ones():

@@ -29,8 +29,8 @@ _STAGES = (
 _STEM, _HEAD = 32, 1280
 _VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # width and depth multipliers
 _MEAN, _STD = 127.0, 128.0  # of pixel values, as the published weights were trained with
-STAGES = len(_STAGES) + 1
-"""Stages that `freeze_until` counts: the stem and seven stages of blocks."""
+STAGES = ("stem", *(f"stage{number}" for number in range(1, len(_STAGES) + 1)), "head")
+"""What `freeze_until` may name, from the picture on: the stem, seven stages of blocks, the head of the genres."""
 
 
 def _conv(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Module:
@@ -90,8 +90,9 @@ class EfficientNetLite(nn.Module):
     Args:
         variant: "lite0", "lite1" or "lite2".
         height, width_px: the size that posters are stretched to, in pixels.
-        freeze_until: stages that are not trained, from the picture on: 0 trains everything, 8 nothing but the head.
-            The BatchNorm statistics of *every* stage stay as ImageNet left them: a batch of posters is too small to
+        freeze_until: the first stage that is trained: "stem" trains everything, "stage5" the stages from the fifth on,
+            "head" nothing but the head of the genres; or the number of stages that are not trained, 0 to 8. The
+            BatchNorm statistics of *every* stage stay as ImageNet left them: a batch of posters is too small to
             estimate them and a frozen stage must not change.
         dropout: dropout on the pooled features.
         weights: "package" (the ImageNet weights that a Python package carries), a .pth or .safetensors file in the
@@ -106,18 +107,17 @@ class EfficientNetLite(nn.Module):
         variant: str = "lite0",
         height: int = 256,
         width_px: int = 176,
-        freeze_until: int = 5,
+        freeze_until: str | int = "stage5",
         dropout: float = 0.3,
         weights: str = "package",
     ) -> None:
         super().__init__()
         if variant not in _VARIANTS:
             raise UsageError(f"poster.encoder.variant is {variant!r}; known: {', '.join(_VARIANTS)}")
-        if not 0 <= freeze_until <= STAGES:
-            raise UsageError(f"poster.encoder.freeze_until is {freeze_until}; give 0 to {STAGES}")
+        frozen = _frozen_stages(freeze_until)
         wider, deeper = _VARIANTS[variant]
         self.size = (height, width_px)
-        self.freeze_until = freeze_until
+        self.frozen = frozen
         stages: list[nn.Module] = [
             nn.Sequential(
                 OrderedDict(conv=_conv(3, _STEM, 3, 2), bn=_norm(_STEM), act=nn.ReLU6(inplace=True)),
@@ -143,7 +143,7 @@ class EfficientNetLite(nn.Module):
             self._load(weights, variant)
         # Depthwise convolutions run twice as fast on a CPU with the channels last in memory.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for module in list(self.stages)[:freeze_until] + ([self.head] if freeze_until == STAGES else []):
+        for module in list(self.stages)[:frozen] + ([self.head] if frozen == len(self.stages) else []):
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> EfficientNetLite:
@@ -162,8 +162,8 @@ class EfficientNetLite(nn.Module):
         """Pixels (B, H, W, 3) uint8 to the feature map (B, C, h, w) after the frozen stages."""
         x = inputs["pixels"].permute(0, 3, 1, 2).float()  # (B, 3, H, W), channels last in memory
         x = (x - _MEAN) / _STD
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze_until == 0):
-            for stage in self.stages[: self.freeze_until]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen == 0):
+            for stage in self.stages[: self.frozen]:
                 x = stage(x)
         return x
 
@@ -171,7 +171,7 @@ class EfficientNetLite(nn.Module):
         """The feature map to features (B, 1280)."""
         del inputs
         x = hidden.contiguous(memory_format=torch.channels_last)
-        for stage in self.stages[self.freeze_until :]:
+        for stage in self.stages[self.frozen :]:
             x = stage(x)
         features: Tensor = self.dropout(self.head(x).mean((2, 3)))
         return features
@@ -183,7 +183,7 @@ class EfficientNetLite(nn.Module):
 
     def stem_is_frozen(self) -> bool:
         """Whether the first stages may be cached."""
-        return self.freeze_until > 0
+        return self.frozen > 0
 
     def parameter_groups(self, lr: float, layer_decay: float, weight_decay: float) -> ParameterGroups:
         """One group a stage, the earliest with the smallest learning rate."""
@@ -219,6 +219,17 @@ class EfficientNetLite(nn.Module):
         if [published[key].shape for key in keys] != [value.shape for value in own.values()]:
             raise UsageError(f"poster.encoder.weights: {path} does not hold an EfficientNet-{variant}")
         self.load_state_dict({name: published[key] for name, key in zip(own, keys, strict=True)})
+
+
+def _frozen_stages(freeze_until: str | int) -> int:
+    """How many stages are not trained. Raises UsageError for a name or a number that there is not."""
+    if isinstance(freeze_until, str) and freeze_until in STAGES:
+        return STAGES.index(freeze_until)
+    if isinstance(freeze_until, int) and not isinstance(freeze_until, bool) and 0 <= freeze_until < len(STAGES):
+        return freeze_until
+    raise UsageError(
+        f"poster.encoder.freeze_until is {freeze_until!r}; known: {', '.join(STAGES)}, or 0 to {len(STAGES) - 1}"
+    )
 
 
 def packaged_weights(variant: str) -> Path:

