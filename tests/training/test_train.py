@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_training import PLOT, POSTER, write_recipe
 
 import mmgcs
 from mmgcs.bundle import Bundle
 from mmgcs.errors import MmgcsError, UsageError
-from mmgcs.sample import sample_table
+from mmgcs.sample import sample_films, sample_table
 from mmgcs.training import read_recipe, train
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -151,3 +152,20 @@ def test_a_killed_training_resumes_from_its_last_step_and_ends_as_the_undisturbe
     text = "A detective hunts a killer through the city."
     one, other = resumed.predict(plot=text).probabilities, undisturbed.predict(plot=text).probabilities
     assert max(abs(one[genre] - other[genre]) for genre in one) < 0.05
+
+
+@pytest.mark.parametrize("name", ["text", "poster"])
+def test_mixed_precision_trains_a_model_whose_bundle_computes_with_32_bits(tmp_path, name):
+    import onnx
+
+    part = {"text": {"plot": PLOT}, "poster": {"poster": POSTER}}[name]
+    recipe = read_recipe(write_recipe(tmp_path / "r.yaml", precision="bf16-mixed", **part))
+    table = sample_table()
+    bundle = train(recipe, table, table.parent, tmp_path / "run", log=lambda line: None, progress=False)
+    (branch,) = bundle.config.branches
+    assert (tmp_path / "run" / branch.name / "last.ckpt").is_file()
+    weights = onnx.load(str(bundle.path / branch.graph)).graph.initializer
+    kinds = {weight.data_type for weight in weights}
+    assert onnx.TensorProto.FLOAT in kinds
+    assert not kinds & {onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT16}
+    assert any(prediction.genres for prediction in mmgcs.load(bundle.path).predict_batch(sample_films()))

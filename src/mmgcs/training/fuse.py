@@ -24,6 +24,9 @@ from mmgcs.training.losses import make_loss
 from mmgcs.training.module import FusionModule, input_masks, macro_average_precision
 from mmgcs.training.stage import fit
 
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of a gated fusion's correction, what is tried."""
+
 
 def assemble(run: Run, holdout: NDArray[np.int64]) -> Bundle:
     """Fuse the branches, fit the decisions on `valid`, evaluate on `test`, and write the bundle."""
@@ -107,7 +110,8 @@ def train_fusion(
     """Train the fusion on films that the branches did not see, then choose how much of its correction to use.
 
     The share of the correction is chosen on `valid` for each branch alone and for all together from a few values,
-    0 among them; with 0 a single input gets what its own head says, so the fusion is never worse there.
+    0 among them; with 0 a single input gets what its own head says. Where all together are worse than the best head
+    alone, that head alone decides. So on `valid` the fusion is never worse than its parts.
     """
     recipe = run.recipe.fusion
     assert recipe is not None
@@ -135,8 +139,10 @@ def train_fusion(
     fusion.eval()
     share = getattr(fusion, "share", None)
     if isinstance(share, Tensor):
-        _choose_share(fusion, share, valid, valid_truth)
+        best = choose_shares(fusion, share, valid, valid_truth)
         run.log(f"fusion: share of the correction {[round(float(value), 2) for value in share]}")
+        if best is not None:
+            run.log(f"fusion: {list(valid.values)[best]} alone is better than all together, so it alone decides")
     run.log(f"fusion: mean macro average precision on valid {score:.4f}")
     return fusion
 
@@ -146,17 +152,53 @@ def _tensors(features: Features, truth: NDArray[np.bool_], rows: NDArray[np.bool
     return TensorDataset(*parts, torch.from_numpy(features.present[rows]), torch.from_numpy(truth[rows]).float())
 
 
-def _choose_share(fusion: nn.Module, share: Tensor, valid: Features, truth: NDArray[np.bool_]) -> None:
-    masks = input_masks(valid.present.shape[1])
-    for index, mask in enumerate(masks):
-        wanted = mask.numpy()
-        rows = (valid.present * wanted).sum(1) == wanted.sum()
-        parts = [torch.from_numpy(value[rows]) for value in valid.values.values()]
-        present = torch.from_numpy(valid.present[rows] * wanted)
+def choose_shares(fusion: nn.Module, share: Tensor, valid: Features, truth: NDArray[np.bool_]) -> int | None:
+    """Choose how much of a gated fusion's correction is used, so that on `valid` it is never worse than its parts.
+
+    Args:
+        fusion: the trained fusion; its `share`, and where need be its `mix` and `shift`, are changed.
+        share: its (branches + 1,).
+        valid: features of the films to choose on.
+        truth: (films, genres).
+
+    Returns:
+        The branch that decides alone where all inputs are there, since all together were worse; else None.
+    """
+    branches = valid.present.shape[1]
+    for index, mask in enumerate(input_masks(branches)):
+        rows = _having(valid, mask)
         scores = []
-        values = (0.0, 0.25, 0.5, 0.75, 1.0)
-        for value in values:
+        for value in SHARES:
             share[index] = value
-            with torch.no_grad():
-                scores.append(macro_average_precision(truth[rows], fusion(parts, present).numpy()))
-        share[index] = values[int(np.argmax(scores))]
+            scores.append(_score(fusion, valid, truth, rows, mask))
+        share[index] = SHARES[int(np.argmax(scores))]
+    every = torch.ones(branches)
+    rows = _having(valid, every)
+    together, chosen = _score(fusion, valid, truth, rows, every), share.clone()
+    share.zero_()  # what each branch's own head says
+    alone = [_score(fusion, valid, truth, rows, mask) for mask in input_masks(branches)[:-1]]
+    share.copy_(chosen)
+    best = int(np.argmax(alone))
+    if together >= alone[best]:
+        return None
+    share[-1] = 0.0
+    with torch.no_grad():
+        fusion.get_parameter("mix").copy_(torch.eye(branches)[best].unsqueeze(1))
+        fusion.get_parameter("shift").zero_()
+    return best
+
+
+def _having(features: Features, mask: Tensor) -> NDArray[np.bool_]:
+    """Which films have all the inputs of `mask` (branches,)."""
+    there: NDArray[np.bool_] = (features.present * mask.numpy()).sum(1) == mask.numpy().sum()
+    return there
+
+
+def _score(
+    fusion: nn.Module, features: Features, truth: NDArray[np.bool_], rows: NDArray[np.bool_], mask: Tensor
+) -> float:
+    """Macro average precision of films whose inputs outside `mask` are hidden."""
+    parts = [torch.from_numpy(value[rows]) for value in features.values.values()]
+    with torch.no_grad():
+        logits = fusion(parts, torch.from_numpy(features.present[rows]) * mask)
+    return macro_average_precision(truth[rows], logits.numpy())
