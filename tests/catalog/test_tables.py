@@ -94,7 +94,7 @@ def test_utf16_as_spreadsheets_write_it_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("delimiter", "name"), [(";", "semicolon"), ("\t", "tab"), ("|", "bar")])
 def test_another_delimiter_is_named_and_can_be_given(tmp_path: Path, delimiter: str, name: str) -> None:
     path = write(tmp_path / "f.csv", f"id{delimiter}plot\na{delimiter}one\n")
-    with pytest.raises(UsageError, match=f"separated by a {name}, not a comma; give --delimiter"):
+    with pytest.raises(UsageError, match=f"separated by a {name}, not a comma; give mmgcs tag --delimiter"):
         read_films(path)
     assert films_of(path, delimiter=delimiter)[0].plot == "one"
 

@@ -89,7 +89,8 @@ def _check_header(path: Path, columns: tuple[str, ...], delimiter: str) -> None:
         if counts[likely]:
             given = DELIMITERS.get(delimiter, repr(delimiter))
             raise UsageError(
-                f"{path} seems to be separated by a {DELIMITERS[likely]}, not a {given}; give --delimiter {likely!r}"
+                f"{path} seems to be separated by a {DELIMITERS[likely]}, not a {given}; "
+                f"give mmgcs tag --delimiter {likely!r}, or save it with commas"
             )
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:

@@ -68,6 +68,8 @@ class Journal:
                 for handle in journal._handles.values():
                     with contextlib.suppress(OSError):  # what was not committed is not promised
                         handle.close()
+                if folder.is_dir() and not (folder / STATE).exists():
+                    shutil.rmtree(folder)  # a run that failed before its first commit leaves nothing to go on with
 
     def _continue(self) -> None:
         state = self.folder / STATE
