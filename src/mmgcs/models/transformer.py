@@ -60,7 +60,7 @@ class TransformerEncoder(nn.Module):
         if max_tokens > longest:
             raise UsageError(f"max_tokens is {max_tokens}, but {source} reads at most {longest} tokens")
         if "add_pooling_layer" in inspect.signature(type(self.model).__init__).parameters:
-            self.model.pooler = None
+            self.model.register_module("pooler", None)
         try:
             self._cut = LayerCut(self.model, freeze_layers or 0)
         except IndexError as error:
