@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -22,8 +23,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from mmgcs import load
+from mmgcs.bundle import CARD_JSON, seal
+from mmgcs.evaluation import evaluate
 from mmgcs.runtime.classifier import DEFAULT_BUNDLE
 from mmgcs.sample import sample_films
+from mmgcs.training.card import summarised
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -112,6 +117,17 @@ def person(driver: Any, running: Any) -> Iterator[Person]:
     driver.get_log("browser")
     yield found
     assert found.complaints() == []
+
+
+@pytest.fixture(scope="module")
+def measured(serving: Any, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server whose model was measured, so that its pages have scores and curves."""
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("measured") / "bundle"))
+    report = evaluate(load(bundle), sample_films(), split="test", bootstrap=20)
+    (bundle / CARD_JSON).write_text(json.dumps({"name": "tiny", "evaluation": summarised(report)}))
+    seal(bundle)
+    with serving(bundle=bundle) as other:
+        yield other.url
 
 
 @pytest.fixture
@@ -343,17 +359,21 @@ def test_everything_can_be_done_from_the_keyboard(person: Person) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(person: Person, scheme: str) -> None:
+def test_axe_finds_nothing_serious(person: Person, measured: str, scheme: str) -> None:
     package = pytest.importorskip("axe_selenium_python")
     axe = (files(package) / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
     person.prefer(scheme)
     found = []
+    person.url = measured
     for page in PAGES:
         person.open(page)
         if page == "/":
-            person.find("plot").send_keys(PLOT)
-            person.press()
+            Select(person.find("sample")).select_by_index(2)  # a plot and a poster
             person.answer()
+            person.wait(lambda: person.find("frame").is_displayed())
+        if page == "/tables":
+            person.find("try").click()
+            person.wait(lambda: person.find("result").is_displayed())
         person.js("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         person.wait(lambda: person.js("return document.getAnimations().length") == 0)
         person.js(axe)
