@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -122,7 +122,7 @@ def bare_sessions(classifier: Classifier, films: list[Film], *, decode: bool) ->
     return lambda: cost(run)
 
 
-def write_table(films: list[Film], path: Path, posters: Path) -> None:
+def write_table(films: Iterable[Film], path: Path, posters: Path) -> None:
     with path.open("w", encoding="utf-8") as handle:
         for index, film in enumerate(films):
             poster = str(Path(film.poster).relative_to(posters)) if isinstance(film.poster, Path) else None
@@ -130,8 +130,8 @@ def write_table(films: list[Film], path: Path, posters: Path) -> None:
             handle.write(json.dumps(row) + "\n")
 
 
-TAG = """
-import resource, sys, time
+TAG = r"""
+import re, sys, time
 from pathlib import Path
 import mmgcs
 from mmgcs.catalog import FilmTable
@@ -142,7 +142,9 @@ classifier = mmgcs.load(model or None)
 classifier.predict_batch(sample_films()[:2])  # graphs are opened when first used
 clock, cpu = time.perf_counter(), time.process_time()
 tag_table(classifier, FilmTable(Path(table), posters=Path(posters)), Path(out))
-print(time.perf_counter() - clock, time.process_time() - cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+spent = time.perf_counter() - clock, time.process_time() - cpu
+# Not getrusage: its largest memory counts what the parent had when this process was started.
+print(*spent, int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024)
 """
 
 
@@ -185,7 +187,7 @@ def growth(short: int, long: int, model: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tables = {rows: Path(folder) / f"{rows}.jsonl" for rows in (short, long)}
         for rows, table in tables.items():
-            write_table([Film(plot=f"A ghost number {number}") for number in range(rows)], table, Path(folder))
+            write_table((Film(plot=f"A ghost number {number}") for number in range(rows)), table, Path(folder))
         each = {}
         for rows, times in ((short, min(5, long // short)), (long, 1)):
             costs = [tag_process(tables[rows], Path(folder), model) for _ in range(times)]

@@ -54,6 +54,7 @@ def test_a_part_that_was_written_is_not_written_again(classifier: Classifier, tm
     note = write_part(job, part, classifier)
     assert note["summary"]["films"] == 2
     assert sum(note["summary"]["errors"].values()) == 1
+    assert note["core_seconds"] > 0
     changed = (tmp_path / "out" / note["file"]).stat().st_mtime_ns
     assert write_part(job, part, classifier) == note
     assert (tmp_path / "out" / note["file"]).stat().st_mtime_ns == changed

@@ -137,7 +137,7 @@ def write_part(job: Job, part: Part, classifier: Classifier, *, workers: int = 1
         pass
     else:
         return note
-    began, summary = time.time(), Summary()
+    began, cores, summary = time.time(), time.process_time(), Summary()
     chunks = unpack(part.films, Folder(job.posters_of(part.shard)))
     sources = sources_of(tuple(job.columns))
     with tempfile.TemporaryDirectory(prefix="mmgcs-part-") as scratch:
@@ -163,6 +163,7 @@ def write_part(job: Job, part: Part, classifier: Classifier, *, workers: int = 1
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         "began": began,
+        "core_seconds": time.process_time() - cores,
         "summary": asdict(summary),
     }
     out.write(note_name, json.dumps(note).encode())
