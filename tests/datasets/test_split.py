@@ -203,7 +203,23 @@ def test_a_split_without_a_share_gets_no_film():
 
 
 def test_shares_are_read_or_refused():
+    assert parse_shares("3/0/1") == (0.75, 0.0, 0.25)
     assert parse_shares("70/20/10") == pytest.approx((0.7, 0.2, 0.1))
     for text in ("80/20", "a/b/c", "0/50/50", "-1/1/1", "nan/1/1"):
         with pytest.raises(UsageError, match="--split"):
             parse_shares(text)
+
+
+def test_the_deviation_is_the_largest_difference_of_a_share_in_points():
+    labels = label_sets(pl.Series("genres", ["Drama", "Drama|Comedy", "Comedy", "Drama"]))
+    parts = pl.Series(["train", "train", "valid", None])
+    # Overall 3 of 4 have Drama and 2 of 4 Comedy; train has 2 and 1 of 2, valid 0 and 1 of 1, test nobody.
+    assert deviation(labels, parts) == {"train": 25.0, "valid": 75.0}
+
+
+def test_the_commonest_division_of_equal_films_is_exact():
+    labels = label_sets(pl.Series("genres", ["Drama"] * 40 + ["Comedy"] * 20 + ["Drama|Horror"] * 10))
+    parts = stratify(labels, np.arange(70), (0.6, 0.3, 0.1), seed=3)
+    for first, last in ((0, 40), (40, 60), (60, 70)):
+        films = last - first
+        assert np.bincount(parts[first:last]).tolist() == [films * 6 // 10, films * 3 // 10, films // 10]
