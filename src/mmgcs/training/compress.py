@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,10 +171,10 @@ class Compression:
     def decide(self, plan: Plan) -> tuple[dict[str, Decision], dict[str, float]]:
         """The decisions fitted for a plan, and each one's macro-F1 on the films that it was fitted on."""
         recipe = self.source.bundle.card().get("recipe") or {}
-        coverage = {"coverage": float(recipe["coverage"])} if "coverage" in recipe else {}
+        fit = partial(fit_decision, coverage=float(recipe["coverage"])) if "coverage" in recipe else fit_decision
         decisions, scores = {}, {}
         for condition, logits, truth in self.logits(plan):
-            decisions[condition] = fit_decision(logits, truth, **coverage)
+            decisions[condition] = fit(logits, truth)
             scores[condition] = macro_f1(logits, truth, decisions[condition])
         return decisions, scores
 
