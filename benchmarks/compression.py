@@ -1,0 +1,65 @@
+"""What a bundle loses and gains when it is made smaller. Prints a table in Markdown: size, speed, macro-F1.
+
+    python benchmarks/compression.py FILMS --posters DIR [--bundle DIR] [--sizes 24 18 12]
+
+Every line is what `mmgcs export --max-size-mb` makes, chosen on `valid` alone; `test` is only reported. Speeds are
+ratios to the bundle as it was, of one film by itself, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mmgcs.catalog import read_films
+from mmgcs.errors import UsageError
+from mmgcs.evaluation import evaluate
+from mmgcs.runtime.classifier import DEFAULT_BUNDLE
+from mmgcs.training.compress import Compression
+from mmgcs.training.levels import Source
+from mmgcs.training.smaller import make_smaller
+
+SHOWN = ("all films", "plot only", "poster only")
+
+
+def macro_f1(conditions: list[dict[str, Any]]) -> list[str]:
+    found = {condition["name"]: condition["tuned"]["macro_f1"]["value"] for condition in conditions}
+    return [f"{found[name]:.3f}" if name in found else "" for name in SHOWN]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--posters", type=Path)
+    parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
+    parser.add_argument("--sizes", type=float, nargs="+", default=[24.0, 18.0, 12.0])
+    arguments = parser.parse_args()
+    films = [film for chunk in read_films(arguments.data, posters=arguments.posters) for film in chunk]
+    compression = Compression(Source.open(arguments.bundle), films)
+    test = [film for film in films if film.split == "test"]
+    names = " | ".join(f"macro-F1 on test, {name}" for name in SHOWN)
+    print(f"| asked | MB | × as fast | mAP on valid | {names} | how |\n|---|---|---|---|{'---|' * len(SHOWN)}---|")
+    before = evaluate(compression.classifier, test, bootstrap=0).to_json()["conditions"]
+    size = sum(entry["bytes"] for entry in compression.source.bundle.files.values()) / 1e6
+    precision = compression.outcome(compression.as_it_is).precision
+    print(f"| as it is | {size:.1f} | 1.00 | {precision:.4f} | {' | '.join(macro_f1(before))} | |", flush=True)
+    for asked in arguments.sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                done = make_smaller(compression, films, Path(folder), size=asked)
+            except UsageError as error:
+                print(f"| {asked:g} | | | | {' | ' * (len(SHOWN) - 1)} | {error} |", flush=True)
+                continue
+            was, now = done.table[:2]
+            speed = (was.milliseconds or 0.0) / (now.milliseconds or 1.0)
+            scores = " | ".join(macro_f1(done.bundle.card()["evaluation"]["conditions"]))
+            print(
+                f"| {asked:g} | {now.megabytes:.1f} | {speed:.2f} | {now.precision:.4f} | {scores} | {now.what} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
