@@ -68,7 +68,8 @@ def _take(labels: LabelSets, films: NDArray[np.int64], per_genre: int) -> NDArra
     start = np.concatenate([np.zeros(sets, np.int64), 1 + which, 1 + sets + np.arange(genres)])
     end = np.concatenate([1 + np.arange(sets), 1 + sets + genre, np.full(genres, sink)])
     capacity = np.concatenate([films, films[which], np.full(genres, per_genre)]).astype(np.int32)
-    graph = coo_array((capacity, (start, end)), shape=(sink + 1, sink + 1)).tocsr()
+    places = (start.astype(np.int32), end.astype(np.int32))  # all that maximum_flow of older versions of scipy takes
+    graph = coo_array((capacity, places), shape=(sink + 1, sink + 1)).tocsr()
     result = maximum_flow(graph, source, sink)
     if result.flow_value < per_genre * genres:
         return None

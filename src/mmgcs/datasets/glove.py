@@ -58,7 +58,7 @@ def get_glove(
         raise UsageError(f"--dim {dimension} does not exist; GloVe 6B has {', '.join(map(str, DIMENSIONS))}")
     target = folder / f"glove.6B.{dimension}d.txt"
     with alone(folder, str(target)):
-        remove_parts(folder, f"{target.name}*")
+        remove_parts(folder, f"{target.stem}*")
         return _put(target, dimension, source, url, sha256, keep_zip, options, progress)
 
 
