@@ -54,20 +54,22 @@ def near_duplicates(plots: pl.Series) -> NDArray[np.int64]:
     del keep
     if not len(hashes):
         return np.empty((0, 2), dtype=np.int64)
-    tokens, count = _by_rarity(hashes)
+    ranks, count = _by_rarity(hashes)
     del hashes
-    entries = np.sort((rows << np.uint64(32)) | tokens)  # plot by plot, rare shingles first
+    rows <<= np.uint64(32)
+    rows |= ranks
+    rows.sort()  # plot by plot, rare shingles first
     # Half as wide as what indexes usually are: they take most of the memory.
-    rows, tokens = (entries >> np.uint64(32)).astype(np.int32), (entries & np.uint64(2**32 - 1)).astype(np.int32)
-    del entries
-    shared = np.bincount(rows, minlength=len(lengths))
+    owners, tokens = (rows >> np.uint64(32)).astype(np.int32), (rows & np.uint64(2**32 - 1)).astype(np.int32)
+    del rows, ranks
+    shared = np.bincount(owners, minlength=len(lengths))
     starts = np.concatenate([[0], np.cumsum(shared)])
-    position = np.arange(len(rows))
-    position -= (starts[:-1] - (lengths - shared))[rows]  # shingles of one plot alone come first
+    position = np.arange(len(owners))
+    position -= (starts[:-1] - (lengths - shared))[owners]  # shingles of one plot alone come first
     prefix = lengths - np.ceil(THRESHOLD * lengths - 1e-9).astype(np.int64) + 1
-    begins = position < prefix[rows]
+    begins = position < prefix[owners]
     table = csr_array((np.ones(len(tokens), dtype=np.int16), tokens, starts), shape=(len(lengths), count))
-    return original[_links(tokens[begins], rows[begins], lengths, table)]
+    return original[_links(tokens[begins].astype(np.int64), owners[begins].astype(np.int64), lengths, table)]
 
 
 def _shingles(plots: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -131,12 +133,21 @@ def _shared(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return keep
 
 
-def _by_rarity(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], int]:
+def _by_rarity(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], int]:
     """A number for each hash, smaller for rarer ones, and how many numbers there are."""
-    _, numbers, frequency = np.unique(hashes, return_inverse=True, return_counts=True)
-    rank = np.empty(len(frequency), dtype=np.uint64)
-    rank[np.argsort(frequency, kind="stable")] = np.arange(len(frequency), dtype=np.uint64)
-    return rank[numbers.reshape(-1)], len(frequency)
+    # What np.unique does, in half the memory.
+    order = np.argsort(hashes)
+    ordered = hashes[order]
+    first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    del ordered
+    numbers = np.cumsum(first, dtype=np.int32)
+    numbers -= 1
+    frequency = np.bincount(numbers)
+    rank = np.empty(len(frequency), dtype=np.uint32)
+    rank[np.argsort(frequency, kind="stable")] = np.arange(len(frequency), dtype=np.uint32)
+    ranks = np.empty(len(hashes), dtype=np.uint32)
+    ranks[order] = rank[numbers]
+    return ranks, len(frequency)
 
 
 def _links(
