@@ -61,6 +61,8 @@ def refusal(capsys: pytest.CaptureFixture[str], recipe: Path, out: Path, data: P
         ),
         ({"plot": changed(PLOT, training={"cutmix": 0.3})}, "only posters can be cut and pasted; use mixup"),
         ({"poster": changed(POSTER, training={"cutmix": 0.3, "mixup": 0.3})}, "both mixup and cutmix; give one"),
+        ({"plot": changed(PLOT, distill={})}, "plot.distill has no teacher: name one, or give plot.members 2 or more"),
+        ({"plot": changed(PLOT, members=0)}, "plot.members: "),
         ({"poster": changed(POSTER, token_bag=True)}, "poster.token_bag: only plots have tokens"),
         ({"plot": PLOT, "precision": "16-mixed"}, "precision is 16-mixed, which needs a GPU"),
         ({"plot": PLOT, "genres": ["Drama"]}, "genres must name at least two, each once"),

@@ -32,6 +32,8 @@ SMALL = [
     "poster.encoder.options.height=64",
     "poster.encoder.options.width_px=48",
     "poster.encoder.options.freeze_until=7",
+    "poster.members=2",
+    "poster.distill.share=0.5",
     "poster.training.epochs=1",
     "poster.training.batch_size=8",
     "fusion.training.epochs=2",
@@ -92,7 +94,7 @@ def test_the_bundle_predicts_what_torch_predicts_up_to_quantisation(trained):
     preprocessor = encoder.preprocessor()
     inputs = preprocessor.collate(preprocessor.prepare(films))
     with torch.no_grad():
-        expected = encoder(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()
+        expected = encoder(*(torch.from_numpy(value) for value in inputs.values())).numpy()
     exact = ort.InferenceSession(trained / "plot" / "float.onnx").run(["features"], inputs)[0]
     width = expected.shape[1]  # the rest is the linear model of the tokens, which is not this encoder's
     assert np.abs(exact[:, :width] - expected).max() < 1e-4
@@ -138,7 +140,9 @@ def test_a_killed_training_resumes_from_its_last_step_and_ends_as_the_undisturbe
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
-        while not (out / "plot" / "last.ckpt").is_file() and process.poll() is None and time.monotonic() < deadline:
+        # In the second member: the first is read back, and the second learns from the answers that it left.
+        begun = out / "poster" / "member-2" / "last.ckpt"
+        while not begun.is_file() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
     finally:
         os.kill(process.pid, signal.SIGKILL)

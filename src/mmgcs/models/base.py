@@ -25,6 +25,7 @@ class Encoder(Protocol):
         kind: the preprocessing's name, which the bundle records.
         width: features it makes.
         outputs: the names of what its graph computes; "features" is among them.
+        matrices: optional; whether products of matrices are most of its work (`training.stage.fastest_precision`).
     """
 
     input: str

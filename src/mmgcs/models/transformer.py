@@ -36,6 +36,7 @@ class TransformerEncoder(nn.Module):
 
     input = "plot"
     kind = "tokens"
+    matrices = True
 
     def __init__(
         self,

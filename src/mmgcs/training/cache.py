@@ -34,6 +34,7 @@ class BranchData:
         rows: rows of `data` whose input could be prepared.
         lengths: (films,) int64 of all films, tokens in the first view, 1 for posters, 0 where there is no input.
         unreadable: for each film whose input could not be read, why.
+        soft: (films, genres) float32, what a teacher says of all films, NaN where it says nothing; None without one.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class BranchData:
         self.data = data
         self.views = views
         self.unreadable: dict[str, str] = {}
+        self.soft: NDArray[np.float32] | None = None
         self._augment = augment or None
         self._fresh = not (cache and encoder.stem_is_frozen())  # nothing is kept, so every batch can differ
         self._weights = np.array([weights.get(name, 1.0) for name in data.sources], dtype=np.float32)
@@ -161,7 +163,7 @@ class BranchData:
         return int(self._offsets[view, place]), int(self._offsets[view, place + 1])
 
     def batch(self, rows: NDArray[np.int64], seed: int | None) -> dict[str, Any]:
-        """A batch: `hidden` or the encoder's inputs, `truth`, `source` and `weight`.
+        """A batch: `hidden` or the encoder's inputs, `truth`, `source`, `weight` and, where there is a teacher, `soft`.
 
         Args:
             rows: the films.
@@ -174,6 +176,8 @@ class BranchData:
             "weight": torch.from_numpy(self._weights[self.data.source[rows]]),
             "rows": torch.from_numpy(rows),
         }
+        if self.soft is not None and seed is not None:
+            batch["soft"] = torch.from_numpy(self.soft[rows])
         if self._hidden is None:
             batch["inputs"] = self._inputs(rows, view, seed)
             return batch

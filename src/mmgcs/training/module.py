@@ -105,10 +105,13 @@ class BranchModule(_Learner):
     Batches are those of `BranchData`.
     """
 
-    def __init__(self, encoder: nn.Module, head: SourceHead, training: Optimization, loss: Loss) -> None:
+    def __init__(
+        self, encoder: nn.Module, head: SourceHead, training: Optimization, loss: Loss, distilled: float = 0.0
+    ) -> None:
         super().__init__(training, loss)
         self.encoder = encoder
         self.head = head
+        self.distilled = distilled  # share of the loss that the batch's soft targets make up
 
     def features(self, batch: Mapping[str, Any]) -> Tensor:
         """Features (B, width) of a batch."""
@@ -116,17 +119,34 @@ class BranchModule(_Learner):
         hidden = batch["hidden"] if "hidden" in batch else encoder.stem(batch["inputs"])
         return encoder.tail(hidden, batch["inputs"])
 
+    def _answer(self, features: Tensor, source: Tensor) -> Tensor:
+        # The head is small and its sums decide: it computes in 32 bits whatever the encoder does.
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = self.head(features.float(), source)
+        return logits
+
+    def target_logits(self, batch: Mapping[str, Any]) -> Tensor:
+        """Logits (B, genres) in the words of the target source."""
+        return self._answer(self.features(batch), torch.full_like(batch["source"], self.head.target))
+
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         """The weighted loss of a batch."""
-        truth, weight = batch["truth"], batch["weight"]
         if self.settings.mixup or self.settings.cutmix:
-            batch, truth = self._mix(batch, index)
-        logits = self.head(self.features(batch), batch["source"])
-        loss = self.check((self.loss(logits.float(), truth) * weight).mean())
+            batch = self._mix(batch, index)
+        features, source = self.features(batch), batch["source"]
+        losses = self.loss(self._answer(features, source), batch["truth"])  # (B,)
+        if "soft" in batch:
+            said = self._answer(features, torch.full_like(source, self.head.target))
+            soft = batch["soft"]
+            there = torch.isfinite(soft)  # a film that the teacher could not read has its labels alone
+            cost = nn.functional.binary_cross_entropy_with_logits(said, soft.nan_to_num(0.5), reduction="none")
+            share = self.distilled * there.all(1)
+            losses = (1.0 - share) * losses + share * cost.mean(1)
+        loss = self.check((losses * batch["weight"]).mean())
         self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
-    def _mix(self, batch: dict[str, Any], index: int) -> tuple[dict[str, Any], Tensor]:
+    def _mix(self, batch: dict[str, Any], index: int) -> dict[str, Any]:
         encoder: Encoder = self.encoder  # type: ignore[assignment]
         hidden = batch["hidden"] if "hidden" in batch else encoder.stem(batch["inputs"])
         if not hidden.is_floating_point():
@@ -139,13 +159,14 @@ class BranchModule(_Learner):
             mixed, share = cut_and_paste(hidden, share, random)
         else:
             mixed = share * hidden + (1.0 - share) * hidden.flip(0)
-        return {**batch, "hidden": mixed}, share * batch["truth"] + (1.0 - share) * batch["truth"].flip(0)
+        targets = {name: batch[name] for name in ("truth", "soft") if name in batch}
+        both = {name: share * value + (1.0 - share) * value.flip(0) for name, value in targets.items()}
+        return {**batch, "hidden": mixed, **both}
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         """Collect logits in the words of the target source."""
         del index
-        target = torch.full_like(batch["source"], self.head.target)
-        self.score(batch["truth"], self.head(self.features(batch), target))
+        self.score(batch["truth"], self.target_logits(batch))
 
     def on_validation_epoch_end(self) -> None:
         """Log the macro average precision."""

@@ -77,6 +77,16 @@ class Optimization(_Part):
     """Compute the frozen half of the encoder once and keep it on disk."""
 
 
+class Distillation(_Part):
+    """What a model learns from another one's answers, beside the labels."""
+
+    teacher: str | None = None
+    """A finished bundle's folder, or "default" for the one that is shipped. Without one, each member after the first
+    learns from the one before it."""
+    share: Share = 0.5
+    """Share of the loss that the teacher's answers make up."""
+
+
 class BranchRecipe(_Part):
     """One encoder and how it is trained."""
 
@@ -89,6 +99,11 @@ class BranchRecipe(_Part):
     views: Annotated[int, Field(ge=1, le=8)] = 1
     """Versions of each film that training alternates between: plots with and without title, posters as they are and
     mirrored, then shifted."""
+    members: Annotated[int, Field(ge=1, le=8)] = 1
+    """Encoders trained one after the other, each from a seed of its own; the bundle holds them all, on one frozen half,
+    and averages what they say."""
+    distill: Distillation | None = None
+    """Learn from a teacher's answers too."""
     augment: list[Component] = []
     """Random changes of plots or posters, by name in `mmgcs.training.augment`. Fresh for every batch with
     `training.cache: false`; with a cached half, one for each view after the first."""
@@ -169,7 +184,8 @@ class Recipe(_Part):
     seed: int = 7
     """Seed of everything random."""
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
-    """Numbers the training computes with; "auto" is mixed where there is a GPU and 32 bit elsewhere."""
+    """Numbers the training computes with; "auto" is mixed where a GPU or the processor computes faster so
+    and 32 bit elsewhere."""
     checkpoint_steps: Annotated[int, Field(ge=1)] = 200
     """Steps between checkpoints, from which --resume goes on."""
     plot: BranchRecipe | None = None
@@ -201,6 +217,8 @@ class Recipe(_Part):
         for name, branch in self.branches.items():
             if branch.training.cutmix and name == "plot":
                 raise ValueError("plot.training.cutmix: only posters can be cut and pasted; use mixup")
+            if branch.distill and not branch.distill.teacher and branch.members < 2:
+                raise ValueError(f"{name}.distill has no teacher: name one, or give {name}.members 2 or more")
             if branch.training.cutmix and branch.training.mixup:
                 raise ValueError(f"{name}.training has both mixup and cutmix; give one")
         if self.fusion is not None and (self.plot is None or self.poster is None):

@@ -7,6 +7,7 @@ from the last saved step.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -17,19 +18,20 @@ import numpy as np
 import pytorch_lightning as lightning
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mmgcs.bundle import Bundle
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import write_json
-from mmgcs.models import ENCODERS, Encoder, SourceHead
+from mmgcs.models import ENCODERS, Encoder, MemberEncoder, SourceHead, join_heads
 from mmgcs.preprocess import PlotTokens
 from mmgcs.training.augment import Augmenter
 from mmgcs.training.cache import BranchData
 from mmgcs.training.check import check_recipe
 from mmgcs.training.checkpoints import disk_is_full
-from mmgcs.training.data import ResumableLoader, fingerprint, read_labelled
+from mmgcs.training.data import Labelled, ResumableLoader, fingerprint, read_labelled
+from mmgcs.training.distill import member_answers, teacher_answers
 from mmgcs.training.finetune import read_own, train_head
 from mmgcs.training.finish import finish_branch
 from mmgcs.training.fuse import assemble
@@ -166,12 +168,15 @@ def make_encoder(branch: BranchRecipe) -> nn.Module:
 
 
 def train_branch(run: Run, name: str, branch: BranchRecipe, holdout: NDArray[np.int64]) -> None:
-    """Train one encoder with its head and export its graph, unless an earlier call did."""
+    """Train one encoder with its head, or several, and export their graph, unless an earlier call did."""
     folder = run.folder / name
     if (folder / "branch.json").is_file():
         run.log(f"{name}: trained already")
         return
-    learned = learn_branch(run, name, branch, holdout)
+    if branch.members > 1:
+        learned = learn_members(run, name, branch, holdout)
+    else:
+        learned = learn_branch(run, name, branch, holdout)
     if rank() > 0:
         return
     state = {key: value.contiguous() for key, value in learned.module.state_dict().items()}
@@ -182,7 +187,15 @@ def train_branch(run: Run, name: str, branch: BranchRecipe, holdout: NDArray[np.
 
 
 def learn_branch(
-    run: Run, name: str, branch: BranchRecipe, holdout: NDArray[np.int64], watch: Watch | None = None
+    run: Run,
+    name: str,
+    branch: BranchRecipe,
+    holdout: NDArray[np.int64],
+    watch: Watch | None = None,
+    *,
+    member: int = 0,
+    taught_by: Path | None = None,
+    answers: Path | None = None,
 ) -> Learned:
     """Train one encoder with its head, going on from a checkpoint where there is one.
 
@@ -192,9 +205,13 @@ def learn_branch(
         branch: its part of the recipe.
         holdout: rows of films that it must not see.
         watch: called with each score on `valid`.
+        member: its number among the branch's members, from 0.
+        taught_by: a file of soft targets (`training.distill`) to learn from beside the labels.
+        answers: where to leave its own, for the next member.
     """
     folder = run.folder / name
-    lightning.seed_everything(run.recipe.seed, verbose=False)
+    seed = run.recipe.seed + member
+    lightning.seed_everything(seed, verbose=False)
     module = make_encoder(branch)
     encoder: Encoder = module  # type: ignore[assignment]
     data, settings = run.data, branch.training
@@ -203,10 +220,7 @@ def learn_branch(
     if not len(rows) or not len(valid):
         raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films with a {name}; both are needed")
     run.log(f"{name}: {len(rows):,} films to learn from, {len(valid):,} to choose on")
-    if hasattr(encoder, "fit"):  # a vocabulary is learned from films to learn from, never from those to choose on
-        preprocessor = encoder.preprocessor()
-        assert isinstance(preprocessor, PlotTokens)
-        encoder.fit([preprocessor.text(data.films[row]) for row in rows])
+    fit_words(encoder, data, rows)
     key = fingerprint([data.fingerprint, branch.encoder, branch.views, branch.augment, rows[:50], len(rows)])
     with first_goes_first():
         branch_data = BranchData(
@@ -221,6 +235,13 @@ def learn_branch(
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
             progress=run.progress,
         )
+        if branch.distill and branch.distill.teacher and member == 0:
+            taught_by = folder / "teacher.npy"
+            if not taught_by.is_file():
+                run.log(f"{name}: asking the teacher")
+                np.save(taught_by, teacher_answers(branch.distill.teacher, data, rows, name))
+    if taught_by is not None:
+        branch_data.soft = np.load(taught_by)
     if branch_data.unreadable and rank() == 0:
         write_json(folder / "unreadable.json", branch_data.unreadable)
         run.log(f"{name}: {len(branch_data.unreadable)} could not be read; see {folder / 'unreadable.json'}")
@@ -232,8 +253,8 @@ def learn_branch(
     positives = torch.from_numpy(truth.mean(0).astype(np.float32)).clamp(1e-3, 1 - 1e-3)
     with torch.no_grad():
         head.common.bias.copy_(torch.logit(positives))
-    learner = BranchModule(module, head, settings, make_loss(settings.loss.kind, settings.loss.options, positives))
-    seed = run.recipe.seed
+    loss = make_loss(settings.loss.kind, settings.loss.options, positives)
+    learner = BranchModule(module, head, settings, loss, branch.distill.share if branch.distill else 0.0)
     score = fit(
         learner,
         ResumableLoader(
@@ -241,11 +262,72 @@ def learn_branch(
         ),
         ResumableLoader(branch_data, valid, 64, seed, shuffle=False),
         settings,
-        run.recipe,
-        folder,
+        run.recipe.model_copy(update={"seed": seed}),
+        member_folder(folder, member) if branch.members > 1 else folder,
         progress=run.progress,
         watch=watch,
     )
     run.log(f"{name}: macro average precision on valid {score:.4f}")
     learner.eval()
+    if answers is not None and rank() == 0:
+        np.save(answers, member_answers(learner.cpu(), branch_data, rows))
     return Learned(module.cpu(), head.cpu().target_linear(), rows, valid, score)
+
+
+def learn_members(run: Run, name: str, branch: BranchRecipe, holdout: NDArray[np.int64]) -> Learned:
+    """Train a branch's members one after the other and join them; those that an earlier call finished are kept.
+
+    With `distill`, each after the first learns from what the one before it says.
+    """
+    folder = run.folder / name
+    members: list[Learned] = []
+    answers: Path | None = None
+    for number in range(branch.members):
+        here = member_folder(folder, number)
+        finished = (here / "learned.json").is_file()
+        taught_by, answers = answers, here / "answers.npy" if branch.distill else None
+        with first_goes_first():  # nobody goes on to the next member before this one's answers are written
+            pass
+        if finished:
+            members.append(_load_member(run, branch, here))
+            continue
+        run.log(f"{name}: member {number + 1} of {branch.members}")
+        learned = learn_branch(run, name, branch, holdout, member=number, taught_by=taught_by, answers=answers)
+        if rank() == 0:
+            _save_member(learned, here)
+        members.append(learned)
+    first, last = members[0], members[-1]
+    module = MemberEncoder([member.module for member in members])
+    return Learned(module, join_heads([member.head for member in members]), first.rows, first.valid, last.score)
+
+
+def member_folder(folder: Path, number: int) -> Path:
+    """Where a member's training is kept."""
+    return folder / f"member-{number + 1}"
+
+
+def _save_member(learned: Learned, folder: Path) -> None:
+    state = {f"encoder.{key}": value.contiguous() for key, value in learned.module.state_dict().items()}
+    weight, bias = (value.contiguous() for value in learned.head)
+    save_file({**state, "head.weight": weight, "head.bias": bias}, folder / "learned.safetensors")
+    rows = {"rows": learned.rows.tolist(), "valid": learned.valid.tolist()}
+    write_json(folder / "learned.json", {"valid_map": learned.score, **rows})
+
+
+def _load_member(run: Run, branch: BranchRecipe, folder: Path) -> Learned:
+    found = json.loads((folder / "learned.json").read_text(encoding="utf-8"))
+    rows, valid = np.array(found["rows"], dtype=np.int64), np.array(found["valid"], dtype=np.int64)
+    state = load_file(folder / "learned.safetensors")
+    head = state.pop("head.weight"), state.pop("head.bias")
+    module = make_encoder(branch)
+    fit_words(module, run.data, rows)  # type: ignore[arg-type]
+    module.load_state_dict({key.removeprefix("encoder."): value for key, value in state.items()})
+    return Learned(module.eval(), head, rows, valid, float(found["valid_map"]))
+
+
+def fit_words(encoder: Encoder, data: Labelled, rows: NDArray[np.int64]) -> None:
+    """Let an encoder that has a vocabulary learn it, from films to learn from, never from those to choose on."""
+    if hasattr(encoder, "fit"):
+        preprocessor = encoder.preprocessor()
+        assert isinstance(preprocessor, PlotTokens)
+        encoder.fit([preprocessor.text(data.films[row]) for row in rows])

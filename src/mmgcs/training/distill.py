@@ -1,0 +1,83 @@
+"""Soft targets: what a teacher says of the training films, learned from beside their labels.
+
+Distillation as in Hinton et al. 2015 ("Distilling the Knowledge in a Neural Network"), for several labels at once: the
+student's logits are fitted to the teacher's probabilities of each genre. Where members teach one another it is that of
+Furlanello et al. 2018 ("Born-Again Neural Networks").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmgcs.bundle import Bundle
+from mmgcs.errors import UsageError
+from mmgcs.film import Film
+from mmgcs.runtime import Classifier
+from mmgcs.runtime.classifier import DEFAULT_BUNDLE, sigmoid, without
+from mmgcs.training.cache import BranchData
+from mmgcs.training.data import Labelled
+from mmgcs.training.module import BranchModule
+
+CHUNK = 64
+
+
+def teacher_answers(bundle: str, data: Labelled, rows: NDArray[np.int64], shown: str) -> NDArray[np.float32]:
+    """A finished bundle's probabilities for the training films, before calibration.
+
+    Args:
+        bundle: its folder, or "default" for the one that is shipped.
+        data: the films.
+        rows: those to learn from.
+        shown: the input that the student reads, "plot" or "poster"; or "all" to show the teacher every input.
+
+    Returns:
+        (films, genres) float32, in the order of `data`; NaN for films that are not in `rows`.
+
+    Raises:
+        UsageError: there is no bundle, or it does not know all the genres.
+    """
+    classifier = Classifier(Bundle(DEFAULT_BUNDLE if bundle == "default" else Path(bundle)))
+    known = classifier.bundle.config.genres
+    if missing := [genre for genre in data.genres if genre not in known]:
+        raise UsageError(f"distill.teacher: {bundle} does not know {', '.join(missing)}; give another teacher")
+    columns = [known.index(genre) for genre in data.genres]
+    films = [_show(data.films[row], shown) for row in rows]
+    answers = np.full(data.truth.shape, np.nan, dtype=np.float32)
+    order = np.argsort([len(film.plot or "") for film in films], kind="stable")
+    for start in range(0, len(order), CHUNK):
+        part = order[start : start + CHUNK]
+        features = classifier.features([films[index] for index in part])
+        said = sigmoid(classifier.logits(features))[:, columns]
+        said[features.present.sum(1) == 0] = np.nan  # what it could not read it has no opinion of
+        answers[rows[part]] = said
+    return answers
+
+
+def _show(film: Film, shown: str) -> Film:
+    hidden: Sequence[str] = {"plot": ("poster",), "poster": ("plot",)}.get(shown, ())
+    for name in hidden:
+        film = without(film, name)
+    return film if shown != "poster" else replace(film, title=None)
+
+
+@torch.no_grad()
+def member_answers(learner: BranchModule, data: BranchData, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """A trained member's probabilities for the training films, in the words of the target source.
+
+    Returns:
+        (films, genres) float32, in the order of `data.data`; NaN for films that are not in `rows`.
+    """
+    learner.eval()
+    answers = np.full(data.data.truth.shape, np.nan, dtype=np.float32)
+    order = rows[np.argsort(data.lengths[rows], kind="stable")]
+    for start in range(0, len(order), CHUNK):
+        part = order[start : start + CHUNK]
+        batch = data.batch(part, None)
+        answers[part] = torch.sigmoid(learner.target_logits(batch)).numpy()
+    return answers

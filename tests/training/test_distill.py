@@ -1,0 +1,106 @@
+"""Members and soft targets: several encoders in a bundle, and models that learn from other models' answers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import PLOT, errors, run_command, train_command, write_recipe
+
+import mmgcs
+from mmgcs.models import SourceHead
+from mmgcs.sample import sample_films
+from mmgcs.training.data import Labelled
+from mmgcs.training.distill import teacher_answers
+from mmgcs.training.losses import make_loss
+from mmgcs.training.module import BranchModule
+from mmgcs.training.recipe import Optimization
+
+
+class Same(torch.nn.Module):
+    """An encoder whose features are its inputs."""
+
+    input, kind, width = "plot", "tokens", 3
+
+    def tail(self, hidden, inputs):
+        return hidden
+
+
+def cost(soft: torch.Tensor | None, share: float) -> float:
+    torch.manual_seed(0)
+    head = SourceHead(3, 2, 1, 0)
+    torch.nn.init.normal_(head.common.weight)
+    learner = BranchModule(Same(), head, Optimization(), make_loss("bce", {}, torch.full((2,), 0.5)), share)
+    learner.log = lambda *args, **kwargs: None
+    batch = {
+        "hidden": torch.randn(4, 3), "inputs": {}, "truth": torch.ones(4, 2), "weight": torch.ones(4),
+        "source": torch.zeros(4, dtype=torch.int64),
+    }  # fmt: skip
+    if soft is not None:
+        batch["soft"] = soft
+    return float(learner.training_step(batch, 0).detach())
+
+
+def test_soft_targets_have_their_share_of_the_loss():
+    labels, opposite = cost(None, 0.0), cost(torch.zeros(4, 2), 0.999)
+    mixed = cost(torch.zeros(4, 2), 0.25)
+    only = (opposite - 0.001 * labels) / 0.999
+    assert mixed == pytest.approx(0.75 * labels + 0.25 * only, rel=1e-4)
+
+
+def test_a_film_that_the_teacher_has_not_read_has_its_labels_alone():
+    assert cost(torch.full((4, 2), float("nan")), 0.9) == pytest.approx(cost(None, 0.0))
+
+
+def test_members_are_trained_in_turn_and_joined_in_one_bundle(tmp_path, one_thread):
+    recipe = write_recipe(tmp_path / "two.yaml", plot={**PLOT, "members": 2, "distill": {"share": 0.5}})
+    done = run_command(train_command(recipe, tmp_path / "run", "--json"))
+    assert done.returncode == 0, done.stderr
+    plot = tmp_path / "run" / "plot"
+    answers = np.load(plot / "member-1" / "answers.npy")
+    learned = json.loads((plot / "member-1" / "learned.json").read_text(encoding="utf-8"))
+    assert np.isfinite(answers[learned["rows"]]).all()
+    assert np.isnan(answers[learned["valid"]]).all()  # what is chosen on is never learned from
+    classifier = mmgcs.load(tmp_path / "run" / "bundle")
+    assert classifier.features(sample_films()[:2]).values["plot"].shape[1] == 2 * 16
+    one, two = ((plot / f"member-{number}" / "learned.safetensors").read_bytes() for number in (1, 2))
+    assert one != two
+
+
+def test_a_student_learns_from_a_finished_bundle(tmp_path, one_thread):
+    recipe = write_recipe(tmp_path / "student.yaml", plot={**PLOT, "distill": {"teacher": "default", "share": 0.9}})
+    done = run_command(train_command(recipe, tmp_path / "run", "--json"))
+    assert done.returncode == 0, done.stderr
+    said = np.load(tmp_path / "run" / "plot" / "teacher.npy")
+    film = next(row for row in range(len(said)) if np.isfinite(said[row]).all())
+    assert (said[film] > 0).all() and (said[film] < 1).all()
+
+
+def test_a_teacher_that_does_not_know_the_genres_is_refused(tmp_path, one_thread):
+    recipe = write_recipe(tmp_path / "student.yaml", genres=["Drama", "Western"], plot=PLOT)
+    table = tmp_path / "films.csv"
+    lines = ["id,plot,genres,split"]
+    for index in range(24):
+        genre = ("Drama", "Western")[index % 2]
+        lines.append(
+            f"{index},Story number {index} of a {genre.lower()} town.,{genre},{'valid' if index > 15 else 'train'}"
+        )
+    table.write_text("\n".join(lines), encoding="utf-8")
+    command = train_command(recipe, tmp_path / "run", "--set", "plot.distill.teacher=default", data=table)
+    done = run_command(command)
+    assert done.returncode == 2
+    (line,) = errors(done.stderr)
+    assert "distill.teacher: default does not know Western; give another teacher" in line
+
+
+def test_a_teacher_is_shown_only_what_the_student_reads(tmp_path):
+    films = [film for film in sample_films() if film.plot and film.poster][:3]
+    zeros = np.zeros(3, dtype=np.int64)
+    genres = mmgcs.load().bundle.config.genres
+    data = Labelled(films, genres, np.zeros((3, len(genres)), dtype=bool), np.full(3, "train"), ("a",), zeros, "")
+    rows = np.arange(3)
+    plot, poster, both = (teacher_answers("default", data, rows, shown) for shown in ("plot", "poster", "all"))
+    assert np.abs(plot - poster).max() > 0.05
+    assert np.abs(plot - both).max() > 0.01
