@@ -159,8 +159,8 @@ class BranchModule(_Learner):
             mixed, share = cut_and_paste(hidden, share, random)
         else:
             mixed = share * hidden + (1.0 - share) * hidden.flip(0)
-        targets = {name: batch[name] for name in ("truth", "soft") if name in batch}
-        both = {name: share * value + (1.0 - share) * value.flip(0) for name, value in targets.items()}
+        targets: dict[str, Tensor] = {name: batch[name] for name in ("truth", "soft") if name in batch}
+        both: dict[str, Any] = {name: share * value + (1.0 - share) * value.flip(0) for name, value in targets.items()}
         return {**batch, "hidden": mixed, **both}
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:

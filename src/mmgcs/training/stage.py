@@ -148,7 +148,7 @@ def fastest_precision(module: nn.Module) -> Literal["32", "16-mixed", "bf16-mixe
     """
     if torch.cuda.is_available():
         return "16-mixed"
-    can = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch
+    can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch
     short = can.get("avx512_bf16") or can.get("amx_bf16")
     return "bf16-mixed" if short and getattr(getattr(module, "encoder", None), "matrices", False) else "32"
 
