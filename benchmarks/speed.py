@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -99,13 +100,16 @@ def cost(work: Callable[[], object]) -> Cost:
 
 def bare_sessions(classifier: Classifier, films: list[Film], *, decode: bool) -> Callable[[], Cost]:
     """The graphs on inputs that are ready in memory, the most that these sessions can do; or posters decoded first."""
-    batches = []
+    together: list[Any] = []
+    by_themselves: list[Any] = []
     for branch in classifier._branches:
         chosen = [film for film in films if getattr(film, branch.spec.input) is not None]
         prepared = sorted(branch.preprocessor.prepare(chosen), key=lambda item: item.length)
-        size = BATCHES.get(branch.spec.input, BATCH)
+        size = 1 if branch.alone else BATCHES.get(branch.spec.input, BATCH)
+        batches = by_themselves if branch.alone else together
+        session = branch._session(1) if branch.alone else branch.session
         batches += [
-            (branch.session, branch.preprocessor.collate(prepared[start : start + size]))
+            (session, branch.preprocessor.collate(prepared[start : start + size]))
             for start in range(0, len(prepared), size)
         ]
     posters = next(branch for branch in classifier._branches if branch.spec.input == "poster").preprocessor
@@ -116,7 +120,9 @@ def bare_sessions(classifier: Classifier, films: list[Film], *, decode: bool) ->
                 list(
                     pool.map(lambda film: posters.prepare([film]), (film for film in films if film.poster is not None))
                 )
-        for session, inputs in batches:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda pair: pair[0].run(None, pair[1]), by_themselves))
+        for session, inputs in together:
             session.run(None, inputs)
 
     return lambda: cost(run)

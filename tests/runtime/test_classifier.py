@@ -10,6 +10,7 @@ from PIL import Image
 
 from mmgcs import Film, load
 from mmgcs.errors import InputError, UsageError
+from mmgcs.sample import sample_films
 
 PLOT = "Two detectives hunt a killer through the city"
 
@@ -68,3 +69,14 @@ def test_nothing_to_read_is_an_input_error(tiny_bundle: Path, plot: str | None) 
 def test_a_missing_bundle_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         load(tmp_path / "nowhere")
+
+
+def test_a_film_is_answered_the_same_alone_and_among_others():
+    # The default graph of plots scales its 8-bit activations as they come: in one batch, films would share a scale.
+    films = [Film(id=str(index), plot=film.plot) for index, film in enumerate(sample_films()) if film.plot][:12]
+    classifier = load()
+    together = classifier.predict_batch(films)
+    alone = [classifier.predict(film.plot) for film in films]
+    other = load(threads=1).predict_batch(films[:5])
+    assert [one.probabilities for one in together] == [one.probabilities for one in alone]
+    assert [one.probabilities for one in together[:5]] == [one.probabilities for one in other]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mmgcs.bundle import Branch, Bundle
-from mmgcs.errors import BundleError, InputError
+from mmgcs.bundle import Bundle
+from mmgcs.errors import InputError
 from mmgcs.film import Film, Prediction
-from mmgcs.preprocess import PREPROCESSORS, PlotTokens, Prepared, Preprocessor, clean_text
+from mmgcs.preprocess import PlotTokens, Prepared, clean_text
+from mmgcs.runtime.branch import LoadedBranch, open_session, run_graph
 from mmgcs.runtime.domain import Domain
 
 DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "default"
@@ -83,11 +84,11 @@ class Classifier:
         self.bundle = bundle
         self.genres = bundle.config.genres
         self._threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 0
-        self._branches = [_LoadedBranch(bundle, branch, self._threads, spin) for branch in bundle.config.branches]
+        self._branches = [LoadedBranch(bundle, branch, self._threads, spin) for branch in bundle.config.branches]
 
     @cached_property
     def _fusion(self) -> ort.InferenceSession:
-        return open_session(self.bundle, self.bundle.config.fusion, 1)
+        return open_session(self.bundle.read(self.bundle.config.fusion), self.bundle.config.fusion, 1)
 
     @cached_property
     def _domain(self) -> Domain:
@@ -280,74 +281,6 @@ class PreparedFilm:
     parts: tuple[Prepared | None, ...]
     warnings: tuple[str, ...]
     error: str | None
-
-
-class _LoadedBranch:
-    """A branch with its preprocessor and graph, each made when first used: a plot needs no poster graph."""
-
-    def __init__(self, bundle: Bundle, spec: Branch, threads: int, spin: bool) -> None:
-        self.spec = spec
-        self._bundle = bundle
-        self._threads = threads
-        self._spin = spin
-
-    @cached_property
-    def preprocessor(self) -> Preprocessor:
-        if self.spec.kind not in PREPROCESSORS:
-            raise BundleError(f"the bundle needs the preprocessing {self.spec.kind!r}, unknown here; upgrade mmgcs")
-        try:
-            return PREPROCESSORS[self.spec.kind](self.spec.options, self._bundle.read)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            name = self.spec.name
-            raise BundleError(f"the options of {name} do not fit ({error!r}); get the bundle again") from error
-
-    @cached_property
-    def session(self) -> ort.InferenceSession:
-        return open_session(self._bundle, self.spec.graph, self._threads, spin=self._spin)
-
-    def run(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-        # By name: a graph may have further outputs, such as an attention over words.
-        return run_graph(self.session, "features", self.preprocessor.collate(prepared), self.spec.width)
-
-
-def open_session(bundle: Bundle, graph: str, threads: int, *, spin: bool = True) -> ort.InferenceSession:
-    """Open one of a bundle's graphs in onnxruntime on the CPU.
-
-    Raises:
-        BundleError: the graph cannot be loaded.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    if not spin:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return ort.InferenceSession(bundle.read(graph), options, providers=["CPUExecutionProvider"])
-    except BundleError:
-        raise
-    except Exception as error:  # onnxruntime's exceptions have no common public base
-        line = str(error).splitlines()[0]
-        raise BundleError(f"{graph} cannot be loaded by onnxruntime ({line}); get the bundle again") from error
-
-
-def run_graph(
-    session: ort.InferenceSession, output: str, feed: Mapping[str, NDArray[Any]], width: int
-) -> NDArray[np.float32]:
-    """Run a graph and return one of its outputs, (films, width) float32.
-
-    Raises:
-        BundleError: the graph does not take these inputs or does not give this output.
-    """
-    try:
-        (result,) = session.run([output], dict(feed))
-    except Exception as error:  # onnxruntime's exceptions have no common public base
-        line = str(error).splitlines()[0]
-        raise BundleError(f"the graph of {output} cannot be run ({line}); get the bundle again") from error
-    if result.ndim != 2 or result.shape[1] != width:
-        raise BundleError(f"the graph of {output} gives {result.shape}, not {width} a film; get the bundle again")
-    numbers: NDArray[np.float32] = result
-    return numbers
 
 
 def sigmoid(logits: NDArray[Any]) -> NDArray[np.float32]:

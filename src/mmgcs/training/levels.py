@@ -28,6 +28,7 @@ from mmgcs.export.shrink import (
     word_tables,
 )
 from mmgcs.preprocess import PREPROCESSORS, Prepared
+from mmgcs.runtime.branch import DYNAMIC
 from mmgcs.runtime.classifier import BATCH, BATCHES
 from mmgcs.training.finish import CALIBRATION_POSTERS
 
@@ -189,9 +190,13 @@ class Graphs:
         out, done = self._seen.setdefault(level, empty)
         rows = sorted(map(int, np.flatnonzero(wanted & ~done)), key=lambda row: self._valid[row].length)
         if rows:
-            session = _session(self.graph(level))
+            graph = self.graph(level)
+            session = _session(graph)
             start = 0
-            for batch in self._batches([self._valid[row] for row in rows], BATCHES.get(self.branch.input, BATCH)):
+            size = (
+                1 if DYNAMIC in graph.SerializeToString() else BATCHES.get(self.branch.input, BATCH)
+            )  # as running does
+            for batch in self._batches([self._valid[row] for row in rows], size):
                 (values,) = session.run(["features"], batch)
                 out[rows[start : start + len(values)]] = values
                 start += len(values)

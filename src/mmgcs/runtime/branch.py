@@ -1,0 +1,122 @@
+"""One branch of a loaded bundle: its preprocessing and its graph in onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from mmgcs.bundle import Branch, Bundle
+from mmgcs.errors import BundleError
+from mmgcs.preprocess import PREPROCESSORS, Prepared, Preprocessor
+
+DYNAMIC = b"DynamicQuantizeLinear"
+"""What the graphs have in them whose activations are scaled as they come."""
+
+
+class LoadedBranch:
+    """A branch with its preprocessor and graph, each made when first used: a plot needs no poster graph.
+
+    Safe to share between threads.
+    """
+
+    def __init__(self, bundle: Bundle, spec: Branch, threads: int, spin: bool) -> None:
+        self.spec = spec
+        self._bundle = bundle
+        self._threads = threads or os.cpu_count() or 1
+        self._spin = spin
+        self._lock = Lock()
+        self._sessions: dict[int, ort.InferenceSession] = {}
+
+    @cached_property
+    def preprocessor(self) -> Preprocessor:
+        """The preprocessing of the branch's input."""
+        if self.spec.kind not in PREPROCESSORS:
+            raise BundleError(f"the bundle needs the preprocessing {self.spec.kind!r}, unknown here; upgrade mmgcs")
+        try:
+            return PREPROCESSORS[self.spec.kind](self.spec.options, self._bundle.read)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            name = self.spec.name
+            raise BundleError(f"the options of {name} do not fit ({error!r}); get the bundle again") from error
+
+    @property
+    def session(self) -> ort.InferenceSession:
+        """The graph, on all threads."""
+        return self._session(self._threads)
+
+    def _session(self, threads: int) -> ort.InferenceSession:
+        with self._lock:
+            if threads not in self._sessions:
+                graph = self._bundle.read(self.spec.graph)
+                self._sessions[threads] = open_session(graph, self.spec.graph, threads, spin=self._spin)
+            return self._sessions[threads]
+
+    @cached_property
+    def alone(self) -> bool:
+        """Whether each film goes through the graph by itself.
+
+        Where 8-bit activations are scaled as they come, the scale is that of the whole batch, so that films would
+        change one another's answers. By themselves, each on one thread, they are answered as fast.
+        """
+        return DYNAMIC in self._bundle.read(self.spec.graph)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads, thread_name_prefix="mmgcs-graph")
+
+    def run(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
+        """Features (films, width) of prepared inputs."""
+        if len(prepared) == 1 or not self.alone:
+            return self._run(self.session, prepared)
+        session = self._session(1)
+        each = map if self._threads == 1 else self._pool.map
+        return np.concatenate(list(each(lambda one: self._run(session, [one]), prepared)))
+
+    def _run(self, session: ort.InferenceSession, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
+        # By name: a graph may have further outputs, such as an attention over words.
+        return run_graph(session, "features", self.preprocessor.collate(prepared), self.spec.width)
+
+
+def open_session(graph: bytes, name: str, threads: int, *, spin: bool = True) -> ort.InferenceSession:
+    """Open one of a bundle's graphs, the content of the file `name`, in onnxruntime on the CPU.
+
+    Raises:
+        BundleError: the graph cannot be loaded.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common public base
+        line = str(error).splitlines()[0]
+        raise BundleError(f"{name} cannot be loaded by onnxruntime ({line}); get the bundle again") from error
+
+
+def run_graph(
+    session: ort.InferenceSession, output: str, feed: Mapping[str, NDArray[Any]], width: int
+) -> NDArray[np.float32]:
+    """Run a graph and return one of its outputs, (films, width) float32.
+
+    Raises:
+        BundleError: the graph does not take these inputs or does not give this output.
+    """
+    try:
+        (result,) = session.run([output], dict(feed))
+    except Exception as error:  # onnxruntime's exceptions have no common public base
+        line = str(error).splitlines()[0]
+        raise BundleError(f"the graph of {output} cannot be run ({line}); get the bundle again") from error
+    if result.ndim != 2 or result.shape[1] != width:
+        raise BundleError(f"the graph of {output} gives {result.shape}, not {width} a film; get the bundle again")
+    numbers: NDArray[np.float32] = result
+    return numbers
