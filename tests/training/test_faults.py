@@ -46,7 +46,14 @@ def wait_for(path: Path, process: subprocess.Popen[str], step: int = 1) -> None:
 
 
 def begun(command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Shells start what runs in the background deaf to Ctrl-C; these processes shall hear it whoever started the tests.
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def train_in_process(recipe: Path, out: Path, **options) -> Bundle:
