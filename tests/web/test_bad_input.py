@@ -264,7 +264,7 @@ def test_a_thousand_clients_at_once_get_their_own_answer_or_are_told_when_to_com
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert counts["wrong"] == 0
-    assert counts["right"] > 0  # how many of a burst find room depends on how fast they come in
+    assert counts["right"] >= 100
     assert counts["right"] + counts["busy"] == CLIENTS
 
 

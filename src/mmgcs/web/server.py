@@ -98,6 +98,18 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             self.began = self.arrived
         return super().received(data)
 
+    def writable(self) -> Any:
+        """Whether to be told of room for output: not while a thread sends some.
+
+        It tells the loop by itself if any is left over. Asked meanwhile, the loop could not send and would turn in
+        circles, and the threads would wait five milliseconds for Python's lock at each of their steps.
+        """
+        if self.requests and not self.will_close:
+            if not self.outbuf_lock.acquire(blocking=False):
+                return False
+            self.outbuf_lock.release()
+        return super().writable()
+
     def is_probe(self) -> bool:
         """Whether the request that comes next is an operator's question and not a user's."""
         return bool(self.requests) and getattr(self.requests[0], "path", None) in PROBES
