@@ -13,11 +13,9 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 import reference
+from ports import free_port, wait_for
 
 from mmgcs.sample import sample_films, sample_table
 
@@ -149,19 +148,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
     if SERVER not in request.param.read_text(encoding="utf-8"):
         yield SERVER
         return
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mmgcs", "serve", "--port", str(port)]
     environment = {**os.environ, **api_key(request.param)}
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
         try:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and process.poll() is None:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
+            wait_for(port, process)
             yield f"127.0.0.1:{port}"
         finally:
             process.send_signal(signal.SIGTERM)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -30,7 +29,7 @@ class LoadedBranch:
     def __init__(self, bundle: Bundle, spec: Branch, threads: int, spin: bool) -> None:
         self.spec = spec
         self._bundle = bundle
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads
         self._spin = spin
         self._lock = Lock()
         self._sessions: dict[int, ort.InferenceSession] = {}

@@ -83,8 +83,8 @@ class Classifier:
     def __init__(self, bundle: Bundle, *, threads: int | None = None, spin: bool = True) -> None:
         self.bundle = bundle
         self.genres = bundle.config.genres
-        self._threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 0
-        self._branches = [LoadedBranch(bundle, branch, self._threads, spin) for branch in bundle.config.branches]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._branches = [LoadedBranch(bundle, branch, threads or cores, spin) for branch in bundle.config.branches]
 
     @cached_property
     def _fusion(self) -> ort.InferenceSession:

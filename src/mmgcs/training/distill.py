@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mmgcs.bundle import Bundle
 from mmgcs.errors import UsageError
+from mmgcs.files import atomic_writer
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier
 from mmgcs.runtime.classifier import DEFAULT_BUNDLE, sigmoid, without
@@ -81,3 +82,9 @@ def member_answers(learner: BranchModule, data: BranchData, rows: NDArray[np.int
         batch = data.batch(part, None)
         answers[part] = torch.sigmoid(learner.target_logits(batch)).numpy()
     return answers
+
+
+def save_answers(path: Path, answers: NDArray[np.float32]) -> None:
+    """Write soft targets, whole or not at all: a training that goes on takes a file that is there for finished."""
+    with atomic_writer(path, "wb") as handle:
+        np.save(handle, answers)

@@ -193,9 +193,8 @@ class Graphs:
             graph = self.graph(level)
             session = _session(graph)
             start = 0
-            size = (
-                1 if DYNAMIC in graph.SerializeToString() else BATCHES.get(self.branch.input, BATCH)
-            )  # as running does
+            alone = DYNAMIC in graph.SerializeToString()  # as running does
+            size = 1 if alone else BATCHES.get(self.branch.input, BATCH)
             for batch in self._batches([self._valid[row] for row in rows], size):
                 (values,) = session.run(["features"], batch)
                 out[rows[start : start + len(values)]] = values

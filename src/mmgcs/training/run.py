@@ -31,14 +31,14 @@ from mmgcs.training.cache import BranchData
 from mmgcs.training.check import check_recipe
 from mmgcs.training.checkpoints import disk_is_full
 from mmgcs.training.data import Labelled, ResumableLoader, fingerprint, read_labelled
-from mmgcs.training.distill import member_answers, teacher_answers
+from mmgcs.training.distill import member_answers, save_answers, teacher_answers
 from mmgcs.training.finetune import read_own, train_head
 from mmgcs.training.finish import finish_branch
 from mmgcs.training.fuse import assemble
 from mmgcs.training.job import Log, Run, claimed
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import BranchModule
-from mmgcs.training.processes import check_devices, first_goes_first, followers, rank, world_size
+from mmgcs.training.processes import check_devices, first_goes_first, followers, meet, rank, world_size
 from mmgcs.training.recipe import BranchRecipe, Recipe
 from mmgcs.training.stage import Watch, fit
 
@@ -239,7 +239,7 @@ def learn_branch(
             taught_by = folder / "teacher.npy"
             if not taught_by.is_file():
                 run.log(f"{name}: asking the teacher")
-                np.save(taught_by, teacher_answers(branch.distill.teacher, data, rows, name))
+                save_answers(taught_by, teacher_answers(branch.distill.teacher, data, rows, name))
     if taught_by is not None:
         branch_data.soft = np.load(taught_by)
     if branch_data.unreadable and rank() == 0:
@@ -270,7 +270,7 @@ def learn_branch(
     run.log(f"{name}: macro average precision on valid {score:.4f}")
     learner.eval()
     if answers is not None and rank() == 0:
-        np.save(answers, member_answers(learner.cpu(), branch_data, rows))
+        save_answers(answers, member_answers(learner.cpu(), branch_data, rows))
     return Learned(module.cpu(), head.cpu().target_linear(), rows, valid, score)
 
 
@@ -286,8 +286,7 @@ def learn_members(run: Run, name: str, branch: BranchRecipe, holdout: NDArray[np
         here = member_folder(folder, number)
         finished = (here / "learned.json").is_file()
         taught_by, answers = answers, here / "answers.npy" if branch.distill else None
-        with first_goes_first():  # nobody goes on to the next member before this one's answers are written
-            pass
+        meet()  # nobody goes on to the next member before this one's answers are written
         if finished:
             members.append(_load_member(run, branch, here))
             continue
