@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from mmgcs.errors import InputError
-from mmgcs.preprocess import decode_poster
+from mmgcs.preprocess.decode import decode_poster
 
 SECONDS, MEBIBYTES = 2.0, 500
 HEADER = 96

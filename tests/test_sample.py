@@ -7,7 +7,7 @@ from collections import Counter
 from PIL import Image
 
 from mmgcs.genres import DEFAULT_GENRES
-from mmgcs.preprocess import decode_poster
+from mmgcs.preprocess.decode import decode_poster
 from mmgcs.sample import sample_films
 from mmgcs.sample.make_posters import SIZE, draw_poster
 

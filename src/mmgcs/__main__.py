@@ -2,7 +2,7 @@
 
 import sys
 
-from mmgcs.cli import main
+from mmgcs.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -15,7 +15,8 @@ from PIL import Image
 
 from mmgcs.errors import InputError
 from mmgcs.film import Film
-from mmgcs.preprocess import PosterPixels, decode_poster, read_poster_size
+from mmgcs.preprocess import PosterPixels
+from mmgcs.preprocess.decode import decode_poster, read_poster_size
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -12,7 +12,7 @@ whose module does not exist is neither shown nor known. Inside a module:
 - with `--json` print one JSON value with `print_json` and nothing else. Errors are then JSON on stdout as well.
 """
 
-from mmgcs.cli.main import COMMANDS, main
+from mmgcs.cli.main import COMMANDS, command, main
 from mmgcs.cli.output import bar, new_app, print_json, say
 
-__all__ = ["COMMANDS", "bar", "main", "new_app", "print_json", "say"]
+__all__ = ["COMMANDS", "bar", "command", "main", "new_app", "print_json", "say"]

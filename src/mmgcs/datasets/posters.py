@@ -24,7 +24,7 @@ from mmgcs.datasets.addresses import PrivateAddressError, public_socket
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import alone, atomic_writer, remove_parts
 from mmgcs.net import retry_after
-from mmgcs.preprocess import decode_poster
+from mmgcs.preprocess.decode import decode_poster
 
 TMDB_BASE = "https://image.tmdb.org/t/p/w342"
 """Where TMDB serves `poster_path`: 342 pixels wide, half as much again as the poster models read."""

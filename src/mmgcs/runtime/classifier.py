@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,7 @@ class Classifier:
         self.bundle = bundle
         self.genres = bundle.config.genres
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._used = False
         self._branches = [LoadedBranch(bundle, branch, threads or cores, spin) for branch in bundle.config.branches]
 
     @cached_property
@@ -120,10 +122,21 @@ class Classifier:
             InputError: there is neither, or what there is cannot be read.
         """
         film = Film(title=title, plot=plot, poster=Path(poster) if isinstance(poster, str) else poster)
+        if not self._used:
+            self._used = True
+            self._open(film)
         prediction = self.predict_batch([film])[0]
         if prediction.error is not None:
             raise InputError(prediction.error)
         return prediction
+
+    def _open(self, film: Film) -> None:
+        """Open all that a film needs, its large graphs beside the rest."""
+        for branch in self._branches:
+            if getattr(film, branch.spec.input) is not None:
+                Thread(target=branch.try_open, name="mmgcs-open", daemon=True).start()
+                _ = branch.preprocessor
+        _ = self._fusion, self._domain
 
     def predict_batch(self, films: Sequence[Film]) -> list[Prediction]:
         """Predict many films. A film that cannot be predicted gets a prediction with an `error`; none raises."""
@@ -229,15 +242,22 @@ class Classifier:
                 predictions.append(Prediction(error=features.errors[row], warnings=features.warnings[row]))
                 continue
             inputs = self._inputs_of(features.present[row])
-            _, _, thresholds, least = self._decisions["+".join(inputs)]
-            probabilities = self.probabilities(logits[row], "+".join(inputs))
-            order = np.argsort(-probabilities, kind="stable")
-            chosen = [int(index) for index in order if probabilities[index] >= thresholds[index]]
-            cut = self.bundle.config.decisions["+".join(inputs)].possible
-            # A chosen genre is possible whatever its probability; that can only make the set cover more.
-            possible = [int(i) for i in order if i in chosen or probabilities[i] >= cut] if cut is not None else []
-            margin = self.bundle.config.decisions["+".join(inputs)].margin
-            near = margins(probabilities, thresholds) < margin if margin is not None else np.zeros(len(order), bool)
+            name = "+".join(inputs)
+            _, _, thresholds, least = self._decisions[name]
+            decision = self.bundle.config.decisions[name]
+            probabilities = self.probabilities(logits[row], name)
+            order: list[int] = np.argsort(-probabilities, kind="stable").tolist()
+            above = (probabilities >= thresholds).tolist()
+            chosen = [index for index in order if above[index]]
+            possible = []
+            if decision.possible is not None:
+                # A chosen genre is possible whatever its probability; that can only make the set cover more.
+                likely = (probabilities >= decision.possible).tolist()
+                possible = [index for index in order if above[index] or likely[index]]
+            near = []
+            if decision.margin is not None:
+                close = (margins(probabilities, thresholds) < decision.margin).tolist()
+                near = [index for index in order if close[index]]
             confidence = expected_f1(probabilities, chosen)
             strange = self._strange(features, row)
             predictions.append(
@@ -245,13 +265,13 @@ class Classifier:
                     genres=tuple(self.genres[index] for index in chosen),
                     # Six digits are all that float32 holds; rounding keeps outputs equal on every machine.
                     probabilities={
-                        genre: round(float(p), 6) for genre, p in zip(self.genres, probabilities, strict=True)
+                        genre: round(p, 6) for genre, p in zip(self.genres, probabilities.tolist(), strict=True)
                     },
                     inputs=inputs,
                     confidence=round(confidence, 6),
                     sure=confidence >= least and not strange,
                     possible=tuple(self.genres[index] for index in possible),
-                    undecided=tuple(self.genres[index] for index in order if near[index]),
+                    undecided=tuple(self.genres[index] for index in near),
                     warnings=(*features.warnings[row], *(STRANGE.format(name) for name in strange)),
                 )
             )

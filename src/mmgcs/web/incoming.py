@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from mmgcs.errors import InputError
 from mmgcs.film import Film
-from mmgcs.preprocess import read_poster_size
+from mmgcs.preprocess.decode import read_poster_size
 from mmgcs.web.errors import RequestError, TooLargeError, UnprocessableError, UnsupportedError
 from mmgcs.web.schemas import FilmIn
 from mmgcs.web.settings import Settings
