@@ -183,3 +183,20 @@ def test_predict_imports_nothing_that_it_does_not_need(tiny_bundle: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert json.loads(done.stdout)["genres"] == ["Romance"]
     assert done.stderr.strip() == "[]"
+
+
+def test_a_plot_is_answered_without_loading_pillow():
+    code = (
+        "import sys; from mmgcs.cli import main; status = main(['predict', '--plot', 'A ghost haunts a house.']); "
+        "sys.exit(status or 'PIL.Image' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_the_installed_predict_ends_with_its_status_and_all_that_it_wrote():
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "mmgcs", *arguments], capture_output=True, text=True)
+
+    done = call("predict", "--json", "--plot", "A ghost haunts a house.")
+    assert done.returncode == 0 and json.loads(done.stdout)["genres"]
+    assert (refused := call("predict")).returncode == 2 and refused.stderr.count("\n") == 1

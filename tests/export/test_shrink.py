@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mmgcs.export import quantize_blocks, quantize_dynamic
+from mmgcs.export.quantize import fold_constants
 from mmgcs.export.shrink import factorise, is_int8, prune_vocabulary, pruning_saves, thin, to_float, word_tables
 
 WORDS, WIDTH = 400, 96
@@ -143,3 +144,21 @@ def test_factors_at_full_rank_are_the_matrix(model):
     parts = factorise(model, [{"input_ids": tokens(64)}])["product"]
     weights = next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "weights")
     assert np.allclose(parts.first @ parts.second, weights, atol=1e-3)
+
+
+def test_constants_are_folded_without_changing_any_answer(model, tmp_path):
+    with_sum = onnx.ModelProto()
+    with_sum.CopyFrom(model)
+    # What no input changes: a shift that the graph itself adds up.
+    halves = [numpy_helper.from_array(np.float32([value]), name) for name, value in (("one", 0.25), ("two", 0.5))]
+    with_sum.graph.initializer.extend(halves)
+    with_sum.graph.node[-1].output[0] = "mean"
+    with_sum.graph.node.append(helper.make_node("Add", ["one", "two"], ["shift"]))
+    with_sum.graph.node.append(helper.make_node("Add", ["mean", "shift"], ["features"]))
+    onnx.save(with_sum, str(tmp_path / "whole.onnx"))
+    fold_constants(tmp_path / "whole.onnx", tmp_path / "folded.onnx")
+    folded = onnx.load(tmp_path / "folded.onnx")
+    onnx.checker.check_model(folded)
+    assert len(folded.graph.node) == len(with_sum.graph.node) - 1
+    assert {each.domain for each in folded.opset_import} == {""}
+    assert np.array_equal(run(folded, tokens()), run(with_sum, tokens()))

@@ -97,13 +97,17 @@ class Classifier:
         return Domain.of(self.bundle)
 
     @cached_property
-    def _decisions(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], float]]:
+    def _decisions(
+        self,
+    ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], float, NDArray[np.float64]]]:
+        # Slope, intercept, thresholds, least confidence, and the thresholds as log-odds.
         return {
             inputs: (
                 np.asarray(decision.slope, dtype=np.float32),
                 np.asarray(decision.intercept, dtype=np.float32),
                 np.asarray(decision.thresholds, dtype=np.float32),
                 decision.confidence,
+                log_odds(np.asarray(decision.thresholds, dtype=np.float32)),
             )
             for inputs, decision in self.bundle.config.decisions.items()
         }
@@ -231,7 +235,7 @@ class Classifier:
 
     def probabilities(self, logits: NDArray[np.float32], inputs: str) -> NDArray[np.float32]:
         """Calibrated probabilities (films, genres) of films whose inputs are `inputs`, such as "plot+poster"."""
-        slope, intercept, _, _ = self._decisions[inputs]
+        slope, intercept, *_ = self._decisions[inputs]
         return sigmoid(logits * slope + intercept)
 
     def decide(self, logits: NDArray[np.float32], features: Features) -> list[Prediction]:
@@ -243,9 +247,10 @@ class Classifier:
                 continue
             inputs = self._inputs_of(features.present[row])
             name = "+".join(inputs)
-            _, _, thresholds, least = self._decisions[name]
             decision = self.bundle.config.decisions[name]
-            probabilities = self.probabilities(logits[row], name)
+            slope, intercept, thresholds, least, cuts = self._decisions[name]
+            odds = logits[row] * slope + intercept
+            probabilities = sigmoid(odds)
             order: list[int] = np.argsort(-probabilities, kind="stable").tolist()
             above = (probabilities >= thresholds).tolist()
             chosen = [index for index in order if above[index]]
@@ -256,7 +261,7 @@ class Classifier:
                 possible = [index for index in order if above[index] or likely[index]]
             near = []
             if decision.margin is not None:
-                close = (margins(probabilities, thresholds) < decision.margin).tolist()
+                close = (np.abs(odds - cuts) < decision.margin).tolist()
                 near = [index for index in order if close[index]]
             confidence = expected_f1(probabilities, chosen)
             strange = self._strange(features, row)
@@ -320,14 +325,15 @@ def expected_f1(probabilities: NDArray[np.float32], chosen: Iterable[int]) -> fl
     return float(2.0 * probabilities[indices].sum() / (len(indices) + probabilities.sum()))
 
 
+def log_odds(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """The logarithm of p / (1 - p), for p not nearer to 0 or 1 than a millionth; of the same shape."""
+    clipped = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-6, 1 - 1e-6)
+    result: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
+    return result
+
+
 def margins(probabilities: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.float64]:
     """How far probabilities (…, genres) are from their thresholds, in log-odds (…, genres)."""
-
-    def log_odds(values: NDArray[Any]) -> NDArray[np.float64]:
-        clipped = np.clip(np.asarray(values, dtype=np.float64), 1e-6, 1 - 1e-6)
-        result: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
-        return result
-
     return np.abs(log_odds(probabilities) - log_odds(thresholds))
 
 
