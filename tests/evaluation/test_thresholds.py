@@ -5,7 +5,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from mmgcs.evaluation.metrics import resample
-from mmgcs.evaluation.thresholds import _best_cut, _logit, fit_thresholds
+from mmgcs.evaluation.thresholds import _best_cut, fit_thresholds
+from mmgcs.runtime.classifier import log_odds
 
 
 def sigmoid(x):
@@ -14,7 +15,7 @@ def sigmoid(x):
 
 def best_threshold(truth, probabilities):
     """The threshold that maximises F1 of one genre on these very films: what `fit_thresholds` steadies."""
-    return sigmoid(_best_cut(_logit(probabilities), np.ones((1, len(truth)), dtype=np.float32), truth))
+    return sigmoid(_best_cut(log_odds(probabilities), np.ones((1, len(truth)), dtype=np.float32), truth))
 
 
 def test_the_best_threshold_is_the_best_of_all(make_scores) -> None:
@@ -78,7 +79,7 @@ def test_the_pulls_are_shares_of_the_way_between_three_thresholds(make_scores) -
     probabilities = sigmoid(logits)
 
     def cuts(shrinkage, expected):
-        return _logit(fit_thresholds(truth, probabilities, shrinkage=shrinkage, expected=expected))
+        return log_odds(fit_thresholds(truth, probabilities, shrinkage=shrinkage, expected=expected))
 
     own, common = cuts(0.0, 0.0), cuts(1.0, 0.0)
     # Of calibrated probabilities the k likeliest films have the expected F1 2 Σp / (k + Σ of all p); half the largest.
@@ -86,18 +87,18 @@ def test_the_pulls_are_shares_of_the_way_between_three_thresholds(make_scores) -
         max(2 * sum(ranked[:k]) / (k + sum(ranked)) for k in range(1, len(ranked) + 1)) / 2
         for ranked in (sorted(column, reverse=True) for column in probabilities.T)
     ]
-    np.testing.assert_allclose(cuts(0.0, 1.0), _logit(best), atol=1e-5)
+    np.testing.assert_allclose(cuts(0.0, 1.0), log_odds(best), atol=1e-5)
     np.testing.assert_allclose(cuts(0.25, 0.0), common + 0.75 * (own - common), atol=1e-5)
-    np.testing.assert_allclose(cuts(0.0, 0.5), (own + _logit(best)) / 2, atol=1e-5)
-    np.testing.assert_allclose(_logit(fit_thresholds(truth, probabilities)), cuts(0.25, 0.5), atol=1e-5)
+    np.testing.assert_allclose(cuts(0.0, 0.5), (own + log_odds(best)) / 2, atol=1e-5)
+    np.testing.assert_allclose(log_odds(fit_thresholds(truth, probabilities)), cuts(0.25, 0.5), atol=1e-5)
 
 
 def test_one_bootstrap_is_drawn_by_the_seed_and_more_are_averaged(make_scores) -> None:
     truth, logits = make_scores(films=60)
     probabilities, drawn = sigmoid(logits), resample(60, 3, seed=5)
-    each = [_best_cut(_logit(probabilities[:, 0]), drawn[row : row + 1], truth[:, 0]) for row in range(3)]
+    each = [_best_cut(log_odds(probabilities[:, 0]), drawn[row : row + 1], truth[:, 0]) for row in range(3)]
     found = fit_thresholds(truth, probabilities, shrinkage=0.0, expected=0.0, resamples=3, seed=5)
-    assert _logit(found)[0] == pytest.approx(np.mean(each))
+    assert log_odds(found)[0] == pytest.approx(np.mean(each))
     other = fit_thresholds(truth, probabilities, shrinkage=0.0, expected=0.0, resamples=3, seed=6)
     assert not np.array_equal(found, other)
 

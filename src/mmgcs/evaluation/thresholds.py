@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgcs.evaluation.metrics import resample
+from mmgcs.runtime.classifier import log_odds
 
 SHRINKAGE = 0.25
 """How far a genre's threshold is pulled towards the common one."""
@@ -48,12 +49,12 @@ def fit_thresholds(
         (genres,) between 0 and 1. A genre that no film has gets the common threshold, and 0.5 if none has any.
     """
     films, genres = truth.shape
-    logits = _logit(probabilities)
+    logits = log_odds(probabilities)
     weights = resample(films, resamples, seed) if films else np.ones((1, 0), dtype=np.float32)
     common = _best_cut(logits.ravel(), np.repeat(weights, genres, axis=1), truth.ravel())
     own = [_best_cut(logits[:, genre], weights, truth[:, genre]) for genre in range(genres)]
     centre = 0.0 if np.isnan(common) else common
-    wanted = _logit(_expected_thresholds(probabilities))
+    wanted = log_odds(_expected_thresholds(probabilities))
     cuts = np.full(genres, centre)
     for genre, cut in enumerate(own):
         if not np.isnan(cut):
@@ -95,9 +96,3 @@ def _best_cut(scores: NDArray[np.float64], weights: NDArray[np.float32], truth: 
     best = f1.argmax(axis=1)[total[:, 0] > 0]
     cuts = (ranked[last] + below)[best] / 2
     return float(cuts.mean()) if len(cuts) else float("nan")
-
-
-def _logit(probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    clipped = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-6, 1 - 1e-6)
-    result: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
-    return result

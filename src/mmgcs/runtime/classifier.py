@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mmgcs.bundle import Bundle
+from mmgcs.bundle import Bundle, Decision
 from mmgcs.errors import InputError
 from mmgcs.film import Film, Prediction
 from mmgcs.preprocess import PlotTokens, Prepared, clean_text
@@ -97,20 +97,8 @@ class Classifier:
         return Domain.of(self.bundle)
 
     @cached_property
-    def _decisions(
-        self,
-    ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], float, NDArray[np.float64]]]:
-        # Slope, intercept, thresholds, least confidence, and the thresholds as log-odds.
-        return {
-            inputs: (
-                np.asarray(decision.slope, dtype=np.float32),
-                np.asarray(decision.intercept, dtype=np.float32),
-                np.asarray(decision.thresholds, dtype=np.float32),
-                decision.confidence,
-                log_odds(np.asarray(decision.thresholds, dtype=np.float32)),
-            )
-            for inputs, decision in self.bundle.config.decisions.items()
-        }
+    def _rules(self) -> dict[str, _Rule]:
+        return {inputs: _Rule.of(decision) for inputs, decision in self.bundle.config.decisions.items()}
 
     def predict(
         self, plot: str | None = None, poster: str | Path | bytes | None = None, *, title: str | None = None
@@ -235,8 +223,7 @@ class Classifier:
 
     def probabilities(self, logits: NDArray[np.float32], inputs: str) -> NDArray[np.float32]:
         """Calibrated probabilities (films, genres) of films whose inputs are `inputs`, such as "plot+poster"."""
-        slope, intercept, *_ = self._decisions[inputs]
-        return sigmoid(logits * slope + intercept)
+        return sigmoid(self._rules[inputs].odds(logits))
 
     def decide(self, logits: NDArray[np.float32], features: Features) -> list[Prediction]:
         """Turn logits into predictions with the calibration and thresholds of each film's inputs."""
@@ -248,11 +235,11 @@ class Classifier:
             inputs = self._inputs_of(features.present[row])
             name = "+".join(inputs)
             decision = self.bundle.config.decisions[name]
-            slope, intercept, thresholds, least, cuts = self._decisions[name]
-            odds = logits[row] * slope + intercept
+            rule = self._rules[name]
+            odds = rule.odds(logits[row])
             probabilities = sigmoid(odds)
             order: list[int] = np.argsort(-probabilities, kind="stable").tolist()
-            above = (probabilities >= thresholds).tolist()
+            above = (probabilities >= rule.thresholds).tolist()
             chosen = [index for index in order if above[index]]
             possible = []
             if decision.possible is not None:
@@ -261,7 +248,7 @@ class Classifier:
                 possible = [index for index in order if above[index] or likely[index]]
             near = []
             if decision.margin is not None:
-                close = (np.abs(odds - cuts) < decision.margin).tolist()
+                close = (np.abs(odds - rule.cuts) < decision.margin).tolist()
                 near = [index for index in order if close[index]]
             confidence = expected_f1(probabilities, chosen)
             strange = self._strange(features, row)
@@ -274,7 +261,7 @@ class Classifier:
                     },
                     inputs=inputs,
                     confidence=round(confidence, 6),
-                    sure=confidence >= least and not strange,
+                    sure=confidence >= decision.confidence and not strange,
                     possible=tuple(self.genres[index] for index in possible),
                     undecided=tuple(self.genres[index] for index in near),
                     warnings=(*features.warnings[row], *(STRANGE.format(name) for name in strange)),
@@ -291,6 +278,26 @@ class Classifier:
     def _inputs_of(self, present: NDArray[np.float32]) -> tuple[str, ...]:
         read = {branch.spec.input for branch, there in zip(self._branches, present, strict=True) if there}
         return tuple(name for name in self.bundle.config.inputs if name in read)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A decision as arrays (genres,); `cuts` are the thresholds as log-odds."""
+
+    slope: NDArray[np.float32]
+    intercept: NDArray[np.float32]
+    thresholds: NDArray[np.float32]
+    cuts: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, decision: Decision) -> _Rule:
+        thresholds = np.asarray(decision.thresholds, dtype=np.float32)
+        slope = np.asarray(decision.slope, dtype=np.float32)
+        return cls(slope, np.asarray(decision.intercept, dtype=np.float32), thresholds, log_odds(thresholds))
+
+    def odds(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Calibrated log-odds of logits (…, genres)."""
+        return logits * self.slope + self.intercept
 
 
 @dataclass(frozen=True, slots=True)
