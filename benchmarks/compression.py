@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mmgcs.bundle import DEFAULT_BUNDLE
 from mmgcs.catalog import read_films
 from mmgcs.errors import UsageError
 from mmgcs.evaluation import evaluate
-from mmgcs.runtime.classifier import DEFAULT_BUNDLE
 from mmgcs.training.compress import Compression
 from mmgcs.training.levels import Source
 from mmgcs.training.smaller import make_smaller

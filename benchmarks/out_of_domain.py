@@ -22,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from out_of_domain import pictures, texts
 
 from mmgcs import Film, load
+from mmgcs.bundle import DEFAULT_BUNDLE
 from mmgcs.catalog import read_films
 from mmgcs.evaluation import add_domain, fit_domain
-from mmgcs.runtime.classifier import DEFAULT_BUNDLE, Classifier, without
+from mmgcs.runtime.classifier import Classifier, without
 from mmgcs.runtime.domain import Domain
 
 

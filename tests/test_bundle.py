@@ -31,6 +31,21 @@ def test_a_whole_bundle_has_no_problems_and_knows_its_inputs(tiny_bundle: Path) 
     assert BundleConfig.from_json(json.loads(json.dumps(bundle.config.to_json()))) == bundle.config
 
 
+def test_a_file_read_ahead_is_the_same_and_is_checked(copy: Path) -> None:
+    expected = (copy / "plot.onnx").read_bytes()
+    bundle = Bundle(copy)
+    bundle.read_ahead(["plot.onnx", "tokenizer.json", "nowhere.onnx"])
+    assert bundle.read("plot.onnx") == expected
+    (copy / "plot.onnx").write_bytes(expected[:-1] + bytes([expected[-1] ^ 1]))
+    with pytest.raises(BundleError, match=r"plot\.onnx"):  # what was read ahead is handed out once
+        bundle.read("plot.onnx")
+    bundle.read_ahead(["plot.onnx"])
+    with pytest.raises(BundleError, match=r"plot\.onnx"):
+        bundle.read("plot.onnx")
+    with pytest.raises(BundleError, match="no file nowhere"):
+        bundle.read("nowhere.onnx")
+
+
 @pytest.mark.parametrize("name", ["plot.onnx", "tokenizer.json", "bundle.json", "fusion.onnx"])
 def test_a_changed_byte_is_found_when_the_file_is_needed(copy: Path, name: str) -> None:
     data = bytearray((copy / name).read_bytes())

@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmgcs import load
-from mmgcs.bundle import CONFIG, MANIFEST, Bundle, seal
+from mmgcs.bundle import CONFIG, DEFAULT_BUNDLE, MANIFEST, Bundle, seal
 from mmgcs.errors import BundleError, MmgcsError
-from mmgcs.runtime.classifier import DEFAULT_BUNDLE
 from mmgcs.runtime.verify import verify
 
 OLD = Path(__file__).parent / "data" / "bundle-1.0"

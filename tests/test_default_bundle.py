@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import mmgcs
-from mmgcs.bundle import Bundle
-from mmgcs.runtime.classifier import DEFAULT_BUNDLE
+from mmgcs.bundle import DEFAULT_BUNDLE, Bundle
 from mmgcs.sample import sample_films
 
 REALDATA = Path(os.environ.get("MMGCS_REALDATA", Path(__file__).parents[2] / "shared" / "data"))

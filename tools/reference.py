@@ -275,7 +275,7 @@ def techniques_markdown() -> str:
 
 def card_markdown() -> str:
     """The default bundle's model card, its headings a level deeper."""
-    from mmgcs.runtime.classifier import DEFAULT_BUNDLE
+    from mmgcs.bundle import DEFAULT_BUNDLE
 
     text = (DEFAULT_BUNDLE / "CARD.md").read_text(encoding="utf-8")
     return re.sub(r"^#", "##", text, flags=re.MULTILINE)

@@ -14,7 +14,8 @@ from pathlib import Path
 from common import Stopwatch, arguments, read, report
 
 from mmgcs import Film, load
-from mmgcs.runtime.classifier import DEFAULT_BUNDLE, Classifier, without
+from mmgcs.bundle import DEFAULT_BUNDLE
+from mmgcs.runtime.classifier import Classifier, without
 
 
 def main() -> None:

@@ -12,9 +12,11 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 from mmgcs.errors import BundleError, UsageError
@@ -26,6 +28,9 @@ MANIFEST = "manifest.json"
 CONFIG = "bundle.json"
 CARD_JSON = "card.json"
 CARD_TEXT = "CARD.md"
+
+DEFAULT_BUNDLE = Path(__file__).parent / "bundles" / "default"
+"""The bundle that ships in the package."""
 
 LARGEST = 1_000_000
 """What no number of a decision is beyond: graphs and decisions are in single precision."""
@@ -197,6 +202,7 @@ class Bundle:
         """
         self.path = path
         self._check = check
+        self._ahead: dict[str, _Ahead] = {}
         if not path.exists() and _aside(path).is_dir():  # whoever replaced it was killed between two renames
             _aside(path).rename(path)
         if not path.is_dir():
@@ -220,12 +226,26 @@ class Bundle:
             raise BundleError(f"{path / CONFIG} is not JSON ({error}); get the bundle again") from error
         self.config = BundleConfig.from_json(config)
 
+    def read_ahead(self, names: Iterable[str]) -> None:
+        """Start to read and check files beside other work. The first `read` of each waits for that and takes it."""
+        for name in names:
+            self._ahead[name] = _Ahead(self, name)
+            self._ahead[name].start()
+
     def read(self, name: str) -> bytes:
         """The bytes of one of the bundle's files, checked against the manifest.
 
         Raises:
             BundleError: the file is not in the manifest, is missing, or differs from its SHA-256.
         """
+        ahead = self._ahead.pop(name, None)
+        if ahead is not None:
+            ahead.join()
+            if ahead.content is not None:
+                return ahead.content
+        return self._read(name)
+
+    def _read(self, name: str) -> bytes:
         entry = self.files.get(name)
         if entry is None:
             raise BundleError(f"{self.path} has no file {name} in its {MANIFEST}; get the bundle again")
@@ -256,6 +276,20 @@ class Bundle:
             except BundleError as error:
                 problems.append(str(error))
         return problems
+
+
+class _Ahead(Thread):
+    """Reads one file of a bundle; `content` stays None where that fails, and the next `read` says why."""
+
+    def __init__(self, bundle: Bundle, name: str) -> None:
+        super().__init__(name="mmgcs-read", daemon=True)
+        self._bundle = bundle
+        self._file = name
+        self.content: bytes | None = None
+
+    def run(self) -> None:
+        with suppress(BundleError):
+            self.content = self._bundle._read(self._file)
 
 
 def write_bundle(path: Path, config: BundleConfig, fill: Callable[[Path], None], *, replace: bool = False) -> Bundle:

@@ -10,11 +10,10 @@ from out_of_domain import pictures, texts
 from PIL import Image
 
 from mmgcs import Film, load
-from mmgcs.bundle import Bundle
+from mmgcs.bundle import DEFAULT_BUNDLE, Bundle
 from mmgcs.errors import BundleError
 from mmgcs.evaluation import add_domain, evaluate, fit_domain
 from mmgcs.files import write_json
-from mmgcs.runtime.classifier import DEFAULT_BUNDLE
 from mmgcs.runtime.domain import DOMAIN, DOMAIN_FILE, Domain
 
 WORDS = "ghost haunted vampire village night detective murder gangster love marriage city young man woman two".split()

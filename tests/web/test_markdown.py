@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmgcs.bundle import CARD_TEXT, Bundle
-from mmgcs.runtime.classifier import DEFAULT_BUNDLE
+from mmgcs.bundle import CARD_TEXT, DEFAULT_BUNDLE, Bundle
 from mmgcs.web.markdown import to_html
 
 

@@ -24,9 +24,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from mmgcs import load
-from mmgcs.bundle import CARD_JSON, seal
+from mmgcs.bundle import CARD_JSON, DEFAULT_BUNDLE, seal
 from mmgcs.evaluation import evaluate
-from mmgcs.runtime.classifier import DEFAULT_BUNDLE
 from mmgcs.sample import sample_films
 from mmgcs.training.card import summarised
 

@@ -43,15 +43,21 @@ def run(program: str, args: Sequence[str]) -> int:
     except SystemExit as stop:  # --help was printed
         return int(stop.code or 0)
     film = given_film(given)
-    from mmgcs.runtime import load
-
     if given.explain:
         from mmgcs.cli.explain import show
+        from mmgcs.runtime import load
 
         show(load(given.model), film, as_json=given.as_json)
         return 0
+    from mmgcs.bundle import DEFAULT_BUNDLE, Bundle
+
+    bundle = Bundle(given.model or DEFAULT_BUNDLE)
+    # The graphs are read and checked while onnxruntime is imported; either takes a good part of the whole.
+    bundle.read_ahead(branch.graph for branch in bundle.config.branches if getattr(film, branch.input) is not None)
+    from mmgcs.runtime import Classifier
+
     # One thread: making a second takes longer than it saves on one film.
-    prediction = load(given.model, threads=1).predict(film.plot, film.poster, title=film.title)
+    prediction = Classifier(bundle, threads=1).predict(film.plot, film.poster, title=film.title)
     if given.as_json:
         print_json(as_value(prediction))
         return 0

@@ -18,7 +18,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
 ) -> None:
     """Check a bundle's sums, graphs and predictions. Exit status 1 when something is wrong."""
-    from mmgcs.runtime.classifier import DEFAULT_BUNDLE
+    from mmgcs.bundle import DEFAULT_BUNDLE
     from mmgcs.runtime.verify import verify as check
 
     bundle = bundle or DEFAULT_BUNDLE

@@ -14,15 +14,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mmgcs.bundle import Bundle, Decision
+from mmgcs.bundle import DEFAULT_BUNDLE, Bundle, Decision
 from mmgcs.errors import InputError
 from mmgcs.film import Film, Prediction
 from mmgcs.preprocess import PlotTokens, Prepared, clean_text
 from mmgcs.runtime.branch import LoadedBranch, open_session, run_graph
 from mmgcs.runtime.domain import Domain
-
-DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "default"
-"""The bundle that ships in the package."""
 
 STRANGE = "the {} is unlike those of the films that the model learned from, so the answer is called not sure"
 """The warning of an input that may be no film's."""

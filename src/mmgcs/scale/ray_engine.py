@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import mmgcs
-from mmgcs.bundle import MANIFEST, Bundle
+from mmgcs.bundle import DEFAULT_BUNDLE, MANIFEST, Bundle
 from mmgcs.catalog import FilmTable
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import sha256
 from mmgcs.runtime import load
 from mmgcs.runtime.batch import Progress, Summary
-from mmgcs.runtime.classifier import DEFAULT_BUNDLE
 from mmgcs.scale.parts import NOTES, PART_FILMS, Job, Part, read_notes, read_parts, write_part
 from mmgcs.scale.storage import Folder, find_shards, local_copy
 
