@@ -1,6 +1,6 @@
 """How fast an epoch is beside the original system's loops, at the validation score that both reach. Prints ratios.
 
-    python benchmarks/original_loops.py text FILMS --glove FILE [--films 2000] [--epochs 3]
+    python benchmarks/original_loops.py text FILMS --glove FILE [--films 2000] [--epochs 3] [--set plot.training.…]
     python benchmarks/original_loops.py poster FILMS --posters DIR [--films 600] [--epochs 3]
 
 The reference is a faithful re-implementation of the original's training scripts: plots cut into words one by one in
@@ -9,7 +9,8 @@ attention, frozen GloVe; posters decoded whole from their files in every epoch, 
 Pillow, batches of 16 through the whole network. For posters both sides train the same network from the same ImageNet
 weights (EfficientNet-Lite0, whose weights are a package), so that only the loop differs.
 
-Ours is `mmgcs train`'s own code. Its epochs and the reference's alternate, so that a busy machine slows both.
+Ours is `mmgcs train`'s own code; of plots with the recipe text-quick. Its epochs and the reference's alternate, so that
+a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from mmgcs.models import ENCODERS
 from mmgcs.models.word_vectors import vectors_of
 from mmgcs.training.data import Labelled, ResumableLoader, read_labelled
 from mmgcs.training.job import Run
-from mmgcs.training.recipe import Recipe
+from mmgcs.training.recipe import Recipe, read_recipe
 from mmgcs.training.run import learn_branch
 
 PAD_TO = 200
@@ -266,17 +267,8 @@ def text(data: Labelled, arguments: argparse.Namespace) -> None:
         32,
         [{"params": trained, "lr": 1e-3}],
     )
-    options = {
-        "glove": str(arguments.glove),
-        "tune": False,
-        "vocabulary": WORDS,
-        "hidden": arguments.hidden,
-        "max_tokens": PAD_TO,
-    }
-    rate = 1e-3 * (arguments.batch_size / 32) ** 0.5
-    recipe = made_recipe(
-        "plot", {"kind": "bilstm_attention", "options": options}, arguments, lr=rate, head_lr=rate, optimizer="adam"
-    )
+    own = [f"plot.encoder.options.glove={arguments.glove}", f"plot.training.epochs={arguments.epochs}", *arguments.set]
+    recipe = read_recipe(Path(__file__).parents[1] / "recipes" / "text-quick.yaml", own)
     compare("plot", data, recipe, original, "≥ 6")
 
 
@@ -312,9 +304,9 @@ def main() -> None:
     parser.add_argument("--glove", type=Path)
     parser.add_argument("--films", type=int, default=0, help="films to learn from; 2,000 plots or 600 posters")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=64, help="ours; the original's is 32 and 16")
-    parser.add_argument("--hidden", type=int, default=128, help="units of our LSTM; the original's has 128")
-    parser.add_argument("--precision", default="auto", help="ours, as in a recipe; the original's is 32")
+    parser.add_argument("--set", action="append", default=[], help="of text: a setting of recipes/text-quick.yaml")
+    parser.add_argument("--batch-size", type=int, default=64, help="ours, of posters; the original's is 16")
+    parser.add_argument("--precision", default="auto", help="ours, of posters, as in a recipe; the original's is 32")
     parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--freeze", type=int, default=5, help="stages of the poster network that are not trained")
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -15,6 +15,7 @@ from mmgcs.training import read_recipe, train
 RECIPES = Path(__file__).parents[2] / "recipes"
 # Fewer epochs and smaller models; what the recipe says of optimiser, schedule, views and augmentation stays.
 SMALLER = {
+    "text-quick": ["plot.encoder.options.hidden=16", "plot.encoder.options.glove={glove}"],
     "text-original": ["plot.encoder.options.hidden=16", "plot.encoder.options.glove={glove}"],
     "poster-original": [
         "poster.encoder.options.weights=none",

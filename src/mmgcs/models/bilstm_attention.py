@@ -43,6 +43,7 @@ class BiLstmAttention(nn.Module):
 
     input = "plot"
     kind = "tokens"
+    matrices = True
     outputs = ("features", "attention")
 
     def __init__(
