@@ -1,6 +1,8 @@
 # The commands of a working day. Everything is installed into .venv; nothing outside this folder is changed.
 PYTHON ?= python3
 BIN := .venv/bin
+# Files of tests that run at the same time.
+WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint realdata docs lowest lock audit sbom coverage mutation clean
@@ -9,7 +11,7 @@ demo: .venv/run.stamp  ## install the running side and tag the shipped sample
 	$(BIN)/mmgcs demo
 
 test: .venv/dev.stamp  ## install everything and run the tests
-	$(BIN)/python -m pytest -m "not realdata" -rs
+	$(BIN)/python -m pytest -m "not realdata" -rs -n $(WORKERS) --dist loadfile
 
 lint: .venv/dev.stamp  ## style, types, the direction of imports, dependencies and code that nothing uses
 	$(BIN)/ruff check .

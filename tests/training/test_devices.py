@@ -32,7 +32,10 @@ def test_two_processes_make_the_model_of_one(tmp_path):
     # 37 films in batches of 9: the last batch has one film, and one process none.
     training = {**PLOT["training"], "batch_size": 9}
     plot = {**without_chance(PLOT), "training": training}
-    recipe = write_recipe(tmp_path / "r.yaml", plot=plot, poster=without_chance(POSTER), fusion={"holdout": 0.2})
+    # In 32 bits: rounded to 16, sums over halves of a batch differ from those over the whole by more than the bound.
+    recipe = write_recipe(
+        tmp_path / "r.yaml", plot=plot, poster=without_chance(POSTER), fusion={"holdout": 0.2}, precision="32"
+    )
     runs = {}
     for devices in ("1", "2"):
         runs[devices] = tmp_path / devices
