@@ -64,6 +64,10 @@ def test_a_seed_decides_the_split():
     labels = label_sets(frame["genres"])
     first, again, other = (stratify(labels, np.arange(300), (0.8, 0.1, 0.1), seed).tolist() for seed in (1, 1, 2))
     assert first == again != other
+    whole = [split_films(frame, labels, (0.8, 0.1, 0.1), seed)[0] for seed in (0, 1)]
+    assert split_films(frame, labels, (0.8, 0.1, 0.1))[0].equals(whole[0])
+    assert not whole[0].equals(whole[1])
+    assert whole[0].dtype == pl.String
 
 
 @pytest.mark.parametrize("genres", [["Drama"] * 7, ["Drama", "Comedy"], ["Drama"], ["Drama"] * 9 + ["Music"]])
@@ -204,6 +208,7 @@ def test_a_split_without_a_share_gets_no_film():
 
 def test_shares_are_read_or_refused():
     assert parse_shares("3/0/1") == (0.75, 0.0, 0.25)
+    assert parse_shares("0.75/0.25/0") == (0.75, 0.25, 0.0)
     assert parse_shares("70/20/10") == pytest.approx((0.7, 0.2, 0.1))
     for text in ("80/20", "a/b/c", "0/50/50", "-1/1/1", "nan/1/1"):
         with pytest.raises(UsageError, match="--split"):
