@@ -170,7 +170,10 @@ class Bare:
 
 
 class Original:
-    """A handler as the original's was: tokenizer and model are unpickled for each request."""
+    """A handler as the original's was: tokenizer and model are unpickled for each request.
+
+    Only files that it has just written itself are unpickled: that is what is measured, and nothing of mmgcs does it.
+    """
 
     def __init__(self, folder: Path, genres: tuple[str, ...]) -> None:
         source = resolve_source("all-MiniLM-L6-v2")
