@@ -28,6 +28,8 @@ LEARNING = (
     "mmgcs.cli.ensemble",
     "mmgcs.evaluation.ensemble",
     "mmgcs.export.ensemble",
+    "mmgcs.cli.export",
+    "mmgcs.training.smaller",
 )
 FETCHING = ("mmgcs.cli.data", "mmgcs.datasets.posters", "mmgcs.datasets.glove", "mmgcs.datasets.films")
 
@@ -153,9 +155,11 @@ def test_a_training_goes_on_from_any_write_to_the_same_model(how, tmp_path, faul
         assert bundle.read("plot.onnx") == expected, point
 
 
-def test_an_export_is_a_whole_bundle_or_none(tmp_path, tiny_bundle, faults):
-    out, table = tmp_path / "out" / "joined", sample_table()
-    command = ["ensemble", tiny_bundle, tiny_bundle, "--data", table, "--out", out]
+@pytest.mark.parametrize("kind", ["export", "ensemble"])
+def test_an_export_is_a_whole_bundle_or_none(kind, tmp_path, tiny_bundle, faults):
+    out, table = tmp_path / "out" / "written", sample_table()
+    ways = {"export": [tiny_bundle], "ensemble": [tiny_bundle, tiny_bundle, "--data", table]}
+    command = [kind, *ways[kind], "--out", out]
     run = faults(*LEARNING)
     undisturbed = run.call(*command)
     assert undisturbed.status == 0, undisturbed.said
@@ -169,6 +173,28 @@ def test_an_export_is_a_whole_bundle_or_none(tmp_path, tiny_bundle, faults):
                 assert list(out.parent.iterdir()) == [], point
             assert run.call(*command).status == 0, point
             assert whole_files(out) == new, point
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.slow
+def test_an_export_in_int8_is_a_whole_bundle_or_none(how, tmp_path, tiny_bundle, faults):
+    """At a graph that is made on the way, at the first whole bundle, and at the last rename."""
+    out, table = tmp_path / "out" / "small", sample_table()
+    command = ["export", tiny_bundle, "--out", out, "--int8", "--data", table, "--posters", table.parent]
+    run = faults(*LEARNING)
+    undisturbed = run.call(*command)
+    assert undisturbed.status == 0, undisturbed.said
+    points = undisturbed.points
+    assert points[-1] == "rename small"
+    for number in (points.index("write small.onnx") + 1, points.index("rename done") + 1, len(points)):
+        shutil.rmtree(out.parent)
+        assert_told(run.call(*command, at=number, how=how), how, points[number - 1])
+        assert not out.exists(), points[number - 1]
+        if how == "fail":
+            assert list(out.parent.iterdir()) == [], points[number - 1]
+    again = run.call(*command)
+    assert again.status == 0, again.said
+    assert Bundle(out).check() == []
 
 
 def test_a_bundle_that_is_replaced_is_the_old_one_until_it_is_the_new_one(tmp_path, tiny_bundle, monkeypatch):
