@@ -255,7 +255,7 @@ def read_parquet(path: Path, delimiter: str | None = None) -> Opened:
         frame = pl.scan_parquet(path, glob=False)
         columns = tuple(frame.collect_schema().names())
         total = int(frame.select(pl.len()).collect().item())
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise UsageError(f"{path} cannot be read as Parquet ({_first_line(error)}); get the file again") from error
     done = _Done()
     return Opened(columns, _parquet_rows(path, columns, done), lambda: done.rows / max(1, total))
@@ -276,7 +276,7 @@ def _parquet_rows(path: Path, columns: tuple[str, ...], done: _Done) -> Iterator
             for values in batch.iter_rows():
                 done.rows += 1
                 yield Row(dict(zip(columns, values, strict=True)), place=f"row {done.rows}")
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise UsageError(f"{path} is damaged ({_first_line(error)}); get the file again") from error
 
 

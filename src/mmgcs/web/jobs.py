@@ -166,7 +166,7 @@ class Jobs:
         except MmgcsError as error:
             # Messages name the file by our path for it, which is nobody's business.
             state, job.error = "failed", str(error).replace(str(job.table), "the table")
-        except Exception as error:
+        except BaseException as error:  # a panic of polars is no Exception; nothing may leave the job running for ever
             LOG.error("a table failed", extra={"fields": without_text(error)})
             state, job.error = "failed", "the table cannot be read; check that it is what its name says"
         job.since = time.monotonic()
