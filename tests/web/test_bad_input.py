@@ -291,3 +291,9 @@ async def _ask_all(port: int) -> Counter[str]:
     await asyncio.sleep(1)
     together.set()
     return Counter(await asyncio.gather(*tasks))
+
+
+@pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
+def test_a_date_beyond_the_calendar_is_no_condition(running: Any, name: str) -> None:
+    date = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+    assert running.ask("/samples.csv", None, {name: date, "Range": "bytes=0-5"}).status in (200, 206)

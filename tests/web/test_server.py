@@ -68,6 +68,7 @@ def test_a_port_that_is_taken_is_one_line_and_status_2(tiny_bundle: Path, served
     [
         b"GET /\x00 HTTP/1.1\r\n\r\n",
         b"nonsense\r\n\r\n",
+        b"GET http://[x/healthz HTTP/1.1\r\n\r\n",
         b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 40_000 + b"\r\n\r\n",
         b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",

@@ -36,7 +36,7 @@ def serve(model: Path | None, settings: Settings, host: str, port: int) -> None:
 
     def ready(arbiter: Any) -> None:
         address = arbiter.LISTENERS[0].sock.getsockname()
-        greet(str(address[0]), int(address[1]))
+        greet(str(address[0]), int(address[1]), settings)
 
     def left(_arbiter: Any, worker: Any) -> None:
         app = getattr(worker, "wsgi", None)

@@ -22,6 +22,8 @@ from mmgcs.web.observing import LOG, without_text
 from mmgcs.web.settings import Settings
 from mmgcs.web.unpacked import check_unpacked
 
+_SWEEP = 1.0
+"""Seconds between two looks for tables that were kept long enough."""
 NO_POSTERS = "a table's paths to posters are not read here; send posters one by one, or use mmgcs tag"
 
 
@@ -94,7 +96,11 @@ class Jobs:
         self._count = count
         self._lock = threading.Lock()
         self._turn = threading.Lock()
+        self._unpacking = threading.Lock()  # it may take MEMORY
         self._jobs: dict[str, Job] = {}
+        self._working: set[Job] = set()
+        self._closed = threading.Event()
+        self._sweeper: threading.Thread | None = None
 
     def start(self, stream: IO[bytes], filename: str) -> Job:
         """Take a table in and tag it in the background.
@@ -106,44 +112,54 @@ class Jobs:
         suffix = Path(filename.replace("\\", "/")).suffix.lower()[:12]
         if suffix not in WRITERS:
             raise UnsupportedError(f"the table's name ends in none of {', '.join(WRITERS)}; send one of these")
-        self.forget_old()
         with self._lock:
-            if sum(job.state in ("waiting", "running") for job in self._jobs.values()) >= self._settings.max_jobs:
+            # One that was removed counts until its thread has ended.
+            if len(self._working) >= self._settings.max_jobs:
                 raise BusyError("too many tables are being tagged; try again in a minute")
             job = Job(Path(tempfile.mkdtemp(prefix="mmgcs-")), suffix)
             self._jobs[job.id] = job
+            self._working.add(job)
+            if self._sweeper is None:
+                self._sweeper = threading.Thread(target=self._sweep, name="forget-jobs", daemon=True)
+                self._sweeper.start()
         try:
             with job.table.open("wb") as handle:
                 shutil.copyfileobj(stream, handle)
+            job.thread = threading.Thread(target=self._work, args=(job,), name=f"job-{job.id[:6]}", daemon=True)
+            job.thread.start()
         except BaseException:
-            self.remove(job.id)
+            self._working.discard(job)
+            self._drop(job)
             raise
-        job.thread = threading.Thread(target=self._work, args=(job,), name=f"job-{job.id[:6]}", daemon=True)
-        job.thread.start()
         return job
 
     def get(self, name: str) -> Job:
         """The job of that id. Raises NotFoundError where there is none or it was forgotten."""
         job = self._jobs.get(name)
-        if job is None:
+        if job is None or self._is_old(job):
             raise NotFoundError("there is no such job; its result may have been forgotten")
         return job
 
     def remove(self, name: str) -> None:
         """Stop a job and delete its files. Raises NotFoundError where there is none."""
-        job = self.get(name)
+        self._drop(self.get(name))
+
+    def _drop(self, job: Job) -> None:
         job.stopped.set()
         with self._lock:
-            self._jobs.pop(name, None)
-        if job.state in ("done", "failed", "waiting"):
+            self._jobs.pop(job.id, None)
+        if job.state != "running":  # else its thread does so, as it ends
             shutil.rmtree(job.folder, ignore_errors=True)
 
-    def forget_old(self, now: float | None = None) -> None:
-        """Delete what ended longer ago than the settings allow."""
-        now = time.monotonic() if now is None else now
-        for job in list(self._jobs.values()):
-            if job.state in ("done", "failed") and now - job.since > 60 * self._settings.job_minutes:
-                self.remove(job.id)
+    def _is_old(self, job: Job) -> bool:
+        return job.state in ("done", "failed") and time.monotonic() - job.since > 60 * self._settings.job_minutes
+
+    def _sweep(self) -> None:
+        """Delete what ended longer ago than the settings allow, also where nobody asks any more."""
+        while not self._closed.wait(_SWEEP):
+            for job in list(self._jobs.values()):
+                if self._is_old(job):
+                    self._drop(job)
 
     def close(self, seconds: float = 10.0) -> bool:
         """Stop all jobs, delete their files, and wait for their threads. Returns whether all have ended.
@@ -151,9 +167,10 @@ class Jobs:
         A thread that is still in the model when the process ends would abort it.
         """
         until = time.monotonic() + seconds
-        threads = [job.thread for job in self._jobs.values() if job.thread is not None]
-        for name in list(self._jobs):
-            self.remove(name)
+        self._closed.set()
+        threads = [job.thread for job in list(self._working) if job.thread is not None]
+        for job in list(self._jobs.values()):
+            self._drop(job)
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
@@ -173,9 +190,11 @@ class Jobs:
         job.state = state
         if job.stopped.is_set():
             shutil.rmtree(job.folder, ignore_errors=True)
+        self._working.discard(job)
 
     def _tag(self, job: Job) -> None:
-        check_unpacked(job.table, 4 * self._settings.max_table, self._settings.max_rows)
+        with self._unpacking:
+            check_unpacked(job.table, 4 * self._settings.max_table, self._settings.max_rows, job.stopped)
         table = FilmTable(job.table, posters=job.folder)
         sources = sources_of(table.columns)
         kinds: dict[str, list[str]] = {}

@@ -16,6 +16,7 @@ from typing import Any
 from flask import Flask
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import BaseWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import Error
@@ -50,6 +51,16 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
+
+
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    """Refuses addresses that cannot be taken apart (`http://[x/`), which would close the connection without a word."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:
+            raise ParsingError("Bad address") from error
 
 
 class _SlowRequestError(Error):  # type: ignore[misc]
@@ -88,6 +99,7 @@ class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
 class _Channel(HTTPChannel):  # type: ignore[misc]
     task_class = _Task
     error_task_class = _JsonErrorTask
+    parser_class = _Parser
     request: Any = None
     began = 0.0
     arrived = 0.0
@@ -241,7 +253,7 @@ def serve(model: Path | None, settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM, and end in order. Raises UsageError where the address cannot be listened on."""
     log_to_stderr()
     server = Server(create_app(model, settings), host, port, settings)
-    greet(*server.address)
+    greet(*server.address, settings)
     if not run_until_signal(server):
         sys.stderr.flush()
         os._exit(1)  # a thread that is still in the model would abort an orderly exit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,17 @@ def serve_with_gunicorn(model: Path | None, settings: Settings, host: str, port:
     serve(model, settings, host, port)
 
 
-def greet(host: str, port: int) -> None:
-    """Say on stderr where the server listens."""
+def greet(host: str, port: int, settings: Settings) -> None:
+    """Say on stderr where the server listens, and where anyone who reaches it may ask."""
     # Without network the name of any address is its number.
-    print(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends)", file=sys.stderr, flush=True)
+    lines = [f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends)"]
+    if not settings.api_key and not _is_loopback(host):
+        lines.append("anyone who reaches this port may ask; set MMGCS_API_KEY to ask for a key, or leave --host out")
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # the system gave its name
+        return host in ("localhost", "ip6-localhost")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,6 +11,8 @@ from typing import Any
 from mmgcs.errors import UsageError
 
 PREFIX = "MMGCS_"
+
+_MOST = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,10 @@ class Settings:
         """Settings from MMGCS_* variables, with those in `given` that are not None on top.
 
         Raises:
-            UsageError: a value is not a number, or a number that cannot be.
+            UsageError: a variable is no setting, or its value is not a number, or one that cannot be, or no key.
         """
         environment = os.environ if environment is None else environment
+        _refuse_misspelt(environment)
         values: dict[str, Any] = {}
         for field in fields(cls):
             name = PREFIX + field.name.upper()
@@ -81,8 +85,9 @@ class Settings:
         for field in fields(cls):
             value = getattr(settings, field.name)
             least = 0 if field.name in ("rate", "trust_proxy", "drain", "grace", "max_jobs") else 1
-            if not isinstance(value, str) and not value >= least:
-                raise UsageError(f"{PREFIX}{field.name.upper()} is {value}; it must be at least {least}")
+            if not isinstance(value, str) and not least <= value <= _MOST:
+                raise UsageError(f"{PREFIX}{field.name.upper()} is {value}; it must be from {least} to {_MOST:,}")
+        _check_key(settings.api_key, given=values.get("api_key") is not None)
         return settings
 
 
@@ -99,3 +104,22 @@ def _parse(name: str, text: str, kind: type) -> Any:
         return kind(text.strip())
     except ValueError:
         raise UsageError(f"{name} is {text!r}, not a number; correct it or leave it out") from None
+
+
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    """A misspelt name must not leave a server without the protection that someone believes it has.
+
+    Names like no setting's are left alone: Kubernetes sets MMGCS_SERVICE_HOST for a service called mmgcs.
+    """
+    known = [field.name.upper() for field in fields(Settings)]
+    for name in environment:
+        ours = name.removeprefix(PREFIX)
+        if ours != name and ours not in known and (near := difflib.get_close_matches(ours, known, n=1, cutoff=0.7)):
+            raise UsageError(f"{name} is no setting; do you mean {PREFIX}{near[0]}? Correct it or leave it out")
+
+
+def _check_key(key: str, *, given: bool) -> None:
+    if given and not key:
+        raise UsageError(f"{PREFIX}API_KEY is blank, so nothing would be protected; give a key or leave it out")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise UsageError(f"{PREFIX}API_KEY has characters other than letters, digits and punctuation of ASCII")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 from mmgcs.errors import MmgcsError
@@ -22,26 +24,20 @@ _SECONDS = 120
 _TOO_LARGE, _TOO_MANY, _UNREADABLE = 3, 4, 10
 
 
-def check_unpacked(table: Path, most: int, rows: int) -> None:
+def check_unpacked(table: Path, most: int, rows: int, stopped: threading.Event) -> None:
     """Refuse a table whose texts have over `most` characters, of over `rows` films, or over `MEMORY` to read.
 
-    What this refuses must not be read by the server itself. On Windows the memory has no limit.
+    What this refuses must not be read by the server itself. On Windows the memory has no limit. It returns early once
+    `stopped` is set.
 
     Raises:
         UnprocessableError: it is such a table, or one that cannot be read.
     """
     if table.suffix not in PACKED:
         return
-    # Where memory has run out, a backtrace needs more of it, and waits for ever.
-    environment = {**os.environ, "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "RUST_BACKTRACE": "0"}
-    command = [sys.executable, "-m", "mmgcs.web.unpacked", str(table), str(most), str(rows)]
-    try:
-        done = subprocess.run(  # noqa: S603
-            command, env=environment, capture_output=True, timeout=_SECONDS, check=False, encoding="utf-8"
-        )
-        status, said = done.returncode, done.stdout.strip()
-    except subprocess.TimeoutExpired:
-        status, said = _TOO_LARGE, ""
+    status, said = _measured_apart([str(table), str(most), str(rows)], stopped)
+    if stopped.is_set():
+        return
     if status == _TOO_MANY:
         raise UnprocessableError(f"the table has over {rows:,} films; send it in parts")
     if status == _UNREADABLE:
@@ -49,6 +45,28 @@ def check_unpacked(table: Path, most: int, rows: int) -> None:
     if status != 0:  # whatever else it died of: out of memory as a rule
         size = f"{most // 2**20} MiB"
         raise UnprocessableError(f"the table unpacks to over {size}, or is damaged; send it as CSV, or in parts")
+
+
+def _measured_apart(arguments: list[str], stopped: threading.Event) -> tuple[int, str]:
+    """What `_measure` returns and prints, in a process that is killed once `stopped` is set or it takes too long."""
+    # Where memory has run out, a backtrace needs more of it, and waits for ever.
+    environment = {**os.environ, "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "RUST_BACKTRACE": "0"}
+    until = time.monotonic() + _SECONDS
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "mmgcs.web.unpacked", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    ) as process:
+        while not stopped.is_set() and time.monotonic() < until:
+            try:
+                said, _ = process.communicate(timeout=0.1)
+            except subprocess.TimeoutExpired:
+                continue
+            return process.returncode, said.strip()
+        process.kill()
+    return _TOO_LARGE, ""
 
 
 def _measure(table: Path, most: int, rows: int) -> int:

@@ -1,0 +1,107 @@
+"""Tables tagged in the background: how many, how long they are kept, and what is left of them."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mmgcs.web import Settings, create_app
+from mmgcs.web import jobs as jobs_module
+from mmgcs.web.errors import BusyError, NotFoundError
+from mmgcs.web.jobs import Job, Jobs
+from mmgcs.web.unpacked import check_unpacked
+
+TABLE = b"plot\nA haunted village\n"
+
+
+@pytest.fixture
+def jobs(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(jobs_module, "_SWEEP", 0.02)
+    found: Jobs = create_app(tiny_bundle, Settings(max_jobs=2, job_minutes=1)).extensions["mmgcs"].jobs
+    yield found
+    assert found.close()
+    assert list(tmp_path.glob("mmgcs-*")) == []
+
+
+def ended(job: Job) -> Job:
+    while job.state in ("waiting", "running"):
+        time.sleep(0.01)
+    return job
+
+
+def packed(films: int, plot: str) -> bytes:
+    """A Parquet file that takes a while to unpack."""
+    buffer = io.BytesIO()
+    pl.DataFrame({"plot": [plot]}).select(pl.all().repeat_by(films).explode()).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def test_a_tagged_table_is_forgotten_after_its_time_though_nobody_asks(jobs: Jobs) -> None:
+    job = ended(jobs.start(io.BytesIO(TABLE), "films.csv"))
+    assert jobs.get(job.id).result_path().is_file()
+    job.since -= 61
+    with pytest.raises(NotFoundError):
+        jobs.get(job.id)
+    while job.folder.exists():  # the sweep takes it away
+        time.sleep(0.01)
+
+
+def test_removed_tables_count_until_their_work_has_ended(jobs: Jobs) -> None:
+    started = [jobs.start(io.BytesIO(packed(90_000, "A killer " * 200)), "films.parquet") for _ in range(2)]
+    for job in started:
+        jobs.remove(job.id)
+    threads = [job.thread for job in started]
+    refused = 0
+    while any(thread is not None and thread.is_alive() for thread in threads):
+        try:
+            jobs.remove(jobs.start(io.BytesIO(TABLE), "films.csv").id)
+        except BusyError:
+            refused += 1
+        assert len(jobs._working) <= 2
+    assert not any(job.folder.exists() for job in started)
+    assert ended(jobs.start(io.BytesIO(TABLE), "films.csv")).state == "done"
+
+
+def test_a_table_that_is_removed_ends_the_process_that_unpacks_it(tmp_path: Path) -> None:
+    (tmp_path / "films.parquet").write_bytes(packed(90_000, "A killer " * 200))
+    stopped = threading.Event()
+    threading.Timer(0.2, stopped.set).start()
+    before = _children()
+    check_unpacked(tmp_path / "films.parquet", 2**40, 10**9, stopped)
+    assert stopped.is_set()
+    assert _children() == before
+
+
+def test_of_many_that_remove_the_same_none_fails_but_for_there_being_nothing(jobs: Jobs) -> None:
+    job = ended(jobs.start(io.BytesIO(TABLE), "films.csv"))
+    said: list[Exception] = []
+
+    def remove() -> None:
+        try:
+            jobs.remove(job.id)
+        except Exception as error:
+            said.append(error)
+
+    threads = [threading.Thread(target=remove) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {type(error) for error in said} <= {NotFoundError}
+    assert not job.folder.exists()
+
+
+def _children() -> set[str]:
+    """The processes that this one has started and that have not ended."""
+    return {
+        line for task in Path(f"/proc/{os.getpid()}/task").iterdir() for line in (task / "children").read_text().split()
+    }
