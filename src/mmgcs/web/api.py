@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, current_app, g, jsonify, request
+from flask import Blueprint, Response, current_app, g, jsonify, request, send_file
 
 import mmgcs
 from mmgcs.film import Film, Prediction
@@ -13,7 +13,6 @@ from mmgcs.web.app import State
 from mmgcs.web.errors import RequestError, UnprocessableError
 from mmgcs.web.incoming import FORM, checked, film_of, form_fields, json_body, settings
 from mmgcs.web.schemas import BatchIn, FilmIn, PredictIn
-from mmgcs.web.sending import send
 
 blueprint = Blueprint("api", __name__)
 
@@ -152,7 +151,9 @@ def job_result(name: str) -> Response:
     """The tagged table."""
     found = state().jobs.get(name)
     path = found.result_path()
-    return send(path, as_attachment=True, download_name=f"tagged{path.suffix}", mimetype="application/octet-stream")
+    return send_file(
+        path, as_attachment=True, download_name=f"tagged{path.suffix}", mimetype="application/octet-stream"
+    )
 
 
 @blueprint.get("/api/v1/model")

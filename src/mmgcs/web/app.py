@@ -10,6 +10,7 @@ from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import parse_date
 
 from mmgcs.errors import InputError, MmgcsError
 from mmgcs.runtime import Classifier, load
@@ -151,6 +152,15 @@ def _guard(app: Flask, state: State) -> None:
         if now > g.until:
             raise BusyError("the request waited too long for its turn; try again in a moment")
         guard.check(request)
+
+    @app.before_request
+    def forget_impossible_dates() -> None:
+        # A date beyond the calendar is no condition (RFC 9110, 13.1.3); werkzeug raises OverflowError for it.
+        for name in ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE"):
+            try:
+                parse_date(request.environ.get(name))
+            except (OverflowError, ValueError):
+                del request.environ[name]
 
     @app.after_request
     def secure(response: Response) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, render_template, request, url_for
+from flask import Blueprint, render_template, request, send_file, url_for
 
 import mmgcs
 from mmgcs.bundle import CARD_TEXT
@@ -17,7 +17,6 @@ from mmgcs.web.errors import NotFoundError
 from mmgcs.web.examples import examples
 from mmgcs.web.markdown import to_html
 from mmgcs.web.openapi import TAGS, description
-from mmgcs.web.sending import send
 
 blueprint = Blueprint("pages", __name__)
 
@@ -106,7 +105,7 @@ def about() -> str:
 @blueprint.get("/samples.csv")
 def sample_list() -> Any:
     """The sample films as a table."""
-    return send(sample_table(), as_attachment=True, download_name="samples.csv", mimetype="text/csv")
+    return send_file(sample_table(), as_attachment=True, download_name="samples.csv", mimetype="text/csv")
 
 
 @blueprint.get("/samples/<int:number>")
@@ -123,7 +122,7 @@ def sample_poster(number: int) -> Any:
     film = _sample(number)
     if not isinstance(film.poster, Path):
         raise NotFoundError("this sample film has no poster")
-    return send(film.poster)
+    return send_file(film.poster)
 
 
 def _sample(number: int) -> Film:
