@@ -50,11 +50,12 @@ class Prediction:
         probabilities: the calibrated probability of every genre, in the bundle's order.
         inputs: which inputs were read, of "plot" and "poster".
         confidence: the expected F1 of `genres` under `probabilities`, between 0 and 1.
-        sure: whether `confidence` reaches the bundle's abstention threshold for these inputs.
+        sure: whether `confidence` reaches the bundle's abstention threshold for these inputs, and none is strange.
         possible: the prediction set, most probable first: the genres that the film may have. For 90% of films like the
             held-out ones it holds every true genre; empty where the bundle states no such sets.
         undecided: the genres, chosen or not, that the model leaves open, likeliest first: their probability is too near
             to the threshold. The shipped model decides 80% of all questions of "has this film that genre?".
+        strange: which of `inputs` are unlike those of the films that the model learned from.
         warnings: what was odd about the input (a plot that was cut, a poster that could not be read).
         error: why there is no prediction; None where there is one.
     """
@@ -66,8 +67,18 @@ class Prediction:
     sure: bool = False
     possible: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
+    strange: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     error: str | None = None
+
+    def reaches(self, least: float | None) -> bool:
+        """Whether it is sure enough: by the bundle's own measure, or with at least the confidence `least`, 0 to 1.
+
+        Where a confidence is asked for, a film without genres or with a strange input never is.
+        """
+        if least is None:
+            return self.sure
+        return self.confidence >= least and bool(self.genres) and not self.strange
 
     def top(self, count: int = 3) -> tuple[str, ...]:
         """The `count` most probable genres, chosen or not."""

@@ -197,6 +197,19 @@ def test_an_unsure_prediction_is_not_written(library: Path, tiny_bundle: Path) -
     assert content_of(library) == before
 
 
+def test_a_blank_poster_is_unsure_in_a_library_as_in_a_table_whatever_confidence_is_asked_for(tmp_path: Path) -> None:
+    root, table, out = tmp_path / "films", tmp_path / "films.csv", tmp_path / "out.jsonl"
+    (root / "Blank (1999)").mkdir(parents=True)
+    (root / "Blank (1999)" / "film.mkv").touch()
+    Image.new("RGB", (300, 450), "white").save(root / "Blank (1999)" / "poster.png")
+    report = run_json("tag", root, "--create-nfo", "--min-confidence", "0.1")
+    assert [found["status"] for found in report["films"]] == ["unsure"]
+    table.write_text("id,poster\n1,Blank (1999)/poster.png\n", encoding="utf-8")
+    call = ["tag", table, "--posters", root, "--out", out, "--min-confidence", "0.1", "--quiet"]
+    assert main([*map(str, call)]) == 0
+    assert json.loads(out.read_text(encoding="utf-8"))["genres"] == []
+
+
 def test_undo_leaves_what_others_changed_and_says_so(library: Path, tiny_bundle: Path) -> None:
     run("tag", library, "--model", tiny_bundle, "--min-confidence", "0", "--apply")
     path = library / "Missing" / "movie.nfo"

@@ -27,7 +27,7 @@ class Wishes:
     Attributes:
         mode: "only-missing" fills in films without genres, "add" adds to those that are there, "replace" replaces
             those that the model knows (genres outside its label set are kept: it cannot judge them).
-        min_confidence: the confidence a prediction must have; None for the bundle's own threshold.
+        min_confidence: what `Prediction.reaches` is asked; None for the bundle's own threshold.
         create: make an NFO for films without one.
         vocabulary: the user's spelling.
         labels: the genres that the model knows.
@@ -124,8 +124,7 @@ def _decide(film: LibraryFilm, prediction: Prediction, wishes: Wishes) -> Plan:
         return Plan(film, "error", film.genres, prediction.error)
     confidence = prediction.confidence
     note = "; ".join(prediction.warnings)
-    sure = prediction.sure if wishes.min_confidence is None else confidence >= wishes.min_confidence
-    if not sure or not prediction.genres:
+    if not prediction.reaches(wishes.min_confidence) or not prediction.genres:
         guess = ", ".join(prediction.genres or prediction.top(1))
         return Plan(film, "unsure", film.genres, f"perhaps {guess}", confidence)
     genres = merge(film.genres, prediction.genres, wishes)

@@ -261,6 +261,7 @@ class Classifier:
                     sure=confidence >= decision.confidence and not strange,
                     possible=tuple(self.genres[index] for index in possible),
                     undecided=tuple(self.genres[index] for index in near),
+                    strange=strange,
                     warnings=(*features.warnings[row], *(STRANGE.format(name) for name in strange)),
                 )
             )

@@ -34,7 +34,7 @@ class Judge:
         """The prediction by this measure: where a confidence was asked for, a film under it gets no genres."""
         if self.least is None or not prediction.inputs:
             return prediction
-        sure = prediction.confidence >= self.least and bool(prediction.genres) and not _strange(prediction)
+        sure = prediction.reaches(self.least)
         return replace(prediction, sure=sure, genres=prediction.genres if sure else ())
 
     def reasons(self, prediction: Prediction) -> list[str]:
@@ -49,15 +49,10 @@ class Judge:
             reasons.append("no genre is likely enough")
         elif prediction.confidence < least:
             reasons.append(f"the confidence {prediction.confidence:.2f} is under {least:.2f}")
-        reasons += _strange(prediction)
+        reasons += [STRANGE.format(name) for name in prediction.strange]
         if not reasons:
             return []
         return list(dict.fromkeys([*reasons, *prediction.warnings]))
-
-
-def _strange(prediction: Prediction) -> list[str]:
-    said = [STRANGE.format(name) for name in prediction.inputs]
-    return [warning for warning in prediction.warnings if warning in said]
 
 
 class Finding(NamedTuple):
