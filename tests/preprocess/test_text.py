@@ -20,6 +20,11 @@ def test_control_and_invisible_characters_are_removed() -> None:
     assert clean_text("\ufeffA\x00 thief\u200b re\x07turns\r\n\tat  night ") == "A thief returns at night"
 
 
+@pytest.mark.parametrize("end", ["\r", "\r\n", *"\x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029"])
+def test_what_ends_a_line_or_a_word_separates_words(end: str) -> None:
+    assert clean_text(f"first{end}second") == "first second"
+
+
 def test_emoji_and_accents_stay() -> None:
     assert clean_text("Amélie 🎬 cafe\u0301") == "Amélie 🎬 café"
 

@@ -21,9 +21,11 @@ MAX_CHARACTERS = 20_000
 NOT_ENGLISH = "the plot does not read like English, which is what the model was trained on; expect errors"
 """The warning of a plot in another language."""
 
-# Control characters, the invisible ones that break words apart (zero-width, direction marks, the BOM), and halves of
-# surrogate pairs, which no tokenizer takes.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ud800-\udfff]")
+# Control characters but those that end a word or a line, the invisible ones that break words apart (zero-width,
+# direction marks, the BOM), and halves of surrogate pairs, which no tokenizer takes.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ud800-\udfff]"
+)
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
