@@ -11,13 +11,14 @@ def retry_after(value: str | None) -> float | None:
 
     >>> retry_after("2"), retry_after("soon")
     (2.0, None)
+    >>> retry_after("²")
     """
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():  # "²" is a digit too
         return float(value)
     try:
-        when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        when = email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, when.timestamp() - time.time())
+    return max(0.0, when - time.time())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -29,6 +31,9 @@ def send_json(value: Any) -> Answer:
     return send(json.dumps(value).encode(), Content_Type="application/json")
 
 
+opened: list[Enricher] = []
+
+
 @pytest.fixture
 def tmdb() -> Iterator[Server]:
     """A server that answers as TMDB does."""
@@ -37,14 +42,25 @@ def tmdb() -> Iterator[Server]:
     server.answers[FIND] = send_json({"movie_results": [MATRIX], "tv_results": []})
     server.answers[POSTER] = send(picture(), Content_Type="image/jpeg")
     yield server
+    while opened:
+        opened.pop().close()
     server.close()
 
 
 def looking(server: Server, folder: Path, **options: Any) -> Enricher:
     options = {"key": KEY, "backoff": 0.01, "rate": 500.0, "timeout": 2.0, **options}
-    return enricher(
-        "tmdb", api=f"{server.url}/3", images=f"{server.url}/t/p/w342", cache=folder / "tmdb.sqlite", **options
-    )
+    bases = {"api": f"{server.url}/3", "images": f"{server.url}/t/p/w342"}
+    opened.append(enricher("tmdb", **bases, cache=folder / "tmdb.sqlite", **options))
+    return opened[-1]
+
+
+def looking_up() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("mmgcs-enrich")]
+
+
+def open_files(folder: Path) -> list[str]:
+    held = [os.path.realpath(number) for number in Path("/proc/self/fd").iterdir()]
+    return [name for name in held if name.startswith(str(folder))]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +153,9 @@ def test_failures_that_pass_are_tried_again(tmdb: Server, tmp_path: Path) -> Non
     [
         (send(b"", 502), "HTTP 502"),
         (send(b"<html>"), "the answer is not JSON"),
+        (send(b"[]"), "the answer is not a JSON object"),
         (send(b"", 429, Retry_After="3600"), "HTTP 429, and it asks to wait for 3600 s"),
+        (send(b"", 429, Retry_After="²"), "HTTP 429"),
         (send(b"", 302, Location="http://127.0.0.1:1/"), "HTTP 302"),
     ],
 )
@@ -149,6 +167,51 @@ def test_a_film_that_cannot_be_looked_up_keeps_what_it_has_and_says_why(
     assert found.plot == "My own words"
     assert found.warnings == (f"it could not be looked up at TMDB: {warning}",)
     assert KEY not in found.warnings[0]
+
+
+@pytest.mark.parametrize("address", [FIND, POSTER])
+def test_the_sign_in_page_of_a_network_is_no_answer_and_is_not_kept(address: str, tmdb: Server, tmp_path: Path) -> None:
+    tmdb.answers[address] = in_turn(send(b"<html>Sign in"), tmdb.answers[address])
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert found.poster is None and "could not be looked up" in found.warnings[-1]
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert (found.plot, found.poster) == (MATRIX["overview"], picture())
+
+
+def test_a_poster_that_fails_costs_only_the_poster(tmdb: Server, tmp_path: Path) -> None:
+    tmdb.answers[POSTER] = send(picture()[:200])
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert (found.plot, found.poster) == (MATRIX["overview"], None)
+    assert found.warnings == (
+        "the plot was looked up at TMDB",
+        "the poster could not be looked up at TMDB: the answer is not a picture that can be read",
+    )
+
+
+def test_a_kept_answer_that_cannot_be_read_is_asked_for_again(tmdb: Server, tmp_path: Path) -> None:
+    looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    with sqlite3.connect(tmp_path / "tmdb.sqlite") as connection:
+        connection.execute("update answers set body = ?", (b"<html>",))
+    connection.close()
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert (found.plot, found.poster) == (MATRIX["overview"], picture())
+
+
+def test_a_cache_that_breaks_meanwhile_is_told_in_one_line(tmdb: Server, tmp_path: Path) -> None:
+    look = looking(tmdb, tmp_path)
+    with sqlite3.connect(tmp_path / "tmdb.sqlite") as connection:
+        connection.execute("drop table answers")
+    connection.close()
+    with pytest.raises(MmgcsError, match=r"the cache .*tmdb.sqlite cannot be read \(no such table: answers\)"):
+        look([Film(id="tt0133093")])
+
+
+def test_closing_ends_the_threads_and_the_file(tmdb: Server, tmp_path: Path) -> None:
+    look = looking(tmdb, tmp_path)
+    look([Film(id="tt0133093")])
+    assert looking_up() and open_files(tmp_path)
+    look.close()
+    assert not looking_up() and not open_files(tmp_path)
 
 
 def test_a_server_that_stays_away_stops_the_run(tmdb: Server, tmp_path: Path) -> None:
@@ -192,3 +255,4 @@ def test_a_table_is_tagged_from_what_was_looked_up(
     assert rows[0]["plot"] == MATRIX["overview"]
     assert "there is nothing to predict from" in rows[1]["error"]
     assert rows[2]["warnings"] == []
+    assert not looking_up() and not open_files(tmp_path)

@@ -34,10 +34,16 @@ class Answers:
             raise UsageError(f"the cache {path} cannot be used ({error}); remove it or name another") from error
 
     def get(self, address: str, max_age: dict[int, float]) -> tuple[int, bytes] | None:
-        """The status and body kept for an address, unless older than `max_age` (seconds by status) allows."""
+        """The status and body kept for an address, unless older than `max_age` (seconds by status) allows.
+
+        Raises MmgcsError where the file cannot be read.
+        """
         with self._lock:
-            query = "select status, body, fetched from answers where address = ?"
-            row = self._connection.execute(query, (address,)).fetchone()
+            try:
+                query = "select status, body, fetched from answers where address = ?"
+                row = self._connection.execute(query, (address,)).fetchone()
+            except sqlite3.Error as error:
+                raise MmgcsError(f"the cache {self.path} cannot be read ({error}); remove it") from error
         if row is None or time.time() - row[2] > max_age.get(row[0], 0.0):
             return None
         return int(row[0]), bytes(row[1])

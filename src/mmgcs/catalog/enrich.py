@@ -5,6 +5,7 @@ Off unless asked for. A new service is a class registered under its name.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -18,11 +19,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from mmgcs.catalog.answers import Answers, default_cache
-from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.film import Film
 from mmgcs.net import retry_after
 from mmgcs.registry import Registry
@@ -34,6 +35,8 @@ GIVE_UP = 10
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _IMDB = re.compile(r"tt\d{5,10}")
 _POSTER = re.compile(r"/[\w.-]+")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,15 @@ class LookUp:
     cache: Path = field(default_factory=lambda: default_cache("tmdb"))
 
 
-Enricher = Callable[[list[Film]], list[Film]]
-"""Films with what they lacked, in the same order."""
+class Enricher(Protocol):
+    """Fills in what films lack. Close it after use."""
+
+    def __call__(self, films: list[Film]) -> list[Film]:
+        """Films with what they lacked, in the same order."""
+
+    def close(self) -> None:
+        """End its threads and close its files."""
+
 
 ENRICHERS: Registry[Callable[[LookUp], Enricher]] = Registry("service to look films up at")
 
@@ -137,24 +147,31 @@ class Tmdb:
         """
         return list(self._pool.map(self._completed, films))
 
+    def close(self) -> None:
+        """End the threads, once what they ask for has come, and close the cache."""
+        self._pool.shutdown(cancel_futures=True)
+        self._answers.close()
+
     def _completed(self, film: Film) -> Film:
         if film.problem is not None or (film.plot is not None and film.poster is not None):
             return film
+        plot, poster, notes = film.plot, film.poster, list(film.warnings)
+        what = "it"
         try:
             movie = self._movie(film)
             if movie is None:
                 return film
-            plot, poster, notes = film.plot, film.poster, list(film.warnings)
             overview, path = movie.get("overview"), movie.get("poster_path")
             if plot is None and isinstance(overview, str) and overview.strip():
                 plot = overview
                 notes.append("the plot was looked up at TMDB")
             if poster is None and isinstance(path, str) and _POSTER.fullmatch(path):
-                poster = self._ask(f"{self._images}{path}")
+                what = "the poster"
+                poster = self._ask(f"{self._images}{path}", _picture)
                 if poster is not None:
                     notes.append("the poster was looked up at TMDB")
         except _FailedError as failure:
-            return replace(film, warnings=(*film.warnings, f"it could not be looked up at TMDB: {failure}"))
+            notes.append(f"{what} could not be looked up at TMDB: {failure}")
         return replace(film, plot=plot, poster=poster, warnings=tuple(notes))
 
     def _movie(self, film: Film) -> dict[str, Any] | None:
@@ -176,23 +193,19 @@ class Tmdb:
         return None
 
     def _json(self, path: str) -> dict[str, Any] | None:
-        body = self._ask(f"{self._api}{path}", keyed=True)
-        if body is None:
-            return None
-        try:
-            value = json.loads(body)
-        except ValueError:
-            raise _FailedError("the answer is not JSON") from None
-        return value if isinstance(value, dict) else None
+        return self._ask(f"{self._api}{path}", _object, keyed=True)
 
-    def _ask(self, address: str, *, keyed: bool = False) -> bytes | None:
-        """The body at an address, kept or fetched; None where there is nothing."""
+    def _ask(self, address: str, read: Callable[[bytes], T], *, keyed: bool = False) -> T | None:
+        """What `read` makes of the body at an address, kept or fetched; None where there is nothing."""
         kept = self._answers.get(address, self.KEEP)
-        if kept is None:
-            kept = self._fetched(address, keyed)
-            self._answers.put(address, *kept)
-        status, body = kept
-        return body if status == 200 else None
+        if kept is not None:
+            with contextlib.suppress(_FailedError):  # one that cannot be read is fetched again
+                return read(kept[1]) if kept[0] == 200 else None
+        status, body = self._fetched(address, keyed)
+        # Read before it is kept: the sign-in page of a network answers every address with 200.
+        value = read(body) if status == 200 else None
+        self._answers.put(address, status, body)
+        return value
 
     def _fetched(self, address: str, keyed: bool) -> tuple[int, bytes]:
         problem = ""
@@ -263,6 +276,26 @@ def _base(address: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"{address!r} is no web address; write it like {Tmdb.API}")
     return address.rstrip("/")
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise _FailedError("the answer is not JSON") from None
+    if not isinstance(value, dict):
+        raise _FailedError("the answer is not a JSON object")
+    return value
+
+
+def _picture(body: bytes) -> bytes:
+    from mmgcs.preprocess.decode import decode_poster
+
+    try:
+        decode_poster(body)
+    except InputError:
+        raise _FailedError("the answer is not a picture that can be read") from None
+    return body
 
 
 def _folded(title: Any) -> str | None:

@@ -86,6 +86,7 @@ ENGINES: Registry[Engine] = Registry("engine")
 
 @app.command(cls=_TagCommand)
 def tag(
+    ctx: typer.Context,
     films: Annotated[
         Path | None, typer.Argument(help="CSV, TSV, JSONL or Parquet, the first three also .gz; - for stdin.")
     ] = None,
@@ -134,6 +135,7 @@ def tag(
         from mmgcs.catalog.enrich import enricher
 
         complete = enricher(enrich, cache=enrich_cache)
+        ctx.call_on_close(complete.close)
     if source is not None:
         if films is not None or out is not None or engine != "local":
             raise UsageError("--from reads a database and writes into it: leave out FILMS, --out and --engine")
