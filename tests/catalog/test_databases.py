@@ -363,7 +363,11 @@ def test_the_command_tags_a_database(tiny_bundle: Path, tmp_path: Path, capsys: 
     ("arguments", "message"),
     [
         (["--from", "sqlite:///films.db"], "--from needs --table"),
-        (["--from", "sqlite:///films.db", "--table", "films", "--out", "x.csv"], "leave out FILMS, --out"),
+        (["--from", "sqlite:///films.db", "--table", "films", "--out", "x.csv"], "leave out --out"),
+        (["films.csv", "--from", "sqlite:///films.db", "--table", "films"], "leave out FILMS"),
+        (["--from", "sqlite:///films.db", "--table", "films", "--resume"], "leave out --resume"),
+        (["--from", "sqlite:///films.db", "--table", "films", "--delimiter", ";"], "leave out --delimiter"),
+        (["--from", "sqlite:///films.db", "--table", "films", "--format", "csv"], "--format says what standard input"),
         (["--from", "sqlite:///films.db", "--table", "films", "--only-missing"], "--from knows no --only-missing"),
         ([], "give FILMS and --out; or --from and --table"),
     ],

@@ -18,6 +18,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from mmgcs.cli.tag import NEEDS
+
 TABLE = "id,plot,genres\na,love in the city,Romance\nb,,\nc,a ghost and a vampire,Comedy\n"
 
 
@@ -78,12 +80,34 @@ def test_compare_stands_alone_or_takes_a_file(
     assert "Comedy" in (tmp_path / name).read_text(encoding="utf-8").splitlines()[1]
 
 
+def test_outputs_whose_names_begin_alike_get_a_comparison_each(
+    films: Path, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for out in ("films.2023.jsonl", "films.2024.csv.gz"):
+        assert run(films, "--out", out, "--compare", "--model", tiny_bundle).returncode == 3
+    assert {path.name for path in tmp_path.glob("*compare*")} == {"films.2023.compare.csv", "films.2024.compare.csv"}
+
+
+def test_every_option_that_needs_something_is_one() -> None:
+    told = run("--help").stdout.decode().lower()
+    assert all(option.lower() in told for option in NEEDS)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["--out", "-", "--json"], "--json needs a file"),
         (["--out", "o.csv", "--only-missing", "--compare"], "nothing to compare"),
         (["--out", "-", "--compare"], "give it a file"),
+        (["--out", "o.csv", "--table", "films"], "--table is about a database; leave it out, or give --from"),
+        (["--out", "o.csv", "--key", "id"], "--key is about a database"),
+        (["--out", "o.csv", "--into", "t"], "--into is about a database"),
+        (["--out", "o.csv", "--workers", "3"], "--workers is about a cluster; leave it out, or give --engine ray"),
+        (["--out", "o.csv", "--address", "auto"], "--address is about a cluster"),
+        (["--out", "o.csv", "--enrich-cache", "x"], "--enrich-cache keeps what --enrich looks up"),
+        (["--out", "o.csv", "--format", "csv"], "--format says what standard input holds"),
+        (["--out", "o.csv", "--out-format", "csv"], "--out-format says what standard output gets"),
         (["--out", "-", "--out-format", "xlsx"], "no output format '.xlsx'"),
         (["--out", "o.csv", "--min-confidence", "2"], "--min-confidence"),
         (["--out", "films.csv", "--overwrite"], "is the table of films itself"),

@@ -22,7 +22,9 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
     [
         (["-", "--out", "tagged"], "--engine ray reads and writes folders, not stdin"),
         (["films", "--out", "tagged", "--only-missing"], "--engine ray knows no --only-missing"),
-        (["films", "--out", "tagged", "--review", "r.csv"], "--engine ray knows no --only-missing"),
+        (["films", "--out", "tagged", "--review", "r.csv"], "--engine ray knows no --review; leave it out"),
+        (["films", "--out", "tagged", "--enrich", "tmdb"], "--engine ray knows no --enrich; leave it out"),
+        (["--from", "sqlite:///films.db", "--table", "films"], "--engine ray knows no --from; leave it out"),
         (["films", "--out", "tagged", "--workers", "0"], "--workers"),
     ],
 )

@@ -234,7 +234,7 @@ class Tmdb:
                 time.sleep(min(wait, self._options.max_wait))
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= GIVE_UP:
-            raise MmgcsError(f"TMDB does not answer ({problem}); run the same command again later, with --resume")
+            raise MmgcsError(f"TMDB does not answer ({problem}); run the same command again later, files with --resume")
         raise _FailedError(problem)
 
     def _request(self, address: str, keyed: bool) -> tuple[int, bytes, float | None]:

@@ -85,6 +85,16 @@ def table_format(path: Path) -> tuple[str, bool]:
     return (suffixes[-1] if suffixes else ""), compressed
 
 
+def without_format(path: Path) -> str:
+    """The file's name without what says its format.
+
+    >>> without_format(Path("films.2023.csv.gz"))
+    'films.2023'
+    """
+    suffix, compressed = table_format(path)
+    return path.name[: len(path.name) - len(suffix) - len(".gz" if compressed else "")]
+
+
 def check_readable(path: Path) -> None:
     """Raise UsageError where `path` is not a file that can be read."""
     if path.is_dir():

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,6 +83,43 @@ Engine = Callable[[Task], "Summary"]
 
 ENGINES: Registry[Engine] = Registry("engine")
 
+# What a call may need to be, as the refusal of an option where it is not.
+_DATABASE = "{} is about a database; leave it out, or give --from"
+_TABLE = "--from reads a database, writes into it and goes on by itself: leave out {}"
+_LOCAL = "--from knows no {}: ask the database for that"
+_NO_CLUSTER = "--engine ray knows no {}; leave it out, or filter its result"
+_CLUSTER = "{} is about a cluster; leave it out, or give --engine ray"
+_SERVICE = "{} keeps what --enrich looks up; leave it out, or give --enrich"
+_STDIN = "{} says what standard input holds; leave it out, or give - for FILMS"
+_STDOUT = "{} says what standard output gets; leave it out, or give --out -"
+_FILE = "{} needs a file for the films; give --out a file"
+_ALL = "--only-missing predicts nothing for films with genres, so {} has nothing to compare"
+_BESIDE = "{} has no OUT to stand beside; give it a file"
+
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "--from": (_NO_CLUSTER,),
+    "--table": (_DATABASE,),
+    "--key": (_DATABASE,),
+    "--into": (_DATABASE,),
+    "FILMS": (_TABLE,),
+    "--out": (_TABLE,),
+    "--address": (_CLUSTER,),
+    "--workers": (_CLUSTER,),
+    "--enrich": (_NO_CLUSTER,),
+    "--enrich-cache": (_SERVICE,),
+    "--resume": (_TABLE, _FILE),
+    "--only-missing": (_LOCAL, _NO_CLUSTER),
+    "--min-confidence": (_LOCAL, _NO_CLUSTER),
+    "--review": (_LOCAL, _NO_CLUSTER),
+    "--compare": (_LOCAL, _NO_CLUSTER, _ALL, _BESIDE),
+    "--problems": (_LOCAL, _NO_CLUSTER),
+    "--delimiter": (_TABLE,),
+    "--format": (_STDIN,),
+    "--out-format": (_STDOUT,),
+    "--json": (_FILE,),
+}
+"""What each option needs of the call, where it needs something."""
+
 
 @app.command(cls=_TagCommand)
 def tag(
@@ -127,9 +164,26 @@ def tag(
     quiet: Annotated[bool, typer.Option(help="No progress and no summary.")] = False,
 ) -> None:
     """Tag every film of a table, in order. Exit status 3 when some films are in error."""
+    from mmgcs.catalog.source import without_format
     from mmgcs.runtime.tables import Wishes
 
     run = ENGINES[engine]
+    _check(
+        ctx,
+        {
+            _DATABASE: source is not None,
+            _TABLE: source is None,
+            _LOCAL: source is None,
+            _NO_CLUSTER: engine != "ray",
+            _CLUSTER: engine == "ray",
+            _SERVICE: enrich is not None,
+            _STDIN: films == STDIO,
+            _STDOUT: out == STDIO,
+            _FILE: out != STDIO,
+            _ALL: not only_missing,
+            _BESIDE: (compare, out) != (BESIDE, STDIO),
+        },
+    )
     complete = None
     if enrich is not None:
         from mmgcs.catalog.enrich import enricher
@@ -137,10 +191,6 @@ def tag(
         complete = enricher(enrich, cache=enrich_cache)
         ctx.call_on_close(complete.close)
     if source is not None:
-        if films is not None or out is not None or engine != "local":
-            raise UsageError("--from reads a database and writes into it: leave out FILMS, --out and --engine")
-        if only_missing or min_confidence is not None or review or compare or problems:
-            raise UsageError("--from knows no --only-missing, --min-confidence or lists: ask the database for them")
         from mmgcs.cli.tag_database import tag_from
 
         progress = None if quiet else Progress()
@@ -159,14 +209,8 @@ def tag(
         return
     if films is None or out is None:
         raise UsageError("give FILMS and --out; or --from and --table, for a database")
-    if out == STDIO and (resume or as_json):
-        raise UsageError(f"{'--resume' if resume else '--json'} needs a file for the films; give --out a file")
-    if only_missing and compare is not None:
-        raise UsageError("--only-missing predicts nothing for films with genres, so --compare has nothing to compare")
     if compare == BESIDE:
-        if out == STDIO:
-            raise UsageError("--compare has no OUT to stand beside; give it a file")
-        compare = out.with_name(f"{out.name.split('.')[0]}.compare.csv")
+        compare = out.with_name(f"{without_format(out)}.compare.csv")
     chosen = {"review": review, "compare": compare, "problems": problems}
     lists = {name: path for name, path in chosen.items() if path is not None}
     reads, writes = (f".{name.lstrip('.')}" for name in (stdin_format, out_format))
@@ -176,6 +220,18 @@ def tag(
     summary = run(task)
     written = {**({} if out == STDIO else {"out": str(out)}), **{name: str(path) for name, path in lists.items()}}
     _report(summary, written, as_json=as_json, quiet=quiet)
+
+
+def _check(ctx: typer.Context, facts: Mapping[str, bool]) -> None:
+    """Refuse the first option that was given and lacks what it needs."""
+    for option in ctx.command.params:
+        given = ctx.get_parameter_source(option.name or "")
+        if given is None or given.name != "COMMANDLINE":
+            continue
+        name = option.opts[0] if option.opts[0].startswith("-") else option.opts[0].upper()
+        for fact in NEEDS.get(name, ()):
+            if not facts[fact]:
+                raise UsageError(fact.format(name))
 
 
 def _report(summary: Summary, written: dict[str, str], *, as_json: bool, quiet: bool) -> None:

@@ -22,12 +22,6 @@ def tag_on_ray(task: Task, progress: Progress | None) -> Summary:
     """
     if Path("-") in (task.films, task.out):
         raise UsageError("--engine ray reads and writes folders, not stdin and stdout; give addresses")
-    wishes = task.wishes
-    if wishes.only_missing or wishes.min_confidence is not None or wishes.lists or wishes.complete is not None:
-        raise UsageError(
-            "--engine ray knows no --only-missing, --min-confidence, --review, --compare, --problems or --enrich; "
-            "leave it out, or filter its result"
-        )
     try:
         from mmgcs.scale.ray_engine import tag_with_ray
     except ModuleNotFoundError as error:
