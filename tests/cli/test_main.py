@@ -34,6 +34,12 @@ def test_every_command_has_a_help_of_its_own(name: str, capsys: pytest.CaptureFi
     assert "--model" in out or "BUNDLE" in out.upper()
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_command_is_plain_text(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert not set("╭│╰") & set(capsys.readouterr().out)
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("mmgcs 0.")

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=False)
+from mmgcs.cli.output import new_app
+
+app = new_app("Serve the model over HTTP.")
 
 
 @app.command()
