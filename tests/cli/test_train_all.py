@@ -14,6 +14,7 @@ from mmgcs.bundle import Bundle
 from mmgcs.cli import main
 from mmgcs.runtime import load
 from mmgcs.sample import sample_table
+from mmgcs.training.train_all import read_recipes
 
 SMALL = [
     "plot.encoder.options.hidden=16",
@@ -125,6 +126,14 @@ def test_a_second_run_does_only_what_is_left(done, server, capsys):
     assert json.loads(capsys.readouterr().out)["done"] == ["verify text-original", "report"]
     assert sum(server.seen.values()) == fetched
     assert (done.out / "poster-original" / "bundle" / "manifest.json").stat().st_mtime_ns == kept
+
+
+def test_a_setting_of_a_part_is_for_the_recipes_that_have_it() -> None:
+    recipes = read_recipes(["text", "finetune-head"], ["head.folds=3", "plot.training.epochs=1", "seed=5"])
+    assert recipes["finetune-head"].head is not None and recipes["finetune-head"].head.folds == 3
+    assert recipes["text"].head is None and recipes["text"].plot is not None
+    assert recipes["text"].plot.training.epochs == 1
+    assert {recipe.seed for recipe in recipes.values()} == {5}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mmgcs.cli import main
 from mmgcs.errors import UsageError
 from mmgcs.training import read_recipe
+from mmgcs.training.recipe import PARTS
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -42,9 +44,28 @@ def test_a_wrong_recipe_gets_one_line_that_names_the_field(tmp_path, text, messa
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_recipe_says_where_to_look(tmp_path):
-    with pytest.raises(UsageError, match="recipes/ has some"):
-        read_recipe(tmp_path / "none.yaml")
+@pytest.mark.parametrize("name", ["none", "none.yaml", "recipes/none"])
+def test_an_unknown_recipe_is_answered_with_the_known_names(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=f"no recipe '{name}'; known: default, finetune-head, .*; or give"):
+        read_recipe(name)
+
+
+def test_a_shipped_recipe_is_known_by_its_name_wherever_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").mkdir()  # a folder of that name is no recipe
+    assert read_recipe("default") == read_recipe(RECIPES / "default.yaml")
+
+
+@pytest.mark.parametrize("command", [["train"], ["tune", "--out", "found"]])
+def test_every_command_takes_a_shipped_recipe_by_its_name(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([command[0], "text", "--data", "nowhere.csv", *command[1:]]) == 2
+    assert "nowhere.csv" in capsys.readouterr().err  # the recipe was read
+
+
+def test_the_parts_of_a_recipe_are_the_groups_that_it_may_lack():
+    assert PARTS == ("plot", "poster", "fusion", "head")
 
 
 def test_settings_on_the_command_line_win():

@@ -23,7 +23,7 @@ app = new_app("Train a model from a recipe.")
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file; recipes/ has some.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe that comes with mmgcs, such as default, or a YAML file.")],
     data: Annotated[Path, typer.Option(help="Films with genres and splits: CSV, JSONL or Parquet.")],
     out: Annotated[
         Path | None, typer.Option(help="The run's folder, for the bundle in its folder bundle; runs/RECIPE without it.")
@@ -40,11 +40,12 @@ def train(
     Everything is chosen on the films of split "valid" and reported on "test". A run that was stopped goes on from its
     last checkpoint with --resume.
     """
-    from mmgcs.training import read_recipe
+    from mmgcs.training import find_recipe, read_recipe
     from mmgcs.training import train as run
 
-    made = read_recipe(recipe, settings)
-    out = out or Path("runs") / recipe.stem
+    file = find_recipe(recipe)
+    made = read_recipe(file, settings)
+    out = out or Path("runs") / file.stem
     try:
         bundle = run(
             made,
@@ -52,7 +53,7 @@ def train(
             posters,
             out,
             resume=resume,
-            command=_command(recipe, data, posters, out, settings),
+            command=_command(file, data, posters, out, settings),
             log=say,
             devices=devices,
             progress=not quiet,

@@ -15,7 +15,9 @@ app = new_app("Search a recipe's settings.")
 
 @app.command()
 def tune(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file whose `search` names what to try.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe whose `search` names what to try: text, poster, or a YAML file.")
+    ],
     data: Annotated[Path, typer.Option(help="Films with genres and splits: CSV, JSONL or Parquet.")],
     out: Annotated[Path, typer.Option(help="The search's folder.")],
     posters: Annotated[Path | None, typer.Option(help="The folder that the films' posters lie in.")] = None,

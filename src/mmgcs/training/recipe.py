@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mmgcs.errors import UsageError
 from mmgcs.genres import DEFAULT_GENRES
+
+_PLACES = (Path("recipes"), Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")
+"""Where recipes are found by name: the current folder's, a wheel's, a clone's."""
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -238,20 +241,43 @@ class Recipe(_Part):
         return None if self.genres == "data" else tuple(self.genres)
 
 
-def read_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+PARTS = tuple(
+    name
+    for name, setting in Recipe.model_fields.items()
+    if setting.default is None
+    and any(isinstance(kind, type) and issubclass(kind, _Part) for kind in get_args(setting.annotation))
+)
+"""The groups of settings that a recipe may lack."""
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file of a recipe given by its path, or by the name of one that comes with mmgcs.
+
+    Raises:
+        UsageError: there is no such file and no such name; the known names are listed.
+    """
+    path = Path(name)
+    if path.exists() and not path.is_dir():
+        return path
+    known = {file.stem: file for place in reversed(_PLACES) for file in place.glob("*.yaml")}
+    if str(name) not in known:
+        raise UsageError(f"there is no recipe {str(name)!r}; known: {', '.join(sorted(known))}; or give a .yaml file")
+    return known[str(name)]
+
+
+def read_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: the YAML file.
+        name: as in `find_recipe`.
         overrides: settings such as "plot.training.epochs=1", read as YAML.
 
     Raises:
         UsageError: the file does not exist, is not YAML, or has an unknown key or an impossible value.
     """
+    path = find_recipe(name)
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"no recipe at {path}; recipes/ has some to start from") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path} is not a YAML file ({' '.join(str(error).split())})") from error
     if not isinstance(value, dict):

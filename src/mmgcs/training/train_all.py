@@ -17,10 +17,9 @@ from mmgcs.files import sha256, write_json
 from mmgcs.training.check import check_recipe
 from mmgcs.training.data import read_labelled
 from mmgcs.training.job import Log
-from mmgcs.training.recipe import Recipe, read_recipe
+from mmgcs.training.recipe import PARTS, Recipe, find_recipe, read_recipe
 from mmgcs.training.run import train
 
-_PLACES = (Path("recipes"), Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")
 _GLOVE = re.compile(r"glove\.6B\.(\d+)d\.txt$")
 
 
@@ -84,17 +83,6 @@ class Order:
         return self.posters if self.posters.is_dir() else None
 
 
-def find_recipe(name: str) -> Path:
-    """The file of a recipe given by its path, or by the name of one that comes with mmgcs. Raises UsageError."""
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
-    for place in _PLACES:
-        if (place / f"{name}.yaml").is_file():
-            return place / f"{name}.yaml"
-    known = sorted({path.stem for place in _PLACES for path in place.glob("*.yaml")})
-    raise UsageError(f"there is no recipe {name!r}; known: {', '.join(known) or 'none here'}; or give a .yaml file")
-
-
 def read_recipes(names: list[str], settings: list[str]) -> dict[str, Recipe]:
     """Read and check the recipes, each with the settings that it has a place for.
 
@@ -116,7 +104,7 @@ def read_recipes(names: list[str], settings: list[str]) -> dict[str, Recipe]:
             key = setting.partition("=")[0]
             only, colon, _ = key.partition(":")
             part = key.rpartition(":")[2].split(".")[0]
-            lacks = part in ("plot", "poster", "fusion") and getattr(plain, part) is None
+            lacks = part in PARTS and getattr(plain, part) is None
             if (not colon or only == path.stem) and not lacks:
                 own.append(setting.partition(":")[2] if colon else setting)
         recipes[path.stem] = read_recipe(path, own)
