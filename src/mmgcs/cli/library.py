@@ -242,7 +242,7 @@ def _print_changes(plans: Iterable[Plan], *, applied: bool) -> Counter[str]:
 def _print_json(
     folder: Path, plans: Iterable[Plan], *, applied: bool, failures: Sequence[MmgcsError] = ()
 ) -> Counter[str]:
-    """One JSON object, written film by film: a library of a million needs no more memory than one of ten."""
+    """One JSON object, written film by film: of all the films at once only the places are held, no plots."""
     counts: Counter[str] = Counter()
     write = sys.stdout.write
     write(f'{{"library": {json.dumps(str(folder))}, "applied": {json.dumps(applied)}, "films": [')
