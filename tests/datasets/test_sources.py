@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import polars as pl
 import pytest
 
+from mmgcs.catalog import read_films as tag_reads
 from mmgcs.datasets import RAW_SCHEMA, SOURCES, clean, detect_source, read_films, write_films
 from mmgcs.datasets.mmimdb import read_splits
-from mmgcs.errors import InputError, UsageError
+from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.genres import parse_genres
 
 PLOT = "A lighthouse keeper finds a message in a bottle."
@@ -119,7 +121,49 @@ def test_a_split_file_that_cannot_be_right_is_refused(tmp_path, content, message
         read_splits(tmp_path)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+CSV = b"ID , Title,Overview,Plot,Genres,IMDB_ID,Split\n7,Night,x,A ghost.,Drama|Music,tt1,train\n,B,x,,,tt2,\n"
+TABLES = {
+    "films.csv": CSV,
+    "films.CSV": CSV,
+    "films.csv.gz": gzip.compress(CSV),
+    "films.tsv": CSV.replace(b",", b"\t"),
+    "films.tab.gz": gzip.compress(CSV.replace(b",", b"\t")),
+    "films16.csv": CSV.decode().encode("utf-16"),
+    "films16.tsv.gz": gzip.compress(CSV.replace(b",", b"\t").decode().encode("utf-16")),
+    "films.jsonl.gz": gzip.compress(
+        b'{"ID": "7", "Title": "Night", "Plot": "A ghost.", "Genres": ["Drama", "Music"], "Split": "train"}\n'
+        b'{"Title": "B", "imdb_id": "tt2"}\n'
+    ),
+    "films16.jsonl": '{"Id": "7", "PLOT": "A ghost. It haunts.", "genres": ["Drama", "Music"]}\n'.encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_tag_reads_is_read_alike_before_training(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(TABLES[name])
+    assert detect_source(path) == "films"
+    ours = [
+        (film.id or None, film.title, film.plot, film.genres or (), film.split)
+        for films in tag_reads(path)
+        for film in films
+    ]
+    frame = read_films(path).frame.select("id", "title", "plot", "genres", "split")
+    assert [(*row[:3], parse_genres(row[3]), row[4]) for row in frame.rows()] == ours
+    assert ours[0][3] == ("Drama", "Music")
+
+
+@pytest.mark.parametrize("name", ["films.csv.gz", "films.jsonl.gz"])
+def test_a_gzipped_table_that_is_cut_short_is_told_in_one_line(name, tmp_path):
+    (tmp_path / name).write_bytes(gzip.compress(CSV)[:40])
+    with pytest.raises(MmgcsError, match=r"cut short|cannot be read") as caught:
+        read_films(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "suffix", [".csv", ".jsonl", ".parquet", ".pq", ".tsv", ".tab", ".csv.gz", ".tsv.gz", ".jsonl.gz"]
+)
 def test_a_table_of_films_is_read_as_it_was_written(tmp_path, suffix):
     frame = pl.DataFrame(
         {"id": ["007", "b"], "title": ["A, \"B\"", None], "year": [1950, None], "plot": [PLOT, "Line\nline"],
@@ -154,7 +198,7 @@ def test_bytes_that_are_no_utf_8_do_not_stop_the_reading(tmp_path):
     [
         ("films.csv", b"", "is empty"),
         ("films.csv", b"a,b\n1,2\n", "no data set that is known"),
-        ("films.xlsx", b"PK", "ending in .csv, .jsonl or .parquet"),
+        ("films.xlsx", b"PK", "ending in .csv, .jsonl, .ndjson, .parquet, .pq, .tab, .tsv"),
         ("films.parquet", b"not parquet at all", "cannot be read"),
         ("films.jsonl", b"{broken\n", "cannot be read"),
     ],

@@ -13,6 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
+from mmgcs.catalog import READERS
 from mmgcs.web import Settings, create_app
 
 PLOT = "Two detectives hunt a killer through the city"
@@ -130,6 +131,14 @@ def test_a_decompression_bomb_is_refused_from_its_header(client: FlaskClient) ->
 def test_many_parts_are_refused(client: FlaskClient) -> None:
     answer = client.post("/api/v1/predict", data={f"f{i}": "x" for i in range(100)}, content_type="multipart/form-data")
     assert answer.status_code == 413
+
+
+def test_the_page_offers_and_the_api_takes_every_format_that_is_read(client: FlaskClient) -> None:
+    assert f'accept="{",".join(READERS)}"' in client.get("/tables").text
+    answer = client.post("/api/v1/batch", data={"file": _file(b"id\tplot\n1\ta ghost\n", "films.TAB")})
+    assert answer.status_code == 202
+    answer = client.post("/api/v1/batch", data={"file": _file(b"PK", "films.xlsx")})
+    assert answer.status_code == 415 and ".tab" in answer.json["error"]
 
 
 def test_a_batch_answers_each_film_in_order_and_no_bad_film_stops_it(client: FlaskClient) -> None:

@@ -1,5 +1,7 @@
 """Films in and out: tables (CSV, JSONL, Parquet) and media libraries (NFO)."""
 
+from mmgcs.catalog.formats import PACKED, register_format
+from mmgcs.catalog.readers import READERS
 from mmgcs.catalog.records import FIXED, record
 from mmgcs.catalog.rows import RowReader, sources_of
 from mmgcs.catalog.tables import CHUNK, STDIN, FilmTable, open_films, read_films
@@ -9,6 +11,8 @@ __all__ = [
     "CHUNK",
     "FIXED",
     "LISTS",
+    "PACKED",
+    "READERS",
     "STDIN",
     "WRITERS",
     "FilmTable",
@@ -19,6 +23,7 @@ __all__ = [
     "open_films",
     "read_films",
     "record",
+    "register_format",
     "sources_of",
     "write_list",
     "write_table",

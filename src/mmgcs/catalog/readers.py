@@ -1,6 +1,6 @@
 """Readers of tables: each turns a file into rows, one at a time, and loses none.
 
-A new format is one function here or in a new file, registered under its extension. CSV is read by the standard
+Each is registered in `formats.py`. CSV is read by the standard
 library rather than by polars, because polars refuses a whole file for one broken row, or silently pads and cuts; the
 standard library lets each broken row be reported in its place, at some 300,000 rows a second.
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ class Opened:
         columns: its columns; for JSONL those of its first thousand lines.
         rows: its rows; can be taken once.
         share: the share of the table that was read so far, 0 to 1.
+        kinds: what its columns hold, of "int", "float" and "bool", where the format says it.
     """
 
     columns: tuple[str, ...]
     rows: Iterator[Row]
     share: Callable[[], float]
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 Reader = Callable[[Path, str | None], Opened]
@@ -50,7 +52,6 @@ Reader = Callable[[Path, str | None], Opened]
 READERS: Registry[Reader] = Registry("table format")
 
 
-@READERS.register(".csv")
 def read_csv(path: Path, delimiter: str | None = None) -> Opened:
     """Open comma-separated values.
 
@@ -60,7 +61,6 @@ def read_csv(path: Path, delimiter: str | None = None) -> Opened:
     return _read_delimited(path, delimiter or ",")
 
 
-@READERS.register(".tsv", ".tab")
 def read_tsv(path: Path, delimiter: str | None = None) -> Opened:
     """Open tab-separated values; raises as `read_csv` does."""
     return _read_delimited(path, delimiter or "\t")
@@ -201,7 +201,6 @@ def _lenient(line: Line, delimiter: str) -> tuple[list[str], str | None]:
         return line.text.rstrip("\r\n").split(delimiter), f"line {line.number} cannot be read ({error}); mend the row"
 
 
-@READERS.register(".jsonl", ".ndjson")
 def read_jsonl(path: Path, delimiter: str | None = None) -> Opened:
     """Open one JSON object a line.
 
@@ -241,7 +240,6 @@ def _json_row(line: Line) -> Row | None:
     return Row(without_surrogates(value) if "\\u" in text else value, None, warnings, place)
 
 
-@READERS.register(".parquet", ".pq")
 def read_parquet(path: Path, delimiter: str | None = None) -> Opened:
     """Open a Parquet file.
 
@@ -253,12 +251,21 @@ def read_parquet(path: Path, delimiter: str | None = None) -> Opened:
 
     try:
         frame = pl.scan_parquet(path, glob=False)
-        columns = tuple(frame.collect_schema().names())
+        schema = frame.collect_schema()
+        columns = tuple(schema.names())
         total = int(frame.select(pl.len()).collect().item())
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise UsageError(f"{path} cannot be read as Parquet ({_first_line(error)}); get the file again") from error
     done = _Done()
-    return Opened(columns, _parquet_rows(path, columns, done), lambda: done.rows / max(1, total))
+    kinds: dict[str, str] = {}
+    for name, kind in schema.items():
+        if kind.is_integer() and kind != pl.UInt64():  # whose values a column of 64 bits may not hold
+            kinds[name] = "int"
+        elif kind.is_float():
+            kinds[name] = "float"
+        elif kind == pl.Boolean():
+            kinds[name] = "bool"
+    return Opened(columns, _parquet_rows(path, columns, done), lambda: done.rows / max(1, total), kinds)
 
 
 @dataclass(slots=True)

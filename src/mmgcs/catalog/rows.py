@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +105,11 @@ class RowReader:
         return self.posters / relative
 
 
-def sources_of(columns: tuple[str, ...]) -> dict[str, str]:
+def sources_of(columns: Sequence[str], aliases: Mapping[str, Sequence[str]] = ALIASES) -> dict[str, str]:
     """Which column each field of a film is read from, of `columns`; fields without one are left out."""
     folded = {column.strip().casefold(): column for column in reversed(columns)}
     found = {}
-    for field, names in ALIASES.items():
+    for field, names in aliases.items():
         column = next((folded[name] for name in names if name in folded), None)
         if column is not None:
             found[field] = column

@@ -21,6 +21,7 @@ from mmgcs.errors import MmgcsError, UsageError
 MAX_LINE = 16 * 2**20
 """Bytes of one line that are read; the rest of a longer one is skipped and the row reported."""
 
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -131,23 +132,31 @@ def read_lines(path: Path, meter: Meter | None = None) -> Iterator[Line]:
     Raises:
         MmgcsError: a compressed file is damaged.
     """
-    _, compressed = table_format(path)
+    with _opened(path, meter) as raw:
+        utf16 = raw.read(2) in _UTF16
+        raw.seek(0)
+        yield from (_utf16_lines if utf16 else _utf8_lines)(raw)
+
+
+def is_utf16(path: Path) -> bool:
+    """Whether a text file, gzipped or not, begins with the mark of UTF-16. Raises as `read_lines`."""
+    with _opened(path) as raw:
+        return raw.read(2) in _UTF16
+
+
+@contextlib.contextmanager
+def _opened(path: Path, meter: Meter | None = None) -> Iterator[IO[bytes]]:
     try:
-        with path.open("rb") as stored, _plain(stored, compressed) as raw:
+        with path.open("rb") as stored:
             if meter is not None:
                 meter.watch(stored)
-            start = raw.read(4)
-            raw.seek(0)
-            if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                yield from _utf16_lines(raw)
-            else:
-                yield from _utf8_lines(raw)
+            if not table_format(path)[1]:
+                yield stored
+                return
+            with gzip.GzipFile(fileobj=stored) as raw:
+                yield cast("IO[bytes]", raw)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise MmgcsError(f"{path} is damaged or cut short ({error}); get the file again") from error
-
-
-def _plain(stored: IO[bytes], compressed: bool) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=stored)) if compressed else stored
 
 
 def _utf8_lines(raw: IO[bytes]) -> Iterator[Line]:

@@ -32,6 +32,7 @@ class FilmTable:
     Attributes:
         path: the file.
         columns: its columns; for JSONL those of its first thousand lines.
+        kinds: what they hold, of "int", "float" and "bool", where the format says it.
         posters: the folder that posters are relative to and may not leave.
     """
 
@@ -57,6 +58,7 @@ class FilmTable:
         self.posters = posters if posters is not None else path.parent
         self._opened: Opened = READERS[suffix or table_format(path)[0]](path, delimiter)
         self.columns = self._opened.columns
+        self.kinds = self._opened.kinds
         self._rows = RowReader(self.columns, self.posters)
         if "plot" not in self._rows.sources and "poster" not in self._rows.sources:
             raise UsageError(

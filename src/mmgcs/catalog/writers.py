@@ -1,7 +1,7 @@
 """Writers of tagged films: from the records of a finished run to a file of the format that was asked for.
 
 A run writes JSON lines as it goes (they can be appended to and continued); a writer turns them into the format at
-the end, in constant memory. A new format is one function, registered under its extension.
+the end, in constant memory. Each is registered in `formats.py`.
 """
 
 from __future__ import annotations
@@ -117,20 +117,17 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-@WRITERS.register(".jsonl", ".ndjson")
 def write_jsonl(records: Path, out: Path, kept: Kept) -> None:
     """One JSON object a film."""
     del kept
     shutil.copyfile(records, out)
 
 
-@WRITERS.register(".csv")
 def write_csv(records: Path, out: Path, kept: Kept) -> None:
     """Comma-separated values: genres as `A|B`, each probability in a column `p_<genre>`."""
     _write_delimited(records, out, kept, ",")
 
 
-@WRITERS.register(".tsv")
 def write_tsv(records: Path, out: Path, kept: Kept) -> None:
     """Tab-separated values with the columns of CSV."""
     _write_delimited(records, out, kept, "\t")
@@ -172,7 +169,6 @@ def _number(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
-@LISTS.register(".jsonl", ".ndjson")
 def write_jsonl_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str]) -> None:
     """One JSON object a row."""
     with out.open("wb") as handle:
@@ -180,13 +176,11 @@ def write_jsonl_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequ
             handle.write(json_line({name: row.get(name) for name in columns}))
 
 
-@LISTS.register(".csv")
 def write_csv_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str]) -> None:
     """Comma-separated values with a header; lists are joined as in tables."""
     _write_delimited_list(rows, out, columns, ",")
 
 
-@LISTS.register(".tsv")
 def write_tsv_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str]) -> None:
     """Tab-separated values, else as CSV."""
     _write_delimited_list(rows, out, columns, "\t")
@@ -199,7 +193,6 @@ def _write_delimited_list(rows: Iterable[Mapping[str, Any]], out: Path, columns:
         writer.writerows([_cell(name, row.get(name)) for name in columns] for row in rows)
 
 
-@WRITERS.register(".parquet", ".pq")
 def write_parquet(records: Path, out: Path, kept: Kept) -> None:
     """Parquet: genres as a list, probabilities as a struct with one field a genre, kept columns by the values seen."""
     from polars.io.plugins import register_io_source

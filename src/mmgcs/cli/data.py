@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = new_app("Prepare, inspect and split labelled films; fetch posters and word vectors.")
 
-Films = Annotated[Path, typer.Argument(metavar="FILMS", help="A table of films: CSV, JSONL or Parquet.")]
+Films = Annotated[Path, typer.Argument(metavar="FILMS", help="A table of films, of any form that mmgcs tag reads.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
 Reader = Annotated[
@@ -28,7 +28,7 @@ Reader = Annotated[
 @app.command()
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="DATASET", help="The data set's file, or MM-IMDb's folder.")],
-    out: Annotated[Path, typer.Option(help="The table to write: .csv, .jsonl or .parquet.")],
+    out: Annotated[Path, typer.Option(help="The table to write: .csv, .tsv, .jsonl or .parquet.")],
     form: Reader = "auto",
     genres: Annotated[
         str | None, typer.Option(help="Genres to keep: A,B,C, or default, tmdb, imdb, mmimdb, kodi, all.")
@@ -92,7 +92,7 @@ def inspect(
 @app.command()
 def split(
     films: Films,
-    out: Annotated[Path | None, typer.Option(help="The table to write: .csv, .jsonl or .parquet.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The table to write: .csv, .tsv, .jsonl or .parquet.")] = None,
     shares: Annotated[str, typer.Option("--split", help="The shares of train, valid and test.")] = "80/10/10",
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; prove that no split leaks into another.")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
+from mmgcs.catalog import READERS
+from mmgcs.catalog.readers import Opened
+from mmgcs.catalog.source import is_utf16, read_lines, table_format
 from mmgcs.errors import InputError
 from mmgcs.registry import Registry
 
@@ -84,9 +89,52 @@ DETECTION_ORDER = ("mmimdb", "original", "movielens", "tmdb", "films")
 """From the most particular shape to the least."""
 
 
+def _delimited(path: Path, separator: str) -> pl.LazyFrame:
+    """A lazy view of a CSV whose every column is text, its header's names without spaces around them."""
+    return pl.scan_csv(
+        path,
+        separator=separator,
+        infer_schema=False,
+        encoding="utf8-lossy",
+        truncate_ragged_lines=True,
+        glob=False,
+        with_column_names=lambda names: [name.strip() for name in names],
+    )
+
+
+def _json_lines(path: Path) -> pl.LazyFrame:
+    return pl.scan_ndjson(path, infer_schema_length=None)
+
+
+def _parquet(path: Path) -> pl.LazyFrame:
+    return pl.scan_parquet(path, glob=False)
+
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_SCANS: Mapping[str, Callable[[Path], pl.LazyFrame]] = {
+    **{suffix: partial(_delimited, separator=separator) for suffix, separator in _DELIMITERS.items()},
+    **dict.fromkeys((".jsonl", ".ndjson"), _json_lines),
+    **dict.fromkeys((".parquet", ".pq"), _parquet),
+}
+"""What polars reads by itself, quickly, gzipped too; any other table comes from the catalog's readers."""
+
+
+def _scan_of(path: Path) -> Callable[[Path], pl.LazyFrame] | None:
+    """What reads the file quickly; None where the catalog's reader must. Raises as `scan_table`."""
+    _readable(path)
+    suffix = table_format(path)[0]
+    if suffix not in READERS:
+        raise InputError(f"{path} is not a table that can be read; give a file ending in {', '.join(READERS)}")
+    scan = _SCANS.get(suffix)
+    return None if scan is None or (scan is not _parquet and is_utf16(path)) else scan
+
+
 def table_columns(path: Path) -> list[str]:
-    """The column names of a CSV, JSONL or Parquet file. Raises InputError where it cannot be read."""
-    return table_schema(path).names() if path.suffix.lower() != ".csv" else _csv_header(path)
+    """The column names of a table. Raises as `scan_table`, or InputError where it cannot be read."""
+    scan = _scan_of(path)
+    if scan is not None and table_format(path)[0] in _DELIMITERS:
+        return _csv_header(path)
+    return list(_opened(path).columns) if scan is None else table_schema(path).names()
 
 
 def table_schema(path: Path) -> pl.Schema:
@@ -104,45 +152,39 @@ def _reason(error: Exception) -> str:
 
 
 def _csv_header(path: Path) -> list[str]:
-    with _readable(path).open(encoding="utf-8-sig", errors="replace", newline="") as handle:
-        try:
-            header = next(csv.reader(handle), [])
-        except csv.Error as error:
-            raise InputError(f"{path} is not a CSV file ({error}); check that it is whole") from None
+    lines = (line.text.replace("\x00", "") for line in read_lines(path))
+    try:
+        header = next(csv.reader(lines, delimiter=_DELIMITERS[table_format(path)[0]]), [])
+    except csv.Error as error:
+        raise InputError(f"{path} is not a CSV file ({error}); check that it is whole") from None
     if not header:
         raise InputError(f"{path} is empty; give a file with a header and films")
-    return header
+    return [name.strip() for name in header]
 
 
 def _readable(path: Path) -> Path:
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path")
     if not path.is_file():
-        raise InputError(f"{path} is not a file; give a CSV, JSONL or Parquet file")
+        raise InputError(f"{path} is not a file; give a table of films")
     return path
 
 
 def scan_table(path: Path) -> pl.LazyFrame:
-    """A lazy view of a CSV (every column as text), JSONL or Parquet file, by its extension.
+    """A view of a table of any format that the catalog reads, by its extension; lazy for the usual ones.
 
     Raises:
         InputError: the file does not exist, or has another extension.
+        MmgcsError: it is damaged.
     """
-    _readable(path)
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        return pl.scan_csv(path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True, glob=False)
-    if suffix in (".jsonl", ".ndjson"):
-        return pl.scan_ndjson(path, infer_schema_length=None)
-    if suffix == ".parquet":
-        return pl.scan_parquet(path, glob=False)
-    raise InputError(f"{path} is not a table that can be read; give a file ending in .csv, .jsonl or .parquet")
+    scan = _scan_of(path)
+    return _row_by_row(path).lazy() if scan is None else scan(path)
 
 
 def read_columns(path: Path, expressions: Sequence[pl.Expr]) -> pl.DataFrame:
     """Read `expressions` of a table, streaming, so that the other columns cost no memory.
 
-    A CSV file whose quotes polars cannot follow is read again by the standard library, which is slower and forgiving.
+    A CSV file whose quotes polars cannot follow is read again by the catalog's reader, which is slower and forgiving.
 
     Raises:
         InputError: the file cannot be read or lacks a column.
@@ -153,20 +195,28 @@ def read_columns(path: Path, expressions: Sequence[pl.Expr]) -> pl.DataFrame:
         raise InputError(f"{path} lacks a column that this data set has ({_reason(error)}); check --from") from None
     except pl.exceptions.NoDataError:
         raise InputError(f"{path} is empty; give a file with a header and films") from None
-    except pl.exceptions.PolarsError as error:
-        if path.suffix.lower() != ".csv":
+    except (pl.exceptions.PolarsError, OSError) as error:
+        if table_format(path)[0] not in _DELIMITERS or isinstance(error, OSError):
             raise InputError(f"{path} cannot be read ({_reason(error)}); check that it is whole") from None
-    return _forgiving_csv(path).select(expressions)
+    return _row_by_row(path).select(expressions)
 
 
-def _forgiving_csv(path: Path) -> pl.DataFrame:
-    csv.field_size_limit(2**27)
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
-        reader = csv.reader(line.replace("\x00", "") for line in handle)
-        header = next(reader, [])
-        rows = [(row + [""] * len(header))[: len(header)] for row in reader if row]
-    frame = pl.DataFrame(rows, schema=dict.fromkeys(header, pl.String), orient="row")
-    return frame.with_columns(pl.all().replace("", None))
+def _opened(path: Path) -> Opened:
+    return READERS[table_format(path)[0]](path, None)
+
+
+def _row_by_row(path: Path) -> pl.DataFrame:
+    """A table as the catalog reads it, every value as text; a row that is too short or long is filled up or cut."""
+    opened = _opened(path)
+    columns: dict[str, list[str | None]] = {name: [] for name in opened.columns}
+    for row in opened.rows:
+        if row.problem is not None and not row.values:
+            raise InputError(f"{path} cannot be read: {row.problem}")
+        for name, cells in columns.items():
+            value = row.values.get(name)
+            text = value if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False, default=str)
+            cells.append(text or None)
+    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
 
 
 def to_raw(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[pl.Expr]:

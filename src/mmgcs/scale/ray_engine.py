@@ -22,7 +22,7 @@ from typing import Any
 
 import mmgcs
 from mmgcs.bundle import DEFAULT_BUNDLE, MANIFEST, Bundle
-from mmgcs.catalog import FilmTable
+from mmgcs.catalog import FilmTable, sources_of
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import sha256
 from mmgcs.runtime import load
@@ -227,24 +227,14 @@ def _told(error: BaseException) -> MmgcsError:
 
 
 def _columns(job: Job) -> dict[str, tuple[str, ...]]:
-    """The columns of the first table and what kinds of value each holds: text, but where Parquet says otherwise."""
-    import polars as pl
-
+    """The columns of the first table and what kinds of value each holds: text, but where the format says otherwise."""
     with (
         tempfile.TemporaryDirectory(prefix="mmgcs-shard-") as scratch,
         local_copy(job.shards[0], Path(scratch)) as path,
     ):
         table = FilmTable(path, posters=Path(scratch), delimiter=job.delimiter)
-        columns: dict[str, tuple[str, ...]] = dict.fromkeys(table.columns, ("str",))
-        if path.suffix.lower() in (".parquet", ".pq"):
-            for name, kind in pl.read_parquet_schema(path).items():
-                if kind.is_integer() and kind != pl.UInt64():  # whose values a column of 64 bits may not hold
-                    columns[name] = ("int",)
-                elif kind.is_float():
-                    columns[name] = ("float",)
-                elif kind == pl.Boolean():
-                    columns[name] = ("bool",)
-        if len(job.shards) > 1 and not {"id", "imdb_id"} & {name.strip().casefold() for name in columns}:
+        columns: dict[str, tuple[str, ...]] = {name: (table.kinds.get(name, "str"),) for name in table.columns}
+        if len(job.shards) > 1 and "id" not in sources_of(table.columns):
             raise UsageError("several tables need a column id (or imdb_id) to tell films apart; add one")
     return columns
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from mmgcs.catalog import FIXED, WRITERS, FilmTable, Kept, json_line, kind_of, record, sources_of, write_table
+from mmgcs.catalog import FIXED, READERS, FilmTable, Kept, json_line, kind_of, record, sources_of, write_table
 from mmgcs.errors import MmgcsError
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime.classifier import BATCH
@@ -110,8 +110,8 @@ class Jobs:
             BusyError: too many tables wait.
         """
         suffix = Path(filename.replace("\\", "/")).suffix.lower()[:12]
-        if suffix not in WRITERS:
-            raise UnsupportedError(f"the table's name ends in none of {', '.join(WRITERS)}; send one of these")
+        if suffix not in READERS:
+            raise UnsupportedError(f"the table's name ends in none of {', '.join(READERS)}; send one of these")
         with self._lock:
             # One that was removed counts until its thread has ended.
             if len(self._working) >= self._settings.max_jobs:

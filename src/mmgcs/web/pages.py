@@ -9,6 +9,7 @@ from flask import Blueprint, render_template, request, send_file, url_for
 
 import mmgcs
 from mmgcs.bundle import CARD_TEXT
+from mmgcs.catalog import READERS
 from mmgcs.film import Film
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.web.api import state
@@ -41,7 +42,7 @@ def index() -> str:
 @blueprint.get("/tables")
 def tables() -> str:
     """The page for tables."""
-    return render_template("tables.html", samples=len(sample_films()))
+    return render_template("tables.html", formats=READERS, samples=len(sample_films()))
 
 
 @blueprint.get("/model")

@@ -12,11 +12,10 @@ import threading
 import time
 from pathlib import Path
 
+from mmgcs.catalog import PACKED, FilmTable
 from mmgcs.errors import MmgcsError
 from mmgcs.web.errors import UnprocessableError
 
-PACKED = frozenset({".parquet", ".pq"})
-"""Formats that unpack to more than their file holds."""
 MEMORY = 2**30
 """Bytes that reading such a table may take."""
 
@@ -77,8 +76,6 @@ def _measure(table: Path, most: int, rows: int) -> int:
     else:
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     from polars.exceptions import PanicException
-
-    from mmgcs.catalog import FilmTable
 
     held = count = 0
     try:
