@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from mmgcs.bundle import Bundle
+from mmgcs.catalog import read_films
 from mmgcs.cli import main
-from mmgcs.evaluation.ensemble import WEIGHINGS
+from mmgcs.evaluation.ensemble import WEIGHINGS, fit_blend
 from mmgcs.runtime import load
 from mmgcs.sample import sample_films, sample_table
 
@@ -54,6 +55,40 @@ def test_an_ensemble_of_ensembles_works_and_needs_no_torch(tiny_bundle, tmp_path
         subprocess.run([sys.executable, "-c", code, *args], check=True, capture_output=True)
     assert len(Bundle(tmp_path / "b").config.branches) == 6
     assert load(tmp_path / "b").predict(plot="A ghost haunts a village at night.").error is None
+
+
+def damage(posters, count):
+    """Copy the sample's posters, those of the first `count` films of split valid as files that are no pictures."""
+    shutil.copytree(sample_table().parent / "posters", posters / "posters")
+    valid = [film for film in sample_films() if film.split == "valid" and film.poster and film.genres]
+    for film in valid[:count]:
+        (posters / film.poster.relative_to(sample_table().parent)).write_bytes(b"no picture")
+    return valid
+
+
+def test_films_whose_posters_cannot_be_read_decide_nothing_about_posters(tiny_bundle, tmp_path):
+    valid = damage(tmp_path / "damaged", 2)
+    members = [load(tiny_bundle), load(tiny_bundle)]
+    films = [film for chunk in read_films(sample_table(), posters=tmp_path / "damaged") for film in chunk]
+    films = [film for film in films if film.split == "valid"]
+    broken = {film.id for film in valid[:2]}
+    readable = fit_blend(members, [film for film in films if film.id not in broken], "weighted")
+    blend = fit_blend(members, films, "weighted")
+    for condition in ("poster", "plot+poster"):
+        assert blend.decisions[condition] == readable.decisions[condition]
+        assert blend.average_precision[condition] == readable.average_precision[condition]
+    assert blend.decisions["plot"] != readable.decisions["plot"]  # their plots count
+
+
+def test_posters_of_which_none_can_be_read_are_told_in_one_line(tiny_bundle, tmp_path, capsys):
+    damage(tmp_path / "damaged", None)
+    (tmp_path / "empty").mkdir()
+    for posters in ("damaged", "empty"):
+        assert join(tmp_path, [tiny_bundle, tiny_bundle], "--posters", str(tmp_path / posters)) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert "no film of split valid has a poster that can be read" in said
+        assert "--posters" in said
+    assert not (tmp_path / "joined").exists()
 
 
 def test_a_good_member_outweighs_a_useless_one():

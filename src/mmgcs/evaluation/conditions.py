@@ -155,15 +155,10 @@ class Showings:
 
 def _decide(classifier: Classifier, features: Features, rows: NDArray[np.int64], shown: Sequence[str]) -> Answers:
     config = classifier.bundle.config
+    features = features.only(config.branches, shown, rows)
+    logits = classifier.logits(features)
     read = np.array([branch.input for branch in config.branches])
-    keep = np.isin(read, shown)
-    present = features.present[rows] * keep.astype(np.float32)
-    values = {
-        branch.name: features.values[branch.name][rows] * np.float32(kept)
-        for branch, kept in zip(config.branches, keep, strict=True)
-    }
-    logits = classifier.logits(Features(values, present, warnings=[], errors=[]))
-    inputs = tuple("+".join(name for name in config.inputs if name in read[there > 0]) for there in present)
+    inputs = tuple("+".join(name for name in config.inputs if name in read[there > 0]) for there in features.present)
     probabilities = np.zeros_like(logits)
     thresholds = np.zeros_like(logits)
     least: NDArray[Any] = np.zeros(len(rows))
@@ -183,5 +178,5 @@ def _decide(classifier: Classifier, features: Features, rows: NDArray[np.int64],
     possible = chosen | (probabilities >= np.array(known)[:, None]) if len(known) == len(cuts) else None
     sure = confidence >= least
     if features.strange is not None:
-        sure &= ~(features.strange[rows] & keep).any(axis=1)
+        sure &= ~features.strange.any(axis=1)
     return Answers(rows, inputs, probabilities, thresholds, confidence, sure, possible, decided)

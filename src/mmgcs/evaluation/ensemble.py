@@ -12,10 +12,10 @@ from mmgcs.bundle import Decision
 from mmgcs.errors import UsageError
 from mmgcs.evaluation.calibration import fit_decision
 from mmgcs.evaluation.metrics import average_precision
+from mmgcs.evaluation.report import labels
 from mmgcs.film import Film
 from mmgcs.registry import Registry
-from mmgcs.runtime import Classifier
-from mmgcs.runtime.classifier import without
+from mmgcs.runtime import Classifier, Features
 
 Weigh = Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
 """Calibrated logits (members, films, genres) and truth (films, genres) to weights (members, genres)."""
@@ -93,7 +93,7 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
         method: a name in `WEIGHINGS`.
 
     Raises:
-        UsageError: members' genres differ, or no film has one of the combinations of inputs.
+        UsageError: members' genres differ, or no film has one of the combinations of inputs in a form that can be read.
     """
     genres = members[0].genres
     for member in members[1:]:
@@ -101,30 +101,39 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
             other = ", ".join(sorted(set(member.genres) ^ set(genres)))
             raise UsageError(f"{member.bundle.path} and {members[0].bundle.path} differ in the genres {other}")
     weigh = WEIGHINGS[method]
+    films = [film for film in films if film.genres]
+    truth = labels(films, genres)
+    seen = [member.features_of(member.prepare(films), check=False) for member in members]
     inputs = [name for name in ("plot", "poster") if any(name in member.bundle.config.inputs for member in members)]
     conditions = [*inputs, "+".join(inputs)] if len(inputs) > 1 else inputs
     scale = np.zeros((len(members), len(conditions), len(genres)))
     shift = np.zeros((len(conditions), len(genres)))
     decisions, scores = {}, {}
     for place, condition in enumerate(conditions):
-        shown = _shown(films, condition)
-        if not shown:
-            raise UsageError(f"no film of split valid has {condition.replace('+', ' and ')}; the ensemble needs some")
-        truth = np.array([[genre in (film.genres or ()) for genre in genres] for film in shown])
+        names = condition.split("+")
+        having = np.ones(len(films), dtype=bool)
+        for member, features in zip(members, seen, strict=True):
+            having &= features.having(member.bundle.config.branches, names)
+        if not having.any():
+            what = " and ".join(f"a {name}" for name in names)
+            raise UsageError(
+                f"no film of split valid has {what} that can be read; the ensemble is fitted on such films: "
+                f"give some with --data{' and --posters' if 'poster' in names else ''}"
+            )
         readers = [index for index, member in enumerate(members) if _reads(member, condition)]
         raw, slope, intercept = zip(
-            *(_logits(members[index], shown, condition, genres) for index in readers), strict=True
+            *(_logits(members[index], seen[index], having, condition, genres) for index in readers), strict=True
         )
         calibrated = np.stack([s * z + i for z, s, i in zip(raw, slope, intercept, strict=True)])
-        weights = weigh(calibrated, truth)
+        weights = weigh(calibrated, truth[having])
         scale[readers, place] = weights * np.stack(slope)
         shift[place] = (weights * np.stack(intercept)).sum(0)
         blended = (weights[:, None] * calibrated).sum(0)
-        decisions[condition] = fit_decision(blended.astype(np.float32), truth)
+        decisions[condition] = fit_decision(blended.astype(np.float32), truth[having])
         alone: list[float | None] = [None] * len(members)
         for index, logits in zip(readers, calibrated, strict=True):
-            alone[index] = float(np.nanmean(average_precision(truth, logits)))
-        scores[condition] = (float(np.nanmean(average_precision(truth, blended))), tuple(alone))
+            alone[index] = float(np.nanmean(average_precision(truth[having], logits)))
+        scores[condition] = (float(np.nanmean(average_precision(truth[having], blended))), tuple(alone))
     return Blend(genres, scale.astype(np.float32), shift.astype(np.float32), decisions, scores)
 
 
@@ -132,22 +141,14 @@ def _reads(member: Classifier, condition: str) -> bool:
     return any(name in member.bundle.config.inputs for name in condition.split("+"))
 
 
-def _shown(films: Sequence[Film], condition: str) -> list[Film]:
-    """The films that have all inputs of a condition, without the others."""
-    wanted = condition.split("+")
-    found = [film for film in films if film.genres and all(getattr(film, name) for name in wanted)]
-    for name in ("plot", "poster"):
-        if name not in wanted:
-            found = [without(film, name) for film in found]
-    return found
-
-
 def _logits(
-    member: Classifier, films: list[Film], condition: str, genres: tuple[str, ...]
+    member: Classifier, features: Features, having: NDArray[np.bool_], condition: str, genres: tuple[str, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """A member's raw logits (films, genres), and the slope and intercept of its own calibration, each (genres,)."""
+    """A member's raw logits (films, genres) of films that show only what `condition` names, and the slope and intercept
+    of its own calibration, each (genres,)."""
     order = [member.genres.index(genre) for genre in genres]
-    logits = member.logits(member.features(films))[:, order].astype(np.float64)
+    shown = features.only(member.bundle.config.branches, condition.split("+"), having)
+    logits = member.logits(shown)[:, order].astype(np.float64)
     own = "+".join(name for name in member.bundle.config.inputs if name in condition.split("+"))
     decision = member.bundle.config.decisions[own]
     return logits, np.array(decision.slope)[order], np.array(decision.intercept)[order]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mmgcs.bundle import DEFAULT_BUNDLE, Bundle, Decision
+from mmgcs.bundle import DEFAULT_BUNDLE, Branch, Bundle, Decision
 from mmgcs.errors import InputError
 from mmgcs.film import Film, Prediction
 from mmgcs.preprocess import PlotTokens, Prepared, clean_text
@@ -68,6 +68,31 @@ class Features:
     warnings: list[tuple[str, ...]]
     errors: list[str]
     strange: NDArray[np.bool_] | None = None
+
+    def having(self, branches: Sequence[Branch], inputs: Collection[str]) -> NDArray[np.bool_]:
+        """Which films (films,) have all of `inputs`, read by every one of the bundle's `branches` that reads them."""
+        return np.asarray((self.present[:, _reading(branches, inputs)] > 0).all(axis=1), dtype=bool)
+
+    def only(
+        self, branches: Sequence[Branch], inputs: Collection[str], films: NDArray[np.bool_] | NDArray[np.int64]
+    ) -> Features:
+        """The features of `films`, a mask or rows, as if they had none of the inputs but `inputs`."""
+        keep = _reading(branches, inputs)
+        rows = np.arange(len(self.present))[films]
+        return Features(
+            values={
+                branch.name: self.values[branch.name][rows] * np.float32(kept)
+                for branch, kept in zip(branches, keep, strict=True)
+            },
+            present=self.present[rows] * keep.astype(np.float32),
+            warnings=[self.warnings[row] for row in rows],
+            errors=[self.errors[row] for row in rows],
+            strange=None if self.strange is None else self.strange[rows] & keep,
+        )
+
+
+def _reading(branches: Sequence[Branch], inputs: Collection[str]) -> NDArray[np.bool_]:
+    return np.array([branch.input in inputs for branch in branches], dtype=bool)
 
 
 class Classifier:

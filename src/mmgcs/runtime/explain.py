@@ -219,12 +219,7 @@ def _input_drops(
 ) -> dict[str, dict[str, float]]:
     result: dict[str, dict[str, float]] = {genre: {} for genre in genres}
     for name, other in zip(prediction.inputs, reversed(prediction.inputs), strict=True):
-        stays = np.array([branch.input != name for branch in classifier.bundle.config.branches], dtype=np.float32)
-        values = {
-            branch.name: base.values[branch.name] * stay
-            for branch, stay in zip(classifier.bundle.config.branches, stays, strict=True)
-        }
-        logits = classifier.logits(Features(values, base.present * stays, [()], [""]))
+        logits = classifier.logits(base.only(classifier.bundle.config.branches, [other], np.array([0])))
         # What is left is judged as a film that has only the other input.
         rest = classifier.probabilities(logits, other)[0]
         for genre in genres:

@@ -23,7 +23,6 @@ from mmgcs.preprocess import Prepared
 from mmgcs.runtime import Classifier, Features
 from mmgcs.runtime.classifier import PreparedFilm, without
 from mmgcs.training.finish import CALIBRATION_POSTERS, macro_f1
-from mmgcs.training.fuse import hide
 from mmgcs.training.levels import Graphs, Level, Plan, Source, describe
 
 MEGABYTE = 1_000_000
@@ -72,8 +71,9 @@ class Compression:
         self.truth = labels([film for film, _ in ready], config.genres)
         self.present = np.array([[part is not None for part in item.parts] for _, item in ready], dtype=np.float32)
         self.present = self.present.reshape(len(ready), len(config.branches))
+        shown = Features({}, self.present, [], [])
         for condition in config.decisions:
-            if not self._rows(condition).any():
+            if not shown.having(config.branches, condition.split("+")).any():
                 what = condition.replace("+", " and ")
                 raise UsageError(f"no film of split valid has a {what}; decisions are fitted on such films")
         self.graphs = {}
@@ -90,10 +90,6 @@ class Compression:
         other = "poster" if branch.input == "plot" else "plot"
         prepared: list[PreparedFilm] = self.classifier.prepare([without(film, other) for film in having])
         return [part for item in prepared if item.parts and (part := item.parts[column]) is not None]
-
-    def _rows(self, condition: str) -> NDArray[np.bool_]:
-        wanted = np.array([branch.input in condition.split("+") for branch in self.source.bundle.config.branches])
-        return np.asarray((self.present[:, wanted] > 0).all(axis=1), dtype=bool)
 
     @cached_property
     def as_it_is(self) -> Plan:
@@ -160,8 +156,10 @@ class Compression:
         count = int(films.sum())
         some = Features(values, self.present[films], [()] * count, [""] * count)
         for condition in config.decisions:
-            rows, hidden = hide(some, list(config.branches), tuple(condition.split("+")))
-            yield condition, self.classifier.logits(hidden), self.truth[films][rows]
+            names = condition.split("+")
+            having = some.having(config.branches, names)
+            logits = self.classifier.logits(some.only(config.branches, names, having))
+            yield condition, logits, self.truth[films][having]
 
     def outcome(self, plan: Plan, films: NDArray[np.bool_] | None = None) -> Outcome:
         """What a plan gives, on all of `valid`'s films or on some."""

@@ -24,6 +24,7 @@ from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Bundle, BundleC
 from mmgcs.errors import UsageError
 from mmgcs.evaluation import fit_decision
 from mmgcs.evaluation.ensemble import WEIGHINGS
+from mmgcs.evaluation.report import labels
 from mmgcs.export import export_fusion
 from mmgcs.files import sha256, write_json
 from mmgcs.models import FUSIONS
@@ -77,10 +78,9 @@ def read_own(path: Path, posters: Path | None, genres: Sequence[str] | None) -> 
         raise UsageError(f"{path} has fewer than {LEAST_FILMS} films of {', '.join(rare)}; add films or leave it out")
     if len(genres) < 2:
         raise UsageError(f"{path} has {len(genres)} genres with {LEAST_FILMS} films or more; at least two are needed")
-    truth = np.array([[genre in (film.genres or ()) for genre in genres] for film in films], dtype=bool)
     split = np.array([film.split or "" for film in films])
     zeros = np.zeros(len(films), dtype=np.int64)
-    return Labelled(films, tuple(genres), truth, split, ("own",), zeros, sha256(path))
+    return Labelled(films, tuple(genres), labels(films, genres), split, ("own",), zeros, sha256(path))
 
 
 @dataclass(frozen=True)

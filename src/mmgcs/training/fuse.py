@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mmgcs.bundle import Branch, Bundle
+from mmgcs.bundle import MANIFEST, Branch, Bundle
 from mmgcs.evaluation import fit_decision, fit_domain
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Classifier, Features
@@ -31,7 +31,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 def assemble(run: Run, holdout: NDArray[np.int64]) -> Bundle:
     """Fuse the branches, fit the decisions on `valid`, evaluate on `test`, and write the bundle."""
     target = run.folder / "bundle"
-    if (target / "manifest.json").is_file():
+    if (target / MANIFEST).is_file():
         run.log("the bundle is finished already")
         return Bundle(target)
     specs, graphs, heads = [], {}, []
@@ -57,14 +57,14 @@ def assemble(run: Run, holdout: NDArray[np.int64]) -> Bundle:
         fusion = train_fusion(run, heads, held, data.truth[holdout], features, data.truth[valid])
     decisions = {}
     for names in conditions([spec.input for spec in specs]):
-        rows, hidden = hide(features, specs, names)
-        logits = run_fusion(fusion, hidden)
+        having = features.having(specs, names)
+        logits = run_fusion(fusion, features.only(specs, names, having))
         more = None  # the fusion alone has seen the films held out; measured by halving valid, they still help
         if held is not None:
-            more_rows, more_hidden = hide(held, specs, names)
-            more = run_fusion(fusion, more_hidden), data.truth[holdout][more_rows]
+            more_having = held.having(specs, names)
+            more = run_fusion(fusion, held.only(specs, names, more_having)), data.truth[holdout][more_having]
         decisions["+".join(names)] = fit_decision(
-            logits, data.truth[valid][rows], coverage=run.recipe.coverage, more=more
+            logits, data.truth[valid][having], coverage=run.recipe.coverage, more=more
         )
 
     run.log("learning what is unlike films")
@@ -79,15 +79,6 @@ def assemble(run: Run, holdout: NDArray[np.int64]) -> Bundle:
     shutil.rmtree(run.folder / "uncarded")
     run.log(f"the bundle is in {target}")
     return bundle
-
-
-def hide(features: Features, specs: list[Branch], names: tuple[str, ...]) -> tuple[NDArray[np.int64], Features]:
-    """The films that have all the inputs `names`, with every other input hidden; also their rows."""
-    wanted = np.array([spec.input in names for spec in specs], dtype=np.float32)
-    rows = np.flatnonzero((features.present * wanted).sum(1) == wanted.sum())
-    values = {spec.name: features.values[spec.name][rows] * keep for spec, keep in zip(specs, wanted, strict=True)}
-    present = features.present[rows] * wanted
-    return rows, Features(values, present, [()] * len(rows), [""] * len(rows))
 
 
 def run_fusion(fusion: nn.Module, features: Features) -> NDArray[np.float32]:
