@@ -46,6 +46,17 @@ def test_a_file_read_ahead_is_the_same_and_is_checked(copy: Path) -> None:
         bundle.read("nowhere.onnx")
 
 
+def test_a_copy_has_every_file_but_those_left_out_and_none_that_was_changed(copy: Path, tmp_path: Path) -> None:
+    bundle = Bundle(copy)
+    bundle.copy_to(tmp_path / "new", without=("plot.onnx", "CARD.md"))
+    copied = {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()}
+    assert set(copied) == set(bundle.files) - {"plot.onnx", "CARD.md"}
+    assert copied["fusion.onnx"] == (copy / "fusion.onnx").read_bytes()
+    (copy / "fusion.onnx").write_bytes(b"changed")
+    with pytest.raises(BundleError, match=r"fusion\.onnx differs"):
+        bundle.copy_to(tmp_path / "newer")
+
+
 @pytest.mark.parametrize("name", ["plot.onnx", "tokenizer.json", "bundle.json", "fusion.onnx"])
 def test_a_changed_byte_is_found_when_the_file_is_needed(copy: Path, name: str) -> None:
     data = bytearray((copy / name).read_bytes())

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -258,6 +258,13 @@ class Bundle:
         if self._check:
             _check_sum(content, entry, self.path / name)
         return content
+
+    def copy_to(self, folder: Path, without: Container[str] = ()) -> None:
+        """Write the files, but those named in `without`, into a folder. Raises BundleError as `read` does."""
+        for name in self.files:
+            if name not in without:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(self.read(name))
 
     def card(self) -> dict[str, Any]:
         """The model card as data: where the bundle comes from and what it was measured to do."""

@@ -87,10 +87,7 @@ def add_domain(path: Path, domain: Domain) -> Bundle:
     extra = {**old.config.extra, DOMAIN: domain.spec()}
 
     def fill(folder: Path) -> None:
-        for name in old.files:
-            if name not in (CONFIG, DOMAIN_FILE):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes(old.read(name))
+        old.copy_to(folder, without=(CONFIG, DOMAIN_FILE))
         (folder / DOMAIN_FILE).write_bytes(domain.to_bytes())
 
     return write_bundle(path, replace(old.config, extra=extra), fill, replace=True)

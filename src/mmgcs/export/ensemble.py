@@ -63,13 +63,9 @@ def join_bundles(
 
     def fill(folder: Path) -> None:
         for number, member in enumerate(members, 1):
-            (folder / f"m{number}").mkdir()
             wanted = {branch.graph for branch in member.bundle.config.branches}
             wanted |= {file for branch in member.bundle.config.branches for file in _assets(branch, member.bundle)}
-            for file in wanted:
-                target = folder / f"m{number}" / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(member.bundle.read(file))
+            member.bundle.copy_to(folder / f"m{number}", without=member.bundle.files.keys() - wanted)
         onnx.save(graph, folder / "fusion.onnx")
         finish(folder)
 

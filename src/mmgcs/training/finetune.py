@@ -308,10 +308,7 @@ def _write(
     dropped |= {CONFIG, CARD_JSON, CARD_TEXT, old.config.fusion, *(() if keeps_detectors else (DOMAIN_FILE,))}
 
     def fill(folder: Path) -> None:
-        for name in old.files:
-            if name not in dropped:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes(old.read(name))
+        old.copy_to(folder, without=dropped)
         export_fusion(fusion, [b.name for b in branches], [b.width for b in branches], folder / "fusion.onnx")
         finish(folder)
 

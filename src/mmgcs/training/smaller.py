@@ -100,7 +100,7 @@ def export(
     there = _bytes(source.bundle.path)
     if not int8 and (size is None or there <= size * MEGABYTE):
         log(f"the bundle has {there / MEGABYTE:.1f} MB; it is written as it is")
-        return Exported(_copy(source.bundle, out))
+        return Exported(write_bundle(out, source.bundle.config, source.bundle.copy_to))
     if films is None:
         what = "--int8" if int8 else f"--max-size-mb {size:g}"
         raise UsageError(
@@ -110,7 +110,7 @@ def export(
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         compression = Compression(source, films)
         done = make_smaller(compression, films, Path(folder), int8=int8, size=size, command=command, log=log)
-        return Exported(_copy(done.bundle, out), done.table)
+        return Exported(write_bundle(out, done.bundle.config, done.bundle.copy_to), done.table)
 
 
 def make_smaller(
@@ -210,18 +210,12 @@ def _fill(
 ) -> Bundle:
     source = compression.source.bundle
     graphs = {one.branch.graph: one for one in compression.graphs.values()}
-    written = {CONFIG, CARD_JSON, CARD_TEXT, DOMAIN_FILE}
 
     def fill(folder: Path) -> None:
-        for name in source.files:
-            if name in written:
-                continue
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if name in graphs:
-                onnx.save(graphs[name].graph(plan[graphs[name].branch.kind]), str(target))
-            else:
-                target.write_bytes(source.read(name))
+        source.copy_to(folder, without={CONFIG, CARD_JSON, CARD_TEXT, DOMAIN_FILE, *graphs})
+        for name, one in graphs.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            onnx.save(one.graph(plan[one.branch.kind]), str(folder / name))
         if domain.detectors:
             (folder / DOMAIN_FILE).write_bytes(domain.to_bytes())
         finish(folder)
@@ -242,15 +236,6 @@ def _domain(compression: Compression, plan: Plan, bare: Bundle, log: Callable[[s
     log("learning again what is unlike films")
     new = fit_domain(Classifier(bare), compression.films, branches=changed, log=log)
     return Domain([*(one for one in old.detectors if one.branch not in changed), *new.detectors])
-
-
-def _copy(bundle: Bundle, out: Path) -> Bundle:
-    def fill(folder: Path) -> None:
-        for name in bundle.files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(bundle.read(name))
-
-    return write_bundle(out, bundle.config, fill)
 
 
 def _bytes(path: Path) -> int:
