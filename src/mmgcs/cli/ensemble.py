@@ -25,7 +25,7 @@ def ensemble(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
 ) -> None:
     """Join bundles into one that predicts as all of them together, each weighted by how well it does on `valid`."""
-    from mmgcs.bundle import CARD_JSON, CARD_TEXT
+    from mmgcs.bundle import CARD_JSON, CARD_TEXT, MANIFEST
     from mmgcs.catalog import read_films
     from mmgcs.errors import UsageError
     from mmgcs.evaluation.ensemble import fit_blend
@@ -35,7 +35,7 @@ def ensemble(
 
     if len(bundles) < 2:
         raise UsageError("one bundle is no ensemble; give two or more")
-    if (out / "manifest.json").exists():
+    if (out / MANIFEST).exists():
         raise UsageError(f"{out} already holds a bundle; choose another --out or remove it")
     members = [load(bundle) for bundle in bundles]
     films = [film for chunk in read_films(data, posters=posters) for film in chunk if film.split == "valid"]

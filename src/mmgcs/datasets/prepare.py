@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from mmgcs.datasets.balance import TOP, strictly_balanced, top_genres
-from mmgcs.datasets.base import SOURCES, SPLITS, detect_source
+from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, SPLITS, detect_source
 from mmgcs.datasets.clean import Cleaned, LabelSets, clean, joined
 from mmgcs.datasets.films import check_writable, write_films
 from mmgcs.datasets.split import deviation, parse_shares, split_films
@@ -21,19 +21,6 @@ from mmgcs.files import write_json
 from mmgcs.genres import DEFAULT_GENRES, LABEL_SETS
 
 BALANCES = ("none", "top10")
-COLUMNS = (
-    "id",
-    "title",
-    "year",
-    "plot",
-    "genres",
-    "poster",
-    "poster_path",
-    "poster_url",
-    "collection",
-    "labels",
-    "split",
-)
 _ALWAYS = ("id", "title", "year", "plot", "genres", "poster", "split")
 
 
@@ -118,7 +105,7 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
     if not frame.height:
         raise InputError(_nothing_left(path, cleaned))
     frame, made = _with_split(frame, labels, options)
-    kept = [name for name in COLUMNS if name in _ALWAYS or frame[name].null_count() < frame.height]
+    kept = [name for name in RAW_SCHEMA if name in _ALWAYS or frame[name].null_count() < frame.height]
     frame = frame.select(kept)
     write_films(frame, out)
     report = {

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mmgcs.bundle import Bundle
+from mmgcs.bundle import MANIFEST, Bundle
 from mmgcs.evaluation import fill_template
 from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.training.curves import read_curve
@@ -22,7 +22,7 @@ def report_is_current(out: Path, names: list[str]) -> bool:
         told = json.loads((out / "report.json").read_text(encoding="utf-8"))
         made = {model["recipe"]: model["manifest_sha256"] for model in told["models"]}
         written = (out / "report.html").is_file() and (out / "report.md").is_file()
-        return written and made == {name: sha256(out / name / "bundle" / "manifest.json") for name in names}
+        return written and made == {name: sha256(out / name / "bundle" / MANIFEST) for name in names}
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -67,7 +67,7 @@ def _model(out: Path, name: str) -> dict[str, Any]:
     return {
         "recipe": name,
         "bundle": f"{name}/bundle",
-        "manifest_sha256": sha256(folder / "bundle" / "manifest.json"),
+        "manifest_sha256": sha256(folder / "bundle" / MANIFEST),
         "bytes": sum(int(entry["bytes"]) for entry in bundle.files.values()),
         "evaluation": f"{name}/evaluation/report.html",
         "scores": scores,
