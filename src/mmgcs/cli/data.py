@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmgcs.cli.output import new_app, print_json, say
+from mmgcs.cli.output import new_app, print_json, progress_bars, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 
 if TYPE_CHECKING:
@@ -210,8 +209,8 @@ def posters(
         allow_private=allow_private,
     )
     frame = read_films(films).frame
-    with _bar("posters", "posters") as progress:
-        result = download_posters(frame, out, options, progress)
+    with progress_bars() as tell:
+        result = download_posters(frame, out, options, partial(tell, "posters"))
     if films_out is not None:
         write_films(with_posters(frame, out), films_out)
     counts: dict[str, Any] = {
@@ -252,7 +251,8 @@ def glove(
     """Fetch the GloVe 6B word vectors (862 MB), going on where an earlier try stopped, and keep one dimension."""
     from mmgcs.datasets.glove import GLOVE_URL, get_glove, load_glove
 
-    with _bar("glove.6B.zip", "bytes") as progress:
+    with progress_bars(bytes=True) as tell:
+        progress = partial(tell, "glove.6B.zip")
         path = get_glove(
             out, dim, source=source, url=url or GLOVE_URL, sha256=sha256, keep_zip=keep_zip, progress=progress
         )
@@ -261,25 +261,3 @@ def glove(
         print_json({"path": str(path), "words": len(words), "dimension": int(vectors.shape[1])})
     else:
         print(f"{path}: {len(words):,} words, {vectors.shape[1]} numbers each")
-
-
-@contextmanager
-def _bar(what: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar on stderr, nothing where stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    console = Console(stderr=True)
-    counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
-    columns = (TextColumn("{task.description}"), BarColumn(), *counts, TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        task = bars.add_task(what, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmgcs.cli.output import new_app, print_json, say
+from mmgcs.cli.output import new_app, print_json, progress_bars, say
 from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
-    from mmgcs.evaluation.conditions import Progress
     from mmgcs.evaluation.report import Report
     from mmgcs.film import Film
 
@@ -43,7 +40,7 @@ def evaluate(
 
     classifier = load(model)
     films = _read(data, posters, split)
-    with _progress() as progress:
+    with progress_bars() as progress:
         result = measure(
             classifier,
             films[split],
@@ -90,26 +87,6 @@ def _read(data: Path, posters: Path | None, split: str) -> dict[str, list[Film]]
         found = ", ".join(f"{name} ({count:,})" for name, count in splits.most_common(8)) or "no films at all"
         raise UsageError(f"{data} has no films of the split {split!r}; it has {found}; give --split, or --split all")
     return films
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A progress display on stderr, a bar a stage; nothing where stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks or bars.tasks[tasks[stage]].finished:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield tell
 
 
 def _print_tables(report: Report) -> None:

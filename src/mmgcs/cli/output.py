@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,3 +40,28 @@ def bar(share: float, width: int = 20) -> str:
     full, empty = ("█", "·") if speaks_unicode() else ("#", ".")
     cells = round(max(0.0, min(1.0, share)) * width)
     return full * cells + empty * (width - cells)
+
+
+@contextmanager
+def progress_bars(*, bytes: bool = False) -> Iterator[Callable[[str, int, int | None], None]]:  # noqa: A002  a unit
+    """A progress bar a stage on stderr, nothing where stderr is not a terminal.
+
+    Yields:
+        What is told a stage's name, how much of it is done, and of how much (None where that is not known).
+    """
+    from rich import progress as rich
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    counts = (rich.DownloadColumn(), rich.TransferSpeedColumn()) if bytes else (rich.MofNCompleteColumn(),)
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), *counts)
+    left = rich.TimeRemainingColumn(elapsed_when_finished=True)
+    with rich.Progress(*columns, left, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, rich.TaskID] = {}
+
+        def tell(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks or (done == 0 and bars.tasks[tasks[stage]].finished):  # a stage that comes again
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield tell
