@@ -26,8 +26,10 @@ _REQUIREMENT = re.compile(
 )
 _EXTRAS = {
     "train": "training, evaluation and data preparation",
-    "weights": "the encoders' starting weights without network",
+    "db": "tagging tables of databases",
+    "gunicorn": "serving with gunicorn",
     "scale": "tagging on several machines",
+    "weights": "the encoders' starting weights without network",
 }
 _ASK_ONNXRUNTIME = "import json, onnxruntime as o; print(json.dumps(o.get_available_providers()))"
 _ASK_TORCH = (

@@ -40,6 +40,13 @@ def test_extras_and_their_packages_are_known_by_metadata():
     assert found["train", "torch"].limits.startswith(">=")
 
 
+def test_every_extra_says_what_it_is_for(findings):
+    extras = {f"extra {item.extra}" for item in requirements() if item.extra is not None}
+    assert {"extra train", "extra db", "extra gunicorn"} <= extras
+    told = {name: findings[name].detail.split(":")[0] for name in extras}
+    assert not {name for name, what in told.items() if what == "more"}
+
+
 @pytest.mark.parametrize(
     ("found", "limits", "met"),
     [("2.13.0+cpu", ">=2.6", True), ("2.6", ">=2.6.0", True), ("2.5.1", ">=2.6", False), (None, "", False)],
