@@ -64,6 +64,29 @@ def test_a_port_that_is_taken_is_one_line_and_status_2(tiny_bundle: Path, served
 
 
 @pytest.mark.parametrize(
+    ("proxies", "forwarded", "statuses"),
+    [
+        ("0", ["1.1.1.1", "2.2.2.2"], [200, 429]),  # what a client writes is believed by none
+        ("1", ["9.9.9.9, 1.1.1.1", "8.8.8.8, 1.1.1.1", "9.9.9.9, 2.2.2.2"], [200, 429, 200]),
+        ("2", ["9.9.9.9, 1.1.1.1, 7.7.7.7", "8.8.8.8, 1.1.1.1, 6.6.6.6", "9.9.9.9, 2.2.2.2, 7.7.7.7"], [200, 429, 200]),
+    ],
+)
+def test_x_forwarded_for_is_believed_for_as_many_proxies_as_are_trusted(
+    tiny_bundle: Path, served: Any, proxies: str, forwarded: list[str], statuses: list[int]
+) -> None:
+    """Each address may ask once; the address is the one that the farthest trusted proxy saw."""
+    found = []
+    limits = {"MMGCS_RATE": "0.0001", "MMGCS_BURST": "1", "MMGCS_DRAIN": "0"}
+    with served(tiny_bundle, MMGCS_TRUST_PROXY=proxies, **limits) as (_, port):
+        for addresses in forwarded:
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+                headers = {"Content-Type": "application/json", "X-Forwarded-For": addresses}
+                connection.request("POST", "/predict", json.dumps({"plot": PLOT}), headers)
+                found.append(connection.getresponse().status)
+    assert found == statuses
+
+
+@pytest.mark.parametrize(
     "raw",
     [
         b"GET /\x00 HTTP/1.1\r\n\r\n",
