@@ -19,7 +19,7 @@ from sklearn.metrics import f1_score
 from mmgcs import load
 from mmgcs.catalog import read_films
 from mmgcs.datasets import SOURCES
-from mmgcs.datasets.mmimdb import film_folder
+from mmgcs.datasets.sources.mmimdb import film_folder
 from mmgcs.evaluation.report import labels
 from mmgcs.files import write_json
 from mmgcs.training import read_recipe, train

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -47,3 +48,16 @@ class Registry(Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._items))
+
+    def in_order(self) -> tuple[str, ...]:
+        """The names in the order in which they were registered."""
+        return tuple(self._items)
+
+
+def import_modules(package: str) -> None:
+    """Import every module of a package that is being imported, so that each registers what it implements."""
+    import pkgutil
+    from importlib import import_module
+
+    for module in pkgutil.iter_modules(sys.modules[package].__path__, f"{package}."):
+        import_module(module.name)

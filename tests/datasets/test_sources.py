@@ -10,7 +10,7 @@ import pytest
 
 from mmgcs.catalog import read_films as tag_reads
 from mmgcs.datasets import RAW_SCHEMA, SOURCES, clean, detect_source, read_films, write_films
-from mmgcs.datasets.mmimdb import read_splits
+from mmgcs.datasets.sources.mmimdb import read_splits
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.genres import parse_genres
 

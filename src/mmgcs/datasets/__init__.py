@@ -1,6 +1,6 @@
 """Labelled sources of films, learning side: readers, cleaning, balancing, splitting, downloads."""
 
-from mmgcs.datasets import films, mmimdb, movielens, original, tmdb  # noqa: F401 - each registers its reader
+from mmgcs.datasets import sources  # noqa: F401 - its modules register their readers
 from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, SPLITS, Raw, detect_source
 from mmgcs.datasets.clean import LabelSets, clean, label_sets
 from mmgcs.datasets.films import read_films, write_films

@@ -60,11 +60,13 @@ class Source:
         about: what it is, for people.
         recognises: whether a path looks like this data set, from its columns (empty for a folder).
         read: reads it.
+        rank: of the sources that recognise a path the lowest reads it: low for a particular shape, high for a general.
     """
 
     about: str
     recognises: Callable[[Path, Sequence[str]], bool]
     read: Callable[[Path], Raw]
+    rank: int = 100
 
 
 SOURCES: Registry[Source] = Registry("data source")
@@ -77,16 +79,12 @@ def detect_source(path: Path) -> str:
         InputError: the path does not exist, or no reader recognises it.
     """
     columns = [] if path.is_dir() else table_columns(path)
-    for name in DETECTION_ORDER:
+    for name in sorted(SOURCES, key=lambda name: SOURCES[name].rank):
         if SOURCES[name].recognises(path, columns):
             return name
     what = "the folder has no <id>.json files" if path.is_dir() else f"its columns are {', '.join(columns[:12])}"
     known = "; ".join(f"{name}, {SOURCES[name].about}" for name in SOURCES)
     raise InputError(f"{path} is no data set that is known here ({what}); say which with --from: {known}")
-
-
-DETECTION_ORDER = ("mmimdb", "original", "movielens", "tmdb", "films")
-"""From the most particular shape to the least."""
 
 
 def _delimited(path: Path, separator: str) -> pl.LazyFrame:

@@ -17,12 +17,12 @@ MOST_GENRES = 30
 """Genres that a chart shows at most: the commonest."""
 
 CHARTS: Registry[Callable[[Summary], Figure]] = Registry("chart")
-"""Each chart by the name that pages use; the docstring is its caption."""
+"""Each chart by the name that pages use, in the order in which they show them; the docstring is its caption."""
 
 
 def draw_charts(summary: Summary) -> dict[str, tuple[str, Figure]]:
     """Every chart's caption and figure, by name."""
-    return {name: ((CHARTS[name].__doc__ or name).strip(), CHARTS[name](summary)) for name in ORDER}
+    return {name: ((CHARTS[name].__doc__ or name).strip(), CHARTS[name](summary)) for name in CHARTS.in_order()}
 
 
 def svg(figure: Figure) -> str:
@@ -109,6 +109,3 @@ def missing_chart(summary: Summary) -> Figure:
 def duplicate_chart(summary: Summary) -> Figure:
     """Films whose id or plot came before, and pairs of plots that are nearly the same."""
     return _bars(summary.duplicates, horizontal=True, colour=ORANGE)
-
-
-ORDER = ("genres", "together", "genres-per-film", "lengths", "years", "missing", "duplicates")

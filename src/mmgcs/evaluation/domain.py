@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmgcs.bundle import CONFIG, Branch, Bundle, write_bundle
 from mmgcs.film import Film
-from mmgcs.preprocess import Prepared
+from mmgcs.preprocess import PREPROCESSORS, Prepared
 from mmgcs.runtime import Classifier
 from mmgcs.runtime.classifier import without
 from mmgcs.runtime.domain import DOMAIN, DOMAIN_FILE, VIEWS, Detector, Domain
@@ -32,8 +32,6 @@ WIDE = 512
 FLOOR = 0.05
 """The least variance of a direction, as a share of the median: int8 rounds differently from processor to processor, and
 directions in which films hardly differ would show that and nothing else."""
-
-_VIEWS_OF: Mapping[str, tuple[str, ...]] = {"tokens": ("features", "english"), "pixels": ("features", "picture")}
 
 
 def fit_domain(
@@ -70,7 +68,7 @@ def fit_domain(
         parts["train"] = [parts["train"][index] for index in drawn]
         seen = {name: _see(classifier, branch, chosen) for name, chosen in parts.items()}
         fitted = []
-        for view in _VIEWS_OF.get(branch.kind, ("features",)):
+        for view in PREPROCESSORS[branch.kind](branch.options, classifier.bundle.read).views:
             train, valid = (VIEWS[view](*seen[name]) for name in ("train", "valid"))
             one = _nothing(branch, valid, share) if view == "english" else _fit(branch, view, train, valid, share)
             if one is not None:

@@ -29,7 +29,13 @@ class Prepared:
 
 
 class Preprocessor(Protocol):
-    """Turns films into the arrays that a branch's graph reads."""
+    """Turns films into the arrays that a branch's graph reads.
+
+    Attributes:
+        views: what tells that an input is no film's: names in `mmgcs.runtime.domain.VIEWS`.
+    """
+
+    views: tuple[str, ...]
 
     def prepare(self, films: Sequence[Film]) -> list[Prepared]:
         """Prepare films that have this branch's input.

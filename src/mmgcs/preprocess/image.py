@@ -20,6 +20,8 @@ class PosterPixels:
     distinguishes them (lettering, faces at the edge) must not be cut away.
     """
 
+    views: tuple[str, ...] = ("features", "picture")
+
     def __init__(self, height: int, width: int) -> None:
         self.height = height
         self.width = width

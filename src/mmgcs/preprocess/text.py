@@ -84,6 +84,8 @@ class PlotTokens:
         use_title: whether the title is put before the plot.
     """
 
+    views: tuple[str, ...] = ("features", "english")
+
     def __init__(self, tokenizer: Tokenizer, max_tokens: int, *, pad_id: int = 0, use_title: bool = True) -> None:
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()

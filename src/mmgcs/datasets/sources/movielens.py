@@ -38,4 +38,6 @@ def read_movielens(path: Path) -> Raw:
     return numeric_ids(frame, path)
 
 
-SOURCES.register("movielens")(Source("MovieLens' The Movies Dataset: movies_metadata.csv", _recognises, read_movielens))
+SOURCES.register("movielens")(
+    Source("MovieLens' The Movies Dataset: movies_metadata.csv", _recognises, read_movielens, rank=30)
+)

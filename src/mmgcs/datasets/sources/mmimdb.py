@@ -105,4 +105,6 @@ def _row(path: Path, splits: dict[str, str], pictures: dict[str, str]) -> dict[s
     }
 
 
-SOURCES.register("mmimdb")(Source("MM-IMDb: a folder of <id>.json, <id>.jpeg and split.json", _recognises, read_mmimdb))
+SOURCES.register("mmimdb")(
+    Source("MM-IMDb: a folder of <id>.json, <id>.jpeg and split.json", _recognises, read_mmimdb, rank=10)
+)

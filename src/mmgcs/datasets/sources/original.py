@@ -57,5 +57,10 @@ def read_original(path: Path) -> Raw:
 
 
 SOURCES.register("original")(
-    Source("the original's strictly_balanced_top10.csv (list strings, one-hot columns)", _recognises, read_original)
+    Source(
+        "the original's strictly_balanced_top10.csv (list strings, one-hot columns)",
+        _recognises,
+        read_original,
+        rank=20,
+    )
 )

@@ -36,4 +36,4 @@ def read_tmdb(path: Path) -> Raw:
     return numeric_ids(frame.with_columns(pl.lit("tmdb").alias("labels")), path)
 
 
-SOURCES.register("tmdb")(Source("Kaggle's TMDB dump or TMDB-5000: a CSV file", _recognises, read_tmdb))
+SOURCES.register("tmdb")(Source("Kaggle's TMDB dump or TMDB-5000: a CSV file", _recognises, read_tmdb, rank=40))

@@ -1,0 +1,5 @@
+"""Readers of published data sets, one a file. Each registers itself in `mmgcs.datasets.base.SOURCES`."""
+
+from mmgcs.registry import import_modules
+
+import_modules(__name__)
