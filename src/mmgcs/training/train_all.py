@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from mmgcs.bundle import MANIFEST
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import sha256, write_json
 from mmgcs.training.check import check_recipe
@@ -192,14 +193,14 @@ def _recipe_steps(order: Order, name: str) -> list[Step]:
 
     def learned() -> bool:
         # A bundle of another recipe or other data is not this one; training then says so in its own words.
-        if not (bundle / "manifest.json").is_file():
+        if not (bundle / MANIFEST).is_file():
             return False
         state = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         same = state["recipe"] == order.recipes[name].model_dump(mode="json")
         return bool(same and state["data"] == sha256(order.table))
 
     def current(file: Path) -> Callable[[], bool]:
-        return lambda: learned() and _made_from(file, sha256(bundle / "manifest.json"))
+        return lambda: learned() and _made_from(file, sha256(bundle / MANIFEST))
 
     return [
         Step(f"train {name}", f"train and export to {bundle}", learned, learn),
@@ -336,11 +337,11 @@ def _evaluate(order: Order, folder: Path) -> None:
         data={"data": order.data.name, "data SHA-256": sha256(order.data)},
     )
     write_report(report, folder / "evaluation")
-    write_json(folder / "evaluation" / "made.json", {"made_from": sha256(folder / "bundle" / "manifest.json")})
+    write_json(folder / "evaluation" / "made.json", {"made_from": sha256(folder / "bundle" / MANIFEST)})
 
 
 def _verify(folder: Path) -> None:
     from mmgcs.runtime.verify import verify
 
     checks: list[dict[str, Any]] = [asdict(check) for check in verify(folder / "bundle")]
-    write_json(folder / "verify.json", {"made_from": sha256(folder / "bundle" / "manifest.json"), "checks": checks})
+    write_json(folder / "verify.json", {"made_from": sha256(folder / "bundle" / MANIFEST), "checks": checks})
