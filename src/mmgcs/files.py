@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,9 @@ from mmgcs.errors import UsageError
 
 LOCK = ".lock"
 """The file in a folder by which `alone` tells who writes there."""
+LONGEST = 120
+"""Bytes of a file's name that the name of its temporary file repeats: most disks take names of 255 bytes, encrypted
+folders (eCryptfs, on many network disks) of 143."""
 
 
 @contextlib.contextmanager
@@ -32,29 +36,46 @@ def atomic_path(path: Path, *, like: Path | None = None, times: bool = False) ->
         times: take over the times of `like` too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    # Private until it has the mode of `like`; else the system gives it the mode of any new file of this user.
+    temporary = _new_part(path, 0o666 if like is None else 0o600)
     try:
         yield temporary
         with temporary.open("r+b") as written:  # Windows flushes only what may be written
             os.fsync(written.fileno())
         if like is not None:
             status = like.stat()
-            with contextlib.suppress(OSError):  # only root gives a file away
-                os.chown(temporary, status.st_uid, status.st_gid)
+            if hasattr(os, "chown"):  # not on Windows
+                with contextlib.suppress(OSError):  # only root gives a file away
+                    os.chown(temporary, status.st_uid, status.st_gid)
             shutil.copystat(like, temporary)
             if not times:
                 os.utime(temporary)
-        else:
-            # mkstemp makes the file private; a result is as readable as any new file of this user.
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _new_part(path: Path, mode: int) -> Path:
+    """Make an empty file beside `path`, of this mode less the umask."""
+    while True:
+        temporary = path.with_name(f".{_short(path.name)}.{secrets.token_hex(4)}.part")
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
+            return temporary
+
+
+def _short(name: str) -> str:
+    """The name itself, or one with the same beginning and extension that leaves room for what a leftover adds."""
+    if len(os.fsencode(name)) <= LONGEST:
+        return name
+    start, extension = Path(name).stem, Path(name).suffix
+    end = f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+    if len(os.fsencode(extension)) <= LONGEST - len(end):
+        end += extension
+    while len(os.fsencode(start + end)) > LONGEST:
+        start = start[:-1]
+    return start + end
 
 
 @contextlib.contextmanager
@@ -75,11 +96,16 @@ def write_json(path: Path, value: Any) -> None:
         handle.write("\n")
 
 
-def remove_parts(folder: Path, name: str) -> None:
+def remove_parts(folder: Path, pattern: str) -> None:
     """Remove what killed processes left in a folder of the files they were writing, whose names fit the pattern."""
-    for part in folder.glob(f".{name}.*.part"):
+    for part in folder.glob(f".{pattern}.*.part"):
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def remove_parts_of(path: Path) -> None:
+    """Remove what killed processes left of this one file."""
+    remove_parts(path.parent, glob.escape(_short(path.name)))
 
 
 @contextlib.contextmanager

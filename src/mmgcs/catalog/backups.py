@@ -8,7 +8,6 @@ every file whole, old or new, and `restore` knows which.
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import json
 import os
@@ -20,7 +19,7 @@ from typing import Any
 
 from mmgcs.catalog.library import STATE
 from mmgcs.errors import InputError, MmgcsError, UsageError
-from mmgcs.files import alone, atomic_path, remove_parts, sha256
+from mmgcs.files import alone, atomic_path, remove_parts, remove_parts_of, sha256
 
 JOURNAL = "journal.jsonl"
 # Media centres pass over folders with these, so that the copies never show up as films.
@@ -112,7 +111,7 @@ class Backups:
                 "mend that and run again"
             ) from error
         try:
-            remove_parts(target.parent, glob.escape(target.name))
+            remove_parts_of(target)
             _replace(target, result, like=target if content is not None else None)
         except OSError as error:
             raise InputError(f"cannot be written ({error.strerror}); it is as it was") from error
@@ -130,7 +129,7 @@ class Backups:
         path = self.root / entry.path
         target = path.resolve()
         try:
-            remove_parts(target.parent, glob.escape(target.name))
+            remove_parts_of(target)
             now = sha256(target) if target.exists() else None
             if now == entry.before:
                 outcome = "unchanged"

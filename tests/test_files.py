@@ -1,0 +1,107 @@
+"""Writing one file whole: its mode, its name, and what a process that was killed left of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mmgcs.files import LONGEST, atomic_path, atomic_writer, remove_parts, remove_parts_of
+
+NAMES = {
+    "Chinese": "長" * 83 + ".nfo",
+    "plain": "a" * 255,
+    "accents": "é" * 120 + ".nfo",
+    "extension": "x." + "y" * 250,
+}
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def restless():
+    """Threads let others go on after each call of `os.umask`, when the process may have another one."""
+    threading.setprofile(lambda frame, event, called: time.sleep(0.001) if called is os.umask else None)
+    yield
+    threading.setprofile(None)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+@pytest.mark.usefixtures("umask", "restless")
+def test_files_that_threads_write_at_once_have_the_mode_that_the_umask_says(tmp_path: Path) -> None:
+    def write(thread: int) -> None:
+        for number in range(25):
+            with atomic_writer(tmp_path / f"{thread}-{number}") as handle:
+                handle.write("x")
+            (tmp_path / f"{thread}-{number}-plain").touch()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+@pytest.mark.usefixtures("umask")
+def test_the_new_content_of_a_private_file_is_private_at_any_moment(tmp_path: Path) -> None:
+    path = tmp_path / "secret.nfo"
+    path.touch(0o600)
+    with atomic_path(path, like=path) as temporary:
+        assert temporary.stat().st_mode & 0o777 == 0o600
+        temporary.write_bytes(b"new")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_is_written_like_another_where_the_system_has_no_owners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "movie.nfo"
+    path.write_bytes(b"old")
+    monkeypatch.delattr(os, "chown", raising=False)  # as on Windows
+    with atomic_path(path, like=path) as temporary:
+        temporary.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_any_name_that_the_disk_takes_can_be_written(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    for content in ("old", "new"):
+        with atomic_writer(path) as handle:
+            handle.write(content)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    assert path.read_text(encoding="utf-8") == "new"
+
+
+@pytest.mark.parametrize("name", ["movie.nfo", "[x] *.nfo", *NAMES.values()], ids=["short", "pattern", *NAMES])
+def test_what_a_killed_process_left_of_a_file_is_found_by_its_name(tmp_path: Path, name: str) -> None:
+    left = left_behind(tmp_path / name)
+    other = left_behind(tmp_path / f"other {name}"[:60])
+    remove_parts_of(tmp_path / name)
+    assert list(tmp_path.iterdir()) == [other]
+    assert len(os.fsencode(left.name)) <= LONGEST + 15
+
+
+def test_what_was_left_of_a_file_with_a_long_name_keeps_its_extension(tmp_path: Path) -> None:
+    left_behind(tmp_path / f"{'a' * 240}.jpg")
+    other = left_behind(tmp_path / f"{'a' * 240}.png")
+    remove_parts(tmp_path, "*.jpg")
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def left_behind(path: Path) -> Path:
+    """What a process leaves that is killed while it writes `path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"half")
+        content, name = temporary.read_bytes(), temporary
+    path.unlink()
+    name.write_bytes(content)
+    return name
