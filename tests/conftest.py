@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from windows import like_windows as like_windows
 
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, Branch, BundleConfig, Decision, write_bundle
 from mmgcs.genres import DEFAULT_GENRES

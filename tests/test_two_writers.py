@@ -65,6 +65,13 @@ def test_a_folder_that_its_owner_removes_at_the_end_is_no_trouble(tmp_path: Path
         assert folder.is_dir()
 
 
+@pytest.mark.usefixtures("like_windows")
+def test_the_lock_is_gone_at_the_end_where_no_open_file_can_be_removed(tmp_path: Path) -> None:
+    with alone(tmp_path / "out"):
+        pass
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_second_training_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_path: Path, other) -> None:
     plot = {**PLOT, "training": {**PLOT["training"], "epochs": 1}}

@@ -120,22 +120,43 @@ def alone(folder: Path, what: str | None = None) -> Iterator[None]:
         UsageError: another process is at it.
         OSError: the folder cannot be made or written.
     """
+    lock = folder / LOCK
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
-            handle = (folder / LOCK).open("a")
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            if os.path.lexists(folder):
+                raise
+            continue  # it was removed while `mkdir` looked what it is
+        try:
+            handle = lock.open("a")
         except FileNotFoundError:
             continue  # the process that had it ended between the two lines and took the folder along
-        with handle:
-            _lock(handle, what or str(folder))
-            if not _is_at(handle, folder / LOCK):
-                continue  # it is the lock of a process that ended meanwhile
-            try:
-                yield
-            finally:
-                with contextlib.suppress(OSError):
-                    (folder / LOCK).unlink()
-            return
+        left = False
+        try:
+            with handle:
+                _lock(handle, what or str(folder))
+                if not _is_at(handle, lock):
+                    continue  # it is the lock of a process that ended meanwhile
+                try:
+                    yield
+                finally:
+                    left = not _removed(lock)  # while it is ours: once it is closed, it may be another process's
+                return
+        finally:
+            if left:  # Windows removes no file that is open, so this is refused where another process has it by now
+                _removed(lock)
+
+
+def _removed(lock: Path) -> bool:
+    """Remove a lock; whether there is no need to try again."""
+    try:
+        lock.unlink(missing_ok=True)
+    except PermissionError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _lock(handle: IO[Any], what: str) -> None:

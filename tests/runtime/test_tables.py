@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,46 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tmp_path
         assert subprocess.run([*command, str(out), "--resume"]).returncode == 0
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert not partial_folder(out).exists()
+
+
+@pytest.mark.usefixtures("like_windows")
+def test_nothing_of_a_run_is_left_where_no_open_file_can_be_removed(
+    classifier: Classifier, films: Path, tmp_path: Path
+) -> None:
+    lists = {"review": tmp_path / "review.csv", "compare": tmp_path / "labels.csv"}
+    tag_table(classifier, FilmTable(films), tmp_path / "out.csv", wishes=Wishes(lists=lists))
+    tag_table(classifier, FilmTable(films), tmp_path / "out.csv", wishes=Wishes(lists=lists), overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"films.csv", "out.csv", "review.csv", "labels.csv"}
+
+
+def test_what_is_left_of_a_run_that_fails_before_its_first_commit_is_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "out.csv.partial"
+    with pytest.raises(ValueError, match="no films"), Journal.open(folder, {}, ["records.jsonl"]) as journal:
+        journal.write("records.jsonl", b"half")
+        raise ValueError("no films")
+    assert not folder.exists()
+
+
+def test_of_runs_that_begin_while_others_end_each_is_refused_or_has_the_folder_to_itself(tmp_path: Path) -> None:
+    folder = tmp_path / "out.csv.partial"
+
+    def run(thread: int) -> int:
+        done = 0
+        for _ in range(100):
+            try:
+                with Journal.open(folder, {"thread": thread}, ["records.jsonl"]) as journal:
+                    journal.write("records.jsonl", str(thread).encode())
+                    journal.commit({})
+                    assert (folder / "records.jsonl").read_text(encoding="utf-8") == str(thread)
+                    journal.finish()
+                    done += 1
+            except UsageError as error:
+                assert "another mmgcs is writing" in str(error)
+        return done
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(run, range(4))) > 0
+    assert not folder.exists()
 
 
 def test_posters_are_read_while_plots_are_missing(classifier: Classifier, tmp_path: Path) -> None:

@@ -52,24 +52,31 @@ class Journal:
             UsageError: another process has it; it cannot be made; or what is there is a run of something else.
         """
         with contextlib.ExitStack() as stack:
+            stack.callback(_remove_if_empty, folder)  # when the lock in it is gone
             try:
                 stack.enter_context(alone(folder, str(folder.with_suffix(""))))
             except OSError as error:
                 raise UsageError(f"{folder} cannot be made ({error.strerror}); give --out another folder") from error
             if afresh:
-                for path in folder.iterdir():
-                    if path.name != LOCK:
-                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+                _empty(folder)
             journal = cls(folder, fingerprint, logs)
-            journal._continue()
             try:
+                journal._continue()
                 yield journal
             finally:
-                for handle in journal._handles.values():
-                    with contextlib.suppress(OSError):  # what was not committed is not promised
-                        handle.close()
+                journal._close()
                 if folder.is_dir() and not (folder / STATE).exists():
-                    shutil.rmtree(folder)  # a run that failed before its first commit leaves nothing to go on with
+                    _empty(folder)  # a run that failed before its first commit leaves nothing to go on with
+
+    def finish(self) -> None:
+        """Remove everything, when what the run was for is done; the folder goes when the journal is left."""
+        self._close()  # Windows removes no file that is open
+        _empty(self.folder)
+
+    def _close(self) -> None:
+        for handle in self._handles.values():
+            with contextlib.suppress(OSError):  # what was not committed is not promised
+                handle.close()
 
     def _continue(self) -> None:
         state = self.folder / STATE
@@ -118,3 +125,17 @@ class Journal:
             raise MmgcsError(
                 f"{self.folder} cannot be written ({error.strerror}); mend that and go on with --resume"
             ) from error
+
+
+def _empty(folder: Path) -> None:
+    """Remove all but the lock; first what says how far the rest is good: without it there is nothing to go on with."""
+    (folder / STATE).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    # Not where another process has put its lock meanwhile; one that was about to makes the folder again.
+    with contextlib.suppress(OSError):
+        folder.rmdir()

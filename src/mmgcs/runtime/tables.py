@@ -188,7 +188,7 @@ def tag_table(
             raise MmgcsError(
                 f"{out} cannot be written ({error.strerror}); mend that and go on with --resume"
             ) from error
-        shutil.rmtree(partial)
+        journal.finish()
     return summary
 
 
