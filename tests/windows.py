@@ -18,9 +18,9 @@ OPEN = Path("/proc/self/fd")
 
 
 def open_files() -> set[Path]:
-    """The files that this process has open."""
+    """The files that this process has open; none where the system does not say."""
     found = set()
-    for link in OPEN.iterdir():
+    for link in OPEN.iterdir() if OPEN.is_dir() else ():
         with contextlib.suppress(OSError):
             found.add(link.readlink())
     return {path for path in found if path.is_file()}

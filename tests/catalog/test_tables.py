@@ -13,8 +13,10 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from windows import open_files
 
 from mmgcs.catalog import FilmTable, open_films, read_films
+from mmgcs.catalog.source import spooled_stdin
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.film import Film
 
@@ -300,6 +302,17 @@ def test_standard_input_is_a_table_too(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr("sys.stdin", handle)
         with open_films(Path("-"), posters=tmp_path) as table:
             assert [film.id for chunk in table.chunks() for film in chunk] == ["a"]
+        assert not table.path.exists()
+
+
+def test_standard_input_is_a_closed_file_because_windows_opens_no_temporary_file_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with write(tmp_path / "in.csv", "id,plot\na,one\n").open() as handle:
+        monkeypatch.setattr("sys.stdin", handle)
+        with spooled_stdin(".csv") as path:
+            assert path not in open_files()
+            assert path.read_bytes() == b"id,plot\na,one\n"
 
 
 @given(st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=1, max_size=20))

@@ -114,10 +114,11 @@ def check_readable(path: Path) -> None:
 @contextlib.contextmanager
 def spooled_stdin(suffix: str) -> Iterator[Path]:
     """Standard input as a temporary file, so that it can be read twice and costs disk rather than memory."""
-    with tempfile.NamedTemporaryFile(prefix="mmgcs-stdin-", suffix=suffix) as handle:
-        shutil.copyfileobj(sys.stdin.buffer, handle)
-        handle.flush()
-        yield Path(handle.name)
+    with tempfile.TemporaryDirectory(prefix="mmgcs-stdin-", ignore_cleanup_errors=True) as folder:
+        spooled = Path(folder) / f"stdin{suffix}"
+        with spooled.open("wb") as handle:  # closed before it is read: Windows opens no such file twice
+            shutil.copyfileobj(sys.stdin.buffer, handle)
+        yield spooled
 
 
 def read_lines(path: Path, meter: Meter | None = None) -> Iterator[Line]:
