@@ -89,6 +89,9 @@ def test_a_newer_format_asks_for_an_upgrade_and_a_newer_minor_version_is_read(co
         Bundle(copy)
 
 
+OUTSIDE_ON_WINDOWS = ["C:secret", "C:/secret", "\\Windows\\x", "..\\x", "a\\..\\..\\x", "\\\\server\\share\\x"]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "else"}', "\x00" * 9, "[" * 100_000])
 def test_a_manifest_that_is_none_is_refused(copy: Path, content: str) -> None:
     (copy / MANIFEST).write_text(content, encoding="utf-8")
@@ -97,7 +100,7 @@ def test_a_manifest_that_is_none_is_refused(copy: Path, content: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["../outside.txt", "/etc/passwd", "a/../../outside.txt", ""])
+@pytest.mark.parametrize("name", ["../outside.txt", "/etc/passwd", "a/../../outside.txt", "", *OUTSIDE_ON_WINDOWS])
 def test_a_manifest_that_names_files_outside_is_refused(copy: Path, name: str) -> None:
     content = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
     edit(copy / MANIFEST, "files", {**content["files"], name: {"sha256": "0" * 64, "bytes": 1}})

@@ -20,7 +20,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from mmgcs.errors import BundleError, UsageError
-from mmgcs.files import sha256, write_json
+from mmgcs.files import is_inside, sha256, write_json
 
 FORMAT = "mmgcs-bundle"
 FORMAT_VERSION = (1, 0)
@@ -367,10 +367,8 @@ def seal(path: Path) -> None:
 
 def _is_entry(name: Any, entry: Any) -> bool:
     # A name that leads out of the folder would let a bundle read any file.
-    parts = Path(name).parts
-    inside = bool(parts) and ".." not in parts and not Path(name).is_absolute()
     sound = isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int)
-    return inside and "\0" not in name and sound
+    return is_inside(name) and sound
 
 
 def _check_sum(content: bytes, entry: Mapping[str, Any], path: Path) -> None:

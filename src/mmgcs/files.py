@@ -11,7 +11,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
 from mmgcs.errors import UsageError
@@ -179,6 +179,18 @@ def _is_at(handle: IO[Any], path: Path) -> bool:
         return os.path.samestat(os.fstat(handle.fileno()), path.stat())
     except FileNotFoundError:
         return False
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative path that somebody wrote lies below the folder that it is relative to, here and on Windows.
+
+    A drive is one on every system: what is written here may be read there.
+
+    >>> is_inside("Alien: Covenant/movie.nfo"), is_inside("../secret"), is_inside("C:secret"), is_inside("\\\\secret")
+    (True, False, False, False)
+    """
+    paths = (PurePosixPath(name), PureWindowsPath(name))
+    return "\0" not in name and all(path.parts and not path.anchor and ".." not in path.parts for path in paths)
 
 
 def sha256(path: Path) -> str:

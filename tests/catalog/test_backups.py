@@ -145,12 +145,44 @@ def test_a_kill_between_journal_and_file_leaves_nothing_to_bring_back(tmp_path: 
     assert not leftover.exists()
 
 
-@pytest.mark.parametrize("path", ["../outside.nfo", "/etc/outside.nfo", "a/../../outside.nfo"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("../outside.nfo", "/etc/outside.nfo", "a/../../outside.nfo"),
+        *("C:outside.nfo", "C:/outside.nfo", "\\outside.nfo", "..\\outside.nfo", "a\\..\\..\\outside.nfo"),
+    ],
+)
 def test_a_journal_cannot_lead_out_of_the_library(tmp_path: Path, path: str) -> None:
     (tmp_path / ".mmgcs").mkdir()
-    line = json.dumps({"path": path, "before": None, "after": "x", "backup": None}) + "\n"
-    (tmp_path / ".mmgcs" / "journal.jsonl").write_text(line)
-    assert Backups(tmp_path).entries() == []
+    for line in ({"path": path, "backup": None}, {"path": "movie.nfo", "backup": path}):
+        content = json.dumps({"before": None, "after": "x", **line}) + "\n"
+        (tmp_path / ".mmgcs" / "journal.jsonl").write_text(content, encoding="utf-8")
+        assert Backups(tmp_path).entries() == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize(
+    "name", ["Alien: Covenant", "X: The Man with the X-Ray Eyes", "C:secret", "\\Alien", "A..", "..."]
+)
+def test_a_folder_that_is_called_like_a_drive_can_be_brought_back(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "movie.nfo"
+    path.parent.mkdir()
+    path.write_bytes(b"one")
+    for _ in range(2):
+        write(tmp_path, path)
+        assert path.read_bytes() == b"ONE"
+    assert undo(tmp_path) == ["restored"]
+    assert path.read_bytes() == b"one"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_file_whose_path_undo_would_refuse_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "a\\..\\b" / "movie.nfo"
+    path.parent.mkdir()
+    path.write_bytes(b"one")
+    with pytest.raises(InputError, match="which undo refuses"):
+        write(tmp_path, path)
+    assert path.read_bytes() == b"one"
 
 
 def test_names_that_are_not_utf_8_are_kept(tmp_path: Path) -> None:

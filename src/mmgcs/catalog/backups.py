@@ -14,12 +14,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from mmgcs.catalog.library import STATE
 from mmgcs.errors import InputError, MmgcsError, UsageError
-from mmgcs.files import alone, atomic_path, remove_parts, remove_parts_of, sha256
+from mmgcs.files import alone, atomic_path, is_inside, remove_parts, remove_parts_of, sha256
 
 JOURNAL = "journal.jsonl"
 # Media centres pass over folders with these, so that the copies never show up as films.
@@ -90,6 +90,8 @@ class Backups:
             InputError: the file is another one than was read, or cannot be written; it is as it was.
             MmgcsError: the copy or the journal cannot be written: no further file may be touched.
         """
+        if not is_inside(self._relative(path)):
+            raise InputError("its path has a '..' between backslashes, which undo refuses; rename its folder")
         target = path.resolve()
         try:
             content = target.read_bytes() if target.exists() else None
@@ -192,7 +194,9 @@ class Backups:
         _apply_line(self._entries, line)
 
     def _relative(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+        name = path.relative_to(self.root).as_posix()
+        # "X: The Man/movie.nfo" is a legal name on Linux and leads to drive X on Windows; with "./" it never does.
+        return name if is_inside(name) else f"./{name}"
 
     def _read_journal(self) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
@@ -213,8 +217,11 @@ class Backups:
 def _is_inside(line: dict[str, Any]) -> bool:
     # A journal that somebody else wrote must not make `undo` write or remove files elsewhere.
     path, backup = line.get("path"), line.get("backup")
-    sound = isinstance(path, str) and not Path(path).is_absolute() and ".." not in Path(path).parts
-    return sound and (backup is None or (isinstance(backup, str) and Path(backup).name == backup))
+    return isinstance(path, str) and is_inside(path) and (backup is None or _is_name(backup))
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and is_inside(value) and PureWindowsPath(value).name == value
 
 
 def _apply_line(entries: dict[str, Entry], line: dict[str, Any]) -> None:
