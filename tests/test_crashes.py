@@ -16,8 +16,9 @@ from faults import DEAD, Faults, Outcome, numbers, whole_files
 from http_server import Server, picture, send
 from tiny_training import PLOT, write_recipe
 
-from mmgcs.bundle import Bundle, write_bundle
+from mmgcs.bundle import CONFIG, Bundle, write_bundle
 from mmgcs.catalog.nfo import read_nfo
+from mmgcs.errors import UsageError
 from mmgcs.sample import sample_table
 
 HOW = ("fail", "die")
@@ -240,9 +241,46 @@ def test_a_bundle_that_is_replaced_is_the_old_one_until_it_is_the_new_one(tmp_pa
 
 
 def test_a_bundle_whose_replacement_died_between_its_renames_is_found_again(tmp_path, tiny_bundle):
-    path = tmp_path / "bundle"
+    path, config = tmp_path / "bundle", Bundle(tiny_bundle).config
     shutil.copytree(tiny_bundle, tmp_path / ".bundle.old")
+    for _ in range(2):
+        assert Bundle(path).check() == []
+        assert [entry.name for entry in tmp_path.iterdir()] == [".bundle.old"]  # a reader changes nothing
+    with pytest.raises(UsageError, match=r"\.bundle\.old already holds a bundle"):
+        write_bundle(path, config, lambda folder: None)
+    write_bundle(path, config, lambda folder: None, replace=True)
     assert Bundle(path).check() == []
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_bundle_that_is_read_while_it_is_replaced_is_replaced(tmp_path, tiny_bundle, monkeypatch):
+    path = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, path)
+    real, read = Path.rename, []
+
+    def rename(self, target):
+        result = real(self, target)
+        if self == path:  # between the two renames
+            read.append((Bundle(path).check(), whole_files(Bundle(path).path)))
+        return result
+
+    monkeypatch.setattr(Path, "rename", rename)
+    new = write_bundle(path, Bundle(tiny_bundle).config, lambda folder: None, replace=True)
+    assert read == [([], whole_files(tiny_bundle))]
+    assert Bundle(path).files == new.files == {CONFIG: new.files[CONFIG]}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.usefixtures("like_windows")
+def test_a_bundle_is_written_to_an_empty_folder_and_replaced_where_nothing_is_renamed_onto_a_folder(
+    tmp_path, tiny_bundle
+):
+    path, config = tmp_path / "bundle", Bundle(tiny_bundle).config
+    path.mkdir()
+    write_bundle(path, config, lambda folder: None)
+    assert Bundle(path).check() == []
+    write_bundle(path, config, lambda folder: (folder / "new.txt").write_text("new", "utf-8"), replace=True)
+    assert set(Bundle(path).files) == {CONFIG, "new.txt"}
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
 
 

@@ -185,7 +185,7 @@ class Bundle:
     """A bundle on disk, opened and checked.
 
     Attributes:
-        path: its folder.
+        path: the folder that it is read from: the one asked for, or where that lies while it is replaced.
         config: the content of bundle.json.
     """
 
@@ -200,11 +200,10 @@ class Bundle:
             UsageError: the folder does not exist or is not a bundle.
             BundleError: the bundle is damaged or of a newer format.
         """
+        path = _found(path)
         self.path = path
         self._check = check
         self._ahead: dict[str, _Ahead] = {}
-        if not path.exists() and _aside(path).is_dir():  # whoever replaced it was killed between two renames
-            _aside(path).rename(path)
         if not path.is_dir():
             raise UsageError(f"no bundle at {path}: the folder does not exist; give --model the folder of a bundle")
         try:
@@ -311,11 +310,10 @@ def write_bundle(path: Path, config: BundleConfig, fill: Callable[[Path], None],
     Raises:
         UsageError: `path` exists and `replace` is not given, or it is a folder that is not a bundle.
     """
-    if path.exists():
-        if not (path / MANIFEST).is_file() and any(path.iterdir() if path.is_dir() else [path]):
-            raise UsageError(f"{path} exists and is not a bundle; choose another --out")
-        if not replace and (path / MANIFEST).is_file():
-            raise UsageError(f"{path} already holds a bundle; choose another --out or remove it")
+    if path.exists() and not (path / MANIFEST).is_file() and any(path.iterdir() if path.is_dir() else [path]):
+        raise UsageError(f"{path} exists and is not a bundle; choose another --out")
+    if not replace and (_found(path) / MANIFEST).is_file():
+        raise UsageError(f"{_found(path)} already holds a bundle; choose another --out or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
@@ -338,6 +336,9 @@ def _put_in_place(made: Path, path: Path, replace: bool) -> None:
     if replace and path.exists():
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
+    else:
+        with suppress(OSError):  # an empty folder: Windows renames nothing onto it
+            path.rmdir()
     try:
         made.rename(path)
     except BaseException as error:
@@ -352,6 +353,12 @@ def _put_in_place(made: Path, path: Path, replace: bool) -> None:
 def _aside(path: Path) -> Path:
     """Where the old bundle lies between the two renames that replace it."""
     return path.with_name(f".{path.name}.old")
+
+
+def _found(path: Path) -> Path:
+    """Where the bundle of `path` lies; a writer that was killed between its renames left it aside."""
+    # It is not put back: the writer may be alive and about to rename. The next one removes it.
+    return _aside(path) if not path.exists() and _aside(path).is_dir() else path
 
 
 def seal(path: Path) -> None:
