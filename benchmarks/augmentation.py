@@ -11,7 +11,6 @@ most; what is true of them need not be true of the default recipe.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmgcs.machine import cores
 from mmgcs.training.data import Labelled, read_labelled
 from mmgcs.training.job import Run
 from mmgcs.training.recipe import Recipe
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rows", nargs="+", help="only the rows whose names begin so")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=cores())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     common: dict[str, Any] = {"batch_size": 32, "patience": 99}

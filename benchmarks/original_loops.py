@@ -16,7 +16,6 @@ a busy machine slows both.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import re
 import statistics
@@ -35,6 +34,7 @@ from sklearn.metrics import average_precision_score, f1_score
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from mmgcs.machine import cores
 from mmgcs.models import ENCODERS
 from mmgcs.models.word_vectors import vectors_of
 from mmgcs.training.data import Labelled, ResumableLoader, read_labelled
@@ -204,7 +204,7 @@ def compare(name: str, data: Labelled, recipe: Recipe, original: Original, targe
         share = pipeline_work(run, name) / statistics.median(taken.work for taken in ours[1:])
     micro, precision = scores(*predict(name, data, learned))
     best = max(original.scores)
-    print(f"{len(learned.rows):,} films to learn from, {len(learned.valid):,} to choose on, {os.cpu_count()} cores, "
+    print(f"{len(learned.rows):,} films to learn from, {len(learned.valid):,} to choose on, {cores()} cores, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
     for what in Taken._fields:
         mine, other = ([getattr(taken, what) for taken in side[1:]] for side in (ours, theirs))
@@ -309,7 +309,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="ours, of posters, as in a recipe; the original's is 32")
     parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--freeze", type=int, default=5, help="stages of the poster network that are not trained")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=cores())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)

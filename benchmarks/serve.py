@@ -44,6 +44,7 @@ from transformers import AutoModel, AutoTokenizer
 
 import mmgcs
 from mmgcs.film import Film
+from mmgcs.machine import cores
 from mmgcs.models.transformer import resolve_source
 from mmgcs.runtime import Classifier
 from mmgcs.sample import sample_films
@@ -141,7 +142,7 @@ class Bare:
         bundle = classifier.bundle
         self.branch = next(branch for branch in classifier._branches if branch.spec.input == "plot")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = cores()
         options.log_severity_level = 3
         self.plot = ort.InferenceSession(bundle.read(self.branch.spec.graph), options)
         self.fusion = ort.InferenceSession(bundle.read(bundle.config.fusion), options)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ import onnxruntime as ort
 import mmgcs
 from mmgcs.catalog import read_films
 from mmgcs.film import Film
+from mmgcs.machine import cores
 from mmgcs.runtime import Classifier
 from mmgcs.runtime.classifier import BATCH, BATCHES
 from mmgcs.sample import sample_films, sample_table
@@ -116,11 +116,11 @@ def bare_sessions(classifier: Classifier, films: list[Film], *, decode: bool) ->
 
     def run() -> None:
         if decode:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
+            with ThreadPoolExecutor(cores()) as pool:
                 list(
                     pool.map(lambda film: posters.prepare([film]), (film for film in films if film.poster is not None))
                 )
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             list(pool.map(lambda pair: pair[0].run(None, pair[1]), by_themselves))
         for session, inputs in together:
             session.run(None, inputs)
@@ -223,7 +223,7 @@ def main() -> None:
     posters = posters.resolve()
     films = [replace(film, poster=film.poster.resolve() if isinstance(film.poster, Path) else None) for film in films]
     classifier = mmgcs.load()
-    print(f"onnxruntime {ort.__version__}, numpy {np.__version__}, {os.cpu_count()} cores, {len(films):,} films")
+    print(f"onnxruntime {ort.__version__}, numpy {np.__version__}, {cores()} cores, {len(films):,} films")
     print(f"{'':<50} {'ours':>12} {'reference':>12} {'ratio':>8}")
     few = max(3, arguments.runs // 2)
     if "start" in arguments.only:

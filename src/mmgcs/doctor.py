@@ -17,6 +17,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmgcs.machine import cores
+
 PACKAGE = "mmgcs"
 LEAST_FREE = 10**9
 """Bytes of free disk under which a tagging or a training may end early."""
@@ -127,8 +129,7 @@ def _python() -> Finding:
 
 
 def _machine() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    detail = f"{platform.system()} {platform.machine()}, {cores} cores"
+    detail = f"{platform.system()} {platform.machine()}, {cores()} cores"
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         detail += f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB memory"
     return Finding("machine", "ok", detail)

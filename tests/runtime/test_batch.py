@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,10 @@ import pytest
 from mmgcs import load
 from mmgcs.catalog import CHUNK, FilmTable
 from mmgcs.errors import UsageError
+from mmgcs.film import Film
+from mmgcs.machine import cores
 from mmgcs.runtime import Classifier
-from mmgcs.runtime.batch import Summary, error_kind
+from mmgcs.runtime.batch import Summary, error_kind, predict_chunks
 from mmgcs.runtime.tables import partial_folder, tag_table
 from mmgcs.sample import sample_table
 
@@ -229,3 +234,21 @@ def test_errors_are_counted_by_kind_and_not_by_film() -> None:
         error_kind(f"line {n} has {n} fields where the header has 9 (too many: 'x'); mend the row") for n in (3, 44)
     }
     assert len(kinds) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system keeps no process to some of its cores")
+def test_a_process_that_is_kept_to_one_core_reads_and_predicts_with_one_thread(classifier: Classifier) -> None:
+    def chunks() -> Iterator[list[Film]]:
+        for start in range(0, 512, 256):
+            yield [Film(id=str(number), plot="a ghost " * 500) for number in range(start, start + 256)]
+            working.append(sum(thread.name.startswith("mmgcs-prepare") for thread in threading.enumerate()))
+
+    working: list[int] = []
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert cores() == 1
+        assert sum(len(films) for films, _ in predict_chunks(classifier, chunks())) == 512
+    finally:
+        os.sched_setaffinity(0, before)
+    assert working == [1, 1]

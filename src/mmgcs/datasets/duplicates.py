@@ -9,7 +9,6 @@ few. Nearly every plot begins with shingles that no other plot has, so few pairs
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,6 +17,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
+
+from mmgcs.machine import cores
 
 THRESHOLD = 0.5
 """Jaccard similarity of three-word shingles from which two plots are near-duplicates: one word in ten changed."""
@@ -78,7 +79,7 @@ def _shingles(plots: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     if not pieces:
         return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
     # Both libraries let go of the interpreter while they work, so threads are enough.
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(4, cores())) as pool:
         hashes, lengths = zip(*pool.map(_shingles_of, pieces), strict=True)
     return np.concatenate(hashes), np.concatenate(lengths)
 

@@ -23,6 +23,7 @@ from PIL import Image
 from mmgcs.datasets.addresses import PrivateAddressError, public_socket
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import alone, atomic_writer, remove_parts
+from mmgcs.machine import cores
 from mmgcs.net import retry_after
 from mmgcs.preprocess.decode import decode_poster
 
@@ -253,7 +254,7 @@ class _Downloader:
     ) -> None:
         self._folder, self._options, self._result, self._progress = folder, options, result, progress
         self._paces: dict[str, _Pace] = {}
-        self._pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+        self._pool = ThreadPoolExecutor(max_workers=min(4, cores()))
         self._done = 0
 
     async def run(self, todo: dict[str, str]) -> None:

@@ -5,7 +5,6 @@ While a chunk runs through the graphs, threads read and decode the posters of th
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmgcs.film import Film, Prediction
+from mmgcs.machine import cores
 from mmgcs.runtime.classifier import Classifier, PreparedFilm
 
 GROUP = 32
@@ -120,7 +120,7 @@ def predict_chunks(
         workers: threads that read plots and decode posters; None for one a core.
         wants: which films to predict; the others come out with the genres they have and no inputs. None for all.
     """
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="mmgcs-prepare") as pool:
+    with ThreadPoolExecutor(workers or cores(), thread_name_prefix="mmgcs-prepare") as pool:
         waiting: deque[_Chunk] = deque()
         try:
             for films in chunks:

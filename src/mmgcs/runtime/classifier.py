@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from mmgcs.bundle import DEFAULT_BUNDLE, Branch, Bundle, Decision
 from mmgcs.errors import InputError
 from mmgcs.film import Film, Prediction
+from mmgcs.machine import cores
 from mmgcs.preprocess import PlotTokens, Prepared, clean_text
 from mmgcs.runtime.branch import LoadedBranch, open_session, run_graph
 from mmgcs.runtime.domain import Domain
@@ -106,9 +106,8 @@ class Classifier:
     def __init__(self, bundle: Bundle, *, threads: int | None = None, spin: bool = True) -> None:
         self.bundle = bundle
         self.genres = bundle.config.genres
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._used = False
-        self._branches = [LoadedBranch(bundle, branch, threads or cores, spin) for branch in bundle.config.branches]
+        self._branches = [LoadedBranch(bundle, branch, threads or cores(), spin) for branch in bundle.config.branches]
 
     @cached_property
     def _fusion(self) -> ort.InferenceSession:
