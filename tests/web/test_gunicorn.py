@@ -16,6 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from mmgcs.errors import UsageError
+from mmgcs.web.servers import SERVERS
+from mmgcs.web.settings import Settings
+
 pytest.importorskip("gunicorn")
 
 
@@ -87,6 +91,14 @@ def test_a_folder_that_is_no_bundle_is_one_line_and_status_2(tmp_path: Path) -> 
     assert process.returncode == 2
     assert len(log.splitlines()) == 1
     assert "bundle" in log
+
+
+def test_where_gunicorn_cannot_run_nobody_is_told_to_install_it(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with pytest.raises(UsageError, match=r"gunicorn does not run on \w+; leave --server out"):
+        SERVERS["gunicorn"](tiny_bundle, Settings(), "127.0.0.1", 0)
 
 
 def test_on_sigterm_gunicorn_is_not_ready_first_and_answers_what_is_in_flight(

@@ -6,7 +6,9 @@ every core anyway.
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,11 @@ def serve(model: Path | None, settings: Settings, host: str, port: int) -> None:
     """Serve until SIGTERM. Ends the process.
 
     Raises:
-        UsageError: gunicorn is not installed.
+        UsageError: gunicorn is not installed, or does not run on this system.
         BundleError: the folder is no bundle.
     """
+    if importlib.util.find_spec("fcntl") is None:  # a part of Python that Windows lacks and gunicorn needs
+        raise UsageError(f"gunicorn does not run on {platform.system()}; leave --server out")
     try:
         from gunicorn.app.base import BaseApplication
 

@@ -24,7 +24,7 @@ def serve_with_waitress(model: Path | None, settings: Settings, host: str, port:
 
 @SERVERS.register("gunicorn")
 def serve_with_gunicorn(model: Path | None, settings: Settings, host: str, port: int) -> None:
-    """Serve until SIGTERM, and end the process. Raises UsageError where gunicorn is not installed."""
+    """Serve until SIGTERM, and end the process. Raises UsageError where gunicorn cannot run."""
     from mmgcs.web.gunicorn import serve
 
     serve(model, settings, host, port)
