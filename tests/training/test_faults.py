@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from mmgcs.bundle import Bundle
 from mmgcs.errors import MmgcsError
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.training import read_recipe, train
+from mmgcs.training.checkpoints import LAST, PREVIOUS, AtomicCheckpoints
 from mmgcs.training.module import BranchModule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -179,6 +181,16 @@ def test_a_poster_cache_that_does_not_fit_on_the_disk_ends_in_one_line(tmp_path,
     assert done.returncode == 1
     (line,) = errors(done.stderr)
     assert "is full" in line
+
+
+def test_the_last_but_one_checkpoint_is_kept_on_a_disk_without_links(tmp_path, monkeypatch):
+    def link(*_):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))  # what exFAT says
+
+    monkeypatch.setattr(os, "link", link)
+    for step in range(3):
+        AtomicCheckpoints().save_checkpoint({"global_step": step}, tmp_path / LAST)
+    assert {path.name: step_of(path) for path in tmp_path.iterdir()} == {LAST: 2, PREVIOUS: 1}
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from mmgcs.files import atomic_writer
+from mmgcs.files import atomic_path, atomic_writer
 
 BEST = "best.ckpt"
 LAST = "last.ckpt"
@@ -40,9 +41,17 @@ class AtomicCheckpoints(TorchCheckpointIO):  # type: ignore[misc]  # Lightning i
         with atomic_writer(target, "wb") as handle:
             handle.write(buffer.getbuffer())
             if target.name == LAST and target.is_file():
-                previous = target.with_name(PREVIOUS)
-                previous.unlink(missing_ok=True)
-                previous.hardlink_to(target)
+                _keep(target, target.with_name(PREVIOUS))
+
+
+def _keep(path: Path, other: Path) -> None:
+    """Give the content of a file, which is about to be replaced, another name."""
+    other.unlink(missing_ok=True)
+    try:
+        other.hardlink_to(path)
+    except OSError:  # exFAT and many network disks have no links
+        with atomic_path(other) as temporary:
+            shutil.copyfile(path, temporary)
 
 
 class StepCheckpoints(Checkpoint):  # type: ignore[misc]  # Lightning is untyped
