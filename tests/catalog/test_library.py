@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,38 @@ def relative(root: Path, path: Path | None) -> str | None:
 )
 def test_a_film_in_its_own_folder_is_found(tmp_path: Path, files: list[str], expected: dict[str, str | None]) -> None:
     assert found(make(tmp_path, *files)) == expected
+
+
+@pytest.mark.parametrize("start", [".", "..", "../Alien (1979)", "extras/.."])
+def test_versions_are_one_film_from_whichever_folder_they_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    folder = make(tmp_path, "Alien (1979)/Alien (1979) - 4k.mkv", "Alien (1979)/Alien (1979) - BR.mkv") / "Alien (1979)"
+    (folder / "extras").mkdir()
+    monkeypatch.chdir(folder if start != ".." else folder / "extras")
+    (film,) = map(read_film, find_films(Path(start)))
+    assert (film.title, film.year) == ("Alien", 1979)
+    assert film.place.new_nfo == Path(start) / "movie.nfo"
+
+
+AT_THE_ROOT = """
+import json, os, sys
+from pathlib import Path
+from mmgcs.catalog.library import find_films
+os.chroot(sys.argv[1])
+os.chdir("/")
+print(json.dumps([[place.name, str(place.new_nfo), place.poster] for place in find_films(Path(sys.argv[2]))]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "chroot") or os.geteuid() != 0, reason="only root can have another root folder")
+@pytest.mark.parametrize("start", ["/", "."])
+def test_films_at_the_root_of_a_disk_are_many(tmp_path: Path, start: str) -> None:
+    make(tmp_path, "Alien (1979).mkv", "Brazil (1985).mkv", "poster.jpg")
+    command = [sys.executable, "-c", AT_THE_ROOT, str(tmp_path), start]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    names = ("Alien (1979)", "Brazil (1985)")
+    assert sorted(json.loads(done.stdout)) == [[name, str(Path(start) / f"{name}.nfo"), None] for name in names]
 
 
 def test_films_side_by_side_have_posters_by_name_only(tmp_path: Path) -> None:

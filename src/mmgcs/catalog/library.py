@@ -174,9 +174,10 @@ def split_name(name: str) -> tuple[str | None, int | None]:
 
 def _walk(folder: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterator[Place]:
     """The films in `folder` and below it; linked folders are left in `links`."""
-    waiting = [str(folder)]
+    # Of "." and the like the real name; the root of a disk has none.
+    waiting = [(str(folder), folder.name if folder.name not in ("", "..") else folder.resolve().name)]
     while waiting:
-        path = waiting.pop()
+        path, title = waiting.pop()
         try:
             status = os.stat(path)  # noqa: PTH116  (a Path for each of a million folders is half the time of a scan)
             if (status.st_dev, status.st_ino) in seen:
@@ -185,14 +186,12 @@ def _walk(folder: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterat
             folders, files = _list(path)
         except OSError as error:
             place = Path(path)
-            yield Place(
-                None, place, None, place.name, problem=f"the folder cannot be listed ({error.strerror or error})"
-            )
+            yield Place(None, place, None, title, problem=f"the folder cannot be listed ({error.strerror or error})")
             continue
         if ".ignore" in files or ".nomedia" in files or "tvshow.nfo" in files:
             continue
         discs = [entry.name for entry in folders if entry.name.lower() in DISCS]
-        yield from _films_in(path, files, discs)
+        yield from _films_in(path, title, files, discs)
         below = []
         for entry in folders:
             name = entry.name.lower()
@@ -200,7 +199,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterat
                 if entry.is_symlink():
                     links.append(Path(entry.path))
                 else:
-                    below.append(entry.path)
+                    below.append((entry.path, entry.name))
         waiting.extend(reversed(below))
 
 
@@ -226,14 +225,14 @@ def _list(path: str) -> tuple[list[os.DirEntry[str]], dict[str, str]]:
     return folders, files
 
 
-def _films_in(folder: str, files: dict[str, str], discs: list[str]) -> Iterator[Place]:
+def _films_in(folder: str, title: str, files: dict[str, str], discs: list[str]) -> Iterator[Place]:
+    """The films among the files and discs of a folder that is called `title`."""
     names = sorted(files)
     nfos = [name for name in names if name.endswith(".nfo") and name[0] != "." and not OTHER_NFO.fullmatch(name)]
     videos = _videos(names)
     if not nfos and not discs and not videos:
         return
-    base, title = Path(folder), folder.rpartition(os.sep)[2]
-    pictures = _pictures(files)
+    base, pictures = Path(folder), _pictures(files)
     stems = {_stem(video) for video in videos}
     described = {name[:-4] for name in nfos}
     alone = _is_one_film(title.lower(), described, stems, bool(discs))
@@ -272,7 +271,9 @@ def _stem(video: str) -> str:
 
 
 def _is_one_film(title: str, described: set[str], stems: set[str], disc: bool) -> bool:
-    # A disc, a movie.nfo, one video, or versions and parts that are called like the folder.
+    # A disc, a movie.nfo, one video, or versions and parts that are called like the folder. A whole disk is no film.
+    if not title:
+        return False
     if disc or "movie" in described or len(stems or described) <= 1:
         return True
     return all(stem.startswith(title) for stem in stems | described)
