@@ -107,7 +107,7 @@ def examine(folder: Path | None = None) -> list[Finding]:
     findings.append(Finding(PACKAGE, "ok", importlib.metadata.version(PACKAGE)))
     running = [item for item in needed if item.extra is None]
     lacking = [item for item in running if not item.met]
-    mend = " ".join(["pip install", *(f"'{item.name}{item.limits}'" for item in lacking)])
+    mend = " ".join(["pip install", *(f'"{item.name}{item.limits}"' for item in lacking)])
     if lacking:
         findings.append(Finding("running side", "wrong", ", ".join(map(str, lacking)), mend))
     else:
@@ -170,7 +170,7 @@ def _gpu() -> Finding:
 def _torch() -> Finding:
     version = _installed("torch")
     if version is None:
-        return Finding("torch", "missing", "is not installed; only training needs it", "pip install 'mmgcs[train]'")
+        return Finding("torch", "missing", "is not installed; only training needs it", 'pip install "mmgcs[train]"')
     answer, error = _ask(_ASK_TORCH)
     if answer is None:
         again = "pip install --force-reinstall torch"
@@ -210,7 +210,7 @@ def _extra(name: str, items: list[Requirement]) -> Finding:
     lacking = [item for item in items if not item.met]
     if lacking:
         detail = f"{what}: " + ", ".join(map(str, lacking))
-        return Finding(f"extra {name}", "missing", detail, f"pip install '{PACKAGE}[{name}]'")
+        return Finding(f"extra {name}", "missing", detail, f'pip install "{PACKAGE}[{name}]"')
     return Finding(f"extra {name}", "ok", f"{what}: " + ", ".join(map(str, items)))
 
 

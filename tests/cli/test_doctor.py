@@ -94,11 +94,11 @@ def test_a_bare_python_is_told_what_to_install_with_status_1(bare):
     done = subprocess.run(program, cwd=bare, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     told = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
-    assert told["running side"]["mend"] == "pip install 'numpy>=2.0'"
+    assert told["running side"]["mend"] == 'pip install "numpy>=2.0"'
     assert told["onnxruntime"]["state"] == told["default model"]["state"] == "wrong"
     assert told["extra train"] == {
         "name": "extra train",
         "state": "missing",
         "detail": "training, evaluation and data preparation: torch is missing",
-        "mend": "pip install 'mmgcs[train]'",
+        "mend": 'pip install "mmgcs[train]"',
     }

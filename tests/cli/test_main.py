@@ -84,7 +84,7 @@ def test_no_command_shows_the_help_with_status_2(capsys: pytest.CaptureFixture[s
         (MmgcsError("it broke"), 1, "it broke"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (OSError(28, "No space left on device", "out.csv"), 1, "out.csv: No space left on device"),
-        (ModuleNotFoundError("No module named 'yaml'", name="yaml"), 2, "needs pyyaml.*pip install 'mmgcs\\[train\\]'"),
+        (ModuleNotFoundError("No module named 'yaml'", name="yaml"), 2, 'needs pyyaml.*pip install "mmgcs\\[train\\]"'),
         (RuntimeError("two\nlines"), 1, "an error in mmgcs itself .RuntimeError: two lines"),
     ],
 )

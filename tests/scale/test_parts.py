@@ -14,7 +14,7 @@ from mmgcs.catalog import CHUNK
 from mmgcs.errors import UsageError
 from mmgcs.runtime import Classifier
 
-pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'mmgcs[scale]'")
+pytest.importorskip("fsspec", reason='fsspec is not installed: pip install "mmgcs[scale]"')
 
 import fsspec
 

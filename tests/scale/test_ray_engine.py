@@ -21,7 +21,7 @@ from mmgcs import load
 from mmgcs.catalog import FIXED, FilmTable
 from mmgcs.runtime.tables import tag_table
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'mmgcs[scale]'")
+pytest.importorskip("ray", reason='Ray is not installed: pip install "mmgcs[scale]"')
 
 PLOTS = ["Two detectives hunt a killer", "A ghost in a haunted village", "", "Love and marriage", "A band and a singer"]
 TAG = """

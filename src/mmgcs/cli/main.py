@@ -177,7 +177,7 @@ def _usage(commands: dict[str, Command]) -> str:
 def _missing(command: str, module: str) -> str:
     package = _PIP_NAMES.get(module.split(".")[0], module.split(".")[0])
     extra = COMMANDS[command].extra if command in COMMANDS else None
-    install = f"pip install 'mmgcs[{extra}]'" if extra else f"pip install {package}"
+    install = f'pip install "mmgcs[{extra}]"' if extra else f"pip install {package}"
     return f"mmgcs {command} needs {package}, which is not installed; {install}"
 
 

@@ -46,7 +46,7 @@ def tag_from(
     try:
         from mmgcs.catalog.databases import PREDICTIONS, FilmDatabase
     except ModuleNotFoundError as error:
-        raise UsageError(f"--from needs {error.name}, which is not installed; pip install 'mmgcs[db]'") from None
+        raise UsageError(f'--from needs {error.name}, which is not installed; pip install "mmgcs[db]"') from None
     from mmgcs.runtime import load
     from mmgcs.runtime.database import tag_database
 

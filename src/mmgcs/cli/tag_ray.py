@@ -28,7 +28,7 @@ def tag_on_ray(task: Task, progress: Progress | None) -> Summary:
         if error.name is not None and error.name.startswith("mmgcs"):
             raise
         raise UsageError(
-            f"--engine ray needs {error.name}, which is not installed; pip install 'mmgcs[scale]'"
+            f'--engine ray needs {error.name}, which is not installed; pip install "mmgcs[scale]"'
         ) from None
     return tag_with_ray(
         address_of(task.films),

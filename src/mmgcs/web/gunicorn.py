@@ -33,7 +33,7 @@ def serve(model: Path | None, settings: Settings, host: str, port: int) -> None:
 
         from mmgcs.web.gunicorn_worker import Log, Worker
     except ImportError:
-        raise UsageError("gunicorn is not installed; pip install 'mmgcs[gunicorn]', or leave --server out") from None
+        raise UsageError('gunicorn is not installed; pip install "mmgcs[gunicorn]", or leave --server out') from None
 
     if model is not None:
         Bundle(model)  # what is wrong with it is said here, in one line, and not by a worker that ends
