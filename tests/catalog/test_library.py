@@ -117,6 +117,21 @@ def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
     assert found(tmp_path) == {"A/movie.nfo": None}
 
 
+def test_all_folders_of_a_disk_that_numbers_no_files_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "A/movie.nfo", "B/C/movie.nfo")
+    (tmp_path / "B" / "again").symlink_to(tmp_path / "A")
+    real = os.stat
+
+    def stat(path: str, **options: bool) -> os.stat_result:  # as some network disks answer on Windows
+        status = real(path, **options)
+        return os.stat_result((status.st_mode, 0, *status[2:]))
+
+    monkeypatch.setattr(os, "stat", stat)
+    films = [place.nfo for place in find_films(tmp_path)]
+    monkeypatch.undo()
+    assert films == [tmp_path / "A" / "movie.nfo", tmp_path / "B" / "C" / "movie.nfo"]
+
+
 def test_a_linked_folder_outside_is_part_of_the_library(tmp_path: Path) -> None:
     outside = make(tmp_path / "outside", "A/movie.nfo")
     library = make(tmp_path / "library", "B/movie.nfo")

@@ -120,7 +120,7 @@ def find_films(root: Path) -> Iterator[Place]:
     """
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}; give the folder that holds the films")
-    seen: set[tuple[int, int]] = set()
+    seen: set[tuple[int, int | str]] = set()
     links: list[Path] = []
     yield from _walk(root, seen, links)
     # Linked folders come last, so that a film that is also here in its own place is reported there.
@@ -172,7 +172,7 @@ def split_name(name: str) -> tuple[str | None, int | None]:
     return title.strip(" -") or None, year
 
 
-def _walk(folder: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterator[Place]:
+def _walk(folder: Path, seen: set[tuple[int, int | str]], links: list[Path]) -> Iterator[Place]:
     """The films in `folder` and below it; linked folders are left in `links`."""
     # Of "." and the like the real name; the root of a disk has none.
     waiting = [(str(folder), folder.name if folder.name not in ("", "..") else folder.resolve().name)]
@@ -180,9 +180,11 @@ def _walk(folder: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterat
         path, title = waiting.pop()
         try:
             status = os.stat(path)  # noqa: PTH116  (a Path for each of a million folders is half the time of a scan)
-            if (status.st_dev, status.st_ino) in seen:
+            # Some network disks of Windows number no files; there a folder is known by its path.
+            itself = (status.st_dev, status.st_ino or os.path.realpath(path))
+            if itself in seen:
                 continue
-            seen.add((status.st_dev, status.st_ino))
+            seen.add(itself)
             folders, files = _list(path)
         except OSError as error:
             place = Path(path)
