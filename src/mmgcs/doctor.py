@@ -161,7 +161,7 @@ def _gpu() -> Finding:
         return Finding("GPU", "ok", "no NVIDIA GPU; none is needed, training uses the CPU")
     command = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return Finding("GPU", "missing", "nvidia-smi does not answer", "install or restart the NVIDIA driver")
     return Finding("GPU", "ok", "; ".join(done.stdout.strip().splitlines()) or "no NVIDIA GPU")
@@ -218,7 +218,12 @@ def _ask(code: str) -> tuple[list[str] | None, str]:
     """Run Python code that prints a JSON list in another process: the list, or None and the error's last line."""
     try:
         done = subprocess.run(  # noqa: S603 - our own code
-            [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120, check=False
+            [sys.executable, "-W", "ignore", "-c", code],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=120,
+            check=False,
         )
         answer: list[str] = json.loads(done.stdout.strip().splitlines()[-1])
     except (OSError, subprocess.SubprocessError) as error:

@@ -13,7 +13,7 @@ import pytest
 
 import mmgcs
 from mmgcs.cli import main
-from mmgcs.doctor import Requirement, examine, requirements, works
+from mmgcs.doctor import Requirement, _ask, examine, requirements, works
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,12 @@ def test_a_whole_installation_works_and_lacks_nothing_it_needs(findings):
 def test_every_lack_comes_with_what_mends_it(findings):
     for finding in findings.values():
         assert (finding.mend is None) == (finding.state == "ok"), finding
+
+
+def test_an_error_in_another_encoding_is_told_too():
+    answer, error = _ask("import sys; sys.stderr.buffer.write(b'n\\xe3o encontrado'); sys.exit(1)")
+    assert answer is None
+    assert error == "n\ufffdo encontrado"
 
 
 def test_extras_and_their_packages_are_known_by_metadata():
