@@ -7,6 +7,8 @@ import io
 import json
 import resource
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from mmgcs.web import Settings, create_app
+from mmgcs.web.unpacked import MEMORY
 
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
@@ -129,6 +132,20 @@ def test_a_table_that_unpacks_to_gigabytes_is_refused_and_others_are_not(
         assert (job["state"], job["done"]) == ("failed", 0)
         assert ("films; send it in parts" if kind == "rows" else "unpacks to over 256 MiB") in job["error"]
         assert running.ask(f"/api/v1/batch/{job['id']}/result").status == 422
+
+
+def test_a_table_is_measured_where_processes_may_have_less_memory_than_that_takes(tmp_path: Path) -> None:
+    import polars as pl
+
+    table = tmp_path / "films.parquet"
+    pl.DataFrame({"plot": ["A haunted village"] * 3}).write_parquet(table)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY - 1, MEMORY - 1))
+
+    command = [sys.executable, "-m", "mmgcs.web.unpacked", str(table), "1000"]
+    for rows, status in (("2", 4), ("3", 0)):
+        assert subprocess.run([*command, rows], preexec_fn=limit, check=False).returncode == status
 
 
 @pytest.mark.parametrize("name", ["films", "films.exe", "films.csv.exe", "films.csv\x00.exe", ".csv/", "films.html"])

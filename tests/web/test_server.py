@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import signal
 import socket
 import subprocess
@@ -49,6 +50,15 @@ def test_sigterm_makes_it_unready_answers_what_is_in_flight_and_ends_with_0(tiny
         slow.close()
         probe.close()
         assert started.wait(timeout=20) == 0
+
+
+def test_where_the_system_has_no_poll_no_more_connections_are_open_than_it_can_wait_for(
+    serving: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(select, "poll")  # as on Windows
+    with serving(Settings(connections=1000)) as running:
+        assert running.ask("/healthz").status == 200
+        assert [listener.adj.connection_limit for listener in running.server._listeners] == [500]
 
 
 def test_a_port_that_is_taken_is_one_line_and_status_2(tiny_bundle: Path, served: Any) -> None:

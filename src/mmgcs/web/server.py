@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -31,6 +32,8 @@ PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/h
 """What balancers and operators ask; answered also while every thread is busy."""
 
 _TICK = 0.2
+_SELECTED = 500
+"""Connections at most where the system has no `poll`: Windows waits for up to 512 at once."""
 _MESSAGES = {
     408: "the request did not arrive in time; send it again",
     413: "the request is too large; send less",
@@ -166,7 +169,9 @@ class Server:
                 host=host,
                 port=port,
                 ident=None,
-                connection_limit=settings.connections,
+                connection_limit=settings.connections
+                if hasattr(select, "poll")
+                else min(settings.connections, _SELECTED),
                 backlog=2048,
                 channel_timeout=max(10, int(settings.timeout)),
                 cleanup_interval=5,

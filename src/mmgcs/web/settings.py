@@ -33,7 +33,7 @@ class Settings:
         timeout: seconds after which a waiting request is answered 503.
         receive: seconds that a request may take to arrive.
         threads: requests that are worked on at once.
-        connections: connections that are open at once.
+        connections: connections that are open at once; on Windows 500 at most.
         rate: requests a second that one address may make over time; 0 for any number.
         burst: requests that one address may make at once where `rate` is set.
         api_key: what a request for a prediction must carry; empty for nothing.

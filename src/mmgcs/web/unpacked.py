@@ -74,7 +74,9 @@ def _measure(table: Path, most: int, rows: int) -> int:
     except ImportError:  # not on Windows
         pass
     else:
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        _, most_allowed = resource.getrlimit(resource.RLIMIT_DATA)
+        memory = MEMORY if most_allowed == resource.RLIM_INFINITY else min(MEMORY, most_allowed)
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     from polars.exceptions import PanicException
 
     held = count = 0
