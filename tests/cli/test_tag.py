@@ -18,7 +18,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mmgcs.cli.tag import NEEDS
+from mmgcs.cli.tag import NEEDS, Progress
+from mmgcs.runtime.batch import Summary
 
 TABLE = "id,plot,genres\na,love in the city,Romance\nb,,\nc,a ghost and a vampire,Comedy\n"
 
@@ -173,3 +174,21 @@ def test_links_that_lead_in_circles_are_refused(tmp_path: Path, tiny_bundle: Pat
     done = run(loop, "--out", tmp_path / "o.csv", "--model", tiny_bundle)
     assert done.returncode == 2
     assert b"cannot be read (Too many levels of symbolic links)" in done.stderr
+
+
+def test_progress_in_a_terminal_covers_the_line_before_without_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = Progress()
+    progress._every = 0.0
+    progress(1_000_000, Summary())
+    progress(2, Summary())
+    first, second = terminal.getvalue().split("\r")[1:]
+    assert first.startswith("1,000,000 films")
+    assert second.startswith("2 films")
+    assert second.isprintable()
+    assert len(first) == len(second)

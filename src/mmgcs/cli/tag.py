@@ -28,6 +28,8 @@ app = new_app("Genres of every film in a table.")
 STDIO = Path("-")
 BESIDE = Path()
 """What --compare gets without a file."""
+WIDTH = 78
+"""Columns that a line of progress covers: older consoles of Windows show a code that clears the line as it is."""
 
 
 class _TagCommand(TyperCommand):
@@ -236,7 +238,7 @@ def _check(ctx: typer.Context, facts: Mapping[str, bool]) -> None:
 
 def _report(summary: Summary, written: dict[str, str], *, as_json: bool, quiet: bool) -> None:
     if sys.stderr.isatty() and not quiet:
-        sys.stderr.write("\r\x1b[K")  # what is left of the progress
+        sys.stderr.write(f"\r{'':{WIDTH}}\r")  # what is left of the progress
     if as_json:
         print_json({**summary.as_value(), "written": written})
     elif not quiet:
@@ -308,7 +310,7 @@ class Progress:
         if seconds > 0 and done:
             line += f", {done / seconds:.0f} a second{self._left(films, seconds / done)}"
         line += f", {summary.in_error:,} in error"
-        sys.stderr.write(f"\r{line}\x1b[K" if self._terminal else f"{line}\n")
+        sys.stderr.write(f"\r{line:<{WIDTH}}" if self._terminal else f"{line}\n")
         sys.stderr.flush()
 
     def _left(self, films: int, each: float) -> str:
