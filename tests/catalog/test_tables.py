@@ -343,3 +343,43 @@ def test_opening_reads_no_further_than_it_must(tmp_path: Path) -> None:
     table = FilmTable(path)
     assert len(next(table.chunks(10))) == 10
     assert table.columns == tuple(HEADER.strip().split(","))
+
+
+@pytest.mark.parametrize("name", ["f.csv", "f.jsonl"])
+def test_a_table_of_more_columns_than_any_has_is_refused_with_one_line(tmp_path: Path, name: str) -> None:
+    columns = ["plot", *map(str, range(60_000))]
+    path = write(tmp_path / name, ",".join(columns) if name == "f.csv" else json.dumps(dict.fromkeys(columns)))
+    with pytest.raises(UsageError, match="has more than 10,000 columns; leave out"):
+        FilmTable(path)
+
+
+@pytest.mark.parametrize("depth", [600, 900])
+def test_a_row_that_is_nested_deeply_is_its_own_problem(tmp_path: Path, depth: int) -> None:
+    rows = [{"id": 1, "plot": "one", "x": [[{"a": [0]}]]}, {"id": 2, "plot": "two", "x": "\ud800"}]
+    deep = json.dumps(rows[1]).replace("}", f', "y": {"[" * depth}{"]" * depth}}}')
+    films = films_of(write(tmp_path / "f.jsonl", f'{json.dumps(rows[0])}\n{deep}\n{{"id": 3, "plot": "p"}}\n'))
+    assert problems(films) == [False, True, False]
+    assert films[1].problem == "line 2 is nested more than 100 deep; mend the line"
+    assert films[0].extra == {"x": [[{"a": [0]}]]}
+
+
+@pytest.mark.parametrize("name", ["f.csv", "f.jsonl", "f.parquet"])
+def test_rows_of_many_small_values_make_small_chunks(tmp_path: Path, name: str) -> None:
+    rows = [{"plot": "p", **{str(column): column % 9 for column in range(5000)}} for _ in range(300)]
+    path = tmp_path / name
+    if name == "f.parquet":
+        pl.DataFrame(rows).write_parquet(path)
+    elif name == "f.csv":
+        pl.DataFrame(rows).write_csv(path)
+    else:
+        write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    sizes = [len(chunk) for chunk in read_films(path)]
+    assert sum(sizes) == 300
+    assert max(sizes) < 120
+
+
+def test_a_line_of_a_million_lists_is_its_own_problem(tmp_path: Path) -> None:
+    line = '{"plot": "A man runs", "a": [' + "[]," * 1_000_000 + "[]]}\n"
+    films = films_of(write(tmp_path / "f.jsonl", line + f'{{"plot": "{"word, " * 200_000}"}}\n'))
+    assert films[0].problem == "line 1 holds more lists and values than a film has; mend the line"
+    assert (films[1].problem, len(films[1].plot or "")) == (None, 1_200_000)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmgcs.catalog.source import MAX_LINE, Line, Meter, Row, read_lines, without_surrogates
+from mmgcs.catalog.source import CELL, MAX_LINE, Line, Meter, Row, read_lines, without_surrogates
 from mmgcs.errors import UsageError
 from mmgcs.registry import Registry
 
@@ -23,6 +24,15 @@ MAX_RECORD = 4 * 2**20
 
 SAMPLED = 1000
 """Lines of a JSONL file that are looked at for its columns."""
+
+MAX_COLUMNS = 10_000
+"""Columns that a table may have; more are lines of data without a header, or damage."""
+
+MAX_DEPTH = 100
+"""Lists and objects that may lie within each other in a line of JSON: what reads them later calls itself for each."""
+
+MAX_JSON_MEMORY = 64 * 2**20
+"""Bytes of memory that a line of JSON may become: `[[],[],…]` takes thirty times its text."""
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
@@ -92,21 +102,28 @@ def _check_header(path: Path, columns: tuple[str, ...], delimiter: str) -> None:
                 f"{path} seems to be separated by a {DELIMITERS[likely]}, not a {given}; "
                 f"give mmgcs tag --delimiter {likely!r}, or save it with commas"
             )
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    _check_number(path, columns)
+    twice = sorted(name for name, times in Counter(columns).items() if name and times > 1)
     if twice:
         raise UsageError(f"{path} has the column {twice[0]!r} more than once; rename one of them")
+
+
+def _check_number(path: Path, columns: Collection[str]) -> None:
+    if len(columns) > MAX_COLUMNS:
+        raise UsageError(f"{path} has more than {MAX_COLUMNS:,} columns; leave out those that tell nothing of a film")
 
 
 def _rows(records: Iterator[_Record], columns: tuple[str, ...]) -> Iterator[Row]:
     width = len(columns)
     for place, fields, problem, warnings in records:
         if problem is None and len(fields) != width:
-            surplus = f" (too many: {', '.join(map(repr, fields[width:]))[:200]})" if len(fields) > width else ""
+            surplus = ", ".join(map(repr, fields[width : width + 100]))[:200]
+            surplus = f" (too many: {surplus})" if surplus else ""
             problem = f"{place} has {len(fields)} fields where the header has {width}{surplus}; mend the row"
         values: dict[str, Any] = dict(zip(columns, fields, strict=False))
         if len(fields) < width:
             values.update(dict.fromkeys(columns[len(fields) :]))
-        yield Row(values, problem, warnings, place)
+        yield Row(values, problem, warnings, place, sum(map(len, fields)) + len(values) * CELL)
 
 
 _Record = tuple[str, list[str], str | None, tuple[str, ...]]
@@ -213,6 +230,7 @@ def read_jsonl(path: Path, delimiter: str | None = None) -> Opened:
         row = _json_row(line)
         if row is not None:
             columns.update(dict.fromkeys(row.values))
+            _check_number(path, columns)
         if line.number >= SAMPLED:
             break
     if not columns:
@@ -230,6 +248,9 @@ def _json_row(line: Line) -> Row | None:
     place = f"line {line.number}"
     if line.cut:
         return Row({}, f"{place} is longer than {MAX_LINE // 2**20} MiB; mend the line", warnings, place)
+    size = _json_memory(text)
+    if size > MAX_JSON_MEMORY:
+        return Row({}, f"{place} holds more lists and values than a film has; mend the line", warnings, place)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -237,7 +258,28 @@ def _json_row(line: Line) -> Row | None:
         return Row({}, f"{place} is not JSON ({reason}); mend the line", warnings, place)
     if not isinstance(value, dict):
         return Row({}, f"{place} is not a JSON object; give one object a line", warnings, place)
-    return Row(without_surrogates(value) if "\\u" in text else value, None, warnings, place)
+    if _is_deep(value):
+        return Row({}, f"{place} is nested more than {MAX_DEPTH} deep; mend the line", warnings, place)
+    return Row(without_surrogates(value) if "\\u" in text else value, None, warnings, place, size)
+
+
+def _json_memory(text: str) -> int:
+    """Bytes of memory that a line of JSON becomes, about: of its texts, and of each list, object and value in it."""
+    return len(text) + 64 * text.count("[") + 192 * text.count("{") + CELL * text.count(",")
+
+
+def _is_deep(value: Any) -> bool:
+    inner = [value]
+    for _ in range(MAX_DEPTH):
+        if not inner:
+            return False
+        inner = [
+            item
+            for outer in inner
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(item, dict | list)
+        ]
+    return bool(inner)
 
 
 def read_parquet(path: Path, delimiter: str | None = None) -> Opened:
@@ -282,7 +324,8 @@ def _parquet_rows(path: Path, columns: tuple[str, ...], done: _Done) -> Iterator
         ):
             for values in batch.iter_rows():
                 done.rows += 1
-                yield Row(dict(zip(columns, values, strict=True)), place=f"row {done.rows}")
+                size = sum(len(value) if isinstance(value, str | bytes) else CELL for value in values)
+                yield Row(dict(zip(columns, values, strict=True)), place=f"row {done.rows}", size=size)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise UsageError(f"{path} is damaged ({_first_line(error)}); get the file again") from error
 

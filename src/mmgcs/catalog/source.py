@@ -21,6 +21,9 @@ from mmgcs.errors import MmgcsError, UsageError
 MAX_LINE = 16 * 2**20
 """Bytes of one line that are read; the rest of a longer one is skipped and the row reported."""
 
+CELL = 32
+"""Bytes of memory that a value takes beside its text, about."""
+
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -34,12 +37,14 @@ class Row:
         problem: why the record cannot be used; None where it can.
         warnings: what was odd about it.
         place: where it stands in the source, such as "line 7"; "" where that is not known.
+        size: bytes of memory that its values take, about.
     """
 
     values: dict[str, Any]
     problem: str | None = None
     warnings: tuple[str, ...] = ()
     place: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from mmgcs.film import Film
 CHUNK = 512
 """Films a chunk: enough to sort by length within, few enough that their decoded posters take 60 MB."""
 
-MAX_CHUNK_TEXT = 16 * 2**20
-"""Characters (and bytes of posters) past which a chunk is closed early: plots of a megabyte must not fill memory."""
+MAX_CHUNK_MEMORY = 16 * 2**20
+"""Bytes that the rows of a chunk take, past which a chunk is closed early: plots of a megabyte must not fill memory."""
 
 STDIN = Path("-")
 
@@ -75,8 +75,8 @@ class FilmTable:
         held = 0
         for number, row in enumerate(self._opened.rows, 1):
             films.append(self._rows.film(row, number))
-            held += sum(len(value) for value in row.values.values() if isinstance(value, str | bytes))
-            if len(films) == size or held > MAX_CHUNK_TEXT:
+            held += row.size
+            if len(films) == size or held > MAX_CHUNK_MEMORY:
                 yield _with_duplicates(films, seen)
                 films, held = [], 0
         if films:
