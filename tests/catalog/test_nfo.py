@@ -192,7 +192,17 @@ def test_what_is_no_film_is_told_apart(content: bytes, says: str) -> None:
         (b"<movie><title>\xff\xfe</title></movie>", "not XML"),
         (b"\x00\x01\x02", "not XML"),
         (b"<?xml version='1.0' encoding='x-nothing'?><movie/>", "not XML|encoding"),
+        (
+            rb"<?xml version='1.0' encoding='raw_unicode_escape'?><movie><genre>\uZZ</genre></movie>",
+            "encoding .* cannot be read",
+        ),
+        (
+            rb"<?xml version='1.0' encoding='unicode_escape'?><movie><genre>\xZ</genre></movie>",
+            "encoding .* cannot be read",
+        ),
+        (b"<?xml version='1.0' encoding='utf_8_sig'?><movie><genre>A</genre></movie>", "encoding .* cannot be read"),
         (b"<movie/><movie/>", "more than one film"),
+        (b"<movie>" + b"<genre>F</genre>" * 10_001 + b"</movie>", "more than 10,000 genres"),
         (b"<movie>" + b" " * (16 * 2**20) + b"</movie>", "larger than"),
     ],
 )
@@ -223,6 +233,17 @@ def test_document_types_and_entities_are_refused(head: str) -> None:
 def test_deep_nesting_does_no_harm() -> None:
     content = b"<movie>" + b"<a>" * 50_000 + b"</a>" * 50_000 + b"</movie>"
     assert read_nfo(with_genres(content, ["Drama"])).genres == ("Drama",)
+
+
+def test_a_film_of_ten_thousand_genres_keeps_the_one_that_is_asked_for() -> None:
+    content = b"<movie>\n" + b" <genre>F</genre>\n" * 10_000 + b" <plot>p</plot>\n</movie>"
+    assert with_genres(content, ["F"]) == b"<movie>\n <genre>F</genre>\n <plot>p</plot>\n</movie>"
+    assert with_genres(content, ["G"]) == b"<movie>\n <genre>G</genre>\n <plot>p</plot>\n</movie>"
+
+
+def test_of_several_locks_each_one_counts() -> None:
+    locks = b"<lockdata/>" * 1000 + b"<lockdata>true</lockdata>" + b"<lockdata>false</lockdata>" * 1000
+    assert read_nfo(b"<movie>" + locks + b"</movie>").locked == "lockdata"
 
 
 def test_an_empty_list_of_genres_is_never_written() -> None:

@@ -7,6 +7,7 @@ root is `<movie>`. `nfo_edit` changes its genres.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,14 @@ from mmgcs.errors import InputError
 MAX_BYTES = 16 * 2**20
 """The largest file that is read: a hundred times the largest NFO that any tool writes."""
 
+MAX_GENRES = 10_000
+"""`<genre>` elements that a file may have: an edit looks at each of them several times."""
+
 WRONG_ENCODING = 19  # expat's XML_ERROR_INCORRECT_ENCODING
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that no XML file can hold."""
+CODECS = re.compile(r"utf-8|utf-16(-[lb]e)?|ascii|iso8859-\d+|cp\d+|koi8-\w|mac-\w+|tis-620")
+"""Python's names of the encodings that files are in; it has others, in which the bytes of `\\u0041` are one letter."""
 SEPARATORS = re.compile(r"[/,|;]")
 START_TAG = re.compile(r"""<([^\s/>]+)(?:"[^"]*"|'[^']*'|[^"'>])*>""")
 _LOCKS = frozenset(("lockdata", "lockedfields"))
@@ -80,6 +86,7 @@ class Target:
         self.root_start = 0
         self.root_close: int | None = None
         self.genres: list[Element] = []
+        self.locks: dict[str, list[str]] = {}
         self.fields: dict[str, str] = {}
         self.last_child: tuple[int, int] | None = None
         self.declared: str | None = None
@@ -101,6 +108,8 @@ class Target:
 
     def _declaration(self, version: str, encoding: str | None, standalone: int) -> None:
         self.declared = encoding
+        if encoding is not None:
+            _codec_name(encoding)  # before the parser asks Python's codec for each byte
 
     def _on_start(self, tag: str, attributes: list[str]) -> None:
         depth = self._depth = self._depth + 1
@@ -143,12 +152,14 @@ class Target:
         if self.events is None:
             self._parser.CharacterDataHandler = None
         if name == "genre":
+            if len(self.genres) == MAX_GENRES:
+                raise NfoError(f"it has more than {MAX_GENRES:,} genres; no film has: look at what it holds")
             self.genres.append(Element(text, self._start, close, self._plain))
             # What remains are the events that an edit must leave as they are.
             while self.events and not _is_genre(self.events.pop()):
                 pass
         elif name in _LOCKS:
-            self.fields[name] = f"{self.fields.get(name, '')}|{text}"  # of several, each one counts
+            self.locks.setdefault(name, []).append(text)  # of several, each one counts
         elif text.strip():
             self.fields.setdefault(name, " ".join(text.split()))
 
@@ -173,7 +184,7 @@ class Document:
 
     def end_of(self, content: bytes, start: int, close: int) -> int:
         """Where the element ends that begins at `start` and whose end event came at `close`."""
-        shown = content[start:close].decode(self.codec)
+        shown = self.decode(content[start:close])
         tag = START_TAG.match(shown)
         if tag is not None and tag.end() == len(shown) and shown.endswith("/>"):
             return close  # an empty element: expat reports the byte after it
@@ -182,6 +193,17 @@ class Document:
         while (index - close) % len(bracket):  # the halves of two characters of a two-byte encoding
             index = content.index(bracket, index + 1)
         return index + len(bracket)
+
+    def decode(self, content: bytes) -> str:
+        """The text of bytes of the file.
+
+        Raises:
+            NfoError: they are not in the file's encoding.
+        """
+        try:
+            return content.decode(self.codec)
+        except UnicodeError as error:
+            raise NfoError(f"its encoding cannot be read ({error}); save it as UTF-8") from error
 
     def encode(self, text: str) -> bytes:
         """The text in the file's encoding; characters that it lacks as `&#…;`."""
@@ -202,7 +224,7 @@ def read_nfo(content: bytes) -> Nfo:
         year=next((year for key in ("year", "premiered", "releasedate") if (year := _year(fields.get(key, "")))), None),
         plot=fields.get("plot") or fields.get("outline") or None,
         genres=_genres_of(target),
-        locked=_lock(fields),
+        locked=_lock(target.locks),
     )
 
 
@@ -274,10 +296,14 @@ def _codec(content: bytes, declared: str | None) -> str:
         return "utf-16-le"
     if content.startswith((codecs.BOM_UTF16_BE, b"\x00<")):
         return "utf-16-be"
-    try:
-        return codecs.lookup(declared or "utf-8").name
-    except LookupError:
-        raise NfoError(f"its encoding {declared!r} is unknown; save it as UTF-8") from None
+    return _codec_name(declared or "utf-8")
+
+
+def _codec_name(declared: str) -> str:
+    with contextlib.suppress(LookupError):
+        if CODECS.fullmatch(name := codecs.lookup(declared).name):
+            return name
+    raise NfoError(f"its encoding {declared!r} cannot be read; save it as UTF-8")
 
 
 def _local(tag: str) -> str:
@@ -301,8 +327,11 @@ def _year(text: str) -> int | None:
     return int(match.group(0)) if match and match.group(0) > "1800" else None
 
 
-def _lock(fields: dict[str, str]) -> str | None:
-    said = {name: {word.strip().casefold() for word in re.split(r"[|,]", fields.get(name, ""))} for name in _LOCKS}
+def _lock(locks: dict[str, list[str]]) -> str | None:
+    said = {
+        name: {word.strip().casefold() for text in locks.get(name, ()) for word in re.split(r"[|,]", text)}
+        for name in _LOCKS
+    }
     if said["lockdata"] & {"true", "1", "yes"}:
         return "lockdata"
     return "lockedfields" if said["lockedfields"] & {"genres", "genre"} else None

@@ -46,9 +46,11 @@ def with_genres(content: bytes, genres: Sequence[str]) -> bytes:
         edits.append((begin, document.end_of(content, element.start, element.close), b""))
     if new := genres[len(elements) :]:
         edits.append(_insertion(content, document, [f"<genre>{escape(genre)}</genre>" for genre in new]))
-    result = content
-    for begin, end, replacement in sorted(edits, reverse=True):
-        result = result[:begin] + replacement + result[end:]
+    parts, done = [], 0
+    for begin, end, replacement in sorted(edits):
+        parts += [content[done:begin], replacement]
+        done = end
+    result = b"".join([*parts, content[done:]])
     _check(content, result, genres)
     return result
 
@@ -67,7 +69,7 @@ def _overwritten(content: bytes, document: Document, element: Element, end: int,
     """The bytes of the element with its text replaced and its attributes kept."""
     if not element.plain:
         raise NfoError("a <genre> holds more than text; edit this file by hand")
-    text = content[element.start : end].decode(document.codec)
+    text = document.decode(content[element.start : end])
     match = START_TAG.match(text)
     assert match is not None
     tag, name = match.group(0), match.group(1)
@@ -87,7 +89,7 @@ def _insertion(content: bytes, document: Document, new: Sequence[str]) -> tuple[
         space = content[_before_space(content, document, start) : start]
         return position, position, b"".join(space + document.encode(element) for element in new)
     end = document.end_of(content, target.root_start, document.root_close)
-    match = START_TAG.match(content[target.root_start : end].decode(document.codec))
+    match = START_TAG.match(document.decode(content[target.root_start : end]))
     assert match is not None
     tag = match.group(0)
     position = target.root_start + len(document.encode(tag))
