@@ -26,7 +26,7 @@ ALLOWED = re.compile(
     r"mmgcs/(?!tests/)[\w./-]*\.(py|typed|csv|jpg|json|npz|onnx|md|html|j2|js|css|svg|png|webp|ico|yaml|txt)|mmgcs-[^/]+\.dist-info/.+"
 )
 UNWANTED = re.compile(r"(^|/)(__pycache__|\.[^/]*|[^/]*\.(pyc|pkl|pickle|pt|pth|ckpt|part))(/|$)")
-COMMAND = re.compile(r"^mmgcs\s*=\s*mmgcs\.cli:command$", re.MULTILINE)
+COMMAND = re.compile(r"^mmgcs\s*=\s*mmgcs\.__main__:command$", re.MULTILINE)
 LEARNING = re.compile(r"^(torch|pytorch-lightning|transformers|scikit-learn|matplotlib)\b(?!.*extra\s*==)")
 
 

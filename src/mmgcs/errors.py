@@ -8,6 +8,9 @@ class MmgcsError(Exception):
 
     exit_status = 1
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
 
 class UsageError(MmgcsError):
     """The call was wrong: a bad option, a file that does not exist, a recipe with an unknown key."""
@@ -21,3 +24,12 @@ class InputError(UsageError):
 
 class BundleError(MmgcsError):
     """A bundle is damaged, incomplete or of a format this version cannot read."""
+
+
+def printable(text: str) -> str:
+    """The text as every file and stream can hold it: bytes of a file's name that are no UTF-8 become `\\udcff`.
+
+    >>> printable("caf\\udce9.jpg")
+    'caf\\\\udce9.jpg'
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -177,6 +178,81 @@ def test_the_real_process_refuses_an_existing_output(tiny_bundle: Path, tmp_path
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"exists; give --overwrite" in done.stderr
     assert (tmp_path / "out.csv").read_text(encoding="utf-8") == "mine"
+
+
+def shell(line: str, folder: Path, **environment: str) -> tuple[int, str, str]:
+    """Status, stdout and stderr of a line of the shell in which `mmgcs` is the real process."""
+    whole = f'mmgcs() {{ "{sys.executable}" -m mmgcs "$@"; }}; {line}'
+    done = subprocess.run(["bash", "-c", whole], cwd=folder, capture_output=True, env={**os.environ, **environment})
+    assert b"Traceback" not in done.stderr
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.fixture
+def odd_folder(tmp_path: Path, tiny_bundle: Path) -> Path:
+    """A folder with a table, a folder of posters whose name is not UTF-8, and the bundle as `model`."""
+    (tmp_path / "films.csv").write_text("id,plot,poster\n1,love,no.jpg\n2,,no.jpg\n", encoding="utf-8")
+    (tmp_path / os.fsdecode(b"d\xff")).mkdir()
+    (tmp_path / "model").symlink_to(tiny_bundle)
+    return tmp_path
+
+
+@pytest.mark.parametrize("encoding", ["", "utf-8:strict", "ascii"])
+def test_a_name_that_is_not_utf_8_is_shown_in_every_output(odd_folder: Path, encoding: str) -> None:
+    said = {"PYTHONIOENCODING": encoding} if encoding else {}
+    name = "d\\udcff/no.jpg does not exist"
+    status, out, _ = shell("mmgcs predict --json --model model --poster $'d\\xff/no.jpg'", odd_folder, **said)
+    assert status == 2
+    assert name in json.loads(out)["error"]
+    line = "mmgcs tag films.csv --model model --posters $'d\\xff' --out out.csv --problems $'d\\xff/p.csv' --json"
+    status, out, _ = shell(line, odd_folder, **said)
+    assert (status, json.loads(out)["written"]["problems"]) == (3, "d\udcff/p.csv")
+    assert (odd_folder / "out.csv").read_text(encoding="utf-8").count(name) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "status"),
+    [
+        ("predict --plot love", 0),
+        ("predict --poster no.jpg", 2),
+        ("tag films.csv --out out.csv --overwrite", 3),
+    ],
+)
+@pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", "<&- 2>&-"])
+def test_a_stderr_that_is_lost_does_not_matter(odd_folder: Path, call: str, status: int, streams: str) -> None:
+    assert shell(f"mmgcs {call} --model model {streams}", odd_folder)[0] == status
+
+
+@pytest.mark.parametrize("call", ["predict --plot love", "predict --plot love --json", "tag films.csv --out -"])
+@pytest.mark.parametrize(("stream", "reason"), [(">&-", "Bad file descriptor"), (">/dev/full", "No space left")])
+def test_a_stdout_that_takes_nothing_is_one_line_and_status_1(
+    odd_folder: Path, call: str, stream: str, reason: str
+) -> None:
+    status, _, err = shell(f"mmgcs {call} --model model {stream}", odd_folder)
+    assert status == 1
+    assert err.count("\n") == 1
+    assert f"mmgcs: error: the system refused: {reason}" in err
+
+
+def test_a_closed_stdout_that_nothing_is_written_to_does_not_matter(odd_folder: Path) -> None:
+    assert shell("mmgcs tag films.csv --out out.csv --model model >&-", odd_folder)[0] == 3
+
+
+@pytest.mark.parametrize("module", ["mmgcs.cli", "mmgcs.cli.output", "mmgcs.cli.predict", "onnxruntime"])
+def test_ctrl_c_while_modules_are_imported_is_one_line_and_status_130(module: str) -> None:
+    code = f"""
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["mmgcs", "predict", "--plot", "love"]
+from mmgcs.__main__ import command
+sys.exit(command())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "mmgcs: error: interrupted\n")
 
 
 def test_predict_imports_nothing_that_it_does_not_need(tiny_bundle: Path) -> None:

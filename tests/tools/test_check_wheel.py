@@ -23,7 +23,7 @@ FILES = {
     ).encode(),
     "mmgcs-0.1.0.dist-info/METADATA": b"Name: mmgcs\nVersion: 0.1.0\nRequires-Dist: numpy\n"
     b"Requires-Dist: torch>=2.6; extra == 'train'\n",
-    "mmgcs-0.1.0.dist-info/entry_points.txt": b"[console_scripts]\nmmgcs = mmgcs.cli:command\n",
+    "mmgcs-0.1.0.dist-info/entry_points.txt": b"[console_scripts]\nmmgcs = mmgcs.__main__:command\n",
 }
 
 

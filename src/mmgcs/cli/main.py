@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import io
 import json
 import os
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mmgcs
-from mmgcs.cli.output import speaks_unicode
+from mmgcs.cli.output import mend_streams, speaks_unicode
 from mmgcs.errors import MmgcsError
 
 
@@ -56,8 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 0 done, 1 failed, 2 wrong call, 3 done with films in error."""
     args = list(sys.argv[1:] if argv is None else argv)
     wants_json = "--json" in args
-    if isinstance(sys.stdout, io.TextIOWrapper) and not speaks_unicode():
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name that cannot be shown is no reason to stop
+    mend_streams()
     try:
         status = _run(args)
         sys.stdout.flush()
@@ -67,8 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED, wants_json)
     except BrokenPipeError:
-        # The reader of our output went away (`mmgcs … | head`); Python must not try to flush again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _flush()  # the reader of our output went away (`mmgcs … | head`)
         return 1
     except ModuleNotFoundError as error:
         if os.environ.get("MMGCS_TRACEBACK") or error.name is None or error.name.split(".")[0] == "mmgcs":
@@ -185,6 +182,15 @@ def _fail(message: str, status: int, wants_json: bool) -> int:
     line = " ".join(message.split())
     if wants_json:
         with contextlib.suppress(OSError):
-            print(json.dumps({"error": line}, ensure_ascii=not speaks_unicode()), flush=True)
+            print(json.dumps({"error": line}, ensure_ascii=not speaks_unicode()))
+    _flush()
     print(f"mmgcs: error: {line}", file=sys.stderr)
     return status
+
+
+def _flush() -> None:
+    """Write what is left for stdout; where that fails, drop it, so that Python does not try again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import typer
@@ -65,3 +67,45 @@ def progress_bars(*, bytes: bool = False) -> Iterator[Callable[[str, int, int | 
             bars.update(tasks[stage], completed=done, total=total)
 
         yield tell
+
+
+def mend_streams() -> None:
+    """Make the standard streams such that no name that cannot be shown and no lost stderr is a reason to stop.
+
+    In the place of one that was closed (`>&-`, a program without a console) stands one that is empty to read, fails
+    when stdout is written to, and swallows what is written to stderr.
+    """
+    # In this order each gets its own number, before the system gives that to a file of ours.
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
+        buffer = io.BufferedWriter(_Lossy(sys.stderr.buffer))
+        sys.stderr = io.TextIOWrapper(buffer, sys.stderr.encoding, sys.stderr.errors, line_buffering=True)
+
+
+class _Lossy(io.RawIOBase):
+    """A stream whose losses do not matter: a full disk or a closed pipe for stderr."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        with suppress(OSError):
+            self._stream.write(data)
+            self._stream.flush()
+        return len(data)
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()

@@ -33,7 +33,7 @@ from mmgcs.catalog import (
 )
 from mmgcs.catalog.source import table_format
 from mmgcs.catalog.writers import read_records
-from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.errors import MmgcsError, UsageError, printable
 from mmgcs.files import atomic_path, sha256
 from mmgcs.film import Film
 from mmgcs.runtime.batch import Progress, Summary, predict_chunks
@@ -274,7 +274,7 @@ def _move(finished: Path, path: Path) -> None:
 def _fingerprint(classifier: Classifier, table: FilmTable, wishes: Wishes) -> dict[str, Any]:
     return {
         "films": sha256(table.path),
-        "posters folder": str(table.posters.resolve()),
+        "posters folder": printable(str(table.posters.resolve())),
         "model": sha256(classifier.bundle.path / MANIFEST),
         "version of mmgcs": mmgcs.__version__,
         "size of chunk": CHUNK,
