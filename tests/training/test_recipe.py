@@ -35,6 +35,9 @@ def test_every_recipe_in_the_repository_is_valid(path):
         ("name: x\nplot: {encoder: {kind: t}}\nposter: {encoder: {kind: p}}", "no `fusion`"),
         ("- a\n- b", "must be a YAML mapping"),
         ("name: [", "is not a YAML file"),
+        ("[" * 5000, "is not a YAML file (it is nested too deeply)"),
+        ("name: x\nseed: 2001-99-99", "is not a YAML file (month must be in 1..12)"),
+        ("name: x\nseed: " + "9" * 5000, "is not a YAML file (Exceeds the limit"),
     ],
 )
 def test_a_wrong_recipe_gets_one_line_that_names_the_field(tmp_path, text, message):
@@ -73,6 +76,12 @@ def test_settings_on_the_command_line_win():
     assert recipe.plot is not None
     assert recipe.plot.training.epochs == 1
     assert recipe.seed == 3
+
+
+@pytest.mark.parametrize("value", ["[" * 5000, "2001-99-99", "9" * 5000, "["])
+def test_a_setting_that_is_no_yaml_is_refused(value):
+    with pytest.raises(UsageError, match="is not YAML"):
+        read_recipe(RECIPES / "default.yaml", [f"seed={value}"])
 
 
 def test_a_setting_without_a_value_is_refused():

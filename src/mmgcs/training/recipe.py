@@ -277,8 +277,8 @@ def read_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
     """
     path = find_recipe(name)
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        value = _yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a YAML file ({' '.join(str(error).split())})") from error
     if not isinstance(value, dict):
         raise UsageError(f"{path} is not a recipe: it must be a YAML mapping")
@@ -287,8 +287,8 @@ def read_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
         if not equals:
             raise UsageError(f"--set {override}: give KEY=VALUE, such as plot.training.epochs=1")
         try:
-            _put(value, key, yaml.safe_load(text))
-        except yaml.YAMLError:
+            _put(value, key, _yaml(text))
+        except ValueError:
             raise UsageError(f"--set {override}: {text!r} is not YAML") from None
     return _validated(value, f"{path}: ")
 
@@ -303,6 +303,15 @@ def change_recipe(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     for place, setting in settings.items():
         _put(value, place, setting)
     return _validated(value, "")
+
+
+def _yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except yaml.YAMLError as error:  # its dates and numbers raise ValueError themselves
+        raise ValueError(str(error)) from error
 
 
 def _put(value: dict[str, Any], key: str, setting: Any) -> None:
