@@ -345,10 +345,12 @@ def test_opening_reads_no_further_than_it_must(tmp_path: Path) -> None:
     assert table.columns == tuple(HEADER.strip().split(","))
 
 
-@pytest.mark.parametrize("name", ["f.csv", "f.jsonl"])
+@pytest.mark.parametrize("name", ["f.csv", "f.jsonl", "f.parquet"])
 def test_a_table_of_more_columns_than_any_has_is_refused_with_one_line(tmp_path: Path, name: str) -> None:
     columns = ["plot", *map(str, range(60_000))]
     path = write(tmp_path / name, ",".join(columns) if name == "f.csv" else json.dumps(dict.fromkeys(columns)))
+    if name == "f.parquet":
+        pl.DataFrame({column: ["p"] for column in columns[:10_001]}).write_parquet(path)
     with pytest.raises(UsageError, match="has more than 10,000 columns; leave out"):
         FilmTable(path)
 

@@ -66,7 +66,7 @@ def read_csv(path: Path, delimiter: str | None = None) -> Opened:
     """Open comma-separated values.
 
     Raises:
-        UsageError: there is no header, a column occurs twice, or the delimiter is another one.
+        UsageError: there is no header, a column occurs twice, there are too many, or the delimiter is another one.
     """
     return _read_delimited(path, delimiter or ",")
 
@@ -222,7 +222,8 @@ def read_jsonl(path: Path, delimiter: str | None = None) -> Opened:
     """Open one JSON object a line.
 
     Raises:
-        UsageError: no line among the first thousand holds an object, as in a file that is one JSON list.
+        UsageError: no line among the first thousand holds an object, as in a file that is one JSON list, or they have
+            too many columns.
     """
     del delimiter  # JSON has none
     columns: dict[str, None] = {}
@@ -286,7 +287,7 @@ def read_parquet(path: Path, delimiter: str | None = None) -> Opened:
     """Open a Parquet file.
 
     Raises:
-        UsageError: it is not one, or is cut short.
+        UsageError: it is not one, is cut short, or has too many columns.
     """
     del delimiter  # Parquet has none
     import polars as pl
@@ -298,6 +299,7 @@ def read_parquet(path: Path, delimiter: str | None = None) -> Opened:
         total = int(frame.select(pl.len()).collect().item())
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise UsageError(f"{path} cannot be read as Parquet ({_first_line(error)}); get the file again") from error
+    _check_number(path, columns)
     done = _Done()
     kinds: dict[str, str] = {}
     for name, kind in schema.items():
