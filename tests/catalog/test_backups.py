@@ -185,6 +185,52 @@ def test_a_file_whose_path_undo_would_refuse_is_not_written(tmp_path: Path) -> N
     assert path.read_bytes() == b"one"
 
 
+def test_undo_follows_a_link_out_of_the_library_only_by_force(tmp_path: Path, nfo: Path) -> None:
+    root = tmp_path / "library"
+    root.mkdir()
+    (root / "linked").symlink_to(nfo.parent)
+    write(root, root / "linked" / "movie.nfo")
+    with pytest.raises(InputError, match=r"a link leads out of the library, to .*movie\.nfo; .* use --force"):
+        undo(root)
+    assert nfo.read_bytes() == b"ONE\r\n"
+    assert undo(root, force=True) == ["restored"]
+    assert nfo.read_bytes() == b"one\r\n"
+
+
+def test_a_forged_journal_cannot_replace_or_remove_what_a_link_leads_to(tmp_path: Path) -> None:
+    outside, root = tmp_path / "outside", tmp_path / "library"
+    outside.mkdir()
+    (outside / "conf").write_bytes(b"theirs")
+    (outside / ".conf.x.part").touch()
+    (root / ".mmgcs").mkdir(parents=True)
+    (root / ".mmgcs" / "x.bak").write_bytes(b"evil")
+    (root / "x").symlink_to(outside)
+    (root / "circle").symlink_to("circle")
+    evil = sha256(root / ".mmgcs" / "x.bak")
+    lines = [
+        {"path": "x/conf", "before": evil, "after": sha256(outside / "conf"), "backup": "x.bak"},
+        {"path": "x/../x/conf", "before": None, "after": sha256(outside / "conf"), "backup": None},
+        {"path": "x//conf", "before": None, "after": sha256(outside / "conf"), "backup": None},
+        {"path": "circle/conf", "before": evil, "after": "y", "backup": "x.bak"},
+        {"path": "nul\0", "before": evil, "after": "y", "backup": "x.bak"},
+    ]
+    (root / ".mmgcs" / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    backups = Backups(root)
+    with backups.lock():
+        for entry in backups.entries():
+            with pytest.raises(InputError):
+                backups.restore(entry)
+    assert (outside / "conf").read_bytes() == b"theirs"
+    assert (outside / ".conf.x.part").exists()
+
+
+def test_a_library_that_is_itself_a_link_is_brought_back(tmp_path: Path, nfo: Path) -> None:
+    root = tmp_path / "library"
+    root.symlink_to(nfo.parent)
+    write(root, root / "movie.nfo")
+    assert undo(root) == ["restored"]
+
+
 def test_names_that_are_not_utf_8_are_kept(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.nfo"))
     path.write_bytes(b"one")

@@ -210,6 +210,18 @@ def test_a_blank_poster_is_unsure_in_a_library_as_in_a_table_whatever_confidence
     assert json.loads(out.read_text(encoding="utf-8"))["genres"] == []
 
 
+def test_a_film_with_another_name_elsewhere_is_told_before_it_is_parted(library: Path, tiny_bundle: Path) -> None:
+    path, other = library / "Missing" / "movie.nfo", library.parent / "other.nfo"
+    other.hardlink_to(path)
+    before = other.read_bytes()
+    said = "hard-linked: its other names (1) keep the old content, as a file of their own"
+    out = run("tag", library, "--model", tiny_bundle, "--min-confidence", "0", "--apply")[1]
+    (line,) = [line for line in out.splitlines() if "Missing" in line]
+    assert line.endswith(said)
+    assert out.count("hard-linked") == 1
+    assert (other.read_bytes(), path.read_bytes() == before) == (before, False)
+
+
 def test_undo_leaves_what_others_changed_and_says_so(library: Path, tiny_bundle: Path) -> None:
     run("tag", library, "--model", tiny_bundle, "--min-confidence", "0", "--apply")
     path = library / "Missing" / "movie.nfo"

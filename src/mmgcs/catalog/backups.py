@@ -125,12 +125,15 @@ class Backups:
             "restored", "removed" for a file that was created, or "unchanged" where it is already as it was.
 
         Raises:
-            InputError: the file was changed or removed by someone else since (with `force`, it is replaced even
-                so), its copy is lost or damaged, or it cannot be written.
+            InputError: the file was changed or removed by someone else since, or a link leads to it out of the library
+                (with `force`, it is replaced even so); its copy is lost or damaged, or it cannot be written.
         """
         path = self.root / entry.path
-        target = path.resolve()
         try:
+            target = Path(os.path.realpath(path))
+            # A journal can be forged: in a library that came from elsewhere, links and it could name any file.
+            if not force and not target.is_relative_to(os.path.realpath(self.root)):
+                raise InputError(f"a link leads out of the library, to {target}; if that is yours, use --force")
             remove_parts_of(target)
             now = sha256(target) if target.exists() else None
             if now == entry.before:
@@ -147,8 +150,8 @@ class Backups:
             self._note(path, undone=True)
             if entry.backup is not None:
                 (self.folder / entry.backup).unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot be brought back ({error.strerror})") from error
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot be brought back ({getattr(error, 'strerror', None) or error})") from error
         return outcome
 
     def _bring_back(self, entry: Entry, target: Path) -> None:

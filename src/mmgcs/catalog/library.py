@@ -79,6 +79,7 @@ class LibraryFilm:
         skipped: why it is no concern of ours (a series, only a link); such a film is neither predicted nor an error.
         problem: why it cannot be read.
         sha256: of the NFO's bytes when it was read.
+        names: how many names the NFO has: more than one where it is hard-linked.
     """
 
     place: Place
@@ -90,6 +91,7 @@ class LibraryFilm:
     skipped: str | None = None
     problem: str | None = None
     sha256: str | None = None
+    names: int = 1
 
     @property
     def path(self) -> Path:
@@ -138,6 +140,7 @@ def read_film(place: Place) -> LibraryFilm:
     try:
         with open(place.nfo, "rb", opener=_open) as handle:
             content = handle.read(MAX_BYTES + 1)
+            names = os.fstat(handle.fileno()).st_nlink
     except OSError as error:
         return LibraryFilm(place, problem=f"cannot be read ({error.strerror or error})")
     try:
@@ -156,6 +159,7 @@ def read_film(place: Place) -> LibraryFilm:
         genres=nfo.genres,
         locked=nfo.locked,
         sha256=hashlib.sha256(content).hexdigest(),
+        names=names,
     )
 
 

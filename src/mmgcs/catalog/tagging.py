@@ -130,6 +130,9 @@ def _decide(film: LibraryFilm, prediction: Prediction, wishes: Wishes) -> Plan:
     genres = merge(film.genres, prediction.genres, wishes)
     if genres == film.genres:
         return Plan(film, "same", film.genres, note, confidence)
+    if film.names > 1:
+        parted = f"hard-linked: its other names ({film.names - 1}) keep the old content, as a file of their own"
+        note = "; ".join(filter(None, [note, parted]))
     return Plan(film, "change" if film.place.nfo else "create", genres, note, confidence)
 
 

@@ -110,7 +110,9 @@ def tag(
 @app.command()
 def undo(
     folder: Folder,
-    force: Annotated[bool, typer.Option("--force", help="Also files that were changed by others since.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also files that were changed by others since, or lie behind links outside.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring every file that `tag` changed back as it was, byte for byte."""
