@@ -109,7 +109,9 @@ def test_another_delimiter_is_named_and_can_be_given(tmp_path: Path, delimiter: 
         ("f.csv", "", "is empty"),
         ("f.xlsx", "PK", r"no table format '\.xlsx'; known: \.csv"),
         ("films", "id,plot\n", "no table format ''"),
-        ("f.jsonl", "[1, 2]\n", "is not JSON lines"),
+        ("f.jsonl", "[1, 2]\n", r"is not JSON lines \(line 1 is not a JSON object\); give one object a line"),
+        ("f.jsonl", "\n\n", r"is not JSON lines \(it is blank\)"),
+        ("f.jsonl", '{"a": [' + "[]," * 2**20 + "[]]}", r"is not JSON lines \(line 1 holds more lists and values than"),
         ("f.parquet", "not parquet at all", "cannot be read as Parquet"),
     ],
 )

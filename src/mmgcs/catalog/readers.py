@@ -227,15 +227,17 @@ def read_jsonl(path: Path, delimiter: str | None = None) -> Opened:
     """
     del delimiter  # JSON has none
     columns: dict[str, None] = {}
+    why = "it is blank"
     for line in read_lines(path):
         row = _json_row(line)
         if row is not None:
+            why = (row.problem or why).split("; ")[0]
             columns.update(dict.fromkeys(row.values))
             _check_number(path, columns)
         if line.number >= SAMPLED:
             break
     if not columns:
-        raise UsageError(f'{path} is not JSON lines: its lines are no objects such as {{"id": 1, "plot": "…"}}')
+        raise UsageError(f'{path} is not JSON lines ({why}); give one object a line, such as {{"id": 1, "plot": "…"}}')
     meter = Meter(path)
     rows = (row for line in read_lines(path, meter) if (row := _json_row(line)) is not None)
     return Opened(tuple(columns), rows, meter.share)
