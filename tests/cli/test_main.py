@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from mmgcs.catalog import read_films
 from mmgcs.cli import COMMANDS, main
 from mmgcs.cli.main import Command, available
 from mmgcs.errors import MmgcsError
+from mmgcs.sample import sample_films
 
 PLOT = "Two detectives hunt a killer"
 
@@ -156,6 +159,49 @@ def test_the_demo_shows_truth_beside_prediction_and_the_next_command(
     out = capsys.readouterr().out
     assert "Nosferatu (1922)" in out
     assert "mmgcs predict --plot" in out
+
+
+def commands_shown_by_the_demo(environment: dict[str, str], folder: Path, model: Path) -> list[str]:
+    call = [sys.executable, "-m", "mmgcs", "demo", "--model", str(model)]
+    done = subprocess.run(
+        call, env={**os.environ, **environment}, cwd=folder, capture_output=True, text=True, check=True
+    )
+    return [line.strip() for line in done.stdout.partition("Now try your own:")[2].splitlines() if line.strip()]
+
+
+def test_the_demo_shows_commands_that_this_shell_knows(tiny_bundle: Path, tmp_path: Path) -> None:
+    scripts = str(Path(sys.executable).parent)
+    with_it = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    assert commands_shown_by_the_demo(with_it, tmp_path, tiny_bundle)[0].startswith("mmgcs predict")
+    without = {"PATH": str(tmp_path)}
+    bin_folder = Path(scripts)
+    inside = commands_shown_by_the_demo(without, bin_folder.parents[1], tiny_bundle)
+    assert inside[0].startswith(str(Path(bin_folder.parent.name, bin_folder.name, "mmgcs")) + " predict")
+    for line in commands_shown_by_the_demo(without, tmp_path, tiny_bundle):
+        shell = ["/bin/sh", "-ec", f"cd {shlex.quote(str(tmp_path))}; {line}"]
+        subprocess.run(shell, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, check=True)
+    assert (tmp_path / "tagged.csv").is_file()
+
+
+def test_the_demo_copies_files_to_practise_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "practice"
+    assert main(["demo", "--copy", str(folder)]) == 0
+    assert capsys.readouterr().out == f"films.csv, plot.txt, poster.jpg, posters/ are in {folder}.\n"
+    films = [film for chunk in read_films(folder / "films.csv") for film in chunk]
+    assert [film.id for film in films] == [film.id for film in sample_films()]
+    assert all(film.poster.is_file() for film in films if isinstance(film.poster, Path))
+    assert main(["demo", "--copy", str(folder), "--json"]) == 0  # what is there and equal stays
+    assert json.loads(capsys.readouterr().out)["files"] == ["films.csv", "plot.txt", "poster.jpg", "posters/"]
+
+
+def test_the_demo_never_replaces_a_file_of_yours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plot.txt").write_text("mine", encoding="utf-8")
+    assert main(["demo", "--copy", str(tmp_path)]) == 2
+    assert "exists and is another file, so nothing was copied; give an empty folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["plot.txt"]
+    assert main(["demo", "--copy", str(tmp_path / "plot.txt")]) == 2
+    assert "is a file; give a folder to copy to" in capsys.readouterr().err
+    assert (tmp_path / "plot.txt").read_text(encoding="utf-8") == "mine"
 
 
 def run(*args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

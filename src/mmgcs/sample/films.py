@@ -7,7 +7,12 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from mmgcs.catalog import read_films
+from mmgcs.errors import UsageError
+from mmgcs.files import atomic_writer
 from mmgcs.film import Film
+
+ONE_FILM = "tt0013442"
+"""The film of the sample (Nosferatu) whose plot and poster are also copied as files of their own."""
 
 
 def sample_table() -> Path:
@@ -20,6 +25,41 @@ def sample_table() -> Path:
 def sample_films() -> list[Film]:
     """The films of the sample, with genres, plots (all but three), posters (most) and splits."""
     return list(_films())
+
+
+def copy_sample(folder: Path) -> list[str]:
+    """Write files to practise with: `films.csv`, its `posters/`, and one film's `plot.txt` and `poster.jpg`.
+
+    Args:
+        folder: where to; made where it is missing. Files that are there already and equal are left as they are.
+
+    Returns:
+        The names in the folder, posters counted as one (`posters/`).
+
+    Raises:
+        UsageError: the folder is a file, or holds another file of one of these names; nothing is written then.
+        OSError: the folder cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; give a folder to copy to")
+    (one,) = (film for film in _films() if film.id == ONE_FILM)
+    assert isinstance(one.poster, Path) and one.plot is not None
+    table = sample_table()
+    content = {
+        "films.csv": table.read_bytes(),
+        "plot.txt": f"{one.plot}\n".encode(),
+        "poster.jpg": one.poster.read_bytes(),
+        **{f"posters/{path.name}": path.read_bytes() for path in sorted((table.parent / "posters").iterdir())},
+    }
+    for name, data in content.items():
+        path = folder / name
+        if path.exists() and (not path.is_file() or path.read_bytes() != data):
+            raise UsageError(f"{path} exists and is another file, so nothing was copied; give an empty folder")
+    for name, data in content.items():
+        if not (folder / name).exists():
+            with atomic_writer(folder / name, "wb") as handle:
+                handle.write(data)
+    return ["films.csv", "plot.txt", "poster.jpg", "posters/"]
 
 
 @lru_cache(maxsize=1)
