@@ -186,7 +186,7 @@ def test_the_demo_shows_commands_that_this_shell_knows(tiny_bundle: Path, tmp_pa
 def test_the_demo_copies_files_to_practise_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "practice"
     assert main(["demo", "--copy", str(folder)]) == 0
-    assert capsys.readouterr().out == f"films.csv, plot.txt, poster.jpg, posters/ are in {folder}.\n"
+    assert capsys.readouterr().out == f"films.csv, plot.txt, poster.jpg, posters/ are in {folder.resolve()}\n"
     films = [film for chunk in read_films(folder / "films.csv") for film in chunk]
     assert [film.id for film in films] == [film.id for film in sample_films()]
     assert all(film.poster.is_file() for film in films if isinstance(film.poster, Path))

@@ -1,9 +1,11 @@
 """The documentation's code works: every block is run in a folder with sample films, or says why it is not.
 
-A fenced `sh` or `python` block is run as a reader would, page by page from top to bottom, in a folder that holds
-`films.csv`, `posters/`, `poster.jpg`, `plot.txt`, `recipes/` and a media library `~/Films`. A server that a page
-expects at 127.0.0.1:10000 is started at a free port. A block that cannot be run stands after a comment
-`<!-- not run: reason -->`; its commands and options must exist all the same.
+A fenced `sh` or `python` block is run as a reader would, page by page from top to bottom. The README, the first page
+and the tutorials begin in an empty folder and say themselves where their files come from; how-to pages begin in one
+that holds `films.csv`, `posters/`, `poster.jpg`, `plot.txt` and `recipes/`. Both have a media library `~/Films`. A
+server that a page expects at 127.0.0.1:10000 is started at a free port. A block that cannot be run stands after a
+comment `<!-- not run: reason -->`; its commands and options must exist all the same. A `text` block after a block
+that is run shows lines that it prints, where `…` stands for anything and numbers may differ from machine to machine.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,27 +28,33 @@ import pytest
 import reference
 from ports import free_port, wait_for
 
-from mmgcs.sample import sample_films, sample_table
+from mmgcs.sample import copy_sample, sample_films
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+INHERITED = ("LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
 SERVER = "127.0.0.1:10000"
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>sh|python)\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
 NOT_RUN = re.compile(r"<!-- not run:(?P<reason>(?:(?!-->).)*)-->\s*\Z", re.DOTALL)
+SHOWN = re.compile(r"\s*^```text\n(?P<lines>.*?)^```$", re.MULTILINE | re.DOTALL)
 HEREDOC = re.compile(r"<<\s*'?(\w+)'?.*?^\1$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code on a page; `reason` says why it is not run, None where it is."""
+    """A block of code on a page; `reason` says why it is not run, None where it is.
+
+    `prints` are the lines that the page shows of its output.
+    """
 
     page: Path
     line: int
     language: str
     code: str
     reason: str | None
+    prints: str = ""
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
@@ -58,7 +67,9 @@ def blocks_of(page: Path) -> list[Block]:
         marker = NOT_RUN.search(text, 0, match.start())
         code = textwrap.dedent(match["code"])
         line = text.count("\n", 0, match.start()) + 1
-        found.append(Block(page, line, match["language"], code, marker["reason"].strip() if marker else None))
+        shown = SHOWN.match(text, match.end())
+        reason = marker["reason"].strip() if marker else None
+        found.append(Block(page, line, match["language"], code, reason, shown["lines"] if shown else ""))
     return found
 
 
@@ -115,16 +126,32 @@ def test_an_unknown_option_would_be_noticed() -> None:
     assert refused == ["mmgcs predict has no option --plto", "there is no command mmgcs data spilt"]
 
 
+def pattern_of(shown: str) -> re.Pattern[str]:
+    """What output must hold to have the lines that a page shows."""
+    lines = [re.escape(plain(line)).replace("…", ".*") for line in shown.splitlines() if line.strip(" …")]
+    return re.compile(".*".join(lines), re.DOTALL)
+
+
+def plain(output: str) -> str:
+    """Output without what differs from one machine to another: numbers, bars, and the width of columns."""
+    return re.sub(r"[\s█·]+", " ", re.sub(r"\d+(?:\.\d+)?", "0", output)).strip()
+
+
+def test_other_output_than_a_page_shows_would_be_noticed() -> None:
+    shown = "* Horror  94%  ██··\n…\nUndecided: Drama."
+    assert pattern_of(shown).search(plain("* Horror  93%  █···\n  Crime 2%\n\nUndecided: Drama.\n"))
+    assert not pattern_of(shown).search(plain("* Comedy  94%  ██··\n\nUndecided: Drama.\n"))
+    assert not pattern_of(shown).search(plain("Undecided: Drama.\n* Horror  94%  ██··\n"))
+
+
+BRING_THEIR_FILES = {ROOT / "README.md", ROOT / "docs" / "index.md", *(ROOT / "docs" / "tutorial").glob("*.md")}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder that the documentation speaks of."""
+    """The folder that a page begins in: empty but for what its reader is known to have."""
     films = tmp_path / "films"
     films.mkdir()
-    shutil.copy(sample_table(), films)
-    shutil.copytree(sample_table().parent / "posters", films / "posters")
-    shutil.copy(films / "posters" / "tt0013442.jpg", films / "poster.jpg")
-    shutil.copytree(ROOT / "recipes", films / "recipes")
-    (films / "plot.txt").write_text("Two detectives hunt a killer through the city's underworld.\n", encoding="utf-8")
     for film in [film for film in sample_films() if film.plot and isinstance(film.poster, Path)][:6]:
         assert isinstance(film.poster, Path)
         place = tmp_path / "home" / "Films" / f"{film.title} ({film.year})"
@@ -174,12 +201,15 @@ SLOW = {"README", "training", "train", "own-genres", "add-a-model-in-one-file"}
 )
 def test_the_blocks_of_a_page_run_from_top_to_bottom(page: Path, server: str, folder: Path) -> None:
     environment = {
-        **{name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "VIRTUAL_ENV") if name in os.environ},
+        **{name: os.environ[name] for name in INHERITED if name in os.environ},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(folder.parent / "home"),
         "PYTHONWARNINGS": "default",
         **api_key(page),
     }
+    if page not in BRING_THEIR_FILES:
+        copy_sample(folder)
+        shutil.copytree(ROOT / "recipes", folder / "recipes")
     for block in blocks_of(page):
         if block.reason is not None:
             continue
@@ -193,3 +223,16 @@ def test_the_blocks_of_a_page_run_from_top_to_bottom(page: Path, server: str, fo
         assert done.returncode == 0, (
             f"{block} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         )
+        printed = plain(done.stdout + done.stderr)
+        assert pattern_of(block.prints).search(printed), f"{block} prints other lines than the page shows:\n{printed}"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "index.md"], ids=lambda page: page.stem)
+def test_a_newcomer_is_told_where_the_repository_is(page: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"git clone {project['urls']['Documentation']}\n" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "tutorial").glob("*.md")), ids=lambda page: page.stem)
+def test_every_tutorial_says_how_to_install(page: Path) -> None:
+    assert "](../index.md#install)" in page.read_text(encoding="utf-8")

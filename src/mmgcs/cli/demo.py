@@ -33,7 +33,9 @@ def demo(
 
     if copy is not None:
         names = copy_sample(copy)
-        print_json({"folder": str(copy), "files": names}) if as_json else print(f"{', '.join(names)} are in {copy}.")
+        print_json({"folder": str(copy), "files": names}) if as_json else print(
+            f"{', '.join(names)} are in {copy.resolve()}"
+        )
         return
     films = sample_films()
     predictions = load(model).predict_batch(films)
