@@ -28,7 +28,7 @@ def on_config(config: Any, **_: Any) -> None:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Replace the line `<!-- generated: … -->` of a page by what it names."""
+    """Put what the lines `<!-- generated: … -->` of a page name in the place of their notes."""
     return reference.page(Path(page.file.src_path), markdown)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import dataclasses
 import importlib
 import inspect
 import re
@@ -65,7 +66,8 @@ class CommandReference:
         parts = [*self.words]
         for option in self.options:
             shown = option.names[0] if option.is_argument or not option.value else f"{option.names[0]} {option.value}"
-            parts += [shown] if option.required else []
+            if option.required or option.is_argument:
+                parts.append(shown if option.required else f"[{shown}]")
         return " ".join([*parts, "[OPTIONS]"])
 
 
@@ -327,6 +329,43 @@ def http_markdown() -> str:
     return "\n".join(parts)
 
 
+def settings_markdown() -> str:
+    """Every variable that a server reads, as Markdown, from `mmgcs.web.settings.Settings`."""
+    from mmgcs.web import Settings
+    from mmgcs.web.settings import PREFIX
+
+    _, _, described = (inspect.getdoc(Settings) or "").partition("Attributes:\n")
+    meanings = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", described, re.MULTILINE))
+    parts = ["| variable | without it | meaning |\n|---|---|---|"]
+    for setting in dataclasses.fields(Settings):
+        default = str(setting.default) or "nothing"
+        name = f"{PREFIX}{setting.name.upper()}"
+        parts.append(f"| `{name}` | {default} | {_cell(' '.join(meanings[setting.name].split()))} |")
+    return "\n".join([*parts, ""])
+
+
+PYTHON = """
+::: mmgcs.runtime.classifier.load
+
+::: mmgcs.runtime.classifier.Classifier
+
+::: mmgcs.film.Film
+
+::: mmgcs.film.Prediction
+
+## Errors
+
+::: mmgcs.errors
+    options: {show_root_heading: false, heading_level: 3}
+
+## Bundles
+
+::: mmgcs.bundle
+    options: {show_root_heading: false, heading_level: 3, members: [Bundle, BundleConfig, Branch, Decision, write_bundle, seal]}
+"""  # noqa: E501
+"""The reference of the package, in mkdocstrings' notation."""
+
+
 def _content(part: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(kind, what.get("schema", {})) for kind, what in part.get("content", {}).items()]
 
@@ -355,21 +394,29 @@ GENERATED = {
     "techniques": techniques_markdown,
     "model card": card_markdown,
     "dependencies": dependencies_markdown,
+    "settings": settings_markdown,
     "addresses": http_markdown,
+    "python": lambda: PYTHON,
 }
 """What a page may ask for with a line `<!-- generated: NAME -->`."""
 
+PLACE = re.compile(r"^<!-- generated: (?P<name>[^\n]+?) -->\n(?P<note>.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
+"""A place on a page that the site's build fills in. Between the two lines stands what a reader of the file sees."""
+
 
 def page(path: Path, markdown: str) -> str:
-    """A documentation page with its `<!-- generated: … -->` lines replaced.
+    """A documentation page with everything from a line `<!-- generated: … -->` to `<!-- end -->` replaced.
 
     Raises:
-        UsageError: a line names something that is not in `GENERATED`.
+        UsageError: a line names something that is not in `GENERATED`, or has no end.
     """
 
     def made(match: re.Match[str]) -> str:
-        if match[1] not in GENERATED:
-            raise UsageError(f"{path} asks for {match[1]!r}; known: {', '.join(GENERATED)}")
-        return GENERATED[match[1]]()
+        if match["name"] not in GENERATED:
+            raise UsageError(f"{path} asks for {match['name']!r}; known: {', '.join(GENERATED)}")
+        return GENERATED[match["name"]]()
 
-    return re.sub(r"^<!-- generated: (.+) -->$", made, markdown, flags=re.MULTILINE)
+    filled = PLACE.sub(made, markdown)
+    if "<!-- generated: " in filled:
+        raise UsageError(f"{path} has a line <!-- generated: … --> without <!-- end --> after it; add that line")
+    return filled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from mmgcs.cli.main import available
 from mmgcs.errors import UsageError
 from mmgcs.training.recipe import BranchRecipe, FusionRecipe, Optimization, Recipe
+from mmgcs.web import Settings
 
 
 def test_every_command_has_its_section_and_every_option_a_meaning() -> None:
@@ -47,8 +49,42 @@ def test_every_address_and_value_of_the_server_is_on_its_page() -> None:
 
 
 def test_a_page_gets_what_it_asks_for_and_an_unknown_wish_is_refused() -> None:
-    assert "## mmgcs predict" in reference.page(Path("cli.md"), "# Commands\n\n<!-- generated: commands -->\n")
-    assert "ResNet-18" in reference.page(Path("recipes.md"), "<!-- generated: techniques -->")
-    assert "Calibration" in reference.page(Path("card.md"), "<!-- generated: model card -->")
+    commands = reference.page(Path("cli.md"), "# Commands\n\n<!-- generated: commands -->\nnot yet\n<!-- end -->\n")
+    assert "## mmgcs predict" in commands
+    assert "not yet" not in commands
+    assert "ResNet-18" in reference.page(Path("recipes.md"), "<!-- generated: techniques -->\n<!-- end -->")
+    assert "Calibration" in reference.page(Path("card.md"), "<!-- generated: model card -->\n<!-- end -->")
     with pytest.raises(UsageError, match="known: commands"):
-        reference.page(Path("cli.md"), "<!-- generated: nothing -->")
+        reference.page(Path("cli.md"), "<!-- generated: nothing -->\n<!-- end -->")
+    with pytest.raises(UsageError, match="without <!-- end -->"):
+        reference.page(Path("cli.md"), "<!-- generated: commands -->\n")
+
+
+def test_whoever_reads_a_page_in_the_repository_is_told_where_to_look() -> None:
+    docs = reference.ROOT / "docs"
+    places = [
+        (path, match) for path in docs.rglob("*.md") for match in reference.PLACE.finditer(path.read_text("utf-8"))
+    ]
+    assert {match["name"] for _, match in places} == set(reference.GENERATED)
+    for path, match in places:
+        assert "`make docs`" in match["note"], path
+        assert re.search(r"Until then: .*(`mmgcs|\]\()", match["note"], re.DOTALL), path
+        for link in re.findall(r"\]\(([^)#]+)", match["note"]):
+            assert (path.parent / link).exists(), (path, link)
+
+
+def test_usage_shows_arguments_that_may_be_left_out() -> None:
+    usage = {" ".join(command.words): command.usage for command in reference.commands()}
+    assert usage["mmgcs tag"].startswith("mmgcs tag [FILMS]")
+
+
+def test_every_setting_of_the_server_has_its_variable_its_default_and_its_meaning() -> None:
+    page = reference.settings_markdown()
+    assert "| `MMGCS_MAX_BODY` | 12582912 | bytes of a request at most, except a table to tag. |" in page
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `MMGCS_")]
+    assert [row[0].strip("`") for row in rows] == [f"MMGCS_{field.name.upper()}" for field in fields(Settings)]
+    assert all(len(row) == 3 and row[1] and len(row[2]) > 10 for row in rows)
+
+
+def test_the_original_address_for_plots_takes_forms_as_well() -> None:
+    assert "application/x-www-form-urlencoded" in reference.http_markdown()

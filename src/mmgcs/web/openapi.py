@@ -82,17 +82,20 @@ def _paths() -> dict[str, Any]:
         "type": "object",
         "properties": {"plot": text, "title": text, "poster": file, "explain": {"type": "boolean"}, "genres": text},
     }
+    plot = {
+        "type": "object",
+        "properties": {"plot": text, "text": text, "title": text},
+        "anyOf": [{"required": ["plot"]}, {"required": ["text"]}],
+    }
     return {
         "/predict": {
             "post": _operation(
                 "Predict from a plot (the original's address)",
                 LegacyOut="The three most probable genres.",
                 body={
-                    "application/json": {
-                        "type": "object",
-                        "properties": {"plot": text, "text": text, "title": text},
-                        "anyOf": [{"required": ["plot"]}, {"required": ["text"]}],
-                    }
+                    "application/json": plot,
+                    "multipart/form-data": plot,
+                    "application/x-www-form-urlencoded": plot,
                 },
             )
         },
