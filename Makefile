@@ -21,7 +21,7 @@ lint: .venv/dev.stamp  ## style, types, the direction of imports, dependencies a
 	$(BIN)/deptry src
 	$(BIN)/vulture
 
-realdata: .venv/dev.stamp  ## the tests that use ../shared/data, where it exists
+realdata: .venv/dev.stamp  ## the tests on real films: where MMGCS_REALDATA points, or in ../shared/data; skipped without
 	$(BIN)/python -m pytest -m realdata -rs
 
 docs: .venv/docs.stamp  ## build the documentation into site/; a warning is an error
