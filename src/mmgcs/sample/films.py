@@ -40,8 +40,9 @@ def copy_sample(folder: Path) -> list[str]:
         UsageError: the folder is a file, or holds another file of one of these names; nothing is written then.
         OSError: the folder cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; give a folder to copy to")
+    for place in (folder, folder / "posters"):
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place} is a file and not a folder, so nothing was copied; give an empty folder")
     (one,) = (film for film in _films() if film.id == ONE_FILM)
     assert isinstance(one.poster, Path) and one.plot is not None
     table = sample_table()
