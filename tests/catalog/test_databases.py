@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -79,6 +80,8 @@ def tag(classifier: Classifier, address: str, table: str = "films", **options: A
 
 
 PREDICTED = "select film_id, genre, probability, chosen, model from mmgcs_predictions order by 1, 2"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "tag-a-database.md"
+JOINED_IN_SQLITE, JOINED_IN_POSTGRESQL = re.findall(r"```sql\n(.+?)\n```", PAGE.read_text(encoding="utf-8"))
 FAILED = "select film_id, error, model from mmgcs_predictions_errors order by 1"
 
 
@@ -94,6 +97,9 @@ def test_every_film_gets_a_row_a_genre_and_the_source_stays_as_it_was(classifier
     assert sqlite_rows(path, "select * from films order by 1") == rows_of_films(600)
     columns = [row[1] for row in sqlite_rows(path, "select * from pragma_table_info('mmgcs_predictions')")]
     assert columns == ["film_id", "genre", "probability", "chosen", "model", "tagged_at"]
+    joined = sqlite_rows(path, JOINED_IN_SQLITE)
+    assert (rows[0][0], model_name(classifier)) == joined[0][:2]
+    assert set(joined[0][2].split("|")) == {"Crime", "Thriller"}
 
 
 def test_a_second_run_tags_only_what_is_new_and_another_model_stands_beside_it(
@@ -326,6 +332,11 @@ def test_a_server_that_stays_away_ends_the_run_in_one_line_and_a_rerun_completes
         postgres.rows("select film_id, genre, probability, chosen from mmgcs_predictions order by 1, 2") == undisturbed
     )
     assert len(undisturbed) == FILMS * 8
+    joined = {row[0]: set(row[2].split("|")) for row in postgres.rows(JOINED_IN_POSTGRESQL)}
+    assert joined == {
+        film: {row[1] for row in undisturbed if row[0] == film and row[3]}
+        for film in {row[0] for row in undisturbed if row[3]}
+    }
 
 
 def test_a_killed_run_against_postgresql_goes_on(classifier: Classifier, postgres: Postgres, tiny_bundle: Path) -> None:
