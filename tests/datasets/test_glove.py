@@ -140,6 +140,19 @@ def test_servers_that_hang_drip_or_are_not_there_are_given_up(server, tmp_path):
         download("file:///etc/hostname", tmp_path / "f")
 
 
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5000, "-1", "some"])
+def test_a_content_length_of_nonsense_counts_as_none(server, tmp_path, length):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", length)
+        handler.end_headers()
+        handler.wfile.write(b"the file")
+        handler.close_connection = True
+
+    server.answers = {"/f": answer}
+    assert download(f"{server.url}/f", tmp_path / "f", options=QUICK).read_bytes() == b"the file"
+
+
 def test_a_truncated_archive_is_named_as_such(tmp_path):
     whole = archive(50)
     damaged = bytearray(whole)

@@ -109,7 +109,28 @@ def test_retry_after_is_read_as_seconds_and_as_a_date():
     wait = retry_after(formatdate(began + 1000, usegmt=True))  # whole seconds
     assert 999 - (time() - began) <= wait <= 1000
     assert retry_after(formatdate(time() - 10, usegmt=True)) == 0.0
-    assert retry_after("in a while") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "in a while",
+        "\xb2",
+        "-3",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+        "Mon, 01 Jan 0001 00:00:00 -0000",
+    ],
+)
+def test_a_retry_after_that_is_neither_seconds_nor_a_date_counts_as_none(value):
+    assert retry_after(value) in (None, 0.0)
+
+
+def test_a_retry_after_of_nonsense_is_the_failure_of_one_film(server, tmp_path):
+    date = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+    server.answers = {"/bad": send(b"", 503, Retry_After=date), "/a": send(picture())}
+    result = download_posters(films(server, one="/bad", two="/a"), tmp_path, QUICK)
+    assert (result.downloaded, reasons(tmp_path)) == (1, {"one": "HTTP 503"})
 
 
 def test_failed_posters_are_left_alone_until_asked_for_and_then_nothing_else_is_fetched(server, tmp_path):

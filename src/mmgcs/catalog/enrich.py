@@ -25,7 +25,7 @@ from urllib.parse import urlencode, urlsplit
 from mmgcs.catalog.answers import Answers, default_cache
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.film import Film
-from mmgcs.net import retry_after
+from mmgcs.net import content_length, retry_after
 from mmgcs.registry import Registry
 
 DAY = 86_400.0
@@ -250,7 +250,7 @@ class Tmdb:
                 body: bytes = response.read(MAX_BYTES + 1)
                 if len(body) > MAX_BYTES:
                     raise _FailedError(f"the answer is larger than {MAX_BYTES:,} bytes")
-                if len(body) < int(response.headers.get("Content-Length") or 0):
+                if len(body) < (content_length(response.headers.get("Content-Length")) or 0):
                     raise http.client.IncompleteRead(body)  # read() with a limit does not look
                 return int(response.status), body, None
         except urllib.error.HTTPError as error:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import sha256 as file_sha256
 from mmgcs.files import write_json
+from mmgcs.net import content_length
 
 Progress = Callable[[int, int | None], None]
 
@@ -173,8 +174,8 @@ def _fetch(url: str, part: Path, size: int | None, options: DownloadOptions, pro
     with response:
         going_on = response.status == 206 and _starts_at(response.headers.get("Content-Range"), have)
         have = have if going_on else 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length and length.isdigit() else None
+        length = content_length(response.headers.get("Content-Length"))
+        total = None if length is None else have + length
         if size is not None and total is not None and total != size:
             _forget(part)
             raise MmgcsError(
