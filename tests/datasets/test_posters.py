@@ -227,6 +227,30 @@ def test_an_id_cannot_lead_out_of_the_folder(server, tmp_path):
     assert "/" not in poster_stem("a/b")
 
 
+def test_ids_too_long_for_a_file_name_are_cut_and_still_told_apart(server, tmp_path):
+    server.answers = {"/a": send(picture())}
+    ids = ["x" * 300, "x" * 299 + "y", "é" * 100, "short"]
+    table = pl.DataFrame({"id": ids, "poster_url": [f"{server.url}/a"] * 4})
+    assert download_posters(table, tmp_path, QUICK).downloaded == 4
+    named = with_posters(table, tmp_path)["poster"].to_list()
+    assert sorted(named) == sorted(file.name for file in tmp_path.iterdir())
+    assert download_posters(table, tmp_path, QUICK).already == 4
+    cut = poster_stem("x" * 300)
+    assert poster_stem(cut) != cut
+
+
+def test_a_name_that_the_disk_does_not_take_is_the_failure_of_one_film(server, tmp_path):
+    server.answers = {"/a": send(picture())}
+    folder = tmp_path
+    while len(str(folder)) < 3940:  # Linux takes paths of 4,095 bytes
+        folder /= "d" * min(200, 3980 - len(str(folder)))
+    result = download_posters(films(server, **{"x" * 190: "/a", "short": "/a"}), folder, QUICK)
+    assert (result.downloaded, [record["reason"] for record in result.failed]) == (
+        1,
+        ["its name cannot be a file's here (File name too long)"],
+    )
+
+
 def test_requests_to_one_host_keep_their_pace(server, tmp_path):
     import time as clock
 

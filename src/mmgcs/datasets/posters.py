@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import hashlib
 import io
 import json
 import os
@@ -31,8 +33,11 @@ TMDB_BASE = "https://image.tmdb.org/t/p/w342"
 """Where TMDB serves `poster_path`: 342 pixels wide, half as much again as the poster models read."""
 FAILED = "failed.jsonl"
 MAX_REDIRECTS = 5
+MAX_STEM = 200
+"""Bytes of a poster's name before its suffix; file systems take 255, of which a file in the making needs twenty."""
 _SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif"}
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".avif")
+_BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -121,9 +126,13 @@ def poster_urls(films: pl.DataFrame, base_url: str) -> Iterator[tuple[str, str |
 
 
 def poster_stem(film: str) -> str:
-    """A film's id as a file name: characters that could lead elsewhere are escaped."""
+    """A film's id as a file name: characters that could lead elsewhere are escaped, and what is too long is cut."""
     stem = quote(film, safe=" ")
-    return stem.replace(".", "%2E") if stem.startswith(".") else stem
+    stem = stem.replace(".", "%2E") if stem.startswith(".") else stem
+    if len(stem) <= MAX_STEM:
+        return stem
+    # No escaped id has "%-" in it, so that a cut name is never another film's whole one.
+    return f"{stem[: MAX_STEM - 66]}%-{hashlib.sha256(film.encode()).hexdigest()}"
 
 
 def poster_files(folder: Path) -> dict[str, str]:
@@ -200,13 +209,10 @@ def _fill(
     finally:
         # Also when stopped half-way: what failed so far is known to the next run.
         now = {record["id"]: record for record in result.failed}
-        gone = {film for film in todo if film not in now and film in before and _is_there(folder, film)}
+        there = poster_files(folder)
+        gone = {film for film in todo if film not in now and film in before and poster_stem(film) in there}
         _write_failed(folder / FAILED, {**{k: v for k, v in before.items() if k not in gone}, **now}.values())
     return result
-
-
-def _is_there(folder: Path, film: str) -> bool:
-    return any((folder / f"{poster_stem(film)}{suffix}").exists() for suffix in _PICTURES)
 
 
 def _read_failed(path: Path) -> dict[str, dict[str, Any]]:
@@ -317,8 +323,13 @@ class _Downloader:
                 raise _TryFailedError("a web page came instead of a picture") from None
             raise _TryFailedError(str(error).split(";", 1)[0].removeprefix("the poster ")) from None
         suffix = _SUFFIXES.get(kind, f".{kind.lower()}")
-        with atomic_writer(self._folder / f"{poster_stem(film)}{suffix}", "wb") as handle:
-            handle.write(data)
+        try:
+            with atomic_writer(self._folder / f"{poster_stem(film)}{suffix}", "wb") as handle:
+                handle.write(data)
+        except OSError as error:
+            if error.errno not in _BAD_NAME:
+                raise
+            raise _TryFailedError(f"its name cannot be a file's here ({error.strerror})") from None
 
     async def _fetch(self, session: aiohttp.ClientSession, url: str) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
