@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,31 @@ def test_every_file_changed_in_any_way_is_refused(bundle: Path) -> None:
         assert refused(bundle), f"{path.name}: a link to itself"
         path.unlink()
         path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("bundle", ["tiny"], indirect=True)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_device_in_place_of_a_file_is_refused_and_not_waited_for(bundle: Path, kind: str) -> None:
+    for path in [path for path in sorted(bundle.rglob("*")) if path.is_file()]:
+        aside = path.rename(bundle.parent / "aside")
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to("/dev/zero")
+        (line,) = refused(bundle)
+        assert str(path) in line
+        assert "it is a pipe or a device" in line
+        path.unlink()
+        aside.rename(path)
+
+
+@pytest.mark.parametrize("bundle", ["tiny"], indirect=True)
+def test_a_size_in_the_manifest_that_no_file_has_is_refused(bundle: Path) -> None:
+    manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    for size in (-1, 10**30):
+        manifest["files"][CONFIG]["bytes"] = size
+        (bundle / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        assert refused(bundle)
 
 
 @pytest.mark.parametrize("bundle", ["default"], indirect=True)

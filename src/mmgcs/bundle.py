@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
@@ -20,11 +21,12 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from mmgcs.errors import BundleError, UsageError
-from mmgcs.files import is_inside, sha256, write_json
+from mmgcs.files import is_inside, read_file, sha256, write_json
 
 FORMAT = "mmgcs-bundle"
 FORMAT_VERSION = (1, 0)
 MANIFEST = "manifest.json"
+MAX_MANIFEST = 16 * 2**20
 CONFIG = "bundle.json"
 CARD_JSON = "card.json"
 CARD_TEXT = "CARD.md"
@@ -207,7 +209,7 @@ class Bundle:
         if not path.is_dir():
             raise UsageError(f"no bundle at {path}: the folder does not exist; give --model the folder of a bundle")
         try:
-            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            manifest = json.loads(read_file(path / MANIFEST, MAX_MANIFEST).decode("utf-8"))
         except FileNotFoundError:
             raise UsageError(f"{path} is not a bundle: it has no {MANIFEST}; give --model a bundle's folder") from None
         except (OSError, ValueError, RecursionError) as error:
@@ -249,7 +251,8 @@ class Bundle:
         if entry is None:
             raise BundleError(f"{self.path} has no file {name} in its {MANIFEST}; get the bundle again")
         try:
-            content = (self.path / name).read_bytes()
+            # Not a byte more than there should be: the sum then tells a longer file.
+            content = read_file(self.path / name, entry["bytes"] if self._check else sys.maxsize)
         except OSError as error:
             raise BundleError(
                 f"{self.path / name} cannot be read ({error.strerror or error}); get the bundle again"
@@ -275,7 +278,7 @@ class Bundle:
         problems = []
         for name in self.files:
             try:
-                content = (self.path / name).read_bytes()
+                content = read_file(self.path / name, self.files[name]["bytes"])
                 _check_sum(content, self.files[name], self.path / name)
             except OSError as error:
                 problems.append(f"{self.path / name} cannot be read ({error.strerror or error})")
@@ -375,7 +378,7 @@ def seal(path: Path) -> None:
 def _is_entry(name: Any, entry: Any) -> bool:
     # A name that leads out of the folder would let a bundle read any file.
     sound = isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int)
-    return is_inside(name) and sound
+    return is_inside(name) and sound and entry["bytes"] >= 0
 
 
 def _check_sum(content: bytes, entry: Mapping[str, Any], path: Path) -> None:

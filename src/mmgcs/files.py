@@ -1,18 +1,20 @@
-"""Writing files whole or not at all, one process at a time, and knowing them by their SHA-256."""
+"""Reading and writing files: never a pipe, whole or not at all, one process at a time, known by their SHA-256."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from mmgcs.errors import UsageError
 
@@ -87,6 +89,33 @@ def atomic_writer(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     ):
         yield handle
         handle.flush()
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read its bytes, but no pipe and no device: those may keep the reader waiting, or never end.
+
+    Raises:
+        OSError: it cannot be opened, or is no file.
+    """
+    handle = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  the caller closes it
+    if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+        handle.close()
+        raise OSError(errno.EINVAL, "it is a pipe or a device and no file")
+    return handle
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # else a pipe waits here for someone to write
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """The bytes of a file, at most one more than `most`, by which a longer one is told.
+
+    Raises:
+        OSError: it cannot be read, or is no file (see `open_file`).
+    """
+    with open_file(path) as handle:
+        return handle.read(min(most, os.fstat(handle.fileno()).st_size) + 1)
 
 
 def write_json(path: Path, value: Any) -> None:

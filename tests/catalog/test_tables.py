@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -130,6 +131,13 @@ def test_files_that_are_not_there_or_are_folders_are_refused(tmp_path: Path) -> 
         read_films(tmp_path)
     with pytest.raises(UsageError, match=r"posters folder .* does not exist"):
         read_films(write(tmp_path / "f.csv", "id,plot\na,b\n"), tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["films.csv", "films.jsonl.gz", "films.parquet"])
+def test_a_pipe_in_place_of_a_table_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UsageError, match=r"cannot be read \(it is a pipe or a device"):
+        read_films(tmp_path / name)
 
 
 def test_ragged_rows_keep_their_place_and_what_they_hold(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from mmgcs.errors import InputError
 from mmgcs.film import Film
 from mmgcs.preprocess import PosterPixels
-from mmgcs.preprocess.decode import decode_poster, read_poster_size
+from mmgcs.preprocess.decode import MAX_BYTES, decode_poster, read_poster_size
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -121,6 +122,25 @@ def test_an_enormous_picture_is_refused_before_it_is_decoded() -> None:
 def test_a_folder_in_place_of_a_poster_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         decode_poster(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_device_in_place_of_a_poster_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "poster.jpg"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=r"poster\.jpg cannot be read \(it is a pipe or a device"):
+        decode_poster(path)
+
+
+def test_a_file_over_the_limit_is_refused_after_no_more_than_that_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "poster.jpg"
+    with path.open("wb") as handle:
+        handle.truncate(MAX_BYTES + 1)
+    with pytest.raises(InputError, match="is larger than 64 MiB"):
+        decode_poster(path)
 
 
 def test_posters_become_pixels_of_the_model_size() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mmgcs.catalog.nfo import MAX_BYTES, NfoError, NotAFilmError, read_nfo
 from mmgcs.errors import UsageError
+from mmgcs.files import open_file
 from mmgcs.film import Film
 
 STATE = ".mmgcs"
@@ -138,9 +139,10 @@ def read_film(place: Place) -> LibraryFilm:
         title, year = split_name(place.name)
         return LibraryFilm(place, title=title, year=year)
     try:
-        with open(place.nfo, "rb", opener=_open) as handle:
-            content = handle.read(MAX_BYTES + 1)
-            names = os.fstat(handle.fileno()).st_nlink
+        with open_file(place.nfo) as handle:
+            status = os.fstat(handle.fileno())
+            content = handle.read(min(MAX_BYTES, status.st_size) + 1)
+            names = status.st_nlink
     except OSError as error:
         return LibraryFilm(place, problem=f"cannot be read ({error.strerror or error})")
     try:
@@ -207,11 +209,6 @@ def _walk(folder: Path, seen: set[tuple[int, int | str]], links: list[Path]) -> 
                 else:
                     below.append((entry.path, entry.name))
         waiting.extend(reversed(below))
-
-
-def _open(path: str, flags: int) -> int:
-    # Without blocking: a pipe that is called like an NFO must not stop the scan.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _list(path: str) -> tuple[list[os.DirEntry[str]], dict[str, str]]:

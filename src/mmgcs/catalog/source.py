@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.files import open_file
 
 MAX_LINE = 16 * 2**20
 """Bytes of one line that are read; the rest of a longer one is skipped and the row reported."""
@@ -106,7 +107,7 @@ def check_readable(path: Path) -> None:
     if path.is_dir():
         raise UsageError(f"{path} is a folder, not a table of films; give a CSV, JSONL or Parquet file")
     try:
-        with path.open("rb") as handle:
+        with open_file(path) as handle:
             empty = not handle.read(1)
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist; check the path") from None

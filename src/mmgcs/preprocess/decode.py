@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from mmgcs.errors import InputError
+from mmgcs.files import read_file
 
 MAX_PIXELS = 60_000_000
 """Width times height that is decoded at most: an A1 poster at 200 dpi. Larger pictures are refused unread."""
@@ -63,9 +64,9 @@ def _open(source: Path | bytes) -> Image.Image:
     name = _name(source)
     try:
         if isinstance(source, Path):
-            if source.stat().st_size > MAX_BYTES:
+            source = read_file(source, MAX_BYTES)
+            if len(source) > MAX_BYTES:
                 raise InputError(f"{name} is larger than {MAX_BYTES // 2**20} MiB; give a smaller picture")
-            source = source.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{name} does not exist; check the path") from None
     except (OSError, ValueError) as error:
