@@ -12,6 +12,9 @@ def test_no_damaged_picture_crashes_takes_two_seconds_or_fills_the_memory() -> N
     # The whole corpus, with every byte changed, is the benchmark without --step.
     rows = runpy.run_path(str(BENCHMARK))["run"](120)
     assert [(row["picture"], row["wrong"]) for row in rows if row["wrong"]] == []
+    hostile = rows.pop()
+    assert hostile["picture"] == "hostile"
+    assert (hostile["read"], hostile["refused"]) == (1, 19)  # of an endless Exif block only the orientation is left out
     assert len(rows) == 15
     assert sum(row["read"] + row["refused"] for row in rows) > 15_000
     assert all(row["refused"] > 100 and row["read"] > 0 for row in rows)
