@@ -118,6 +118,23 @@ def read_file(path: Path, most: int) -> bytes:
         return handle.read(min(most, os.fstat(handle.fileno()).st_size) + 1)
 
 
+def check_free(path: Path, option: str, *, overwrite: bool) -> None:
+    """Refuse to write over a file that nobody said may go, before any work is done for it.
+
+    Args:
+        path: the file to write.
+        option: the option that names it, such as "--out".
+        overwrite: it may go.
+
+    Raises:
+        UsageError: the file exists, or a folder is there.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give {option} a file")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists; give --overwrite to replace it, or another {option}")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, whole or not at all."""
     with atomic_writer(path) as handle:

@@ -12,7 +12,8 @@ import pytest
 from http_server import Server, cut, in_turn, picture, send
 
 from mmgcs.datasets.addresses import is_public
-from mmgcs.datasets.posters import FAILED, PosterOptions, download_posters, poster_stem, retry_after, with_posters
+from mmgcs.datasets.poster_files import poster_stem, with_posters
+from mmgcs.datasets.posters import FAILED, PosterOptions, download_posters, retry_after
 from mmgcs.errors import UsageError
 
 QUICK = PosterOptions(allow_private=True, retries=2, backoff=0.01, timeout=0.6, connect_timeout=0.5, max_wait=1.0)

@@ -12,7 +12,7 @@ import pytest
 from http_server import picture, send
 
 from mmgcs.cli import main
-from mmgcs.datasets import PrepareOptions, prepare, read_films
+from mmgcs.datasets import PrepareOptions, prepare, read_films, write_films
 from mmgcs.datasets.charts import CHARTS, draw_charts, svg
 from mmgcs.datasets.summary import summarise
 from mmgcs.errors import InputError, UsageError
@@ -136,7 +136,7 @@ def test_a_split_is_made_and_proved(dump, tmp_path, capsys):
     out = tmp_path / "films.csv"
     prepare(dump, out)
     assert run(capsys, "data", "split", "--check", out)[0] == 2  # no split yet
-    status, text, _ = run(capsys, "data", "split", out, "--out", out, "--split", "70/15/15")
+    status, text, _ = run(capsys, "data", "split", out, "--out", out, "--overwrite", "--split", "70/15/15")
     assert status == 0
     assert re.search(r"train \d+, valid \d+, test \d+", text)
     status, text, _ = run(capsys, "data", "split", "--check", out)
@@ -221,3 +221,54 @@ def test_word_vectors_are_taken_from_a_file_by_the_command(tmp_path, capsys):
     status, _, err = run(capsys, "data", "glove", "--from", path, "--dim", 51)
     assert status == 2
     assert "--dim 51 does not exist" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "written"),
+    [
+        (["prepare", "films.csv", "--out", "films.csv"], "films.csv exists; give --overwrite to replace it"),
+        (["prepare", "films.csv", "--out", "new.csv"], "new.report.json exists; give --overwrite to replace it"),
+        (["inspect", "films.csv"], "films.csv.html exists; give --overwrite to replace it"),
+        (["inspect", "films.csv", "--out", "films.csv", "--overwrite"], "--out films.csv is no page; give it a name"),
+        (["split", "films.csv", "--out", "films.csv"], "films.csv exists; give --overwrite to replace it"),
+        (["posters", "films.csv", "--out", "p", "--films-out", "films.csv"], "replace it, or another --films-out"),
+    ],
+)
+def test_no_file_is_written_over_unasked(command, written, dump, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dump.rename("films.csv")
+    for name in ("new.report.json", "films.csv.html"):
+        (tmp_path / name).write_text("mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    status, _, err = run(capsys, "data", *command)
+    assert status == 2
+    assert written in err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_file_is_written_over_when_asked(dump, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    for _ in range(2):
+        assert run(capsys, "data", "inspect", dump, "--out", page, "--overwrite")[0] == 0
+        assert run(capsys, "data", "prepare", dump, "--out", dump.with_name("new.csv"), "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_posters_bring_their_own_earlier_table_up_to_date_and_no_other(kind, tmp_path, capsys, server):
+    server.answers = {"/1.jpg": send(picture())}
+    films, out = tmp_path / "films.csv", tmp_path / f"with.{kind}"
+    rows = [f'{name},"A, ""plot""",1999,Drama,,{server.url}/{name}.jpg\n' for name in "12"]
+    films.write_text("id,plot,year,genres,split,poster_url\n" + "".join(rows))
+    common = ("data", "posters", films, "--out", tmp_path / "p", "--films-out", out, "--allow-private")
+    assert run(capsys, *common)[0] == 3
+    server.answers["/2.jpg"] = send(picture())
+    assert run(capsys, *common, "--retry-failed")[0] == 0
+    assert read_films(out).frame["poster"].to_list() == ["1.jpg", "2.jpg"]
+    mine = read_films(out).frame.with_columns(poster=pl.lit("mine.jpg"))
+    for other in (mine, mine.drop("poster"), mine.head(1), read_films(films).frame.with_columns(rating=pl.lit("5"))):
+        write_films(other, out)
+        before = out.read_bytes()
+        status, _, err = run(capsys, *common)
+        assert (status, out.read_bytes()) == (2, before)
+        assert "give --overwrite to replace it, or another --films-out" in err
+    assert run(capsys, *common, "--overwrite")[0] == 0

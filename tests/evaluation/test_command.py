@@ -62,6 +62,20 @@ def test_a_report_is_written_where_asked(call: Call, tiny_bundle: Path, table: P
     assert json.loads(out)["baseline_note"].startswith("no baseline")
 
 
+def test_an_earlier_report_is_only_replaced_when_asked(
+    call: Call, tiny_bundle: Path, table: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    mine = tmp_path / "out" / "report.md"
+    mine.write_text("mine", encoding="utf-8")
+    words = ("--model", tiny_bundle, "--data", table, "--report", tmp_path / "out", "--no-baseline")
+    status, _, err = call(*words)
+    assert (status, mine.read_text(encoding="utf-8")) == (2, "mine")
+    assert "report.md exists; give --overwrite to replace it, or another --report" in err
+    assert call(*words, "--overwrite")[0] == 0
+    assert mine.read_text(encoding="utf-8") != "mine"
+
+
 @pytest.mark.parametrize(("split", "films"), [("valid", 2), ("train", 2), ("all", 6)])
 def test_other_splits_can_be_scored_and_no_baseline_sees_what_it_is_scored_on(
     call: Call, tiny_bundle: Path, table: Path, split: str, films: int

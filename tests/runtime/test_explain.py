@@ -122,3 +122,17 @@ def test_pictures_are_whole_and_plots_in_them_are_only_text(tiny_bundle: Path, p
     command = ["explain", "--plot", PLOT, "--poster", str(poster), "--model", str(tiny_bundle)]
     assert main([*command, "--html", str(tmp_path / "why.html"), "--png", str(tmp_path / "why.png")]) == 0
     assert (tmp_path / "why.html").stat().st_size > 1000 and (tmp_path / "why.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("option", ["--html", "--png"])
+def test_a_picture_replaces_a_file_only_when_asked(option: str, tiny_bundle: Path, tmp_path: Path, capsys) -> None:
+    mine = tmp_path / "why"
+    mine.write_text("mine", encoding="utf-8")
+    command = ["explain", "--plot", PLOT, "--model", str(tiny_bundle), option, str(mine)]
+    assert main(command) == 2
+    assert f"why exists; give --overwrite to replace it, or another {option}" in capsys.readouterr().err
+    assert mine.read_text(encoding="utf-8") == "mine"
+    assert main([*command, "--overwrite"]) == 0
+    assert mine.read_bytes() != b"mine"
+    assert main([*command[:-1], str(tmp_path), "--overwrite"]) == 2
+    assert f"is a folder; give {option} a file" in capsys.readouterr().err

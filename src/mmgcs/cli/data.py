@@ -10,6 +10,7 @@ import typer
 
 from mmgcs.cli.output import new_app, print_json, progress_bars, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
+from mmgcs.files import check_free
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 app = new_app("Prepare, inspect and split labelled films; fetch posters and word vectors.")
 
 Films = Annotated[Path, typer.Argument(metavar="FILMS", help="A table of films, of any form that mmgcs tag reads.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
 Reader = Annotated[
@@ -43,12 +45,16 @@ def prepare(
     min_films: Annotated[int, typer.Option(help="Leave out genres with fewer films.")] = 1,
     need_plot: Annotated[bool, typer.Option(help="Drop films without a plot, even with a poster.")] = True,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Read a published data set, clean and choose films, and write a table to train on, with a report beside it."""
     from mmgcs.datasets import PrepareOptions, describe
     from mmgcs.datasets import prepare as run
+    from mmgcs.datasets.prepare import report_path
 
+    for path in (out, report_path(out)):
+        check_free(path, "--out", overwrite=overwrite)
     chosen = tuple(name.strip() for name in genres.split(",") if name.strip()) if genres is not None else None
     if chosen == ():
         raise UsageError("--genres names no genre; write it like Drama,Comedy, or leave it out")
@@ -75,12 +81,16 @@ def inspect(
     films: Annotated[Path, typer.Argument(metavar="FILMS", help="A table of films, or a published data set.")],
     out: Annotated[Path | None, typer.Option(help="The page to write.", show_default="FILMS.html")] = None,
     form: Reader = "auto",
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a page with charts: genres, which come together, lengths, years, missing parts, duplicates."""
     from mmgcs.datasets.inspection import inspect_films
 
     page = out or films.with_name(f"{films.name}.html")
+    if page.suffix.lower() != ".html":
+        raise UsageError(f"--out {page} is no page; give it a name ending in .html")
+    check_free(page, "--out", overwrite=overwrite)
     summary = inspect_films(films, page, form)
     if as_json:
         print_json(summary.to_json())
@@ -97,6 +107,7 @@ def split(
         bool, typer.Option("--check", help="Write nothing; prove that no split leaks into another.")
     ] = False,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Split films by genre in proportion, keeping series and near-duplicate plots together; or prove that a split does.
@@ -105,7 +116,11 @@ def split(
     """
     if check == (out is not None):
         raise UsageError("give either --out FILE to split the films, or --check to look at the splits that they have")
-    (_check if check else _split)(films, *(() if out is None else (out, shares, seed)), as_json=as_json)
+    if out is None:
+        _check(films, as_json=as_json)
+    else:
+        check_free(out, "--out", overwrite=overwrite)
+        _split(films, out, shares, seed, as_json=as_json)
 
 
 def _split(films: Path, out: Path, shares: str, seed: int, *, as_json: bool) -> None:
@@ -186,15 +201,18 @@ def posters(
         bool, typer.Option("--retry-failed", help="Fetch what failed before, nothing else.")
     ] = False,
     allow_private: Annotated[bool, typer.Option("--allow-private", help="Also from private addresses.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --films-out, whatever it holds.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fetch the films' posters; a second run fetches what is left. What failed, and why, is in DIR/failed.jsonl.
 
-    The exit status is 3 where some posters failed.
+    A second run also replaces what the first wrote to --films-out; any other file there needs --overwrite. The exit
+    status is 3 where some posters failed.
     """
     from mmgcs.datasets import read_films, write_films
     from mmgcs.datasets.films import check_writable
-    from mmgcs.datasets.posters import FAILED, TMDB_BASE, PosterOptions, download_posters, with_posters
+    from mmgcs.datasets.poster_files import is_with_posters, with_posters
+    from mmgcs.datasets.posters import FAILED, TMDB_BASE, PosterOptions, download_posters
 
     if films_out is not None:
         check_writable(films_out)
@@ -209,6 +227,8 @@ def posters(
         allow_private=allow_private,
     )
     frame = read_films(films).frame
+    if films_out is not None:
+        check_free(films_out, "--films-out", overwrite=overwrite or is_with_posters(frame, films_out))
     with progress_bars() as tell:
         result = download_posters(frame, out, options, partial(tell, "posters"))
     if films_out is not None:

@@ -30,14 +30,20 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="A folder for report.json, report.md and report.html.", metavar="DIR")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")] = False,
     baseline: Annotated[bool, typer.Option(help="Fit TF-IDF + logistic regression on train beside it.")] = True,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the 95% intervals; 0 for none.", min=0)] = 1000,
 ) -> None:
     """Measure a model on labelled films, with plots and posters and with either hidden."""
     from mmgcs.evaluation.report import evaluate as measure
-    from mmgcs.files import sha256
+    from mmgcs.files import check_free, sha256
     from mmgcs.runtime import load
 
+    if report is not None:
+        from mmgcs.evaluation.render import report_paths
+
+        for path in report_paths(report):
+            check_free(path, "--report", overwrite=overwrite)
     classifier = load(model)
     films = _read(data, posters, split)
     with progress_bars() as progress:

@@ -25,13 +25,18 @@ def run(program: str, args: Sequence[str]) -> int:
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to look at")
     parser.add_argument("--png", type=Path, metavar="FILE", help="write a picture to look at")
+    parser.add_argument("--overwrite", action="store_true", help="replace a page or picture that is there")
     try:
         given = parser.parse_args(args)
     except SystemExit as stop:  # --help was printed
         return int(stop.code or 0)
     film = given_film(given)
+    from mmgcs.files import check_free
     from mmgcs.runtime import load
 
+    for option, path in (("--html", given.html), ("--png", given.png)):
+        if path is not None:
+            check_free(path, option, overwrite=given.overwrite)
     show(load(given.model), film, given.genre, as_json=given.as_json, html=given.html, png=given.png)
     return 0
 

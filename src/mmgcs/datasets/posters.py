@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import io
 import json
-import os
 import random
 import time
 from collections import Counter
@@ -16,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import polars as pl
 from PIL import Image
 
 from mmgcs.datasets.addresses import PrivateAddressError, public_socket
+from mmgcs.datasets.poster_files import poster_files, poster_stem
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import alone, atomic_writer, remove_parts
 from mmgcs.machine import cores
@@ -33,10 +32,7 @@ TMDB_BASE = "https://image.tmdb.org/t/p/w342"
 """Where TMDB serves `poster_path`: 342 pixels wide, half as much again as the poster models read."""
 FAILED = "failed.jsonl"
 MAX_REDIRECTS = 5
-MAX_STEM = 200
-"""Bytes of a poster's name before its suffix; file systems take 255, of which a file in the making needs twenty."""
 _SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif"}
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".avif")
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -125,32 +121,6 @@ def poster_urls(films: pl.DataFrame, base_url: str) -> Iterator[tuple[str, str |
             yield row["id"], None
 
 
-def poster_stem(film: str) -> str:
-    """A film's id as a file name: characters that could lead elsewhere are escaped, and what is too long is cut."""
-    stem = quote(film, safe=" ")
-    stem = stem.replace(".", "%2E") if stem.startswith(".") else stem
-    if len(stem) <= MAX_STEM:
-        return stem
-    # No escaped id has "%-" in it, so that a cut name is never another film's whole one.
-    return f"{stem[: MAX_STEM - 66]}%-{hashlib.sha256(film.encode()).hexdigest()}"
-
-
-def poster_files(folder: Path) -> dict[str, str]:
-    """The posters in a folder: from `poster_stem` to the file's name."""
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-    return {name.rpartition(".")[0]: name for name in names if name.lower().endswith(_PICTURES)}
-
-
-def with_posters(films: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """The films with `poster` naming each one's file in the folder, None where it has none."""
-    there = poster_files(folder)
-    names = [there.get(poster_stem(film)) for film in films["id"]]
-    return films.with_columns(pl.Series("poster", names, dtype=pl.String))
-
-
 def download_posters(
     films: pl.DataFrame,
     folder: Path,
@@ -177,7 +147,7 @@ def download_posters(
         raise UsageError("the films have neither poster_url nor poster_path; prepare them from a source that has")
     try:
         with alone(folder):
-            for suffix in _PICTURES:
+            for suffix in PICTURES:
                 remove_parts(folder, f"*{suffix}")
             return _fill(films, folder, options, progress)
     except OSError as error:

@@ -23,9 +23,14 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _DETAILED = ("plot and poster", "plot only", "poster only")
 
 
+def report_paths(folder: Path) -> list[Path]:
+    """What `write_report` writes into `folder`: report.json, report.md and report.html."""
+    return [folder / f"report.{kind}" for kind in ("json", "md", "html")]
+
+
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Write report.json, report.md and report.html into `folder`, each whole or not at all. Returns their paths."""
-    paths = [folder / f"report.{kind}" for kind in ("json", "md", "html")]
+    paths = report_paths(folder)
     write_json(paths[0], report.to_json())
     for path, text in zip(paths[1:], (to_markdown(report), to_html(report)), strict=True):
         with atomic_writer(path) as file:

@@ -34,7 +34,7 @@ from mmgcs.catalog import (
 from mmgcs.catalog.source import table_format
 from mmgcs.catalog.writers import read_records
 from mmgcs.errors import MmgcsError, UsageError, printable
-from mmgcs.files import atomic_path, sha256
+from mmgcs.files import atomic_path, check_free, sha256
 from mmgcs.film import Film
 from mmgcs.runtime.batch import Progress, Summary, predict_chunks
 from mmgcs.runtime.classifier import Classifier
@@ -139,8 +139,7 @@ def check_output(
     for name, path in {"out": out, **lists}.items():
         if path.is_dir():
             raise UsageError(f"{path} is a folder; give --{name} a file such as {path / out.name}")
-        if path.exists() and not overwrite and not (resume and unfinished):
-            raise UsageError(f"{path} exists; give --overwrite to replace it, or another --{name}")
+        check_free(path, f"--{name}", overwrite=overwrite or (resume and unfinished))
     if unfinished and not resume and not overwrite:
         raise UsageError(
             f"an unfinished run of {out} exists; give --resume to continue it, or --overwrite to begin again"

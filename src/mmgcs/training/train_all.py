@@ -274,7 +274,8 @@ def _glove_step(order: Order, path: Path) -> Step:
 def _lacking_posters(order: Order) -> pl.DataFrame:
     """The films without a poster file that give an address to fetch one from; none where nothing may be fetched."""
     from mmgcs.datasets import read_films
-    from mmgcs.datasets.posters import TMDB_BASE, poster_files, poster_stem, poster_urls
+    from mmgcs.datasets.poster_files import poster_files, poster_stem
+    from mmgcs.datasets.posters import TMDB_BASE, poster_urls
 
     frame = read_films(order.data).frame
     reads = any(recipe.poster is not None for recipe in order.recipes.values())
@@ -291,7 +292,8 @@ def _lacking_posters(order: Order) -> pl.DataFrame:
 
 def _fetch_posters(order: Order) -> None:
     from mmgcs.datasets import read_films, write_films
-    from mmgcs.datasets.posters import FAILED, TMDB_BASE, PosterOptions, download_posters, poster_files, with_posters
+    from mmgcs.datasets.poster_files import poster_files, with_posters
+    from mmgcs.datasets.posters import FAILED, TMDB_BASE, PosterOptions, download_posters
 
     options = PosterOptions(base_url=order.base_url or TMDB_BASE, allow_private=order.allow_private)
     lacking = _lacking_posters(order)
