@@ -272,3 +272,11 @@ def test_posters_bring_their_own_earlier_table_up_to_date_and_no_other(kind, tmp
         assert (status, out.read_bytes()) == (2, before)
         assert "give --overwrite to replace it, or another --films-out" in err
     assert run(capsys, *common, "--overwrite")[0] == 0
+
+
+def test_a_table_without_a_column_of_genres_is_not_split(tmp_path, capsys):
+    films = tmp_path / "films.csv"
+    films.write_text("id,plot,category\n1,a ghost,Horror\n")
+    status, _, err = run(capsys, "data", "split", films, "--out", tmp_path / "split.csv")
+    assert status == 2
+    assert "films.csv has no column genres; its columns are id, plot, category" in err

@@ -91,3 +91,18 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(call: Call, ti
     assert (status, out) == (2, "")
     assert "no films of the split 'dev'; it has test (3), train (2), valid (2)" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("split", ["test", "all"])
+def test_a_table_without_a_column_of_genres_is_refused_with_its_columns(
+    call: Call, tiny_bundle: Path, table: Path, split: str
+) -> None:
+    table.write_text("id,plot,category\n1,a ghost,Horror\n", encoding="utf-8")
+    status, _, err = call("--model", tiny_bundle, "--data", table, "--split", split)
+    assert status == 2
+    assert "films.csv has no column genres; its columns are id, plot, category" in err
+
+
+def test_films_without_a_split_are_called_so(call: Call, tiny_bundle: Path, table: Path) -> None:
+    table.write_text("id,plot,genres\n1,a ghost,Horror\n", encoding="utf-8")
+    assert "no films of the split 'test'; it has no split (1); give" in call("--model", tiny_bundle, "--data", table)[2]

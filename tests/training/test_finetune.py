@@ -118,3 +118,9 @@ def test_heads_are_the_regularised_optimum() -> None:
     for genre in range(2):
         reference = LogisticRegression(C=1 / 3.0, tol=1e-8).fit(inputs, truth[:, genre])
         assert weight[:-1, genre] == pytest.approx(reference.coef_[0], abs=0.01)
+
+
+def test_a_table_without_a_column_of_genres_is_refused_with_the_columns_that_it_has(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("plot,category\na ghost,Horror\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"mine\.csv has no column genres; its columns are plot, category"):
+        read_own(tmp_path / "mine.csv", None, None)

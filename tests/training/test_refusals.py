@@ -115,3 +115,11 @@ def test_data_without_a_plot_or_poster_is_refused(tmp_path, capsys):
     films = table(tmp_path / "films.csv", [("Drama|Comedy", "train"), ("Drama|Comedy", "valid")])
     line = refusal(capsys, recipe, tmp_path / "run", films)
     assert "the data has 0 train and 0 valid films with a poster; both are needed" in line
+
+
+def test_a_table_without_a_column_of_genres_is_refused_with_the_columns_that_it_has(tmp_path, capsys):
+    recipe = write_recipe(tmp_path / "r.yaml", plot=PLOT)
+    films = tmp_path / "films.csv"
+    films.write_text("id,plot,category,split\n1,a ghost,Horror,train\n", encoding="utf-8")
+    line = refusal(capsys, recipe, tmp_path / "run", films)
+    assert "films.csv has no column genres; its columns are id, plot, category, split" in line

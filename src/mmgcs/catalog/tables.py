@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmgcs.catalog.readers import READERS, Opened
-from mmgcs.catalog.rows import RowReader
+from mmgcs.catalog.rows import ALIASES, RowReader, sources_of
 from mmgcs.catalog.seen import SeenIds
 from mmgcs.catalog.source import check_readable, spooled_stdin, table_format
 from mmgcs.errors import UsageError
@@ -107,6 +107,21 @@ def read_films(
     A row that cannot be read becomes a film with a `problem`. Raises as FilmTable does, when it is called.
     """
     return FilmTable(path, posters=posters, delimiter=delimiter).chunks(chunk)
+
+
+def need_column(path: Path, field: str) -> None:
+    """Tell a table that has no column for a film's `field` from one in which the column is empty.
+
+    For callers that found the field in no film: lines of JSON may each have other keys, so the columns alone do not
+    say that it is in none.
+
+    Raises:
+        UsageError: the table has no such column.
+    """
+    columns = FilmTable(path).columns
+    if field not in sources_of(columns):
+        wanted = " or ".join(ALIASES[field])
+        raise UsageError(f"{path} has no column {wanted}; its columns are {', '.join(columns)[:300]}")
 
 
 def _with_duplicates(films: list[Film], seen: SeenIds) -> list[Film]:

@@ -76,19 +76,23 @@ def _read(data: Path, posters: Path | None, split: str) -> dict[str, list[Film]]
     """The films of the table by split, with those to score under `split`.
 
     Raises:
-        UsageError: the table cannot be read, or it has no film in `split`.
+        UsageError: the table cannot be read, has no column of genres, or has no film in `split`.
     """
-    from mmgcs.catalog import read_films
+    from mmgcs.catalog import need_column, read_films
 
     films: dict[str, list[Film]] = {"train": [], "valid": [], split: []}
     splits: Counter[str] = Counter()
+    labelled = False
     for chunk in read_films(data, posters=posters):
         for film in chunk:
-            splits[film.split or "none"] += 1
+            splits[film.split or "no split"] += 1
+            labelled = labelled or bool(film.genres)
             if film.split in films:
                 films[film.split].append(film)
             if split == "all":
                 films["all"].append(film)
+    if not labelled:
+        need_column(data, "genres")
     if not films[split]:
         found = ", ".join(f"{name} ({count:,})" for name, count in splits.most_common(8)) or "no films at all"
         raise UsageError(f"{data} has no films of the split {split!r}; it has {found}; give --split, or --split all")

@@ -61,11 +61,14 @@ def read_labelled(
         target_source: the label source to speak as; None for the commonest of `valid`.
 
     Raises:
-        UsageError: there are no splits, no film to train or choose on, or a genre without an example.
+        UsageError: there is no column of genres, there are no splits, no film to train or choose on, or a genre
+            without an example.
     """
-    from mmgcs.catalog import read_films
+    from mmgcs.catalog import need_column, read_films
 
     films = [film for chunk in read_films(path, posters=posters) for film in chunk if film.problem is None]
+    if not any(film.genres for film in films):
+        need_column(path, "genres")
     films = [film for film in films if film.split and film.genres]
     if genres is None:
         genres = sorted({genre for film in films for genre in film.genres or ()})

@@ -60,11 +60,14 @@ def read_own(path: Path, posters: Path | None, genres: Sequence[str] | None) -> 
         genres: the genres to learn; None for all that at least `LEAST_FILMS` films have.
 
     Raises:
-        UsageError: fewer than two genres can be learned, or a genre that was asked for has too few films.
+        UsageError: there is no column of genres, fewer than two genres can be learned, or a genre that was asked for
+            has too few films.
     """
-    from mmgcs.catalog import read_films
+    from mmgcs.catalog import need_column, read_films
 
     films = [film for chunk in read_films(path, posters=posters) for film in chunk if film.problem is None]
+    if not any(film.genres for film in films):
+        need_column(path, "genres")
     films = [film for film in films if film.genres and (film.plot or film.poster)]
     if not any(film.split == "train" for film in films):
         films = [replace(film, split=film.split or "train") for film in films]
