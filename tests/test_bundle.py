@@ -10,6 +10,7 @@ import pytest
 
 from mmgcs import load
 from mmgcs.bundle import MANIFEST, Bundle, BundleConfig, seal, write_bundle
+from mmgcs.cli import main
 from mmgcs.errors import BundleError, UsageError
 
 
@@ -138,6 +139,21 @@ def test_a_folder_without_a_manifest_is_not_a_bundle(tmp_path: Path) -> None:
         Bundle(tmp_path)
     with pytest.raises(UsageError, match="does not exist"):
         Bundle(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["verify"], ["predict", "--plot", "a ghost", "--model"], ["serve", "--port", "0", "--model"]],
+    ids=lambda command: command[0],
+)
+def test_the_folder_of_a_training_says_where_its_bundle_is(
+    command: list[str], copy: Path, tmp_path: Path, capsys
+) -> None:
+    run = tmp_path / "runs" / "tiny"
+    run.mkdir(parents=True)
+    copy.rename(run / "bundle")
+    assert main([*command, str(run)]) == 2
+    assert f"{run} is a training's folder; its bundle is {run / 'bundle'}: give that" in capsys.readouterr().err
 
 
 def test_writing_that_fails_leaves_nothing_behind(tiny_bundle: Path, tmp_path: Path) -> None:

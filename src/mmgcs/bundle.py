@@ -207,11 +207,14 @@ class Bundle:
         self._check = check
         self._ahead: dict[str, _Ahead] = {}
         if not path.is_dir():
-            raise UsageError(f"no bundle at {path}: the folder does not exist; give --model the folder of a bundle")
+            raise UsageError(f"no bundle at {path}: the folder does not exist; give the folder of a bundle")
         try:
             manifest = json.loads(read_file(path / MANIFEST, MAX_MANIFEST).decode("utf-8"))
         except FileNotFoundError:
-            raise UsageError(f"{path} is not a bundle: it has no {MANIFEST}; give --model a bundle's folder") from None
+            inner = path / "bundle"
+            if (inner / MANIFEST).is_file():
+                raise UsageError(f"{path} is a training's folder; its bundle is {inner}: give that") from None
+            raise UsageError(f"{path} is not a bundle: it has no {MANIFEST}; give a bundle's folder") from None
         except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"{path / MANIFEST} cannot be read ({error}); get the bundle again") from error
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
