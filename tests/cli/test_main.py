@@ -64,6 +64,9 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (["tag", "-", "--out", "x.csv", "--engine", "abacus"], "no engine 'abacus'"),
         (["tag", "-", "--out", "-", "--resume"], "--resume needs a file"),
         (["verify", "/nowhere"], "does not exist"),
+        (["library", "scan", ".", "--min-confidence", "70"], "see mmgcs library scan --help"),
+        (["library", "scan"], "missing argument 'DIR'; see mmgcs library scan --help"),
+        (["tag", "--foo"], "see mmgcs tag --help"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_status_2(

@@ -119,7 +119,7 @@ def finished(out: Path) -> list[str]:
         ({}, "no `search`"),
         ({"plot.training.lrr": [1.0]}, "plot.training.lrr: there is no such setting"),
         ({"plot.encoder.options.hiden": [8]}, "plot.encoder.options.hiden: there is no such setting"),
-        ({"plot.training.lr": [-1.0]}, "plot.training.lr: Input should be greater than 0"),
+        ({"plot.training.lr": [-1.0]}, "plot.training.lr: must be above 0, not -1.0"),
         ({"poster.training.lr": [0.1]}, "only settings of plot can be searched"),
         ({"fusion.training.lr": [0.1]}, "only settings of plot can be searched"),
     ],

@@ -99,6 +99,33 @@ def test_a_wrong_request_gets_its_status_and_one_line(
 
 
 @pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "predict",
+            {"plto": "a"},
+            "plto: there is no such key; did you mean 'plot'? known: plot, title, poster, explain, genres",
+        ),
+        ("predict", {"plot": 7}, "plot: must be text, not 7"),
+        ("predict", {"plot": "a", "explain": "perhaps"}, 'explain: must be true or false, not "perhaps"'),
+        ("predict", {"title": "a" * 501}, "title: must have at most 500 characters"),
+        ("predict", [], "the body must be an object of keys and values"),
+        ("batch", [{"plot": "a"}], "the body must be an object of keys and values"),
+        ("batch", {"films": []}, "films: must have at least 1 item"),
+        ("batch", {}, "films: is missing"),
+        ("batch", {"films": [{"id": 1, "plot": "a"}]}, "films.0.id: must be text, not 1"),
+        (
+            "batch",
+            {"films": [{"plott": "a"}]},
+            "films.0.plott: there is no such key; did you mean 'plot'? known: plot, title, poster, id",
+        ),
+    ],
+)
+def test_a_wrong_request_is_told_in_plain_words(client: FlaskClient, path: str, value: object, message: str) -> None:
+    assert client.post(f"/api/v1/{path}", json=value).json == {"error": message}
+
+
+@pytest.mark.parametrize(
     "content", [b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"<!doctype html>", b"x"]
 )
 def test_what_is_no_picture_is_422(client: FlaskClient, content: bytes) -> None:

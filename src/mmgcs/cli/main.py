@@ -15,6 +15,7 @@ from typing import NamedTuple
 import mmgcs
 from mmgcs.cli.output import mend_streams, speaks_unicode
 from mmgcs.errors import MmgcsError
+from mmgcs.wording import did_you_mean, plain
 
 
 class Command(NamedTuple):
@@ -114,11 +115,7 @@ def _run(args: list[str]) -> int:
         return 0
     name, *rest = args
     if name not in commands:
-        import difflib  # here: every start would pay for it
-
-        close = difflib.get_close_matches(name, commands, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "see mmgcs --help"
-        raise _CallError(f"there is no command {name!r}; {hint}")
+        raise _CallError(f"there is no command {name!r}; {did_you_mean(name, commands) or 'see mmgcs --help'}")
     return _run_app(commands[name].module, f"mmgcs {name}", rest)
 
 
@@ -135,7 +132,8 @@ def _run_app(module: str, program: str, args: list[str]) -> int:
     try:
         status = loaded.app(args=args, prog_name=program, standalone_mode=False)
     except usage_error as error:
-        raise _CallError(f"{_one_line(error)}; see {program} --help") from None
+        where = getattr(error, "ctx", None)
+        raise _CallError(f"{_one_line(error)}; see {where.command_path if where else program} --help") from None
     except click_error as error:
         raise _CallError(_one_line(error)) from None
     except typer.Exit as error:
@@ -151,7 +149,8 @@ class _CallError(MmgcsError):
 
 def _one_line(error: BaseException) -> str:
     text = error.format_message() if hasattr(error, "format_message") else str(error)
-    line = " ".join(str(text).split()).rstrip(".")
+    start, colon, end = " ".join(str(text).split()).rstrip(".").rpartition(": ")
+    line = start + colon + plain(end)  # typer checks values with pydantic
     return (line[:1].lower() + line[1:]) if line else "the arguments are missing or wrong"
 
 

@@ -21,7 +21,7 @@ import polars as pl
 from PIL import Image
 
 from mmgcs.datasets.addresses import PrivateAddressError, public_socket
-from mmgcs.datasets.poster_files import poster_files, poster_stem
+from mmgcs.datasets.poster_files import PICTURES, poster_files, poster_stem
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import alone, atomic_writer, remove_parts
 from mmgcs.machine import cores

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mmgcs.errors import UsageError
 from mmgcs.genres import DEFAULT_GENRES
+from mmgcs.wording import refusal
 
 _PLACES = (Path("recipes"), Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")
 """Where recipes are found by name: the current folder's, a wheel's, a clone's."""
@@ -329,9 +330,5 @@ def _validated(value: dict[str, Any], where_from: str) -> Recipe:
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        what = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            what = "there is no such setting"
+        where, what = refusal(error, Recipe, "setting")
         raise UsageError(f"{where_from}{where + ': ' if where else ''}{what}") from None

@@ -17,6 +17,7 @@ from mmgcs.preprocess.decode import read_poster_size
 from mmgcs.web.errors import RequestError, TooLargeError, UnprocessableError, UnsupportedError
 from mmgcs.web.schemas import FilmIn
 from mmgcs.web.settings import Settings
+from mmgcs.wording import refusal
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -72,9 +73,8 @@ def checked(model: type[Model], value: Any, error_type: type[RequestError] = Unp
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part)[:60] for part in first["loc"])
-        raise error_type(f"{where}: {first['msg']}" if where else str(first["msg"])) from None
+        where, what = refusal(error, model, "key")
+        raise error_type(f"{where}: {what}" if where else f"the body {what}") from None
 
 
 def form_fields(request: Request) -> dict[str, Any]:

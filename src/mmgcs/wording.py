@@ -1,0 +1,104 @@
+"""What people read where a check of ours or of a library says no: plain words, and the name that was likely meant."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
+_WORDS = {
+    r"^Value error, ": "",
+    r"^Input should be ": "must be ",
+    r"^(?:String|List|Tuple|Dictionary|Data) should have ": "must have ",
+    r"^Field required$": "is missing",
+    r", (?:unable to|got a) .*$": "",
+    r" after validation, not \d+$": "",
+    r"\ba valid (?:dictionary|object)\b.*$": "an object of keys and values",
+    r"\ba valid string\b": "text",
+    r"\ba valid integer\b": "a whole number",
+    r"\ba valid boolean\b": "true or false",
+    r"\ba valid ": "a ",
+    r"\bgreater than or equal to\b": "at least",
+    r"\bless than or equal to\b": "at most",
+    r"\bgreater than\b": "above",
+    r"\bless than\b": "below",
+}
+"""Pydantic's words, as patterns, to ours; in this order."""
+
+
+def plain(text: str) -> str:
+    """A message of pydantic's in our words.
+
+    >>> plain("Input should be a valid integer, unable to parse string as an integer")
+    'must be a whole number'
+    """
+    for theirs, ours in _WORDS.items():
+        text = re.sub(theirs, ours, text)
+    return text
+
+
+def refusal(error: ValidationError, model: type[BaseModel], noun: str) -> tuple[str, str]:
+    """The first thing that pydantic found wrong.
+
+    Args:
+        error: what it raised.
+        model: what was checked.
+        noun: what a field is called, such as "setting".
+
+    Returns:
+        The place, such as "films.0.id", "" for the whole value; and what is wrong there. A field that there is not
+        comes with the nearest one and a list of all.
+    """
+    first, *others = error.errors(include_url=False, include_context=False)
+    parts = _place(first["loc"])
+    where = ".".join(str(part)[:60] for part in parts)
+    if first["type"] == "extra_forbidden":
+        names = _fields(model, parts[:-1])
+        meant = did_you_mean(str(parts[-1]), names)
+        return where, f"there is no such {noun}; {meant + ' ' if meant else ''}known: {', '.join(names)}"
+    what, value = plain(first["msg"]), first["input"]
+    if not what.startswith("must be "):
+        return where, what
+    for other in others:
+        if _place(other["loc"]) == parts:  # the branches of a union
+            what += f", or {plain(other['msg']).removeprefix('must be ')}"
+    if value is None or isinstance(value, str | int | float):
+        what += f", not {json.dumps(value if not isinstance(value, str) else value[:40], ensure_ascii=False)}"
+    return where, what
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The question whether the nearest of `names` was meant; "" where none is near.
+
+    >>> did_you_mean("plto", ["plot", "poster"]), did_you_mean("x", ["plot"])
+    ("did you mean 'plot'?", '')
+    """
+    import difflib  # here: every start would pay for it
+
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def _place(parts: Iterable[int | str]) -> list[int | str]:
+    """A place in the value, without what pydantic adds for the branch of a union."""
+    return [part for part in parts if isinstance(part, int) or not re.search(r"[\[(]", part)]
+
+
+def _fields(model: type[BaseModel], place: Iterable[Any]) -> list[str]:
+    """The fields of the model at a place within a model; indices of lists and keys of dictionaries are passed over."""
+    for part in place:
+        if part in model.model_fields:
+            model = next(_models(model.model_fields[part].annotation), model)
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[Any]:
+    """The models that an annotation names."""
+    if hasattr(annotation, "model_fields"):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
