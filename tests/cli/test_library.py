@@ -386,3 +386,30 @@ def test_a_killed_run_is_ended_by_the_next(tmp_path: Path, tiny_bundle: Path) ->
     assert report["summary"] == {"has genres": 4, "change": 1}
     assert run("undo", tmp_path)[0] == 0
     assert content_of(tmp_path) == before
+
+
+def test_a_film_with_neither_plot_nor_poster_is_said_to_give_nothing_to_read(tmp_path: Path, tiny_bundle: Path) -> None:
+    film = tmp_path / "films" / "Heat (1995)"
+    film.mkdir(parents=True)
+    (film / "heat.mkv").touch()
+    for command in (["scan"], ["tag"], ["tag", "--create-nfo"]):
+        status, out, _ = run(command[0], tmp_path / "films", *command[1:], "--model", tiny_bundle)
+        assert status == 0
+        assert "Heat (1995): empty: nothing to read: no plot and no poster" in out
+        assert "1 film: 1 empty" in out
+
+
+@pytest.mark.parametrize("command", [["scan"], ["tag"], ["scan", "--json"]], ids=" ".join)
+def test_a_folder_without_films_is_told_what_a_film_looks_like(
+    command: list[str], tmp_path: Path, tiny_bundle: Path
+) -> None:
+    (tmp_path / "poster.jpg").touch()
+    status, _, err = run(command[0], tmp_path, *command[1:], "--model", tiny_bundle)
+    assert status == 0
+    assert f"no film was found in {tmp_path}: a film is a video or an .nfo, such as 'Title (Year)/film.mkv'" in err
+
+
+def test_a_guess_is_shown_with_the_confidence_that_it_would_need(library: Path, tiny_bundle: Path) -> None:
+    for command in ("scan", "tag"):
+        _, out, _ = run(command, library, "--model", tiny_bundle, "--min-confidence", "1")
+        assert re.search(r"Missing/movie\.nfo: unsure: perhaps .*Horror.* \(0\.\d\d\)", out)

@@ -110,12 +110,12 @@ def _settled(film: LibraryFilm, wishes: Wishes) -> Plan | None:
         return Plan(film, "skipped", film.genres, film.skipped)
     if film.locked is not None:
         return Plan(film, "locked", film.genres, f"<{film.locked}> keeps its genres")
-    if film.place.nfo is None and not wishes.create:
-        return Plan(film, "no nfo", film.genres, "--create-nfo makes one")
     if film.genres and wishes.mode == "only-missing":
         return Plan(film, "has genres", film.genres)
     if film.plot is None and film.place.poster is None:
-        return Plan(film, "empty", film.genres, "there is neither a plot nor a poster")
+        return Plan(film, "empty", film.genres, "nothing to read: no plot and no poster")
+    if film.place.nfo is None and not wishes.create:
+        return Plan(film, "no nfo", film.genres, "--create-nfo makes one")
     return None
 
 

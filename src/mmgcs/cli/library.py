@@ -171,7 +171,13 @@ def _wishes(
 def _places(folder: Path) -> list[Place]:
     from mmgcs.catalog.library import find_films
 
-    return list(find_films(folder))
+    places = list(find_films(folder))
+    if not places:
+        say(
+            f"no film was found in {folder}: a film is a video or an .nfo, such as 'Title (Year)/film.mkv' with "
+            "'Title (Year)/movie.nfo' and 'Title (Year)/poster.jpg' beside it; give the folder that holds the films"
+        )
+    return places
 
 
 def _progress(items: list[T]) -> Iterable[T]:
@@ -223,7 +229,8 @@ def _print_table(folder: Path, plans: Iterable[Plan]) -> Counter[str]:
         print(f"{plot:4} {poster:6} {nfo:4} {_name(folder, plan)}: {_change(plan)}")
     total = sum(counts.values())
     print()
-    print(f"{total} films: {', '.join(f'{have[name]} with {name}' for name in ('nfo', 'plot', 'poster', 'genres'))}")
+    parts = ", ".join(f"{have[name]} with {name}" for name in ("nfo", "plot", "poster", "genres"))
+    print(f"{total} film{'' if total == 1 else 's'}: {parts}")
     print(_summary(counts, "film"))
     return counts
 
@@ -232,7 +239,7 @@ def _print_changes(plans: Iterable[Plan], *, applied: bool) -> Counter[str]:
     counts: Counter[str] = Counter()
     for plan in plans:
         counts[plan.status] += 1
-        if plan.status in (*CHANGES, "error", "unsure"):
+        if plan.status in (*CHANGES, "error", "unsure", "empty"):
             print(f"{_shown(str(plan.film.path))}: {_change(plan)}")
     print()
     print(_summary(counts, "film"))
@@ -288,6 +295,8 @@ def _change(plan: Plan) -> str:
     reason = (
         f"{plan.status}: {plan.note}" if plan.note else "no genres" if plan.status == "not predicted" else plan.status
     )
+    if plan.status == "unsure":
+        reason += f" ({plan.confidence:.2f})"
     return f"{', '.join(plan.film.genres)} ({reason})" if plan.film.genres else reason
 
 
