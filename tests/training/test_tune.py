@@ -116,7 +116,7 @@ def finished(out: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("places", "message"),
     [
-        ({}, "no `search`"),
+        ({}, "no `search`; name settings there, such as plot.training.lr: {low: 1.0e-5, high: 1.0e-3, log: true}"),
         ({"plot.training.lrr": [1.0]}, "plot.training.lrr: there is no such setting"),
         ({"plot.encoder.options.hiden": [8]}, "plot.encoder.options.hiden: there is no such setting"),
         ({"plot.training.lr": [-1.0]}, "plot.training.lr: must be above 0, not -1.0"),

@@ -108,7 +108,10 @@ def apply_settings(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
 
 def _check_search(recipe: Recipe) -> None:
     if not recipe.search:
-        raise UsageError("the recipe has no `search`; name settings there, such as plot.training.lr: {low: , high: }")
+        raise UsageError(
+            "the recipe has no `search`; name settings there, such as "
+            "plot.training.lr: {low: 1.0e-5, high: 1.0e-3, log: true}"
+        )
     for place, spread in recipe.search.items():
         branch = place.split(".")[0]
         if branch not in recipe.branches:
