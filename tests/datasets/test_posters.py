@@ -263,8 +263,9 @@ def test_requests_to_one_host_keep_their_pace(server, tmp_path):
 
 
 def test_a_table_without_addresses_and_options_that_cannot_work_are_refused(server, tmp_path):
-    with pytest.raises(UsageError, match="neither poster_url nor poster_path"):
-        download_posters(pl.DataFrame({"id": ["1"]}), tmp_path, QUICK)
+    for table in (pl.DataFrame({"id": ["1"]}), pl.DataFrame({"id": ["1", "2"], "poster_url": [None, " "]})):
+        with pytest.raises(UsageError, match="needs a column poster_url or poster_path"):
+            download_posters(table, tmp_path, QUICK)
     with pytest.raises(UsageError, match="--concurrency 0"):
         download_posters(films(server, one="/a"), tmp_path, quick(concurrency=0))
     with pytest.raises(UsageError, match="--base-url"):

@@ -212,6 +212,14 @@ def test_posters_are_fetched_by_the_command(dump, tmp_path, capsys, server):
     assert read_films(out).frame["poster"].to_list() == ["2.jpg", None]
 
 
+def test_a_table_without_addresses_is_told_which_column_it_needs(tmp_path, capsys):
+    films = tmp_path / "films.csv"
+    films.write_text("id,plot,genres\n1,a ghost,Horror\n")
+    status, _, err = run(capsys, "data", "posters", films, "--out", tmp_path / "p")
+    assert status == 2
+    assert "no film has an address; the table needs a column poster_url or poster_path" in err
+
+
 def test_word_vectors_are_taken_from_a_file_by_the_command(tmp_path, capsys):
     path = tmp_path / "mine.txt"
     path.write_text("film " + " ".join(["0.5"] * 50) + "\n")

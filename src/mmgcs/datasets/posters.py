@@ -143,8 +143,8 @@ def download_posters(
     """
     options = options or PosterOptions()
     options.check()
-    if not {"poster_url", "poster_path"} & set(films.columns):
-        raise UsageError("the films have neither poster_url nor poster_path; prepare them from a source that has")
+    if films.height and not any(url for _, url in poster_urls(films, options.base_url)):
+        raise UsageError("no film has an address; the table needs a column poster_url or poster_path that names them")
     try:
         with alone(folder):
             for suffix in PICTURES:
