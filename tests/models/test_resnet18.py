@@ -75,8 +75,10 @@ def test_weights_come_from_an_address(published, tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}"
         encoder = ENCODERS["resnet18"](weights=f"{base}/resnet.pth")
-        with pytest.raises(MmgcsError, match="could not be downloaded"):
+        with pytest.raises(MmgcsError, match="could not be downloaded") as refused:
             ENCODERS["resnet18"](weights=f"{base}/missing.pth")
+        assert f"fetch {base}/missing.pth where there is a network and give it with" in str(refused.value)
+        assert "--set poster.encoder.options.weights=FILE" in str(refused.value)
         server.shutdown()
     assert torch.equal(encoder.conv1.weight, published["conv1.weight"])
 

@@ -184,8 +184,8 @@ def read_weights(weights: str) -> dict[str, Tensor]:
             )
         except (OSError, RuntimeError, ValueError) as error:
             raise MmgcsError(
-                f"{address} could not be downloaded ({' '.join(str(error).split())}); "
-                "give poster.encoder.options.weights a file instead"
+                f"the weights could not be downloaded ({' '.join(str(error).split())}); "
+                f"fetch {address} where there is a network and give it with --set poster.encoder.options.weights=FILE"
             ) from error
         return published
     path = Path(weights)
