@@ -95,3 +95,21 @@ def test_hiding_an_input_of_features_answers_as_films_without_it(tiny_bundle: Pa
         assert (alone.present == expected.present).all()
         assert np.allclose(classifier.logits(alone), classifier.logits(expected), atol=1e-5)
     assert features.having(branches, ["poster"])[-2:].tolist() == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"plot": 5}, r"the plot is of the type int; give a text \(str\)"),
+        ({"plot": b"a ghost"}, r"the plot is of the type bytes; give a text \(str\)"),
+        ({"plot": PLOT, "title": 5}, r"the title is of the type int; give a text \(str\)"),
+        ({"poster": 5}, "the poster is of the type int; give a picture file's path, or its bytes"),
+        ({"poster": [b""]}, "the poster is of the type list; give a picture file's path, or its bytes"),
+    ],
+)
+def test_what_is_no_text_and_no_picture_is_refused_by_its_type(tiny_bundle: Path, given, message) -> None:
+    classifier = load(tiny_bundle)
+    with pytest.raises(InputError, match=f"^{message}$"):
+        classifier.predict(**given)
+    (prediction,) = classifier.predict_batch([Film(**given)])
+    assert prediction.error is not None

@@ -161,8 +161,9 @@ class Classifier:
         return [self._prepare_one(film) for film in films]
 
     def _prepare_one(self, film: Film) -> PreparedFilm:
-        if film.problem is not None:
-            return PreparedFilm((), film.warnings, film.problem)
+        problem = film.problem or _of_another_type(film)
+        if problem is not None:
+            return PreparedFilm((), film.warnings, problem)
         given = {
             "plot": film.plot is not None and bool(film.plot.strip()) and bool(clean_text(film.plot)),
             "poster": film.poster is not None,
@@ -335,6 +336,17 @@ class PreparedFilm:
     parts: tuple[Prepared | None, ...]
     warnings: tuple[str, ...]
     error: str | None
+
+
+def _of_another_type(film: Film) -> str | None:
+    """Why a film that a program made cannot be read: Python holds nobody to a type."""
+    for name in ("plot", "title"):
+        value = getattr(film, name)
+        if value is not None and not isinstance(value, str):
+            return f"the {name} is of the type {type(value).__name__}; give a text (str)"
+    if film.poster is not None and not isinstance(film.poster, Path | bytes | bytearray | memoryview):
+        return f"the poster is of the type {type(film.poster).__name__}; give a picture file's path, or its bytes"
+    return None
 
 
 def sigmoid(logits: NDArray[Any]) -> NDArray[np.float32]:
