@@ -170,7 +170,9 @@ def _gpu() -> Finding:
 def _torch() -> Finding:
     version = _installed("torch")
     if version is None:
-        return Finding("torch", "missing", "is not installed; only training needs it", 'pip install "mmgcs[train]"')
+        return Finding(
+            "torch", "missing", "not installed (optional); only training needs it", 'pip install "mmgcs[train]"'
+        )
     answer, error = _ask(_ASK_TORCH)
     if answer is None:
         again = "pip install --force-reinstall torch"
@@ -209,7 +211,8 @@ def _extra(name: str, items: list[Requirement]) -> Finding:
     what = _EXTRAS.get(name, "more")
     lacking = [item for item in items if not item.met]
     if lacking:
-        detail = f"{what}: " + ", ".join(map(str, lacking))
+        there = "not complete" if any(item.found for item in items) else "not installed"
+        detail = f"{there} (optional); {what}: " + ", ".join(map(str, lacking))
         return Finding(f"extra {name}", "missing", detail, f'pip install "{PACKAGE}[{name}]"')
     return Finding(f"extra {name}", "ok", f"{what}: " + ", ".join(map(str, items)))
 

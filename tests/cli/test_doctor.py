@@ -96,8 +96,11 @@ def test_a_bare_python_is_told_what_to_install_with_status_1(bare):
     lines = ["Metadata-Version: 2.1", "Name: mmgcs", f"Version: {mmgcs.__version__}", "Requires-Dist: numpy>=2.0"]
     lines += ["Provides-Extra: train", "Requires-Dist: torch>=2.6; extra == 'train'", ""]
     (info / "METADATA").write_text("\n".join(lines), encoding="utf-8")
-    program = [str(bare / "venv" / "bin" / "python"), "-m", "mmgcs", "doctor", "--json"]
-    done = subprocess.run(program, cwd=bare, capture_output=True, text=True, check=False)
+    program = [str(bare / "venv" / "bin" / "python"), "-m", "mmgcs", "doctor"]
+    shown = subprocess.run(program, cwd=bare, capture_output=True, text=True, check=False).stdout
+    assert "note    extra train    not installed (optional); training" in shown
+    assert "MISSING" not in shown
+    done = subprocess.run([*program, "--json"], cwd=bare, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     told = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert told["running side"]["mend"] == 'pip install "numpy>=2.0"'
@@ -105,6 +108,6 @@ def test_a_bare_python_is_told_what_to_install_with_status_1(bare):
     assert told["extra train"] == {
         "name": "extra train",
         "state": "missing",
-        "detail": "training, evaluation and data preparation: torch is missing",
+        "detail": "not installed (optional); training, evaluation and data preparation: torch is missing",
         "mend": 'pip install "mmgcs[train]"',
     }

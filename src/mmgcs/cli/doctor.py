@@ -9,7 +9,7 @@ from dataclasses import asdict
 from mmgcs.cli.output import print_json
 from mmgcs.errors import UsageError
 
-_MARKS = {"ok": "ok", "missing": "MISSING", "wrong": "WRONG"}
+_MARKS = {"ok": "ok", "missing": "note", "wrong": "WRONG"}
 
 
 def run(program: str, args: Sequence[str]) -> int:
