@@ -186,3 +186,14 @@ def test_data_without_splits_is_refused_before_anything_is_done(tmp_path, capsys
     assert main(["train-all", "--data", str(table), "--out", str(tmp_path / "runs"), "--recipes", "text"]) == 2
     assert "mmgcs data split" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["films.jsonl", "report.html", "data.json"])
+def test_a_folder_with_files_of_others_is_refused_before_anything_is_done(name, tmp_path, capsys):
+    mine = tmp_path / name
+    mine.write_text('{"mine": 1}', encoding="utf-8")
+    command = ["train-all", "--data", str(sample_table()), "--out", str(tmp_path), "--recipes", "text"]
+    assert main(command) == 2
+    assert f"{mine} exists and is not of mmgcs train-all; give another --out" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert mine.read_text(encoding="utf-8") == '{"mine": 1}'

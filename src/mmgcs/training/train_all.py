@@ -22,6 +22,8 @@ from mmgcs.training.recipe import PARTS, Recipe, find_recipe, read_recipe
 from mmgcs.training.run import train
 
 _GLOVE = re.compile(r"glove\.6B\.(\d+)d\.txt$")
+_FILES = ("data.json", "posters.json", "films.jsonl", "report.json", "report.md", "report.html")
+"""What the steps write into the folder itself."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,10 @@ def make_plan(order: Order) -> list[Step]:
     """The steps, in their order. Nothing is written.
 
     Raises:
-        UsageError: the data cannot be trained on, or something is missing that cannot be fetched.
+        UsageError: the data cannot be trained on, `out` holds somebody else's files, or something is missing that
+            cannot be fetched.
     """
+    _check_free(order.out)
     for recipe in order.recipes.values():
         labelled = read_labelled(order.data, order.shown, recipe.genre_list(), recipe.target_source)
         if not (labelled.split == "test").any():
@@ -156,6 +160,17 @@ def make_plan(order: Order) -> list[Step]:
             lambda: write_summary(order.out, list(order.recipes)),
         ),
     ]
+
+
+def _check_free(out: Path) -> None:
+    """Refuse a folder with files that steps would replace, unless the first step's file says that they are ours."""
+    try:
+        ours = "made_from" in json.loads((out / "data.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        ours = False
+    for name in () if ours else _FILES:
+        if (out / name).exists():
+            raise UsageError(f"{out / name} exists and is not of mmgcs train-all; give another --out")
 
 
 def carry_out(steps: list[Step], log: Log) -> list[str]:
