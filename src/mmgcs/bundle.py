@@ -247,20 +247,20 @@ class Bundle:
             ahead.join()
             if ahead.content is not None:
                 return ahead.content
-        return self._read(name)
+        return self._read(name, check=self._check)
 
-    def _read(self, name: str) -> bytes:
+    def _read(self, name: str, *, check: bool) -> bytes:
         entry = self.files.get(name)
         if entry is None:
             raise BundleError(f"{self.path} has no file {name} in its {MANIFEST}; get the bundle again")
         try:
             # Not a byte more than there should be: the sum then tells a longer file.
-            content = read_file(self.path / name, entry["bytes"] if self._check else sys.maxsize)
+            content = read_file(self.path / name, entry["bytes"] if check else sys.maxsize)
         except OSError as error:
             raise BundleError(
                 f"{self.path / name} cannot be read ({error.strerror or error}); get the bundle again"
             ) from error
-        if self._check:
+        if check:
             _check_sum(content, entry, self.path / name)
         return content
 
@@ -281,10 +281,7 @@ class Bundle:
         problems = []
         for name in self.files:
             try:
-                content = read_file(self.path / name, self.files[name]["bytes"])
-                _check_sum(content, self.files[name], self.path / name)
-            except OSError as error:
-                problems.append(f"{self.path / name} cannot be read ({error.strerror or error})")
+                self._read(name, check=True)
             except BundleError as error:
                 problems.append(str(error))
         return problems
@@ -301,7 +298,7 @@ class _Ahead(Thread):
 
     def run(self) -> None:
         with suppress(BundleError):
-            self.content = self._bundle._read(self._file)
+            self.content = self._bundle._read(self._file, check=self._bundle._check)
 
 
 def write_bundle(path: Path, config: BundleConfig, fill: Callable[[Path], None], *, replace: bool = False) -> Bundle:
