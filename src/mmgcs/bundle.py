@@ -257,9 +257,8 @@ class Bundle:
             # Not a byte more than there should be: the sum then tells a longer file.
             content = read_file(self.path / name, entry["bytes"] if check else sys.maxsize)
         except OSError as error:
-            raise BundleError(
-                f"{self.path / name} cannot be read ({error.strerror or error}); get the bundle again"
-            ) from error
+            why = error.strerror or error
+            raise BundleError(f"{self.path / name} cannot be read ({why}); get the bundle again") from error
         if check:
             _check_sum(content, entry, self.path / name)
         return content
