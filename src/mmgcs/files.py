@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import stat
 import sys
@@ -61,7 +59,7 @@ def atomic_path(path: Path, *, like: Path | None = None, times: bool = False) ->
 def _new_part(path: Path, mode: int) -> Path:
     """Make an empty file beside `path`, of this mode less the umask."""
     while True:
-        temporary = path.with_name(f".{_short(path.name)}.{secrets.token_hex(4)}.part")
+        temporary = path.with_name(f".{_short(path.name)}.{os.urandom(4).hex()}.part")
         with contextlib.suppress(FileExistsError):
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
             return temporary
@@ -151,6 +149,8 @@ def remove_parts(folder: Path, pattern: str) -> None:
 
 def remove_parts_of(path: Path) -> None:
     """Remove what killed processes left of this one file."""
+    import glob  # here: every start would pay for it
+
     remove_parts(path.parent, glob.escape(_short(path.name)))
 
 

@@ -32,10 +32,10 @@ def write(root: Path, path: Path, make: Callable[[bytes], bytes] = upper) -> Non
         backups.write(path, make, expected=sha256(path) if path.exists() else None)
 
 
-def undo(root: Path, *, force: bool = False) -> list[str]:
+def undo(root: Path, *, force: bool = False, follow: bool = False) -> list[str]:
     backups = Backups(root)
     with backups.lock():
-        return [backups.restore(entry, force=force) for entry in backups.entries()]
+        return [backups.restore(entry, force=force, follow=follow) for entry in backups.entries()]
 
 
 def test_a_file_comes_back_with_its_bytes_mode_owner_and_time(tmp_path: Path, nfo: Path) -> None:
@@ -185,15 +185,16 @@ def test_a_file_whose_path_undo_would_refuse_is_not_written(tmp_path: Path) -> N
     assert path.read_bytes() == b"one"
 
 
-def test_undo_follows_a_link_out_of_the_library_only_by_force(tmp_path: Path, nfo: Path) -> None:
+def test_undo_follows_a_link_out_of_the_library_only_when_asked(tmp_path: Path, nfo: Path) -> None:
     root = tmp_path / "library"
     root.mkdir()
     (root / "linked").symlink_to(nfo.parent)
     write(root, root / "linked" / "movie.nfo")
-    with pytest.raises(InputError, match=r"a link leads out of the library, to .*movie\.nfo; .* use --force"):
-        undo(root)
+    for force in (False, True):
+        with pytest.raises(InputError, match=r"a link leads out of the library, .*movie\.nfo; .* use --follow-links"):
+            undo(root, force=force)
     assert nfo.read_bytes() == b"ONE\r\n"
-    assert undo(root, force=True) == ["restored"]
+    assert undo(root, follow=True) == ["restored"]
     assert nfo.read_bytes() == b"one\r\n"
 
 
@@ -219,7 +220,7 @@ def test_a_forged_journal_cannot_replace_or_remove_what_a_link_leads_to(tmp_path
     with backups.lock():
         for entry in backups.entries():
             with pytest.raises(InputError):
-                backups.restore(entry)
+                backups.restore(entry, force=True)
     assert (outside / "conf").read_bytes() == b"theirs"
     assert (outside / ".conf.x.part").exists()
 

@@ -192,3 +192,6 @@ def test_progress_in_a_terminal_covers_the_line_before_without_codes(monkeypatch
     assert second.startswith("2 films")
     assert second.isprintable()
     assert len(first) == len(second)
+    monkeypatch.setenv("COLUMNS", "20")
+    progress(3, Summary())
+    assert len(terminal.getvalue().split("\r")[-1]) == 19  # a narrow one begins no other line

@@ -97,6 +97,15 @@ def test_hiding_an_input_of_features_answers_as_films_without_it(tiny_bundle: Pa
     assert features.having(branches, ["poster"])[-2:].tolist() == [False, False]
 
 
+def test_a_poster_is_read_from_any_kind_of_bytes(tiny_bundle: Path) -> None:
+    classifier = load(tiny_bundle)
+    content = next(film.poster for film in sample_films() if isinstance(film.poster, Path)).read_bytes()
+    kinds = (content, bytearray(content), memoryview(content))
+    found = classifier.predict_batch([Film(poster=kind) for kind in kinds])
+    assert {prediction.error for prediction in found} == {None}
+    assert len({tuple(prediction.probabilities.values()) for prediction in found}) == 1
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from mmgcs.web import Settings, create_app
         ("MMGCS_THREADS", "many", "not a number"),
         ("MMGCS_THREADS", "0", "must be from 1 to"),
         ("MMGCS_APIKEY", "secret", "do you mean MMGCS_API_KEY?"),
-        ("MMGCS_RAET", "3", "do you mean MMGCS_RATE?"),
+        ("MMGCS_TRUSTED_PROXY", "1", "do you mean MMGCS_TRUST_PROXY?"),
         ("MMGCS_API_KEY", "  ", "is blank"),
         ("MMGCS_API_KEY", "cl\u00e9", "other than letters"),
         ("MMGCS_API_KEY", "two words", "other than letters"),
@@ -34,8 +35,16 @@ def test_a_setting_that_makes_no_sense_is_refused(name: str, value: str, said: s
 
 def test_names_that_others_set_with_our_prefix_are_left_alone() -> None:
     others = {"MMGCS_SERVICE_HOST": "10.0.0.1", "MMGCS_PORT_80_TCP": "tcp://10.0.0.1:80", "MMGCS_REALDATA": "films"}
+    others |= {"MMGCS_TMDB_API_KEY": "k", "MMGCS_DATE": "2026", "MMGCS_TIMEOUT_PORT": "tcp://10.0.0.2:80"}
     assert Settings.from_environment(others) == Settings()
     assert Settings.from_environment({"MMGCS_DRAIN": "0", "MMGCS_API_KEY": " k-1 "}) == Settings(drain=0, api_key="k-1")
+
+
+def test_the_compose_file_starts_without_anything_set() -> None:
+    text = (Path(__file__).parents[2] / "compose.yaml").read_text(encoding="utf-8")
+    left = dict(re.findall(r"(MMGCS_\w+): \$\{\w+:-(.*?)\}", text))
+    assert "MMGCS_API_KEY" in left
+    assert Settings.from_environment(left).api_key == ""
 
 
 def test_a_blank_key_on_the_command_line_is_one_line_and_status_2(tiny_bundle: Path) -> None:

@@ -118,22 +118,27 @@ class Backups:
         except OSError as error:
             raise InputError(f"cannot be written ({error.strerror}); it is as it was") from error
 
-    def restore(self, entry: Entry, *, force: bool = False) -> str:
+    def restore(self, entry: Entry, *, force: bool = False, follow: bool = False) -> str:
         """Bring back a file as it was before its first change, with its owner, mode and time.
+
+        Args:
+            entry: what was noted of it.
+            force: it is replaced although someone else changed or removed it since.
+            follow: it may lie outside the library, where a link leads to.
 
         Returns:
             "restored", "removed" for a file that was created, or "unchanged" where it is already as it was.
 
         Raises:
-            InputError: the file was changed or removed by someone else since, or a link leads to it out of the library
-                (with `force`, it is replaced even so); its copy is lost or damaged, or it cannot be written.
+            InputError: the file was changed or removed by someone else since, a link leads to it out of the library,
+                its copy is lost or damaged, or it cannot be written.
         """
         path = self.root / entry.path
         try:
             target = Path(os.path.realpath(path))
             # A journal can be forged: in a library that came from elsewhere, links and it could name any file.
-            if not force and not target.is_relative_to(os.path.realpath(self.root)):
-                raise InputError(f"a link leads out of the library, to {target}; if that is yours, use --force")
+            if not follow and not target.is_relative_to(os.path.realpath(self.root)):
+                raise InputError(f"a link leads out of the library, to {target}; if that is yours, use --follow-links")
             remove_parts_of(target)
             now = sha256(target) if target.exists() else None
             if now == entry.before:

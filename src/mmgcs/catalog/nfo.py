@@ -28,7 +28,7 @@ MAX_GENRES = 10_000
 WRONG_ENCODING = 19  # expat's XML_ERROR_INCORRECT_ENCODING
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that no XML file can hold."""
-CODECS = re.compile(r"utf-8|utf-16(-[lb]e)?|ascii|iso8859-\d+|cp\d+|koi8-\w|mac-\w+|tis-620")
+CODECS = re.compile(r"utf-8|utf-16(-[lb]e)?|ascii|iso8859-\d+|cp\d+|koi8-\w|mac-\w+|tis-620|hp-roman8|ptcp154|kz1048")
 """Python's names of the encodings that files are in; it has others, in which the bytes of `\\u0041` are one letter."""
 SEPARATORS = re.compile(r"[/,|;]")
 START_TAG = re.compile(r"""<([^\s/>]+)(?:"[^"]*"|'[^']*'|[^"'>])*>""")

@@ -261,7 +261,7 @@ def _json_row(line: Line) -> Row | None:
         return Row({}, f"{place} is not JSON ({reason}); mend the line", warnings, place)
     if not isinstance(value, dict):
         return Row({}, f"{place} is not a JSON object; give one object a line", warnings, place)
-    if _is_deep(value):
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
         return Row({}, f"{place} is nested more than {MAX_DEPTH} deep; mend the line", warnings, place)
     return Row(without_surrogates(value) if "\\u" in text else value, None, warnings, place, size)
 

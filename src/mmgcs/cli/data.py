@@ -84,13 +84,17 @@ def inspect(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a page with charts: genres, which come together, lengths, years, missing parts, duplicates."""
+    """Write a page with charts: genres, which come together, lengths, years, missing parts, duplicates.
+
+    With --json the numbers are printed, and a page is written only where --out names one.
+    """
     from mmgcs.datasets.inspection import inspect_films
 
-    page = out or films.with_name(f"{films.name}.html")
-    if page.suffix.lower() != ".html":
-        raise UsageError(f"--out {page} is no page; give it a name ending in .html")
-    check_free(page, "--out", overwrite=overwrite)
+    page = films.with_name(f"{films.name}.html") if out is None and not as_json else out
+    if page is not None:
+        if page.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--out {page} is no page; give it a name ending in .html")
+        check_free(page, "--out", overwrite=overwrite)
     summary = inspect_films(films, page, form)
     if as_json:
         print_json(summary.to_json())

@@ -110,8 +110,9 @@ def tag(
 @app.command()
 def undo(
     folder: Folder,
-    force: Annotated[
-        bool, typer.Option("--force", help="Also files that were changed by others since, or lie behind links outside.")
+    force: Annotated[bool, typer.Option("--force", help="Also files that were changed by others since.")] = False,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Also files that a link in the library leads to outside of it.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -128,7 +129,7 @@ def undo(
     with backups.lock():
         for entry in _progress(backups.entries()):
             try:
-                results.append({"path": entry.path, "status": backups.restore(entry, force=force)})
+                results.append({"path": entry.path, "status": backups.restore(entry, force=force, follow=follow_links)})
             except InputError as error:
                 results.append({"path": entry.path, "status": "error", "note": str(error)})
     counts = Counter(result["status"] for result in results)

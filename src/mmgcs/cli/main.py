@@ -15,7 +15,6 @@ from typing import NamedTuple
 import mmgcs
 from mmgcs.cli.output import mend_streams, speaks_unicode
 from mmgcs.errors import MmgcsError
-from mmgcs.wording import did_you_mean, plain
 
 
 class Command(NamedTuple):
@@ -115,6 +114,8 @@ def _run(args: list[str]) -> int:
         return 0
     name, *rest = args
     if name not in commands:
+        from mmgcs.wording import did_you_mean  # here: every start would pay for it
+
         raise _CallError(f"there is no command {name!r}; {did_you_mean(name, commands) or 'see mmgcs --help'}")
     return _run_app(commands[name].module, f"mmgcs {name}", rest)
 
@@ -148,6 +149,8 @@ class _CallError(MmgcsError):
 
 
 def _one_line(error: BaseException) -> str:
+    from mmgcs.wording import plain
+
     text = error.format_message() if hasattr(error, "format_message") else str(error)
     start, colon, end = " ".join(str(text).split()).rstrip(".").rpartition(": ")
     line = start + colon + plain(end)  # typer checks values with pydantic

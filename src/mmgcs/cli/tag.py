@@ -29,7 +29,7 @@ STDIO = Path("-")
 BESIDE = Path()
 """What --compare gets without a file."""
 WIDTH = 78
-"""Columns that a line of progress covers: older consoles of Windows show a code that clears the line as it is."""
+"""Columns that a line of progress covers at most; older consoles of Windows show a code that clears it as it is."""
 
 
 class _TagCommand(TyperCommand):
@@ -228,7 +228,7 @@ def _check(ctx: typer.Context, facts: Mapping[str, bool]) -> None:
     """Refuse the first option that was given and lacks what it needs."""
     for option in ctx.command.params:
         given = ctx.get_parameter_source(option.name or "")
-        if given is None or given.name != "COMMANDLINE":
+        if given is None or given.name != "COMMANDLINE" or ctx.params.get(option.name or "") is False:
             continue
         name = option.opts[0] if option.opts[0].startswith("-") else option.opts[0].upper()
         for fact in NEEDS.get(name, ()):
@@ -236,9 +236,15 @@ def _check(ctx: typer.Context, facts: Mapping[str, bool]) -> None:
                 raise UsageError(fact.format(name))
 
 
+def _covering(line: str) -> str:
+    """The line, over what stood in its place; never so long that a narrow terminal would begin another."""
+    width = min(WIDTH, shutil.get_terminal_size().columns - 1)
+    return f"{line[:width]:<{width}}"
+
+
 def _report(summary: Summary, written: dict[str, str], *, as_json: bool, quiet: bool) -> None:
     if sys.stderr.isatty() and not quiet:
-        sys.stderr.write(f"\r{'':{WIDTH}}\r")  # what is left of the progress
+        sys.stderr.write(f"\r{_covering('')}\r")  # what is left of the progress
     if as_json:
         print_json({**summary.as_value(), "written": written})
     elif not quiet:
@@ -310,7 +316,7 @@ class Progress:
         if seconds > 0 and done:
             line += f", {done / seconds:.0f} a second{self._left(films, seconds / done)}"
         line += f", {summary.in_error:,} in error"
-        sys.stderr.write(f"\r{line:<{WIDTH}}" if self._terminal else f"{line}\n")
+        sys.stderr.write(f"\r{_covering(line)}" if self._terminal else f"{line}\n")
         sys.stderr.flush()
 
     def _left(self, films: int, each: float) -> str:

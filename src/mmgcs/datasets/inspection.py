@@ -19,12 +19,12 @@ th:first-child { text-align: left }
 """
 
 
-def inspect_films(path: Path, out: Path, source: str = "auto") -> Summary:
+def inspect_films(path: Path, out: Path | None, source: str = "auto") -> Summary:
     """Write a page with charts of a data set's genres, co-occurrence, lengths, years, missing parts and duplicates.
 
     Args:
         path: a table of films, or a data set that a reader knows.
-        out: the page to write.
+        out: the page to write; None for none.
         source: the reader, or "auto".
 
     Raises:
@@ -32,8 +32,9 @@ def inspect_films(path: Path, out: Path, source: str = "auto") -> Summary:
     """
     raw = SOURCES[detect_source(path) if source == "auto" else source].read(path)
     summary = summarise(raw.frame)
-    with atomic_writer(out) as handle:
-        handle.write(page(summary, path.name, raw.broken))
+    if out is not None:
+        with atomic_writer(out) as handle:
+            handle.write(page(summary, path.name, raw.broken))
     return summary
 
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from mmgcs.datasets.base import table_columns
 from mmgcs.datasets.films import read_films
-from mmgcs.errors import InputError
+from mmgcs.errors import MmgcsError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".avif")
 """The extensions of posters."""
@@ -51,8 +51,10 @@ def is_with_posters(films: pl.DataFrame, path: Path) -> bool:
         if table_columns(path) != films.columns:
             return False
         there = read_films(path).frame
-    except InputError:
+    except MmgcsError:
         return False
+    # CSV knows no empty text beside no text.
+    there, films = (frame.with_columns(pl.col(pl.String).replace("", None)) for frame in (there, films))
     posters = zip(there["poster"], films["id"], strict=False)
     return there.drop("poster").equals(films.drop("poster")) and all(
         name is None or name.rpartition(".")[0] == poster_stem(film) for name, film in posters

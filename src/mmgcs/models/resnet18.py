@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.error
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,8 @@ def read_weights(weights: str) -> dict[str, Tensor]:
                 address, map_location="cpu", check_hash=weights == "hub", weights_only=True, progress=False
             )
         except (OSError, RuntimeError, ValueError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # it holds the connection
             raise MmgcsError(
                 f"the weights could not be downloaded ({' '.join(str(error).split())}); "
                 f"fetch {address} where there is a network and give it with --set poster.encoder.options.weights=FILE"

@@ -90,6 +90,7 @@ def _open(source: Path | bytes) -> Image.Image:
         raise InputError(f"{name} does not exist; check the path") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{name} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    source = bytes(source)  # of a memoryview too
     if not source:
         raise InputError(f"{name} is empty; give a picture")
     if (reason := excess(source)) is not None:
@@ -130,7 +131,7 @@ def _to_rgb(picture: Image.Image, at_least: tuple[int, int]) -> Image.Image:
         return picture
     # Pillow clips wide numbers to 255 when converting; what is there is scaled to 8 bits instead.
     wide = picture.mode in ("I;16", "I;16B", "I;16L", "I", "F")
-    top = 65535.0 if wide and cast("tuple[float, float]", picture.getextrema())[1] > 255 else 255.0
+    top = 65535.0 if wide and _brightest(picture) > 255 else 255.0
     if picture.width * picture.height <= LARGE:
         return _small_to_rgb(picture, top if wide else None)
     # In bands, each shrunk at once: whole, the steps between need a gigabyte.
@@ -141,6 +142,12 @@ def _to_rgb(picture: Image.Image, at_least: tuple[int, int]) -> Image.Image:
         band = picture.crop((0, start, picture.width, min(start + rows, picture.height)))
         made.paste(_small_to_rgb(band, top if wide else None).reduce((across, down)), (0, start // down))
     return made
+
+
+def _brightest(picture: Image.Image) -> float:
+    if picture.mode in ("I;16B", "I;16L"):  # of which Pillow knows no extremes
+        return float(np.asarray(picture).max(initial=0))
+    return cast("tuple[float, float]", picture.getextrema())[1]
 
 
 def _small_to_rgb(picture: Image.Image, top: float | None) -> Image.Image:

@@ -23,6 +23,8 @@ MAX_SEGMENTS = 1_000
 """Segments of a JPEG: a colour profile has up to 255."""
 MAX_ALIKE = 16
 """Segments of each kind in `_SLOW` before a JPEG's pixels, or blocks of Exif; there are rarely more than two."""
+MAX_RESOURCES = 64
+"""Segments of Photoshop's resources before a JPEG's pixels: 4 MiB."""
 MAX_FILL = 2**16
 """Bytes before a JPEG's pixels that belong to no segment."""
 MAX_SCANS = 100
@@ -96,8 +98,9 @@ def _jpeg(data: bytes) -> str | None:
                 return _too_many("scans", min(MAX_SCANS, MAX_SCANNED // max(1, pixels)))
         elif marker in _SLOW and not scans and (marker != _EXIF or data.startswith(b"Exif\0\0", place + 2)):
             alike[marker] += 1
-            if alike[marker] > MAX_ALIKE:
-                return _too_many("segments of one kind", MAX_ALIKE)
+            most = MAX_RESOURCES if marker == _PHOTOSHOP else MAX_ALIKE
+            if alike[marker] > most:
+                return _too_many("segments of one kind", most)
         place += max(2, int.from_bytes(data[place : place + 2], "big"))
     return _too_many("segments", MAX_PARTS) if segments > MAX_PARTS else None
 

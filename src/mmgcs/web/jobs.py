@@ -195,6 +195,8 @@ class Jobs:
     def _tag(self, job: Job) -> None:
         with self._unpacking:
             check_unpacked(job.table, 4 * self._settings.max_table, self._settings.max_rows, job.stopped)
+        if job.stopped.is_set():  # it was not looked at to the end, and must not be read here
+            return
         table = FilmTable(job.table, posters=job.folder)
         sources = sources_of(table.columns)
         kinds: dict[str, list[str]] = {}

@@ -13,6 +13,7 @@ from mmgcs.errors import UsageError
 PREFIX = "MMGCS_"
 
 _MOST = 10**12
+_PROTECTING = ("API_KEY", "RATE", "BURST", "TRUST_PROXY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Settings:
         values: dict[str, Any] = {}
         for field in fields(cls):
             name = PREFIX + field.name.upper()
-            if name in environment:
+            if environment.get(name):  # empty is not set: compose files pass on what may be missing so
                 values[field.name] = _parse(name, environment[name], type(field.default))
         values.update({name: value for name, value in given.items() if value is not None})
         settings = cls(**values)
@@ -109,12 +110,13 @@ def _parse(name: str, text: str, kind: type) -> Any:
 def _refuse_misspelt(environment: Mapping[str, str]) -> None:
     """A misspelt name must not leave a server without the protection that someone believes it has.
 
-    Names like no setting's are left alone: Kubernetes sets MMGCS_SERVICE_HOST for a service called mmgcs.
+    Other names with our prefix are left alone: Kubernetes sets MMGCS_SERVICE_HOST for a service called mmgcs.
     """
     known = [field.name.upper() for field in fields(Settings)]
     for name in environment:
         ours = name.removeprefix(PREFIX)
-        if ours != name and ours not in known and (near := difflib.get_close_matches(ours, known, n=1, cutoff=0.7)):
+        near = difflib.get_close_matches(ours, _PROTECTING, n=1, cutoff=0.85)
+        if ours != name and ours not in known and near:
             raise UsageError(f"{name} is no setting; do you mean {PREFIX}{near[0]}? Correct it or leave it out")
 
 

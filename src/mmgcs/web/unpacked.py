@@ -50,6 +50,7 @@ def _measured_apart(arguments: list[str], stopped: threading.Event) -> tuple[int
     """What `_measure` returns and prints, in a process that is killed once `stopped` is set or it takes too long."""
     # Where memory has run out, a backtrace needs more of it, and waits for ever.
     environment = {**os.environ, "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "RUST_BACKTRACE": "0"}
+    environment["PYTHONIOENCODING"] = "utf-8"
     until = time.monotonic() + _SECONDS
     with subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", "mmgcs.web.unpacked", *arguments],
