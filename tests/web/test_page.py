@@ -46,6 +46,8 @@ class Person:
 
     def open(self, path: str = "/") -> None:
         self.driver.get(self.url + path)
+        # The first time, a busy browser comes back from `get` while the page is still loading.
+        self.wait(lambda: self.js("return document.readyState") == "complete")
 
     def find(self, name: str) -> Any:
         return self.driver.find_element(By.ID, name)
