@@ -73,6 +73,12 @@ def test_removed_tables_count_until_their_work_has_ended(jobs: Jobs) -> None:
     assert ended(jobs.start(io.BytesIO(TABLE), "films.csv")).state == "done"
 
 
+def test_a_table_of_text_need_not_wait_until_another_is_unpacked(jobs: Jobs) -> None:
+    large = jobs.start(io.BytesIO(packed(90_000, "A killer " * 200)), "films.parquet")
+    assert ended(jobs.start(io.BytesIO(TABLE), "films.csv")).state == "done"
+    assert (large.state, large.films) == ("running", 0)
+
+
 def test_a_table_that_is_removed_ends_the_process_that_unpacks_it(tmp_path: Path) -> None:
     (tmp_path / "films.parquet").write_bytes(packed(90_000, "A killer " * 200))
     stopped, before, seen = threading.Event(), _children(), set()

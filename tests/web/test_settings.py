@@ -18,6 +18,7 @@ from mmgcs.web import Settings, create_app
     ("name", "value", "said"),
     [
         ("MMGCS_TIMEOUT", "inf", "must be from 1 to"),
+        ("MMGCS_TIMEOUT", "1e11", "must be from 1 to"),
         ("MMGCS_DRAIN", "nan", "must be from 0 to"),
         ("MMGCS_THREADS", "many", "not a number"),
         ("MMGCS_THREADS", "0", "must be from 1 to"),

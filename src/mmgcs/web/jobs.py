@@ -96,7 +96,6 @@ class Jobs:
         self._count = count
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._unpacking = threading.Lock()  # it may take MEMORY
         self._jobs: dict[str, Job] = {}
         self._working: set[Job] = set()
         self._closed = threading.Event()
@@ -193,8 +192,7 @@ class Jobs:
         self._working.discard(job)
 
     def _tag(self, job: Job) -> None:
-        with self._unpacking:
-            check_unpacked(job.table, 4 * self._settings.max_table, self._settings.max_rows, job.stopped)
+        check_unpacked(job.table, 4 * self._settings.max_table, self._settings.max_rows, job.stopped)
         if job.stopped.is_set():  # it was not looked at to the end, and must not be read here
             return
         table = FilmTable(job.table, posters=job.folder)

@@ -12,7 +12,7 @@ from mmgcs.errors import UsageError
 
 PREFIX = "MMGCS_"
 
-_MOST = 10**12
+_MOST, _MOST_SECONDS = 10**12, 10**9
 _PROTECTING = ("API_KEY", "RATE", "BURST", "TRUST_PROXY")
 
 
@@ -86,8 +86,9 @@ class Settings:
         for field in fields(cls):
             value = getattr(settings, field.name)
             least = 0 if field.name in ("rate", "trust_proxy", "drain", "grace", "max_jobs") else 1
-            if not isinstance(value, str) and not least <= value <= _MOST:
-                raise UsageError(f"{PREFIX}{field.name.upper()} is {value}; it must be from {least} to {_MOST:,}")
+            most = _MOST_SECONDS if isinstance(field.default, float) else _MOST  # no clock of Python's waits for longer
+            if not isinstance(value, str) and not least <= value <= most:
+                raise UsageError(f"{PREFIX}{field.name.upper()} is {value}; it must be from {least} to {most:,}")
         _check_key(settings.api_key, given=values.get("api_key") is not None)
         return settings
 

@@ -20,6 +20,8 @@ MEMORY = 2**30
 """Bytes that reading such a table may take."""
 
 _SECONDS = 120
+_ONE = threading.Lock()
+"""Held while a table is unpacked, so that many tables at once do not take `MEMORY` each. Others need not wait."""
 _TOO_LARGE, _TOO_MANY, _UNREADABLE = 3, 4, 10
 
 
@@ -34,7 +36,8 @@ def check_unpacked(table: Path, most: int, rows: int, stopped: threading.Event) 
     """
     if table.suffix not in PACKED:
         return
-    status, said = _measured_apart([str(table), str(most), str(rows)], stopped)
+    with _ONE:
+        status, said = _measured_apart([str(table), str(most), str(rows)], stopped)
     if stopped.is_set():
         return
     if status == _TOO_MANY:
