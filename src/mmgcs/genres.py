@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-DEFAULT_GENRES = (
+TEN_GENRES = (
     "Action",
     "Animation",
     "Comedy",
@@ -24,7 +24,7 @@ DEFAULT_GENRES = (
     "Romance",
     "Thriller",
 )
-"""The ten genres of the default model."""
+"""The ten genres of the original system."""
 
 TMDB_GENRES = (
     "Action",
@@ -48,6 +48,9 @@ TMDB_GENRES = (
     "Western",
 )
 """The Movie Database's nineteen film genres, in its spelling, which is our canonical one."""
+
+DEFAULT_GENRES = tuple(genre for genre in TMDB_GENRES if genre != "TV Movie")
+"""The eighteen genres of the default model: TMDB's film genres without TV Movie, which is a format."""
 
 IMDB_GENRES = (
     "Action",
@@ -113,6 +116,7 @@ KODI_GENRES = (*TMDB_GENRES, "Musical", "Film Noir", "Sport", "Short", "Biograph
 
 LABEL_SETS: Mapping[str, tuple[str, ...]] = {
     "default": DEFAULT_GENRES,
+    "ten": TEN_GENRES,
     "tmdb": TMDB_GENRES,
     "imdb": IMDB_GENRES,
     "mmimdb": MMIMDB_GENRES,

@@ -31,6 +31,7 @@ class TransformerEncoder(nn.Module):
         max_tokens: tokens after which a plot is cut.
         freeze_layers: layers above the embeddings that are not trained; None trains the embeddings too.
         dropout: dropout on the pooled features.
+        layer_dropout: dropout inside the layers; None keeps the encoder's own. Zero is faster on a CPU.
         use_title: read the title before the plot.
     """
 
@@ -44,6 +45,7 @@ class TransformerEncoder(nn.Module):
         max_tokens: int = 128,
         freeze_layers: int | None = 0,
         dropout: float = 0.1,
+        layer_dropout: float | None = None,
         use_title: bool = True,
     ) -> None:
         super().__init__()
@@ -53,6 +55,10 @@ class TransformerEncoder(nn.Module):
         except (OSError, ValueError) as error:
             line = str(error).splitlines()[0]
             raise UsageError(f"encoder {source!r} cannot be loaded ({line}); give a folder or a hub name") from error
+        if layer_dropout is not None:
+            for module in self.model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = layer_dropout
         self._tokenizer = load_tokenizer(location)
         self.max_tokens = max_tokens
         self.use_title = use_title

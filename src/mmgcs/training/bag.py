@@ -63,7 +63,8 @@ def add_bag(
     bias = np.zeros(len(data.genres), dtype=np.float32)
     for genre in range(len(data.genres)):
         model = LogisticRegression(C=4.0, solver="liblinear")
-        model.fit(vectors, data.truth[rows, genre], sample_weight=weights)
+        known = data.known[rows, genre]
+        model.fit(vectors[known], data.truth[rows, genre][known], sample_weight=weights[known])
         table[:, genre], bias[genre] = model.coef_[0], model.intercept_[0]
     held = _normalised(
         _counts([ids[ids < vocabulary] for ids in tokens([data.films[r] for r in valid])], vocabulary), idf

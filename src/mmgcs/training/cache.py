@@ -172,6 +172,7 @@ class BranchData:
         view = 0 if seed is None else int(np.random.default_rng(seed).integers(self.views))
         batch: dict[str, Any] = {
             "truth": torch.from_numpy(self.data.truth[rows].astype(np.float32)),
+            "known": torch.from_numpy(self.data.known[rows].astype(np.float32)),
             "source": torch.from_numpy(self.data.source[rows]),
             "weight": torch.from_numpy(self._weights[self.data.source[rows]]),
             "rows": torch.from_numpy(rows),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 from mmgcs.errors import UsageError
 from mmgcs.files import sha256
 from mmgcs.film import Film
+from mmgcs.labels import LABEL_SOURCES, LabelSource, read_labels
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Labelled:
         films: the films.
         genres: the genres, in the order of `truth`'s columns.
         truth: (films, genres) bool.
+        known: (films, genres) bool; False where the film's label source does not say (`mmgcs.labels`).
         split: (films,) of "train", "valid", "test".
         sources: the label sources; the first is the one the model answers in the words of.
         source: (films,) int64, each film's place in `sources`.
@@ -36,6 +38,7 @@ class Labelled:
     films: list[Film]
     genres: tuple[str, ...]
     truth: NDArray[np.bool_]
+    known: NDArray[np.bool_]
     split: NDArray[np.str_]
     sources: tuple[str, ...]
     source: NDArray[np.int64]
@@ -48,9 +51,19 @@ class Labelled:
             chosen &= np.array([bool(getattr(film, has)) for film in self.films])
         return np.flatnonzero(chosen)
 
+    def shares(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The share of films that have each genre (genres,), among the `rows` whose labels say."""
+        known = self.known[rows]
+        shares: NDArray[np.float32] = (self.truth[rows] & known).sum(0) / np.maximum(known.sum(0), 1)
+        return shares.astype(np.float32)
+
 
 def read_labelled(
-    path: Path, posters: Path | None, genres: Sequence[str] | None, target_source: str | None
+    path: Path,
+    posters: Path | None,
+    genres: Sequence[str] | None,
+    target_source: str | None,
+    label_sources: Mapping[str, LabelSource] = LABEL_SOURCES,
 ) -> Labelled:
     """Read films with labels and splits.
 
@@ -59,6 +72,7 @@ def read_labelled(
         posters: the folder that its posters lie in.
         genres: the genres to learn; None for all that the data has.
         target_source: the label source to speak as; None for the commonest of `valid`.
+        label_sources: what each source's labels leave unknown.
 
     Raises:
         UsageError: there is no column of genres, there are no splits, no film to train or choose on, or a genre
@@ -75,11 +89,7 @@ def read_labelled(
     if len(genres) < 2:
         raise UsageError(f"{path} has {len(genres)} genres to learn; at least two are needed")
     column = {genre: index for index, genre in enumerate(genres)}
-    truth = np.zeros((len(films), len(genres)), dtype=bool)
-    for row, film in enumerate(films):
-        for genre in film.genres or ():
-            if genre in column:
-                truth[row, column[genre]] = True
+    truth, known = read_labels(films, genres, label_sources)
     split = np.array([film.split or "" for film in films])
     for name in ("train", "valid"):
         here = split == name
@@ -101,7 +111,7 @@ def read_labelled(
     sources = (target, *sorted(set(labels) - {target}))
     place = {name: index for index, name in enumerate(sources)}
     source = np.array([place[label] for label in labels], dtype=np.int64)
-    return Labelled(films, tuple(genres), truth, split, sources, source, sha256(path))
+    return Labelled(films, tuple(genres), truth, known, split, sources, source, sha256(path))
 
 
 def view_of(film: Film, view: int) -> Film:

@@ -24,9 +24,9 @@ from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Bundle, BundleC
 from mmgcs.errors import UsageError
 from mmgcs.evaluation import fit_decision
 from mmgcs.evaluation.ensemble import WEIGHINGS
-from mmgcs.evaluation.report import labels
 from mmgcs.export import export_fusion
 from mmgcs.files import sha256, write_json
+from mmgcs.labels import read_labels
 from mmgcs.models import FUSIONS
 from mmgcs.models.gated_fusion import GatedFusion
 from mmgcs.runtime import Classifier, load
@@ -83,7 +83,8 @@ def read_own(path: Path, posters: Path | None, genres: Sequence[str] | None) -> 
         raise UsageError(f"{path} has {len(genres)} genres with {LEAST_FILMS} films or more; at least two are needed")
     split = np.array([film.split or "" for film in films])
     zeros = np.zeros(len(films), dtype=np.int64)
-    return Labelled(films, tuple(genres), labels(films, genres), split, ("own",), zeros, sha256(path))
+    truth, known = read_labels(films, genres)
+    return Labelled(films, tuple(genres), truth, known, split, ("own",), zeros, sha256(path))
 
 
 @dataclass(frozen=True)

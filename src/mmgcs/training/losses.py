@@ -1,4 +1,7 @@
-"""Losses for multi-label classification. Each returns one number a film, so that films can be weighted."""
+"""Losses for multi-label classification.
+
+Each loss returns one number per film and genre, so that unknown labels can be left out and films weighted.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from mmgcs.errors import UsageError
 from mmgcs.registry import Registry
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits and targets, (B, genres) each, to the loss of each film (B,)."""
+"""Logits and targets, (B, genres) each, to the loss of each film and genre (B, genres)."""
 
 LOSSES: Registry[Callable[..., Loss]] = Registry("loss")
 
@@ -31,7 +34,7 @@ def binary_cross_entropy(positives: Tensor, positive_weight: float = 0.0, smooth
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         soft = targets * (1.0 - 2.0 * smoothing) + smoothing
-        return F.binary_cross_entropy_with_logits(logits, soft, pos_weight=weight, reduction="none").mean(1)
+        return F.binary_cross_entropy_with_logits(logits, soft, pos_weight=weight, reduction="none")
 
     return loss
 
@@ -46,7 +49,7 @@ def asymmetric(positives: Tensor, gamma_negative: float = 4.0, gamma_positive: f
         shifted = (p - clip).clamp_min(0.0)
         positive = targets * (1.0 - p) ** gamma_positive * F.logsigmoid(logits)
         negative = (1.0 - targets) * shifted**gamma_negative * torch.log((1.0 - shifted).clamp_min(1e-8))
-        return -(positive + negative).mean(1)
+        return -(positive + negative)
 
     return loss
 

@@ -134,7 +134,8 @@ class BranchModule(_Learner):
         if self.settings.mixup or self.settings.cutmix:
             batch = self._mix(batch, index)
         features, source = self.features(batch), batch["source"]
-        losses = self.loss(self._answer(features, source), batch["truth"])  # (B,)
+        # Unknown labels cost nothing, so they cannot pull a probability down.
+        losses = (self.loss(self._answer(features, source), batch["truth"]) * batch["known"]).mean(1)  # (B,)
         if "soft" in batch:
             said = self._answer(features, torch.full_like(source, self.head.target))
             soft = batch["soft"]
@@ -159,7 +160,7 @@ class BranchModule(_Learner):
             mixed, share = cut_and_paste(hidden, share, random)
         else:
             mixed = share * hidden + (1.0 - share) * hidden.flip(0)
-        targets: dict[str, Tensor] = {name: batch[name] for name in ("truth", "soft") if name in batch}
+        targets: dict[str, Tensor] = {name: batch[name] for name in ("truth", "known", "soft") if name in batch}
         both: dict[str, Any] = {name: share * value + (1.0 - share) * value.flip(0) for name, value in targets.items()}
         return {**batch, "hidden": mixed, **both}
 

@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mmgcs.errors import UsageError
-from mmgcs.genres import DEFAULT_GENRES
+from mmgcs.genres import LABEL_SETS
+from mmgcs.labels import LABEL_SOURCES, LabelSource
 from mmgcs.wording import refusal
 
 _PLACES = (Path("recipes"), Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")
@@ -181,8 +182,10 @@ class Recipe(_Part):
 
     name: str
     """The bundle's name."""
-    genres: Literal["default", "data"] | list[str] = "default"
-    """The ten default genres, all that the data has, or a list."""
+    genres: Literal["default", "ten", "data"] | list[str] = "default"
+    """The eighteen default genres, the original's ten, all genres in the data, or a list."""
+    label_sources: dict[str, LabelSource] = {}
+    """Further label sources, or other descriptions of known ones, by the name in the data's `labels` column."""
     target_source: str | None = None
     """The label source whose words the model speaks; the commonest of `valid` where not given."""
     seed: int = 7
@@ -235,11 +238,15 @@ class Recipe(_Part):
         both = {"plot": self.plot, "poster": self.poster}
         return {name: branch for name, branch in both.items() if branch is not None}
 
+    def sources(self) -> dict[str, LabelSource]:
+        """The label sources that come with mmgcs, and the recipe's own."""
+        return {**LABEL_SOURCES, **self.label_sources}
+
     def genre_list(self) -> tuple[str, ...] | None:
         """The genres to learn; None for all that the data has."""
-        if self.genres == "default":
-            return DEFAULT_GENRES
-        return None if self.genres == "data" else tuple(self.genres)
+        if isinstance(self.genres, str):
+            return None if self.genres == "data" else LABEL_SETS[self.genres]
+        return tuple(self.genres)
 
 
 PARTS = tuple(

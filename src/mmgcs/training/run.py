@@ -103,7 +103,7 @@ def train(
             own = read_own(data, posters, recipe.genre_list())
             with claimed(out, {"recipe": recipe.model_dump(mode="json"), "data": own.fingerprint}, resume):
                 return train_head(Run(recipe, own, out, command, log, devices, progress), recipe.head)
-        labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source)
+        labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources())
         with claimed(out, {"recipe": recipe.model_dump(mode="json"), "data": labelled.fingerprint}, resume):
             run = Run(recipe, labelled, out, command, log, devices, progress)
             holdout = choose_holdout(run)
@@ -115,7 +115,7 @@ def train(
 
 def _follow(recipe: Recipe, data: Path, posters: Path | None, out: Path) -> None:
     """What the other processes do: learn every branch beside the first one, and leave the rest to it."""
-    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source)
+    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources())
     run = Run(recipe, labelled, out, "", lambda line: None, world_size(), progress=False)
     holdout = choose_holdout(run)
     for name, branch in recipe.branches.items():
@@ -248,9 +248,8 @@ def learn_branch(
     rows, valid = np.intersect1d(rows, branch_data.rows), np.intersect1d(valid, branch_data.rows)
     if not len(rows) or not len(valid):
         raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films whose {name} can be read")
-    truth = data.truth[rows]
     head = SourceHead(encoder.width, len(data.genres), len(data.sources), 0)
-    positives = torch.from_numpy(truth.mean(0).astype(np.float32)).clamp(1e-3, 1 - 1e-3)
+    positives = torch.from_numpy(data.shares(rows)).clamp(1e-3, 1 - 1e-3)
     with torch.no_grad():
         head.common.bias.copy_(torch.logit(positives))
     loss = make_loss(settings.loss.kind, settings.loss.options, positives)

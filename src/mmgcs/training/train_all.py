@@ -128,7 +128,7 @@ def make_plan(order: Order) -> list[Step]:
     """
     _check_free(order.out)
     for recipe in order.recipes.values():
-        labelled = read_labelled(order.data, order.shown, recipe.genre_list(), recipe.target_source)
+        labelled = read_labelled(order.data, order.shown, recipe.genre_list(), recipe.target_source, recipe.sources())
         if not (labelled.split == "test").any():
             raise UsageError(
                 f"{order.data} has no films of the split 'test' to measure on; make splits: mmgcs data split"

@@ -87,7 +87,7 @@ def tune(
         MmgcsError: no trial came to an end.
     """
     _check_search(recipe)
-    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source)
+    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources())
     identity = {"recipe": recipe.model_dump(mode="json"), "data": labelled.fingerprint}
     with claimed(out, identity, resume, "search"), _quiet_optuna():
         study = _study(out, recipe.seed, 0)
@@ -238,7 +238,7 @@ def _search_together(recipe: Recipe, data: Path, posters: Path | None, out: Path
 def _work(recipe: Recipe, data: Path, posters: Path | None, out: Path, trials: int, number: int, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
     torch.set_num_threads(threads)
-    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source)
+    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources())
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

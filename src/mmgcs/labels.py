@@ -1,0 +1,81 @@
+"""Label sources: which genres a catalogue can name, and what a missing genre means.
+
+Catalogues disagree. TMDB can name all eighteen genres of the default set, so a genre that TMDB leaves out is a "no".
+IMDb gives at most three names: a film with three may have a fourth that was not written down. JustWatch has no
+Adventure and no Mystery at all. Such a gap is *unknown*, and training and metrics must skip it rather than read it as
+a "no" (learning from partial labels, Durand et al. 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from mmgcs.film import Film
+
+
+class LabelSource(BaseModel):
+    """What one source of labels can say.
+
+    Attributes:
+        unnamed: genres the source never names, or names only for some films; if missing, they are unknown.
+        wide: genres the source uses more broadly than the default set does; if present, they are unknown.
+        max_names: the most names a film gets; genres missing from a film with that many are unknown. None for no limit.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    unnamed: tuple[str, ...] = ()
+    wide: tuple[str, ...] = ()
+    max_names: PositiveInt | None = None
+
+
+LABEL_SOURCES: Mapping[str, LabelSource] = {
+    "tmdb": LabelSource(),
+    "imdb": LabelSource(max_names=3),
+    "justwatch": LabelSource(
+        unnamed=("Adventure", "Mystery"), wide=("Action", "Documentary", "Family", "Music", "Thriller")
+    ),
+    "movielens": LabelSource(unnamed=("Family", "History", "Music")),
+}
+"""The sources that come with mmgcs. Recipes add their own under `label_sources`."""
+
+
+def read_labels(
+    films: Sequence[Film], genres: Sequence[str], sources: Mapping[str, LabelSource] = LABEL_SOURCES
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which genres each film has, and for which of them its source says so either way.
+
+    Args:
+        films: the films; `Film.labels` names the source of `Film.genres`.
+        genres: the genres, in the order of the columns.
+        sources: descriptions by name. A source without one is taken to name every genre.
+
+    Returns:
+        truth and known, both (films, genres) bool. `truth` is only meaningful where `known` is True.
+    """
+    column = {genre: index for index, genre in enumerate(genres)}
+    truth = np.zeros((len(films), len(genres)), dtype=bool)
+    known = np.ones((len(films), len(genres)), dtype=bool)
+    complete = LabelSource()
+    for row, film in enumerate(films):
+        names = film.genres or ()
+        source = sources.get(film.labels or "", complete)
+        truth[row, [column[name] for name in names if name in column]] = True
+        if source.max_names is not None and len(names) >= source.max_names:
+            known[row] = truth[row]
+        for genre in source.unnamed:
+            if genre in column and genre not in names:
+                known[row, column[genre]] = False
+        for genre in source.wide:
+            if genre in column and genre in names:
+                known[row, column[genre]] = False
+    return truth, known
+
+
+def undescribed(labels: Iterable[str | None], sources: Mapping[str, LabelSource] = LABEL_SOURCES) -> list[str]:
+    """Return the label sources that have no description, sorted; films without a source are not counted."""
+    return sorted({label for label in labels if label} - set(sources))
