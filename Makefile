@@ -78,7 +78,7 @@ sbom: .venv-deploy/stamp  ## write sbom.json (CycloneDX): everything that a depl
 # In these a command has no room or no right to write, and coverage could not write what it saw either.
 NO_ROOM := \
   tests/cli/test_tag.py::test_a_folder_that_cannot_be_written_is_refused_before_any_work \
-  tests/runtime/test_tables.py::test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room \
+  tests/tagging/test_pipeline.py::test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room \
   tests/training/test_faults.py::test_ctrl_c_ends_in_one_line_and_the_run_goes_on_later
 
 coverage: .venv/dev.stamp  ## which lines of src no test runs; under 90% is an error

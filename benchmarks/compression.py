@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mmgcs.bundle import DEFAULT_BUNDLE
-from mmgcs.catalog import read_films
 from mmgcs.errors import UsageError
 from mmgcs.evaluation import evaluate
+from mmgcs.tables import read_films
 from mmgcs.training.compress import Compression
 from mmgcs.training.levels import Source
 from mmgcs.training.smaller import make_smaller

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from mmgcs import Film, load
-from mmgcs.catalog import read_films
 from mmgcs.runtime.explain import Explanation, explain
+from mmgcs.tables import read_films
 
 DRAWS = 10
 

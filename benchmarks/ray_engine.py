@@ -20,16 +20,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from mmgcs.catalog import read_films
 from mmgcs.sample import sample_table
+from mmgcs.tables import read_films
 
 TARGET = 0.9
 LOCAL = """
 import sys, time
 from pathlib import Path
 import mmgcs
-from mmgcs.catalog import FilmTable
-from mmgcs.runtime.tables import tag_table
+from mmgcs.tables import FilmTable
+from mmgcs.tagging.pipeline import tag_table
 classifier = mmgcs.load(threads=2)
 classifier.predict(plot="A first plot loads what is loaded when it is first used.")
 began, cores = time.time(), time.process_time()
@@ -38,7 +38,7 @@ print(time.time() - began, time.process_time() - cores)
 """
 RAY = """
 import sys
-from mmgcs.scale.ray_engine import tag_with_ray
+from mmgcs.tagging.ray_engine import tag_with_ray
 tag_with_ray(sys.argv[1], sys.argv[2], workers=2, part_films=int(sys.argv[3]), overwrite=True)
 """
 

@@ -30,12 +30,12 @@ import numpy as np
 import onnxruntime as ort
 
 import mmgcs
-from mmgcs.catalog import read_films
 from mmgcs.film import Film
 from mmgcs.machine import cores
 from mmgcs.runtime import Classifier
 from mmgcs.runtime.classifier import BATCH, BATCHES
 from mmgcs.sample import sample_films, sample_table
+from mmgcs.tables import read_films
 
 PLOT = "A detective with a troubled past hunts a killer through the rain-soaked streets of a city that never sleeps."
 
@@ -140,8 +140,8 @@ TAG = r"""
 import re, sys, time
 from pathlib import Path
 import mmgcs
-from mmgcs.catalog import FilmTable
-from mmgcs.runtime.tables import tag_table
+from mmgcs.tables import FilmTable
+from mmgcs.tagging.pipeline import tag_table
 from mmgcs.sample import sample_films
 table, out, posters, model = sys.argv[1:]
 classifier = mmgcs.load(model or None)

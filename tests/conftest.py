@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from windows import like_windows as like_windows
 
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, Branch, BundleConfig, Decision, write_bundle
-from mmgcs.genres import DEFAULT_GENRES
+from mmgcs.genres import TEN_GENRES
 
 # A busy machine is slow, not wrong.
 # At home each run tries other examples; in CI all try the same, so that a failure is of the change that it came with.
@@ -46,7 +46,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     identity = Decision((1.0,) * 10, (0.0,) * 10, (0.5,) * 10, confidence=0.5)
     config = BundleConfig(
         name="tiny",
-        genres=DEFAULT_GENRES,
+        genres=TEN_GENRES,
         branches=(
             Branch(
                 name="plot",
@@ -76,7 +76,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         onnx.save(_plot_graph(vocabulary), folder / "plot.onnx")
         onnx.save(_poster_graph(), folder / "poster.onnx")
         onnx.save(_fusion_graph(), folder / "fusion.onnx")
-        (folder / CARD_JSON).write_text(json.dumps({"name": "tiny", "genres": list(DEFAULT_GENRES)}), encoding="utf-8")
+        (folder / CARD_JSON).write_text(json.dumps({"name": "tiny", "genres": list(TEN_GENRES)}), encoding="utf-8")
         (folder / CARD_TEXT).write_text("# tiny\n\nA bundle for tests.\n", encoding="utf-8")
 
     write_bundle(path, config, fill)

@@ -17,8 +17,8 @@ from http_server import Server, picture, send
 from tiny_training import PLOT, write_recipe
 
 from mmgcs.bundle import CONFIG, Bundle, write_bundle
-from mmgcs.catalog.nfo import read_nfo
 from mmgcs.errors import UsageError
+from mmgcs.library.nfo import read_nfo
 from mmgcs.sample import sample_table
 
 HOW = ("fail", "die")
@@ -29,8 +29,8 @@ RUNNING = (
     "mmgcs.cli.tag",
     "mmgcs.cli.library",
     "mmgcs.runtime",
-    "mmgcs.runtime.tables",
-    "mmgcs.catalog",
+    "mmgcs.tagging.pipeline",
+    "mmgcs.tables",
     "polars",
 )
 LEARNING = (

@@ -31,7 +31,7 @@ def test_the_default_bundle_is_whole_and_at_most_40_mb():
 
 def test_predicting_and_tagging_import_neither_torch_nor_other_training_libraries():
     code = (
-        "import sys, mmgcs, mmgcs.cli, mmgcs.catalog, mmgcs.runtime.batch\n"
+        "import sys, mmgcs, mmgcs.cli, mmgcs.tables, mmgcs.runtime.batch\n"
         "mmgcs.load().predict(plot='A ghost haunts an old house by the sea.')\n"
         "bad = {'torch', 'sklearn', 'transformers', 'pytorch_lightning', 'matplotlib', 'scipy'} & set(sys.modules)\n"
         "sys.exit(', '.join(bad) or 0)"
@@ -66,8 +66,8 @@ def test_one_film_gets_the_same_answer_alone_and_among_others():
 @pytest.mark.realdata
 @pytest.mark.skipif(not (REALDATA / "films.csv").is_file(), reason="no real films at hand")
 def test_the_default_bundle_reaches_its_floors_on_real_films():
-    from mmgcs.catalog import read_films
     from mmgcs.evaluation import evaluate
+    from mmgcs.tables import read_films
 
     films = [film for chunk in read_films(REALDATA / "films.csv", posters=REALDATA) for film in chunk]
     test = [film for film in films if film.split == "test"]

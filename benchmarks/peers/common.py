@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgcs import Film
-from mmgcs.catalog import read_films
 from mmgcs.evaluation import average_precision, choose, fit_decision
 from mmgcs.evaluation.report import labels
 from mmgcs.genres import DEFAULT_GENRES
 from mmgcs.runtime.classifier import sigmoid
+from mmgcs.tables import read_films
 
 Logits = NDArray[np.floating]
 

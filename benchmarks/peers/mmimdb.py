@@ -17,11 +17,11 @@ import polars as pl
 from sklearn.metrics import f1_score
 
 from mmgcs import load
-from mmgcs.catalog import read_films
 from mmgcs.datasets import SOURCES
 from mmgcs.datasets.sources.mmimdb import film_folder
 from mmgcs.evaluation.report import labels
 from mmgcs.files import write_json
+from mmgcs.tables import read_films
 from mmgcs.training import read_recipe, train
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "mmimdb.yaml"

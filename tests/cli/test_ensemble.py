@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from mmgcs.bundle import Bundle
-from mmgcs.catalog import read_films
 from mmgcs.cli import main
 from mmgcs.evaluation.ensemble import WEIGHINGS, fit_blend
 from mmgcs.runtime import load
 from mmgcs.sample import sample_films, sample_table
+from mmgcs.tables import read_films
 
 
 def join(tmp_path, bundles, *more):

@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 
 from mmgcs.bundle import CONFIG, seal
-from mmgcs.catalog.library import find_films
-from mmgcs.catalog.nfo import read_nfo
 from mmgcs.cli import main
+from mmgcs.library.nfo import read_nfo
+from mmgcs.library.scan import find_films
 
 SAMPLES = Path(__file__).parent.parent / "data" / "nfo"
 HORROR = "A vampire count and a ghost haunt the monster of a haunted village, a zombie by night."

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from mmgcs.catalog import read_films
 from mmgcs.cli import COMMANDS, main
 from mmgcs.cli.main import Command, available
 from mmgcs.errors import MmgcsError
 from mmgcs.sample import sample_films
+from mmgcs.tables import read_films
 
 PLOT = "Two detectives hunt a killer"
 

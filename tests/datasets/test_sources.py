@@ -8,11 +8,11 @@ import json
 import polars as pl
 import pytest
 
-from mmgcs.catalog import read_films as tag_reads
 from mmgcs.datasets import RAW_SCHEMA, SOURCES, clean, detect_source, read_films, write_films
 from mmgcs.datasets.sources.mmimdb import read_splits
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.genres import parse_genres
+from mmgcs.tables import read_films as tag_reads
 
 PLOT = "A lighthouse keeper finds a message in a bottle."
 TMDB = (

@@ -20,14 +20,14 @@ import polars as pl
 import pytest
 
 from mmgcs import load
-from mmgcs.catalog import CHUNK, FilmTable
 from mmgcs.errors import UsageError
 from mmgcs.film import Film
 from mmgcs.machine import cores
 from mmgcs.runtime import Classifier
 from mmgcs.runtime.batch import Summary, error_kind, predict_chunks
-from mmgcs.runtime.tables import partial_folder, tag_table
 from mmgcs.sample import sample_table
+from mmgcs.tables import CHUNK, FilmTable
+from mmgcs.tagging.pipeline import partial_folder, tag_table
 
 TABLE = """id,plot,genres,poster,rating
 a,Two detectives hunt a killer,Drama,,8.5

@@ -9,11 +9,11 @@ import pytest
 from tiny_training import write_recipe
 
 from mmgcs import Film, load
-from mmgcs.catalog import read_films
 from mmgcs.cli import main
 from mmgcs.errors import UsageError
 from mmgcs.runtime import Classifier
 from mmgcs.sample import sample_table
+from mmgcs.tables import read_films
 from mmgcs.training import read_recipe, train
 from mmgcs.training.finetune import logistic, read_own
 from mmgcs.training.job import Run

@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from mmgcs.catalog import READERS
+from mmgcs.tables import READERS
 from mmgcs.web import Settings, create_app
 
 PLOT = "Two detectives hunt a killer through the city"

@@ -156,7 +156,7 @@ def _split(films: Path, out: Path, shares: str, seed: int, *, as_json: bool) -> 
 
 def _with_genres(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     if not frame.height or not frame["genres"].str.contains(r"\w").any():
-        from mmgcs.catalog import need_column
+        from mmgcs.tables import need_column
 
         need_column(path, "genres")
         raise InputError(f"no film of {path} has a genre, so there is nothing to split by; check the column genres")

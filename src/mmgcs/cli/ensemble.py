@@ -26,12 +26,12 @@ def ensemble(
 ) -> None:
     """Join bundles into one that predicts as all of them together, each weighted by how well it does on `valid`."""
     from mmgcs.bundle import CARD_JSON, CARD_TEXT, MANIFEST
-    from mmgcs.catalog import read_films
     from mmgcs.errors import UsageError
     from mmgcs.evaluation.ensemble import fit_blend
     from mmgcs.export import Member, join_bundles
     from mmgcs.files import atomic_writer, write_json
     from mmgcs.runtime import load
+    from mmgcs.tables import read_films
 
     if len(bundles) < 2:
         raise UsageError("one bundle is no ensemble; give two or more")

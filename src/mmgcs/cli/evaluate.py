@@ -78,7 +78,7 @@ def _read(data: Path, posters: Path | None, split: str) -> dict[str, list[Film]]
     Raises:
         UsageError: the table cannot be read, has no column of genres, or has no film in `split`.
     """
-    from mmgcs.catalog import need_column, read_films
+    from mmgcs.tables import need_column, read_films
 
     films: dict[str, list[Film]] = {"train": [], "valid": [], split: []}
     splits: Counter[str] = Counter()

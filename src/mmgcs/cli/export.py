@@ -35,7 +35,7 @@ def export(
     embeddings, thinner matrices. Of the ways that are small enough the one that does best on the films of split
     "valid" is taken. Thresholds are fitted again, and the card says what was done.
     """
-    from mmgcs.catalog import read_films
+    from mmgcs.tables import read_films
     from mmgcs.training.smaller import export as write
     from mmgcs.training.smaller import table_lines
 

@@ -16,9 +16,9 @@ from mmgcs.cli.output import new_app, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 
 if TYPE_CHECKING:
-    from mmgcs.catalog.backups import Backups
-    from mmgcs.catalog.library import Place
-    from mmgcs.catalog.tagging import Plan, Predict, Wishes
+    from mmgcs.library.backups import Backups
+    from mmgcs.library.scan import Place
+    from mmgcs.library.tagging import Plan, Predict, Wishes
 
 app = new_app("Fill in the genres of films in folders (Jellyfin, Kodi, Emby, Plex).")
 
@@ -60,7 +60,7 @@ def scan(
 ) -> None:
     """List the films: which have a plot, a poster and genres, and what `tag` would change. Writes nothing."""
     classify, wishes = _wishes(only_missing, add, replace, min_confidence, vocabulary, create_nfo, model, predict)
-    from mmgcs.catalog.tagging import plan_films
+    from mmgcs.library.tagging import plan_films
 
     places = _places(folder)
     plans = plan_films(_progress(places), wishes, classify)
@@ -83,8 +83,8 @@ def tag(
 ) -> None:
     """Write predicted genres into the films' .nfo files, or without --apply say which."""
     classify, wishes = _wishes(only_missing, add, replace, min_confidence, vocabulary, create_nfo, model, True)
-    from mmgcs.catalog.backups import Backups
-    from mmgcs.catalog.tagging import plan_films
+    from mmgcs.library.backups import Backups
+    from mmgcs.library.tagging import plan_films
 
     failures: list[MmgcsError] = []
     places = _places(folder)
@@ -117,8 +117,8 @@ def undo(
     as_json: AsJson = False,
 ) -> None:
     """Bring every file that `tag` changed back as it was, byte for byte."""
-    from mmgcs.catalog.backups import Backups
-    from mmgcs.catalog.library import STATE
+    from mmgcs.library.backups import Backups
+    from mmgcs.library.scan import STATE
 
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}; give the folder that holds the films")
@@ -153,8 +153,8 @@ def _wishes(
     model: Path | None,
     predict: bool,
 ) -> tuple[Predict | None, Wishes]:
-    from mmgcs.catalog.tagging import Wishes
-    from mmgcs.catalog.vocabulary import load_vocabulary
+    from mmgcs.library.tagging import Wishes
+    from mmgcs.library.vocabulary import load_vocabulary
 
     chosen = [mode for mode, wanted in (("only-missing", only_missing), ("add", add), ("replace", replace)) if wanted]
     if len(chosen) > 1:
@@ -170,7 +170,7 @@ def _wishes(
 
 
 def _places(folder: Path) -> list[Place]:
-    from mmgcs.catalog.library import find_films
+    from mmgcs.library.scan import find_films
 
     places = list(find_films(folder))
     if not places:
@@ -206,7 +206,7 @@ def _bar(items: list[T]) -> Iterator[T]:
 
 def _applied(plans: Iterable[Plan], backups: Backups, failures: list[MmgcsError]) -> Iterator[Plan]:
     """Carry the plans out; stop at the first failure that concerns the whole library, which is left in `failures`."""
-    from mmgcs.catalog.tagging import apply_plan
+    from mmgcs.library.tagging import apply_plan
 
     for plan in plans:
         try:

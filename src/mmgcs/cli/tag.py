@@ -21,7 +21,7 @@ from mmgcs.registry import Registry
 
 if TYPE_CHECKING:
     from mmgcs.runtime.batch import Summary
-    from mmgcs.runtime.tables import Wishes
+    from mmgcs.tagging.pipeline import Wishes
 
 app = new_app("Genres of every film in a table.")
 
@@ -166,8 +166,8 @@ def tag(
     quiet: Annotated[bool, typer.Option(help="No progress and no summary.")] = False,
 ) -> None:
     """Tag every film of a table, in order. Exit status 3 when some films are in error."""
-    from mmgcs.catalog.source import without_format
-    from mmgcs.runtime.tables import Wishes
+    from mmgcs.tables.source import without_format
+    from mmgcs.tagging.pipeline import Wishes
 
     run = ENGINES[engine]
     _check(
@@ -188,7 +188,7 @@ def tag(
     )
     complete = None
     if enrich is not None:
-        from mmgcs.catalog.enrich import enricher
+        from mmgcs.tagging.enrich import enricher
 
         complete = enricher(enrich, cache=enrich_cache)
         ctx.call_on_close(complete.close)
@@ -257,10 +257,10 @@ def _report(summary: Summary, written: dict[str, str], *, as_json: bool, quiet: 
 @ENGINES.register("local")
 def _local(task: Task) -> Summary:
     """This process."""
-    from mmgcs.catalog import WRITERS, open_films
-    from mmgcs.catalog.source import table_format
     from mmgcs.runtime import load
-    from mmgcs.runtime.tables import check_output, tag_table, tag_to_stream
+    from mmgcs.tables import WRITERS, open_films
+    from mmgcs.tables.source import table_format
+    from mmgcs.tagging.pipeline import check_output, tag_table, tag_to_stream
 
     lists, to_stdout = task.wishes.lists, task.out == STDIO
     again = {"overwrite": task.overwrite, "resume": task.resume}

@@ -44,11 +44,11 @@ def tag_from(
     if table is None:
         raise UsageError("--from needs --table, the table of films")
     try:
-        from mmgcs.catalog.databases import PREDICTIONS, FilmDatabase
+        from mmgcs.tables.databases import PREDICTIONS, FilmDatabase
     except ModuleNotFoundError as error:
         raise UsageError(f'--from needs {error.name}, which is not installed; pip install "mmgcs[db]"') from None
     from mmgcs.runtime import load
-    from mmgcs.runtime.database import tag_database
+    from mmgcs.tagging.database import tag_database
 
     into = into or PREDICTIONS
     with contextlib.closing(FilmDatabase(address, table, key=key, into=into, posters=posters)) as database:

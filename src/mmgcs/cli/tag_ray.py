@@ -23,7 +23,7 @@ def tag_on_ray(task: Task, progress: Progress | None) -> Summary:
     if Path("-") in (task.films, task.out):
         raise UsageError("--engine ray reads and writes folders, not stdin and stdout; give addresses")
     try:
-        from mmgcs.scale.ray_engine import tag_with_ray
+        from mmgcs.tagging.ray_engine import tag_with_ray
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.startswith("mmgcs"):
             raise

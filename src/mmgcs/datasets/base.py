@@ -11,11 +11,11 @@ from pathlib import Path
 
 import polars as pl
 
-from mmgcs.catalog import READERS
-from mmgcs.catalog.readers import Opened
-from mmgcs.catalog.source import is_utf16, read_lines, table_format
 from mmgcs.errors import InputError
 from mmgcs.registry import Registry
+from mmgcs.tables import READERS
+from mmgcs.tables.readers import Opened
+from mmgcs.tables.source import is_utf16, read_lines, table_format
 
 RAW_SCHEMA: Mapping[str, pl.DataType] = {
     "id": pl.String(),

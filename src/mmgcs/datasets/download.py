@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import sha256 as file_sha256
 from mmgcs.files import write_json
-from mmgcs.net import content_length
+from mmgcs.http import content_length
 
 Progress = Callable[[int, int | None], None]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import polars as pl
 
-from mmgcs.catalog import LISTS, sources_of, write_list
-from mmgcs.catalog.rows import ALIASES
-from mmgcs.catalog.source import table_format
 from mmgcs.datasets.base import SOURCES, Raw, Source, read_columns, table_columns, table_schema, to_raw
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import atomic_path
+from mmgcs.tables import LISTS, sources_of, write_list
+from mmgcs.tables.rows import ALIASES
+from mmgcs.tables.source import table_format
 
 _NAMES: Mapping[str, Sequence[str]] = {
     **ALIASES,

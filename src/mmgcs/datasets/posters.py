@@ -24,8 +24,8 @@ from mmgcs.datasets.addresses import PrivateAddressError, public_socket
 from mmgcs.datasets.poster_files import PICTURES, poster_files, poster_stem
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import alone, atomic_writer, remove_parts
+from mmgcs.http import retry_after
 from mmgcs.machine import cores
-from mmgcs.net import retry_after
 from mmgcs.preprocess.decode import decode_poster
 
 TMDB_BASE = "https://image.tmdb.org/t/p/w342"

@@ -6,10 +6,10 @@ from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from mmgcs.catalog import read_films
 from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
 from mmgcs.film import Film
+from mmgcs.tables import read_films
 
 ONE_FILM = "tt0013442"
 """The film of the sample (Nosferatu) whose plot and poster are also copied as files of their own."""

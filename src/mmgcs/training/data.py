@@ -78,7 +78,7 @@ def read_labelled(
         UsageError: there is no column of genres, there are no splits, no film to train or choose on, or a genre
             without an example.
     """
-    from mmgcs.catalog import need_column, read_films
+    from mmgcs.tables import need_column, read_films
 
     films = [film for chunk in read_films(path, posters=posters) for film in chunk if film.problem is None]
     if not any(film.genres for film in films):

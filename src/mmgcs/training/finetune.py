@@ -63,7 +63,7 @@ def read_own(path: Path, posters: Path | None, genres: Sequence[str] | None) -> 
         UsageError: there is no column of genres, fewer than two genres can be learned, or a genre that was asked for
             has too few films.
     """
-    from mmgcs.catalog import need_column, read_films
+    from mmgcs.tables import need_column, read_films
 
     films = [film for chunk in read_films(path, posters=posters) for film in chunk if film.problem is None]
     if not any(film.genres for film in films):

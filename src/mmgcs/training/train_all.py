@@ -340,9 +340,9 @@ def _fetch_posters(order: Order) -> None:
 
 
 def _evaluate(order: Order, folder: Path) -> None:
-    from mmgcs.catalog import read_films
     from mmgcs.evaluation import evaluate, write_report
     from mmgcs.runtime import load
+    from mmgcs.tables import read_films
 
     films = [film for chunk in read_films(order.table, posters=order.shown) for film in chunk]
     parts = {name: [film for film in films if film.split == name] for name in ("train", "valid", "test")}

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from mmgcs.catalog import FIXED, READERS, FilmTable, Kept, json_line, kind_of, record, sources_of, write_table
 from mmgcs.errors import MmgcsError
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime.classifier import BATCH
+from mmgcs.tables import FIXED, READERS, FilmTable, Kept, json_line, kind_of, record, sources_of, write_table
 from mmgcs.web.batching import Batcher
 from mmgcs.web.errors import BusyError, NotFoundError, RequestError, UnprocessableError, UnsupportedError
 from mmgcs.web.observing import LOG, without_text

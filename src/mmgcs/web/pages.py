@@ -9,9 +9,9 @@ from flask import Blueprint, render_template, request, send_file, url_for
 
 import mmgcs
 from mmgcs.bundle import CARD_TEXT
-from mmgcs.catalog import READERS
 from mmgcs.film import Film
 from mmgcs.sample import sample_films, sample_table
+from mmgcs.tables import READERS
 from mmgcs.web.api import state
 from mmgcs.web.card import conditions, films_by, sources, splits
 from mmgcs.web.errors import NotFoundError

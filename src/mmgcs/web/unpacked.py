@@ -12,8 +12,8 @@ import threading
 import time
 from pathlib import Path
 
-from mmgcs.catalog import PACKED, FilmTable
 from mmgcs.errors import MmgcsError
+from mmgcs.tables import PACKED, FilmTable
 from mmgcs.web.errors import UnprocessableError
 
 MEMORY = 2**30

@@ -1,0 +1,1 @@
+"""Media libraries: folders of films with NFO files, scanned, tagged and restored."""

@@ -1,1 +1,0 @@
-"""Tagging on a Ray cluster; the extra `mmgcs[scale]`."""

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mmgcs.errors import InputError, UsageError
+from mmgcs.files import sha256
+from mmgcs.library.backups import Backups
+
+
+def upper(content: bytes) -> bytes:
+    return content.upper()
+
+
+@pytest.fixture
+def nfo(tmp_path: Path) -> Path:
+    path = tmp_path / "A (1950)" / "movie.nfo"
+    path.parent.mkdir()
+    path.write_bytes(b"one\r\n")
+    path.chmod(0o640)
+    os.utime(path, ns=(1_000_000_000_123_456_789, 1_100_000_000_987_654_321))
+    return path
+
+
+def write(root: Path, path: Path, make: Callable[[bytes], bytes] = upper) -> None:
+    backups = Backups(root)
+    with backups.lock():
+        backups.write(path, make, expected=sha256(path) if path.exists() else None)
+
+
+def undo(root: Path, *, force: bool = False, follow: bool = False) -> list[str]:
+    backups = Backups(root)
+    with backups.lock():
+        return [backups.restore(entry, force=force, follow=follow) for entry in backups.entries()]
+
+
+def test_a_file_comes_back_with_its_bytes_mode_owner_and_time(tmp_path: Path, nfo: Path) -> None:
+    before = nfo.stat()
+    write(tmp_path, nfo)
+    assert nfo.read_bytes() == b"ONE\r\n"
+    assert nfo.stat().st_mode == before.st_mode
+    assert nfo.stat().st_mtime_ns > before.st_mtime_ns  # media centres look for newer files
+    assert undo(tmp_path) == ["restored"]
+    after = nfo.stat()
+    assert nfo.read_bytes() == b"one\r\n"
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+    assert undo(tmp_path) == []
+
+
+def test_a_file_written_twice_has_one_copy_and_comes_back_as_it_first_was(tmp_path: Path, nfo: Path) -> None:
+    write(tmp_path, nfo)
+    write(tmp_path, nfo, lambda content: content + b"more")
+    assert len(list((tmp_path / ".mmgcs").glob("*.bak"))) == 1
+    assert undo(tmp_path) == ["restored"]
+    assert nfo.read_bytes() == b"one\r\n"
+    assert list((tmp_path / ".mmgcs").glob("*.bak")) == []
+
+
+def test_what_someone_wrote_between_two_runs_is_what_comes_back(tmp_path: Path, nfo: Path) -> None:
+    write(tmp_path, nfo)
+    nfo.write_bytes(b"mine")
+    write(tmp_path, nfo)
+    assert undo(tmp_path) == ["restored"]
+    assert nfo.read_bytes() == b"mine"
+
+
+def test_a_file_changed_since_comes_back_only_by_force(tmp_path: Path, nfo: Path) -> None:
+    write(tmp_path, nfo)
+    nfo.write_bytes(b"mine")
+    with pytest.raises(InputError, match="changed since"):
+        undo(tmp_path)
+    assert nfo.read_bytes() == b"mine"
+    assert undo(tmp_path, force=True) == ["restored"]
+    assert nfo.read_bytes() == b"one\r\n"
+
+
+def test_a_file_removed_since_comes_back_only_by_force(tmp_path: Path, nfo: Path) -> None:
+    write(tmp_path, nfo)
+    nfo.unlink()
+    with pytest.raises(InputError, match="removed since"):
+        undo(tmp_path)
+    assert undo(tmp_path, force=True) == ["restored"]
+    assert nfo.read_bytes() == b"one\r\n"
+
+
+def test_a_file_that_is_not_what_was_read_is_left_alone(tmp_path: Path, nfo: Path) -> None:
+    backups = Backups(tmp_path)
+    with backups.lock(), pytest.raises(InputError, match="changed since it was read"):
+        backups.write(nfo, upper, expected="0" * 64)
+    assert nfo.read_bytes() == b"one\r\n"
+    assert backups.entries() == []
+
+
+def test_a_created_file_is_removed_again(tmp_path: Path) -> None:
+    path = tmp_path / "movie.nfo"
+    write(tmp_path, path, lambda _: b"new")
+    assert path.read_bytes() == b"new"
+    assert undo(tmp_path) == ["removed"]
+    assert not path.exists()
+
+
+def test_a_link_is_followed_and_stays_a_link(tmp_path: Path, nfo: Path) -> None:
+    link = tmp_path / "linked.nfo"
+    link.symlink_to(nfo)
+    write(tmp_path, link)
+    assert link.is_symlink()
+    assert nfo.read_bytes() == b"ONE\r\n"
+    undo(tmp_path)
+    assert link.is_symlink()
+    assert nfo.read_bytes() == b"one\r\n"
+
+
+def test_a_damaged_copy_is_not_brought_back(tmp_path: Path, nfo: Path) -> None:
+    write(tmp_path, nfo)
+    (copy,) = (tmp_path / ".mmgcs").glob("*.bak")
+    copy.write_bytes(b"rot")
+    with pytest.raises(InputError, match="is damaged"):
+        undo(tmp_path)
+    assert nfo.read_bytes() == b"ONE\r\n"
+
+
+def test_a_journal_cut_in_its_last_line_still_serves(tmp_path: Path, nfo: Path) -> None:
+    other = nfo.with_name("other.nfo")
+    other.write_bytes(b"two")
+    write(tmp_path, nfo)
+    journal = tmp_path / ".mmgcs" / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes() + b'{"path": "A (1950)/ot')
+    write(tmp_path, other)
+    assert undo(tmp_path) == ["restored", "restored"]
+    assert (nfo.read_bytes(), other.read_bytes()) == (b"one\r\n", b"two")
+
+
+def test_a_kill_between_journal_and_file_leaves_nothing_to_bring_back(tmp_path: Path, nfo: Path) -> None:
+    write(tmp_path, nfo)
+    copy = next((tmp_path / ".mmgcs").glob("*.bak")).read_bytes()
+    nfo.write_bytes(copy)  # as if the replacement had not happened
+    leftover = nfo.with_name(".movie.nfo.abc123.part")
+    leftover.write_bytes(b"ON")
+    assert undo(tmp_path) == ["unchanged"]
+    assert not leftover.exists()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("../outside.nfo", "/etc/outside.nfo", "a/../../outside.nfo"),
+        *("C:outside.nfo", "C:/outside.nfo", "\\outside.nfo", "..\\outside.nfo", "a\\..\\..\\outside.nfo"),
+    ],
+)
+def test_a_journal_cannot_lead_out_of_the_library(tmp_path: Path, path: str) -> None:
+    (tmp_path / ".mmgcs").mkdir()
+    for line in ({"path": path, "backup": None}, {"path": "movie.nfo", "backup": path}):
+        content = json.dumps({"before": None, "after": "x", **line}) + "\n"
+        (tmp_path / ".mmgcs" / "journal.jsonl").write_text(content, encoding="utf-8")
+        assert Backups(tmp_path).entries() == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize(
+    "name", ["Alien: Covenant", "X: The Man with the X-Ray Eyes", "C:secret", "\\Alien", "A..", "..."]
+)
+def test_a_folder_that_is_called_like_a_drive_can_be_brought_back(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "movie.nfo"
+    path.parent.mkdir()
+    path.write_bytes(b"one")
+    for _ in range(2):
+        write(tmp_path, path)
+        assert path.read_bytes() == b"ONE"
+    assert undo(tmp_path) == ["restored"]
+    assert path.read_bytes() == b"one"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_file_whose_path_undo_would_refuse_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "a\\..\\b" / "movie.nfo"
+    path.parent.mkdir()
+    path.write_bytes(b"one")
+    with pytest.raises(InputError, match="which undo refuses"):
+        write(tmp_path, path)
+    assert path.read_bytes() == b"one"
+
+
+def test_undo_follows_a_link_out_of_the_library_only_when_asked(tmp_path: Path, nfo: Path) -> None:
+    root = tmp_path / "library"
+    root.mkdir()
+    (root / "linked").symlink_to(nfo.parent)
+    write(root, root / "linked" / "movie.nfo")
+    for force in (False, True):
+        with pytest.raises(InputError, match=r"a link leads out of the library, .*movie\.nfo; .* use --follow-links"):
+            undo(root, force=force)
+    assert nfo.read_bytes() == b"ONE\r\n"
+    assert undo(root, follow=True) == ["restored"]
+    assert nfo.read_bytes() == b"one\r\n"
+
+
+def test_a_forged_journal_cannot_replace_or_remove_what_a_link_leads_to(tmp_path: Path) -> None:
+    outside, root = tmp_path / "outside", tmp_path / "library"
+    outside.mkdir()
+    (outside / "conf").write_bytes(b"theirs")
+    (outside / ".conf.x.part").touch()
+    (root / ".mmgcs").mkdir(parents=True)
+    (root / ".mmgcs" / "x.bak").write_bytes(b"evil")
+    (root / "x").symlink_to(outside)
+    (root / "circle").symlink_to("circle")
+    evil = sha256(root / ".mmgcs" / "x.bak")
+    lines = [
+        {"path": "x/conf", "before": evil, "after": sha256(outside / "conf"), "backup": "x.bak"},
+        {"path": "x/../x/conf", "before": None, "after": sha256(outside / "conf"), "backup": None},
+        {"path": "x//conf", "before": None, "after": sha256(outside / "conf"), "backup": None},
+        {"path": "circle/conf", "before": evil, "after": "y", "backup": "x.bak"},
+        {"path": "nul\0", "before": evil, "after": "y", "backup": "x.bak"},
+    ]
+    (root / ".mmgcs" / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    backups = Backups(root)
+    with backups.lock():
+        for entry in backups.entries():
+            with pytest.raises(InputError):
+                backups.restore(entry, force=True)
+    assert (outside / "conf").read_bytes() == b"theirs"
+    assert (outside / ".conf.x.part").exists()
+
+
+def test_a_library_that_is_itself_a_link_is_brought_back(tmp_path: Path, nfo: Path) -> None:
+    root = tmp_path / "library"
+    root.symlink_to(nfo.parent)
+    write(root, root / "movie.nfo")
+    assert undo(root) == ["restored"]
+
+
+def test_names_that_are_not_utf_8_are_kept(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.nfo"))
+    path.write_bytes(b"one")
+    write(tmp_path, path)
+    assert path.read_bytes() == b"ONE"
+    assert undo(tmp_path) == ["restored"]
+    assert path.read_bytes() == b"one"
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path, nfo: Path) -> None:
+    with (
+        Backups(tmp_path).lock(),
+        pytest.raises(UsageError, match="another mmgcs is writing"),
+        Backups(tmp_path).lock(),
+    ):
+        pass
+
+
+def test_media_centres_pass_over_the_copies(tmp_path: Path, nfo: Path) -> None:
+    write(tmp_path, nfo)
+    names = {path.name for path in (tmp_path / ".mmgcs").iterdir()}
+    assert {".ignore", ".nomedia", ".plexignore"} <= names
+    assert not any(name.endswith(".nfo") for name in names)

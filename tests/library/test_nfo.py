@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+import pytest
+
+from mmgcs.library.nfo import NfoError, NotAFilmError, read_nfo, split_genres
+from mmgcs.library.nfo_edit import new_nfo, with_genres
+
+SAMPLES = sorted((Path(__file__).parent.parent / "data" / "nfo").glob("*.nfo"))
+
+
+def without_genres(content: bytes) -> bytes:
+    """The file with its genre lines cut out, by a method other than the editor's."""
+    text = content.decode("utf-8")
+    while (start := text.find("<genre")) >= 0:
+        end = text.index("</genre>", start) + len("</genre>")
+        text = text[:start].rstrip() + text[end:]
+    return text.encode()
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
+def test_files_of_every_tool_are_read(sample: Path) -> None:
+    nfo = read_nfo(sample.read_bytes())
+    assert nfo.title
+    assert nfo.year
+    assert nfo.plot
+    assert len(nfo.plot.split()) > 8
+    assert len(nfo.genres) >= 2
+    assert nfo.locked is None
+
+
+@pytest.mark.parametrize("genres", [["Horror"], ["Drama", "Crime"], ["A & B", "Zß", "C", "D", "E"]], ids=len)
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
+def test_a_round_trip_changes_nothing_but_the_genres(sample: Path, genres: list[str]) -> None:
+    content = sample.read_bytes()
+    edited = with_genres(content, genres)
+    assert read_nfo(edited).genres == tuple(genres)
+    assert without_genres(edited) == without_genres(content)
+    before = read_nfo(content).genres
+    assert sorted(read_nfo(with_genres(edited, before)).genres) == sorted(before)
+
+
+@pytest.mark.parametrize("sample", [path for path in SAMPLES if path.stem != "ember"], ids=lambda path: path.stem)
+def test_writing_the_genres_that_are_there_changes_no_byte(sample: Path) -> None:
+    content = sample.read_bytes()
+    assert with_genres(content, read_nfo(content).genres) == content
+    other = with_genres(content, ["Western"])
+    assert other != content
+
+
+def test_new_genres_take_the_indentation_and_line_ending_of_the_last_one() -> None:
+    content = b"<movie>\r\n\t<genre>Drama</genre>\r\n\t<year>1950</year>\r\n</movie>\r\n"
+    expected = b"<movie>\r\n\t<genre>Drama</genre>\r\n\t<genre>Crime</genre>\r\n\t<year>1950</year>\r\n</movie>\r\n"
+    assert with_genres(content, ["Drama", "Crime"]) == expected
+
+
+def test_a_film_without_genres_gets_them_after_its_last_element() -> None:
+    content = b"<movie>\n  <title>A</title>\n  <!-- kept -->\n</movie>"
+    expected = b"<movie>\n  <title>A</title>\n  <genre>Drama</genre>\n  <!-- kept -->\n</movie>"
+    assert with_genres(content, ["Drama"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"<movie/>", b"<movie><genre>Drama</genre></movie>"),
+        (b'<movie a="1>2" />', b'<movie a="1>2"><genre>Drama</genre></movie>'),
+        (b"<movie></movie>", b"<movie><genre>Drama</genre></movie>"),
+        (b"<movie><genre/></movie>", b"<movie><genre>Drama</genre></movie>"),
+        (b"<movie><genre clear='true' /></movie>", b"<movie><genre clear='true'>Drama</genre></movie>"),
+        (b'<movie><genre id="18">X</genre ></movie>', b'<movie><genre id="18">Drama</genre ></movie>'),
+        (b"<movie><genre><![CDATA[X]]></genre></movie>", b"<movie><genre>Drama</genre></movie>"),
+        (b"<movie><genre>Drama / X</genre></movie>", b"<movie><genre>Drama</genre></movie>"),
+        (b"\n <?xml version='1.0'?><movie/>", b"\n <?xml version='1.0'?><movie><genre>Drama</genre></movie>"),
+    ],
+)
+def test_one_genre_is_written_into(content: bytes, expected: bytes) -> None:
+    assert with_genres(content, ["Drama"]) == expected
+
+
+def test_an_untouched_genre_keeps_its_cdata_and_attributes() -> None:
+    content = b'<movie><genre id="1"><![CDATA[Drama]]></genre><genre id="2">X</genre></movie>'
+    assert with_genres(content, ["Drama"]) == b'<movie><genre id="1"><![CDATA[Drama]]></genre></movie>'
+
+
+def test_genres_of_other_elements_are_left_alone() -> None:
+    content = b"<movie><set><genre>Saga</genre></set><genre>X</genre></movie>"
+    assert read_nfo(content).genres == ("X",)
+    assert with_genres(content, ["Drama"]) == content.replace(b"X", b"Drama")
+
+
+@pytest.mark.parametrize("inside", ["Drama<!-- mine -->", "<b>Drama</b>", "Drama<?mine?>"])
+def test_a_genre_that_holds_more_than_text_is_not_overwritten(inside: str) -> None:
+    content = f"<movie><genre>{inside}</genre></movie>".encode()
+    with pytest.raises(NfoError, match="more than text"):
+        with_genres(content, ["Crime"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "iso-8859-1", "windows-1252", "utf-8"])
+def test_the_encoding_of_the_file_is_kept(encoding: str) -> None:
+    name = encoding.removesuffix("-le").removesuffix("-be")
+    text = f'<?xml version="1.0" encoding="{name}"?>\r\n<movie>\r\n  <title>Café</title>\r\n</movie>\r\nhttp://a/?b=1&c'
+    content = text.encode(encoding)
+    assert read_nfo(content).title == "Café"
+    edited = with_genres(content, ["Comédie", "Ужасы"])
+    assert read_nfo(edited).genres == ("Comédie", "Ужасы")
+    shown = edited.decode(encoding)
+    assert shown.startswith(text[: text.index("</movie>") - 2])
+    assert shown.endswith("</movie>\r\nhttp://a/?b=1&c")
+    single_byte = encoding in ("iso-8859-1", "windows-1252")
+    assert ("&#1059;" in shown) == single_byte  # a letter that the encoding lacks becomes a reference
+
+
+def test_a_file_that_claims_utf_16_and_is_utf_8_is_read_as_utf_8() -> None:
+    content = '<?xml version="1.0" encoding="utf-16"?><movie><title>Ž</title></movie>'.encode()
+    assert read_nfo(content).title == "Ž"
+    assert read_nfo(with_genres(content, ["Č"])).genres == ("Č",)
+
+
+def test_a_byte_order_mark_is_kept() -> None:
+    content = codecs.BOM_UTF8 + b"<movie><genre>X</genre></movie>"
+    assert with_genres(content, ["Drama"]) == codecs.BOM_UTF8 + b"<movie><genre>Drama</genre></movie>"
+
+
+@pytest.mark.parametrize(
+    ("text", "genres"),
+    [
+        ("Drama", ["Drama"]),
+        ("Drama / Crime", ["Drama", "Crime"]),
+        ("Action/Adventure", ["Action", "Adventure"]),
+        ("Drama, Crime,War", ["Drama", "Crime", "War"]),
+        ("Drama|Film  Noir;", ["Drama", "Film Noir"]),
+        ("  ", []),
+        ("N/A", []),
+    ],
+)
+def test_lists_in_one_element_are_taken_apart(text: str, genres: list[str]) -> None:
+    assert split_genres(text) == genres
+
+
+def test_a_genre_named_twice_is_read_once() -> None:
+    assert read_nfo(b"<movie><genre>Drama / drama</genre><genre>Drama</genre></movie>").genres == ("Drama",)
+
+
+@pytest.mark.parametrize(
+    ("inside", "locked"),
+    [
+        ("<lockdata>true</lockdata>", "lockdata"),
+        ("<lockdata> True </lockdata>", "lockdata"),
+        ("<lockdata>false</lockdata>", None),
+        ("<lockdata/>", None),
+        ("<lockedfields>Name|Genres|Cast</lockedfields>", "lockedfields"),
+        ("<lockedfields>Name|Cast</lockedfields>", None),
+        ("<lockedfields>Name</lockedfields><lockedfields>Genres</lockedfields>", "lockedfields"),
+        ("<lockdata>false</lockdata><lockdata>true</lockdata>", "lockdata"),
+    ],
+)
+def test_locks_are_read(inside: str, locked: str | None) -> None:
+    assert read_nfo(f"<movie>{inside}</movie>".encode()).locked == locked
+
+
+def test_missing_fields_fall_back_on_their_substitutes() -> None:
+    nfo = read_nfo(
+        b"<movie><title/><originaltitle>A</originaltitle><premiered>1931-05-11</premiered>"
+        b"<plot> </plot><outline>An  outline.\n</outline></movie>"
+    )
+    assert (nfo.title, nfo.year, nfo.plot) == ("A", 1931, "An outline.")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"<tvshow><title>A</title></tvshow>", "<tvshow>"),
+        (b"<episodedetails/>", "<episodedetails>"),
+        (b"https://www.themoviedb.org/movie/1\n", "only a link"),
+    ],
+)
+def test_what_is_no_film_is_told_apart(content: bytes, says: str) -> None:
+    with pytest.raises(NotAFilmError, match=says):
+        read_nfo(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not XML"),
+        (b"A release note\n\xdb\xdb\xdb", "not XML"),
+        (b"<movie><title>A</movie>", "not XML"),
+        (b"<movie><title>A", "not XML"),
+        (b"<movie><title>\xff\xfe</title></movie>", "not XML"),
+        (b"\x00\x01\x02", "not XML"),
+        (b"<?xml version='1.0' encoding='x-nothing'?><movie/>", "not XML|encoding"),
+        (
+            rb"<?xml version='1.0' encoding='raw_unicode_escape'?><movie><genre>\uZZ</genre></movie>",
+            "encoding .* cannot be read",
+        ),
+        (
+            rb"<?xml version='1.0' encoding='unicode_escape'?><movie><genre>\xZ</genre></movie>",
+            "encoding .* cannot be read",
+        ),
+        (b"<?xml version='1.0' encoding='utf_8_sig'?><movie><genre>A</genre></movie>", "encoding .* cannot be read"),
+        (b"<movie/><movie/>", "more than one film"),
+        (b"<movie>" + b"<genre>F</genre>" * 10_001 + b"</movie>", "more than 10,000 genres"),
+        (b"<movie>" + b" " * (16 * 2**20) + b"</movie>", "larger than"),
+    ],
+)
+def test_what_cannot_be_read_says_why(content: bytes, says: str) -> None:
+    with pytest.raises(NfoError, match=says):
+        read_nfo(content)
+    with pytest.raises(NfoError, match=says):
+        with_genres(content, ["Drama"])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        '<!DOCTYPE movie SYSTEM "http://127.0.0.1:9/movie.dtd">',
+        '<!DOCTYPE movie [<!ENTITY e SYSTEM "file:///etc/passwd">]>',
+        '<!DOCTYPE movie [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>',
+        '<!DOCTYPE movie [<!ENTITY % p SYSTEM "file:///etc/passwd"> %p;]>',
+    ],
+)
+def test_document_types_and_entities_are_refused(head: str) -> None:
+    content = f"<?xml version='1.0'?>{head}<movie><title>&e;</title></movie>".encode()
+    with pytest.raises(NfoError, match="refused"):
+        read_nfo(content)
+    with pytest.raises(NfoError, match="refused"):
+        with_genres(content, ["Drama"])
+
+
+def test_deep_nesting_does_no_harm() -> None:
+    content = b"<movie>" + b"<a>" * 50_000 + b"</a>" * 50_000 + b"</movie>"
+    assert read_nfo(with_genres(content, ["Drama"])).genres == ("Drama",)
+
+
+def test_a_film_of_ten_thousand_genres_keeps_the_one_that_is_asked_for() -> None:
+    content = b"<movie>\n" + b" <genre>F</genre>\n" * 10_000 + b" <plot>p</plot>\n</movie>"
+    assert with_genres(content, ["F"]) == b"<movie>\n <genre>F</genre>\n <plot>p</plot>\n</movie>"
+    assert with_genres(content, ["G"]) == b"<movie>\n <genre>G</genre>\n <plot>p</plot>\n</movie>"
+
+
+def test_of_several_locks_each_one_counts() -> None:
+    locks = b"<lockdata/>" * 1000 + b"<lockdata>true</lockdata>" + b"<lockdata>false</lockdata>" * 1000
+    assert read_nfo(b"<movie>" + locks + b"</movie>").locked == "lockdata"
+
+
+def test_an_empty_list_of_genres_is_never_written() -> None:
+    with pytest.raises(ValueError, match="genre"):
+        with_genres(b"<movie/>", [])
+
+
+def test_a_new_nfo_is_read_back() -> None:
+    nfo = read_nfo(new_nfo("A < B & C", 1931, ["Drama", "R&B"]))
+    assert (nfo.title, nfo.year, nfo.genres) == ("A < B & C", 1931, ("Drama", "R&B"))
+
+
+def test_a_title_that_xml_cannot_hold_loses_no_more_than_those_characters() -> None:
+    assert read_nfo(new_nfo("The\x01 \udce9 End", None, ["Drama"])).title == "The\ufffd \ufffd End"

@@ -1,0 +1,258 @@
+"""Missing plots and posters are looked up by id, politely, once, and only where asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from http_server import Answer, Server, cut, in_turn, picture, send
+
+from mmgcs.cli import main
+from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.film import Film
+from mmgcs.tagging.enrich import Enricher, enricher
+
+KEY = "0123456789abcdef"
+MATRIX = {"id": 603, "title": "The Matrix", "overview": "A hacker and a ghost.", "poster_path": "/m4tr1x.jpg"}
+MOVIE = f"/3/movie/603?language=en-US&api_key={KEY}"
+FIND = f"/3/find/tt0133093?external_source=imdb_id&language=en-US&api_key={KEY}"
+POSTER = "/t/p/w342/m4tr1x.jpg"
+
+
+def send_json(value: Any) -> Answer:
+    return send(json.dumps(value).encode(), Content_Type="application/json")
+
+
+opened: list[Enricher] = []
+
+
+@pytest.fixture
+def tmdb() -> Iterator[Server]:
+    """A server that answers as TMDB does."""
+    server = Server()
+    server.answers[MOVIE] = send_json(MATRIX)
+    server.answers[FIND] = send_json({"movie_results": [MATRIX], "tv_results": []})
+    server.answers[POSTER] = send(picture(), Content_Type="image/jpeg")
+    yield server
+    while opened:
+        opened.pop().close()
+    server.close()
+
+
+def looking(server: Server, folder: Path, **options: Any) -> Enricher:
+    options = {"key": KEY, "backoff": 0.01, "rate": 500.0, "timeout": 2.0, **options}
+    bases = {"api": f"{server.url}/3", "images": f"{server.url}/t/p/w342"}
+    opened.append(enricher("tmdb", **bases, cache=folder / "tmdb.sqlite", **options))
+    return opened[-1]
+
+
+def looking_up() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("mmgcs-enrich")]
+
+
+def open_files(folder: Path) -> list[str]:
+    held = [os.path.realpath(number) for number in Path("/proc/self/fd").iterdir()]
+    return [name for name in held if name.startswith(str(folder))]
+
+
+@pytest.mark.parametrize(
+    "film",
+    [
+        Film(id="tt0133093"),
+        Film(id="7", extra={"imdb_id": "tt0133093"}),
+        Film(id="7", extra={"tmdb_id": 603}),
+        Film(id="7", extra={"TMDB_ID": "603.0"}),
+        Film(id="603", title="the MATRIX"),
+    ],
+)
+def test_a_film_is_found_by_its_tmdb_or_imdb_id(film: Film, tmdb: Server, tmp_path: Path) -> None:
+    (found,) = looking(tmdb, tmp_path)([film])
+    assert found.plot == MATRIX["overview"]
+    assert found.poster == picture()
+    assert found.warnings == ("the plot was looked up at TMDB", "the poster was looked up at TMDB")
+
+
+@pytest.mark.parametrize(
+    "film",
+    [
+        Film(id="603", title="Matrix of another kind"),
+        Film(id="603"),
+        Film(id="my-film-3", title="The Matrix"),
+        Film(id="tt0133093", plot="A plot", poster=b"a poster"),
+        Film(id="tt0133093", problem="line 7 is broken"),
+    ],
+)
+def test_a_film_that_is_whole_or_may_be_another_is_left_as_it_is(film: Film, tmdb: Server, tmp_path: Path) -> None:
+    assert looking(tmdb, tmp_path)([film]) == [film]
+    assert not tmdb.seen[POSTER]
+
+
+def test_only_what_is_missing_is_filled_in(tmdb: Server, tmp_path: Path) -> None:
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093", plot="My own words")])
+    assert (found.plot, found.poster) == ("My own words", picture())
+
+
+def test_an_answer_is_asked_for_once_and_the_key_is_not_kept(tmdb: Server, tmp_path: Path) -> None:
+    for _ in range(2):
+        looking(tmdb, tmp_path)([Film(id="tt0133093")] + [Film(id="tt0000404")] * 2)
+    assert tmdb.seen[FIND] == tmdb.seen[POSTER] == 1
+    assert KEY.encode() not in (tmp_path / "tmdb.sqlite").read_bytes()
+
+
+def test_old_answers_are_asked_for_again(tmdb: Server, tmp_path: Path) -> None:
+    looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    with sqlite3.connect(tmp_path / "tmdb.sqlite") as connection:
+        connection.execute("update answers set fetched = fetched - 181 * 86400")
+    connection.close()
+    looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert tmdb.seen[FIND] == 2
+
+
+def test_a_token_of_the_newer_kind_goes_into_a_header(tmdb: Server, tmp_path: Path) -> None:
+    path = "/3/movie/603?language=en-US"
+    tmdb.answers[path] = send_json(MATRIX)
+    (found,) = looking(tmdb, tmp_path, key="eyJhbGciOi.x.y")([Film(extra={"tmdb_id": "603"})])
+    assert found.plot == MATRIX["overview"]
+    assert tmdb.headers[path]["Authorization"] == "Bearer eyJhbGciOi.x.y"
+    assert "Authorization" not in tmdb.headers[POSTER]
+
+
+def test_it_waits_for_as_long_as_the_server_asks(tmdb: Server, tmp_path: Path) -> None:
+    times: list[float] = []
+
+    def note(then: Answer) -> Answer:
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            times.append(time.monotonic())
+            then(handler)
+
+        return answer
+
+    tmdb.answers[FIND] = in_turn(note(send(b"", 429, Retry_After="1")), note(send_json({"movie_results": [MATRIX]})))
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert found.plot == MATRIX["overview"]
+    assert times[1] - times[0] >= 1.0
+
+
+def test_failures_that_pass_are_tried_again(tmdb: Server, tmp_path: Path) -> None:
+    whole = json.dumps({"movie_results": [MATRIX]}).encode()
+    tmdb.answers[FIND] = in_turn(send(b"", 500), cut(whole, 10), send(b"", 503), send(whole))
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert found.plot == MATRIX["overview"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "warning"),
+    [
+        (send(b"", 502), "HTTP 502"),
+        (send(b"<html>"), "the answer is not JSON"),
+        (send(b"[]"), "the answer is not a JSON object"),
+        (send(b"", 429, Retry_After="3600"), "HTTP 429, and it asks to wait for 3600 s"),
+        (send(b"", 429, Retry_After="²"), "HTTP 429"),
+        (send(b"", 302, Location="http://127.0.0.1:1/"), "HTTP 302"),
+    ],
+)
+def test_a_film_that_cannot_be_looked_up_keeps_what_it_has_and_says_why(
+    answer: Answer, warning: str, tmdb: Server, tmp_path: Path
+) -> None:
+    tmdb.answers[FIND] = answer
+    (found,) = looking(tmdb, tmp_path, retries=1)([Film(id="tt0133093", plot="My own words")])
+    assert found.plot == "My own words"
+    assert found.warnings == (f"it could not be looked up at TMDB: {warning}",)
+    assert KEY not in found.warnings[0]
+
+
+@pytest.mark.parametrize("address", [FIND, POSTER])
+def test_the_sign_in_page_of_a_network_is_no_answer_and_is_not_kept(address: str, tmdb: Server, tmp_path: Path) -> None:
+    tmdb.answers[address] = in_turn(send(b"<html>Sign in"), tmdb.answers[address])
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert found.poster is None and "could not be looked up" in found.warnings[-1]
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert (found.plot, found.poster) == (MATRIX["overview"], picture())
+
+
+def test_a_poster_that_fails_costs_only_the_poster(tmdb: Server, tmp_path: Path) -> None:
+    tmdb.answers[POSTER] = send(picture()[:200])
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert (found.plot, found.poster) == (MATRIX["overview"], None)
+    assert found.warnings == (
+        "the plot was looked up at TMDB",
+        "the poster could not be looked up at TMDB: the answer is not a picture that can be read",
+    )
+
+
+def test_a_kept_answer_that_cannot_be_read_is_asked_for_again(tmdb: Server, tmp_path: Path) -> None:
+    looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    with sqlite3.connect(tmp_path / "tmdb.sqlite") as connection:
+        connection.execute("update answers set body = ?", (b"<html>",))
+    connection.close()
+    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert (found.plot, found.poster) == (MATRIX["overview"], picture())
+
+
+def test_a_cache_that_breaks_meanwhile_is_told_in_one_line(tmdb: Server, tmp_path: Path) -> None:
+    look = looking(tmdb, tmp_path)
+    with sqlite3.connect(tmp_path / "tmdb.sqlite") as connection:
+        connection.execute("drop table answers")
+    connection.close()
+    with pytest.raises(MmgcsError, match=r"the cache .*tmdb.sqlite cannot be read \(no such table: answers\)"):
+        look([Film(id="tt0133093")])
+
+
+def test_closing_ends_the_threads_and_the_file(tmdb: Server, tmp_path: Path) -> None:
+    look = looking(tmdb, tmp_path)
+    look([Film(id="tt0133093")])
+    assert looking_up() and open_files(tmp_path)
+    look.close()
+    assert not looking_up() and not open_files(tmp_path)
+
+
+def test_a_server_that_stays_away_stops_the_run(tmdb: Server, tmp_path: Path) -> None:
+    tmdb.close()
+    with pytest.raises(MmgcsError, match=r"TMDB does not answer \(.*\); run the same command again later"):
+        looking(tmdb, tmp_path, retries=0)([Film(id=f"tt00000{n:02}") for n in range(20)])
+
+
+def test_a_wrong_key_is_told_and_nothing_more_is_asked(tmdb: Server, tmp_path: Path) -> None:
+    tmdb.answers[FIND] = send(b"", 401)
+    with pytest.raises(UsageError, match=r"TMDB refuses the key \(HTTP 401\); check TMDB_API_KEY"):
+        looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    assert tmdb.seen[FIND] == 1
+
+
+def test_wrong_calls_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TMDB_API_KEY", raising=False)
+    with pytest.raises(UsageError, match="needs your key; set TMDB_API_KEY"):
+        enricher("tmdb")
+    with pytest.raises(UsageError, match="no service to look films up at 'imdb'; known: tmdb"):
+        enricher("imdb")
+    with pytest.raises(UsageError, match="'ftp://x' is no web address"):
+        enricher("tmdb", key=KEY, api="ftp://x", cache=tmp_path / "cache")
+    (tmp_path / "broken").write_bytes(b"no database at all" * 100)
+    with pytest.raises(UsageError, match=r"the cache .*broken cannot be used .*; remove it or name another"):
+        enricher("tmdb", key=KEY, cache=tmp_path / "broken")
+
+
+def test_a_table_is_tagged_from_what_was_looked_up(
+    tmdb: Server, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMDB_API_KEY", KEY)
+    monkeypatch.setenv("TMDB_API_URL", f"{tmdb.url}/3")
+    monkeypatch.setenv("TMDB_IMAGES_URL", f"{tmdb.url}/t/p/w342")
+    films, out = tmp_path / "films.csv", tmp_path / "out.jsonl"
+    films.write_text("imdb_id,plot\ntt0133093,\ntt0000404,\ntt0000001,A ghost\n", encoding="utf-8")
+    call = ["tag", str(films), "--out", str(out), "--model", str(tiny_bundle), "--enrich", "tmdb", "--quiet"]
+    assert main([*call, "--enrich-cache", str(tmp_path / "cache.sqlite")]) == 3
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert rows[0]["inputs"] == ["plot", "poster"]
+    assert rows[0]["plot"] == MATRIX["overview"]
+    assert "there is nothing to predict from" in rows[1]["error"]
+    assert rows[2]["warnings"] == []
+    assert not looking_up() and not open_files(tmp_path)
