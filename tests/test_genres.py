@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmgcs.genres import DEFAULT_GENRES, LABEL_SETS, TMDB_GENRES, canonical, parse_genres
+from mmgcs.genres import DEFAULT_GENRES, LABEL_SETS, TEN_GENRES, TMDB_GENRES, canonical, parse_genres, unfamiliar
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,49 @@ def test_no_genres_is_an_empty_tuple(value: Any) -> None:
     assert parse_genres(value) == ()
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        "Abenteuer|Komödie|Krimi|Dokumentarfilm|Familie|Historie|Musik|Liebesfilm|Kriegsfilm",
+        "Aventure|Comédie|Crime|Documentaire|Familial|Histoire|Musique|Romance|Guerre",
+        "Aventura|Comedia|Crimen|Documental|Familia|Historia|Música|Romance|Bélica",
+        "Avventura|Commedia|Crime|Documentario|Famiglia|Storia|Musica|Romance|Guerra",
+        "Aventura|Comédia|Crime|Documentário|Família|História|Música|Romance|Guerra",
+        "Avontuur|Komedie|Misdaad|Documentaire|Familie|Historisch|Muziek|Romantiek|Oorlog",
+    ],
+)
+def test_tmdbs_own_translations_are_read(names: str) -> None:
+    expected = "Adventure Comedy Crime Documentary Family History Music Romance War".split()
+    assert list(parse_genres(names)) == expected
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("Science-fiction", ("Science Fiction",)),
+        ("Ciencia ficción", ("Science Fiction",)),
+        ("Fantascienza", ("Science Fiction",)),
+        ("Ficcao cientifica", ("Science Fiction",)),
+        ("Sciencefiction", ("Science Fiction",)),
+        ("Kids & Family", ("Family",)),
+        ("Horror Movies", ("Horror",)),
+        ("War & Politics", ("War", "Politics")),
+        ("War & Military", ("War",)),
+        ("Téléfilm", ("TV Movie",)),
+        ("Film-Noir", ("Film Noir",)),
+        ("Short Film", ("Short",)),
+    ],
+)
+def test_catalogues_spellings_map_to_the_default_names_or_stay_the_users_own(
+    theirs: str, ours: tuple[str, ...]
+) -> None:
+    assert parse_genres(theirs) == ours
+
+
+def test_a_misspelt_genre_is_reported_with_the_nearest_name() -> None:
+    assert unfamiliar(["Comdey", "Sport", "Drama", "Giallo"], DEFAULT_GENRES) == {"Comdey": "Comedy", "Giallo": None}
+
+
 def test_television_genres_are_two_film_genres() -> None:
     assert parse_genres("Action & Adventure|Sci-Fi & Fantasy") == ("Action", "Adventure", "Science Fiction", "Fantasy")
 
@@ -55,8 +98,8 @@ def test_an_unknown_genre_keeps_its_own_spelling_trimmed() -> None:
 
 def test_label_sets_have_their_known_sizes() -> None:
     sizes = {name: len(names) for name, names in LABEL_SETS.items()}
-    assert (sizes["default"], sizes["tmdb"], sizes["mmimdb"]) == (10, 19, 23)
-    assert set(DEFAULT_GENRES) <= set(TMDB_GENRES)
+    assert (sizes["default"], sizes["tmdb"], sizes["mmimdb"]) == (18, 19, 23)
+    assert set(TEN_GENRES) <= set(DEFAULT_GENRES) <= set(TMDB_GENRES)
 
 
 @pytest.mark.parametrize("value", ["[" * 100_000, "[" * 30 + "]" * 30, "{'a':" * 5000, "x" * 10**6, "__import__('os')"])

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from mmgcs import Film
 from mmgcs.evaluation import average_precision, choose, fit_decision
-from mmgcs.evaluation.report import labels
 from mmgcs.genres import DEFAULT_GENRES
+from mmgcs.labels import read_labels
 from mmgcs.runtime.classifier import sigmoid
 from mmgcs.tables import read_films
 
@@ -58,8 +58,8 @@ def report(
     genres: tuple[str, ...] = DEFAULT_GENRES,
 ) -> None:
     """Decide on valid, score test, print one line."""
-    decision = fit_decision(valid[0], labels(valid[1], genres))
-    truth = labels(test[1], genres)
+    decision = fit_decision(valid[0], read_labels(valid[1], genres)[0])
+    truth, _ = read_labels(test[1], genres)
     probabilities = sigmoid(test[0] * np.array(decision.slope) + np.array(decision.intercept))
     chosen = choose(probabilities, np.array(decision.thresholds))
     hits, sizes = (truth & chosen).sum(0), truth.sum(0) + chosen.sum(0)

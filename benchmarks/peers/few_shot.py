@@ -15,8 +15,8 @@ import numpy as np
 from common import Stopwatch, arguments, plots, read, report
 
 from mmgcs import Film
-from mmgcs.evaluation.report import labels
 from mmgcs.genres import DEFAULT_GENRES
+from mmgcs.labels import read_labels
 from mmgcs.models.transformer import resolve_source
 
 
@@ -50,7 +50,7 @@ def main() -> None:
     model = SetFitModel.from_pretrained(resolve_source("all-MiniLM-L6-v2"), multi_target_strategy="one-vs-rest")
     model.model_body.max_seq_length = 128  # as ours; a plot of the median length has some 50 tokens
     data = Dataset.from_dict(
-        {"text": [film.plot for film in few], "label": labels(few, DEFAULT_GENRES).astype(int).tolist()}
+        {"text": [film.plot for film in few], "label": read_labels(few, DEFAULT_GENRES)[0].astype(int).tolist()}
     )
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(

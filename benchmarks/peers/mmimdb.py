@@ -19,8 +19,8 @@ from sklearn.metrics import f1_score
 from mmgcs import load
 from mmgcs.datasets import SOURCES
 from mmgcs.datasets.sources.mmimdb import film_folder
-from mmgcs.evaluation.report import labels
 from mmgcs.files import write_json
+from mmgcs.labels import read_labels
 from mmgcs.tables import read_films
 from mmgcs.training import read_recipe, train
 
@@ -51,7 +51,7 @@ def main() -> None:
     )
     classifier = load(bundle.path)
     films = [f for chunk in read_films(table, posters=folder) for f in chunk if f.split == "test" and f.genres]
-    truth = labels(films, classifier.genres)
+    truth, _ = read_labels(films, classifier.genres)
     # A film that cannot be read counts as one that was given no genre: the paper's test set has to be answered whole.
     answers = [p for start in range(0, len(films), 256) for p in classifier.predict_batch(films[start : start + 256])]
     chosen = np.array([[genre in answer.genres for genre in classifier.genres] for answer in answers])

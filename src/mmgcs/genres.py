@@ -7,9 +7,11 @@ catalogue to ours; `mmgcs.library.vocabulary` goes from ours to a catalogue's, o
 from __future__ import annotations
 
 import ast
+import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 TEN_GENRES = (
@@ -123,39 +125,46 @@ LABEL_SETS: Mapping[str, tuple[str, ...]] = {
     "kodi": KODI_GENRES,
 }
 
-# Canonical name to other spellings. Case, hyphens, underscores, dots and spaces are ignored in any case.
+# Canonical name to other spellings, in English and in TMDB's German, French, Spanish, Italian, Portuguese and Dutch.
+# Case, accents, hyphens, dots and spaces are ignored, and so are "movies", "films" and the like at the end.
 _ALIASES: Mapping[str, tuple[str, ...]] = {
-    "Action": ("Action film", "Action movie"),
-    "Adventure": ("Adventures",),
-    "Animation": ("Animated", "Anime", "Cartoon", "Cartoons"),
+    "Action": ("Acción", "Azione", "Ação", "Actie"),
+    "Adventure": ("Adventures", "Abenteuer", "Aventure", "Aventura", "Avventura", "Avontuur"),
+    "Animation": ("Animated", "Anime", "Cartoon", "Cartoons", "Zeichentrick", "Animación", "Animazione", "Animação",
+                  "Animatie"),
     "Biography": ("Biographical", "Biopic"),
-    "Comedy": ("Comedies",),
-    "Crime": ("Crime film",),
-    "Documentary": ("Documentaries", "Docu", "Documentation"),
-    "Drama": ("Dramas",),
-    "Family": ("Kids", "Children", "Children's", "Kids & Family", "Children & Family", "Family & Kids"),
-    "Fantasy": (),
+    "Comedy": ("Comedies", "Komödie", "Comédie", "Comedia", "Commedia", "Komedie"),
+    "Crime": ("Krimi", "Kriminal", "Policier", "Crimen", "Misdaad"),
+    "Documentary": ("Documentaries", "Docu", "Docuseries", "Documentation", "Dokumentation", "Dokumentar",
+                    "Documentaire", "Documental", "Documentario"),
+    "Drama": ("Dramas", "Drame", "Dramma"),
+    "Family": ("Kids", "Children", "Children's", "Kids & Family", "Children & Family", "Family & Kids", "Familie",
+               "Familien", "Familial", "Famille", "Familia", "Famiglia", "Família", "Per famiglie"),
+    "Fantasy": ("Fantastique", "Fantasía", "Fantasia", "Fantastico", "Fantasie"),
     "Film Noir": ("Noir",),
     "Game Show": (),
-    "History": ("Historical",),
-    "Horror": (),
-    "Music": ("Concert", "Music & Concert"),
+    "History": ("Historical", "Historie", "Geschichte", "Histoire", "Historique", "Historia", "Storia", "Storico",
+                "Historisch"),
+    "Horror": ("Horreur", "Épouvante-horreur", "Terror"),
+    "Music": ("Concert", "Music & Concert", "Music & Musical", "Music & Musicals", "Musik", "Musique", "Música",
+              "Musica", "Muziek"),
     "Musical": ("Musicals",),
-    "Mystery": ("Mysteries",),
+    "Mystery": ("Mysteries", "Mystère", "Misterio", "Mistero", "Mistério", "Mysterie"),
     "News": (),
     "Reality TV": ("Reality",),
-    "Romance": ("Romantic", "Romance film"),
-    "Science Fiction": ("Sci-Fi", "SF", "Science-Fiction", "SciFi", "Sci Fi"),
-    "Short": ("Shorts", "Short Film"),
+    "Romance": ("Romantic", "Liebe", "Liebes", "Romantik", "Sentimentale", "Romantiek", "Romantisch"),
+    "Science Fiction": ("Sci-Fi", "SF", "SciFi", "Ciencia ficción", "Fantascienza", "Ficção científica"),
+    "Short": ("Shorts",),
     "Sport": ("Sports",),
-    "TV Movie": ("Television Movie", "TV Film"),
+    "TV Movie": ("Television Movie", "TV Film", "Fernsehfilm", "Téléfilm", "Película de TV", "Televisione film",
+                 "Cinema TV"),
     "Talk Show": ("Talk",),
-    "Thriller": ("Thrillers", "Suspense"),
-    "War": ("War film",),
-    "Western": ("Westerns",),
-}
+    "Thriller": ("Thrillers", "Suspense", "Mystery & Thriller"),
+    "War": ("War & Military", "Krieg", "Kriegs", "Guerre", "Bélica", "Bélico", "Guerra", "Oorlog"),
+    "Western": ("Westerns", "Faroeste"),
+}  # fmt: skip
 
-# TMDB's television genres that are two of its film genres in one name.
+# Names that stand for two genres.
 _DOUBLE: Mapping[str, tuple[str, ...]] = {
     "actionadventure": ("Action", "Adventure"),
     "scififantasy": ("Science Fiction", "Fantasy"),
@@ -163,6 +172,9 @@ _DOUBLE: Mapping[str, tuple[str, ...]] = {
     "warpolitics": ("War", "Politics"),
     "romanticcomedy": ("Romance", "Comedy"),
 }
+
+# Genres that are part of a wider one, for label sets that only have the wider one.
+_WIDER: Mapping[str, str] = {"Musical": "Music"}
 
 MAX_LENGTH = 20_000
 """Characters of a genres value that are read; more is not a list of genres."""
@@ -178,8 +190,12 @@ _SEPARATORS = ("|", " / ", ";", ",", "/")
 _NOTHING = frozenset({"", "none", "null", "nan", "n/a", "na", "[]", "{}", "\\n", "(no genres listed)", "unknown"})
 
 
+_KIND_OF_FILM = re.compile(r"(movies?|films?|features?|filme|series)$")
+
+
 def _key(name: str) -> str:
-    return _IGNORED.sub("", name).casefold()
+    plain = "".join(char for char in unicodedata.normalize("NFKD", name) if not unicodedata.combining(char))
+    return _IGNORED.sub("", plain).casefold()
 
 
 _CANONICAL: dict[str, str] = {
@@ -188,17 +204,54 @@ _CANONICAL: dict[str, str] = {
 
 
 def canonical(name: str) -> str:
-    """Our spelling of a genre; a genre we do not know comes back with its own spelling, trimmed.
+    """Return the canonical spelling of a genre; an unknown genre keeps its own spelling, trimmed.
 
-    >>> canonical("sci-fi"), canonical("FILM-NOIR"), canonical(" Kaiju ")
-    ('Science Fiction', 'Film Noir', 'Kaiju')
+    >>> canonical("sci-fi"), canonical("FILM-NOIR"), canonical("Komödie"), canonical(" Kaiju ")
+    ('Science Fiction', 'Film Noir', 'Comedy', 'Kaiju')
     """
     trimmed = " ".join(name.split())
-    return _CANONICAL.get(_key(trimmed), trimmed)
+    return _known(_key(trimmed)) or trimmed
+
+
+def _known(key: str) -> str | None:
+    return _CANONICAL.get(key) or _CANONICAL.get(_KIND_OF_FILM.sub("", key))
+
+
+def genre_set(name: str) -> tuple[str, ...]:
+    """Return a label set by its name, or the genres of a list such as "Drama,Sci-Fi".
+
+    >>> genre_set("Drama,Sci-Fi")
+    ('Drama', 'Science Fiction')
+    """
+    return LABEL_SETS[name] if name in LABEL_SETS else parse_genres(name)
+
+
+def within(names: Sequence[str], genres: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that a label set has, each once; a genre it lacks counts as the wider one, if it has that.
+
+    >>> within(("Musical", "Sport", "Drama"), ("Drama", "Music"))
+    ('Music', 'Drama')
+    """
+    mapped = (name if name in genres else _WIDER.get(name, name) for name in names)
+    return tuple(dict.fromkeys(name for name in mapped if name in genres))
+
+
+def unfamiliar(names: Iterable[str], genres: Sequence[str]) -> dict[str, str | None]:
+    """Return the names that are neither in a label set nor any catalogue's genre, with the nearest name in the set.
+
+    >>> unfamiliar(["Horor", "Sport", "Drama"], ("Drama", "Horror"))
+    {'Horor': 'Horror'}
+    """
+    found: dict[str, str | None] = {}
+    for name in names:
+        if name not in genres and name not in _ALIASES and name not in found:
+            nearest = difflib.get_close_matches(name, genres, n=1, cutoff=0.75)
+            found[name] = nearest[0] if nearest else None
+    return found
 
 
 def parse_genres(value: Any) -> tuple[str, ...]:
-    """The genres that a catalogue's value names, canonical, each once, in their order.
+    """Return the genres that a catalogue's value names, in canonical spelling, each once, in their order.
 
     Reads `A|B`, `A / B`, `A, B`, a JSON list, a Python-style list, TMDB's list of objects with a `name` (JSON or
     Python-style), and real lists of either. Never raises: what cannot be read as a list is read as names.
@@ -269,7 +322,7 @@ def _deepest(text: str) -> int:
 
 def _split(text: str) -> list[str]:
     # A known name that holds a separator ("Game/Show") would be whole before it is cut.
-    if _key(text) in _CANONICAL:
+    if _known(_key(text)):
         return [text]
     for separator in _SEPARATORS:
         if separator in text:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from mmgcs.film import Film
+from mmgcs.genres import within
 
 
 class LabelSource(BaseModel):
@@ -62,10 +63,10 @@ def read_labels(
     known = np.ones((len(films), len(genres)), dtype=bool)
     complete = LabelSource()
     for row, film in enumerate(films):
-        names = film.genres or ()
+        names = within(film.genres or (), genres)
         source = sources.get(film.labels or "", complete)
-        truth[row, [column[name] for name in names if name in column]] = True
-        if source.max_names is not None and len(names) >= source.max_names:
+        truth[row, [column[name] for name in names]] = True
+        if source.max_names is not None and len(film.genres or ()) >= source.max_names:
             known[row] = truth[row]
         for genre in source.unnamed:
             if genre in column and genre not in names:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,10 +12,10 @@ import pytest
 from PIL import Image
 
 from mmgcs import Film, load
-from mmgcs.errors import InputError
+from mmgcs.errors import InputError, UsageError
 from mmgcs.evaluation.conditions import CONDITIONS, Showings
 from mmgcs.evaluation.render import write_report
-from mmgcs.evaluation.report import Report, evaluate, labels
+from mmgcs.evaluation.report import Report, evaluate
 from mmgcs.runtime.classifier import without
 
 WORDS = {"Crime": "detective heist", "Horror": "ghost haunted", "Music": "singer concert"}
@@ -178,10 +179,25 @@ def test_weak_groups_are_those_whose_interval_lies_below_the_whole(tiny_bundle: 
     assert found[("genre", "Comedy")]
 
 
-def test_labels_are_in_the_bundles_order_and_ignore_other_genres() -> None:
-    found = labels([Film(genres=("B", "Z")), Film(genres=("A",)), Film()], ("A", "B"))
-    assert found.tolist() == [[False, True], [True, False], [False, False]]
-    assert labels([], ("A", "B")).shape == (0, 2)
+def test_genres_that_a_source_leaves_unknown_count_for_nothing(tiny_bundle: Path, films: list[Film]) -> None:
+    # IMDb names three genres at most, so of these films nothing is known but the three.
+    full = [replace(film, labels="imdb", genres=("Crime", "Horror", "Music")) for film in films]
+    scores = evaluate(load(tiny_bundle), full, bootstrap=0).conditions[0].tuned
+    by_genre = {genre.genre: genre for genre in scores.genres}
+    assert by_genre["Drama"].support == by_genre["Drama"].chosen == 0
+    assert by_genre["Drama"].average_precision.value is None
+    assert by_genre["Crime"].support == len(films)
+
+
+def test_scores_of_some_genres_are_those_of_the_full_report(
+    tiny_bundle: Path, films: list[Film], report: Report
+) -> None:
+    some = evaluate(load(tiny_bundle), films, genres=("Horror", "Crime"), bootstrap=0).conditions[0].tuned
+    full = {genre.genre: genre for genre in report.conditions[0].tuned.genres}
+    assert [genre.genre for genre in some.genres] == ["Horror", "Crime"]
+    assert all(genre.f1.value == full[genre.genre].f1.value for genre in some.genres)
+    with pytest.raises(UsageError, match="does not know Western"):
+        evaluate(load(tiny_bundle), films, genres=("Western",))
 
 
 @pytest.fixture(scope="module")

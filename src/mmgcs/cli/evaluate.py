@@ -26,6 +26,10 @@ def evaluate(
     model: Annotated[Path | None, typer.Option(help="A bundle's folder; without it, the default bundle.")] = None,
     posters: Annotated[Path | None, typer.Option(help="The folder that the posters' paths start in.")] = None,
     split: Annotated[str, typer.Option(help="The split to score: test, valid, train, or all films.")] = "test",
+    genres: Annotated[
+        str | None,
+        typer.Option(help="Score these genres only: ten, default, or a list such as Drama,Comedy.", metavar="NAMES"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as one JSON value.")] = False,
     report: Annotated[
         Path | None, typer.Option(help="A folder for report.json, report.md and report.html.", metavar="DIR")
@@ -37,6 +41,7 @@ def evaluate(
     """Measure a model on labelled films, with plots and posters and with either hidden."""
     from mmgcs.evaluation.report import evaluate as measure
     from mmgcs.files import check_free, sha256
+    from mmgcs.genres import genre_set
     from mmgcs.runtime import load
 
     if report is not None:
@@ -54,6 +59,7 @@ def evaluate(
             train=films["train"] if baseline and split not in ("train", "all") else (),
             valid=films["valid"] if split != "valid" else (),
             split=split,
+            genres=genre_set(genres) if genres else None,
             data={"data": data.name, "data SHA-256": sha256(data)},
             bootstrap=bootstrap,
             progress=progress,

@@ -37,8 +37,15 @@ class TfidfBaseline:
         self._models: list[LogisticRegression | float] = []
         self._platt: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
-    def fit(self, films: Sequence[Film], truth: NDArray[np.bool_]) -> TfidfBaseline:
-        """Fit on films that all have plots; truth is (films, genres). Returns itself.
+    def fit(
+        self, films: Sequence[Film], truth: NDArray[np.bool_], known: NDArray[np.bool_] | None = None
+    ) -> TfidfBaseline:
+        """Fit on films that all have plots and return the baseline itself.
+
+        Args:
+            films: the films.
+            truth: (films, genres).
+            known: (films, genres), False where a label is unknown and left out; None if all are known.
 
         Raises:
             ValueError: the plots have no words.
@@ -52,12 +59,14 @@ class TfidfBaseline:
         )
         matrix = self._vectorizer.fit_transform(self._texts(films))
         self._models = []
-        for there in truth.T:
+        for genre, there in enumerate(truth.T):
+            says = np.ones(len(films), dtype=bool) if known is None else known[:, genre]
+            there = there[says]
             if there.all() or not there.any():
                 # A genre that all films have, or none, leaves nothing to fit: a constant with a finite logit.
                 self._models.append(10.0 if there.all() else -10.0)
             else:
-                self._models.append(LogisticRegression(C=REGULARISATION, solver="liblinear").fit(matrix, there))
+                self._models.append(LogisticRegression(C=REGULARISATION, solver="liblinear").fit(matrix[says], there))
         return self
 
     def calibrate(self, films: Sequence[Film], truth: NDArray[np.bool_]) -> TfidfBaseline:

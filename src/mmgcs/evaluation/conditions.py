@@ -78,6 +78,21 @@ class Answers:
     possible: NDArray[np.bool_] | None = None
     decided: NDArray[np.bool_] | None = None
 
+    def scored(self, columns: Sequence[int], known: NDArray[np.bool_]) -> Answers:
+        """Return the answers for some genres only, with NaN as the probability of an unknown label.
+
+        Args:
+            columns: the genres' positions.
+            known: (answered, columns).
+        """
+        return replace(
+            self,
+            probabilities=np.where(known, self.probabilities[:, columns], np.float32(np.nan)),
+            thresholds=self.thresholds[:, columns],
+            possible=None if self.possible is None else self.possible[:, columns] & known,
+            decided=None if self.decided is None else self.decided[:, columns],
+        )
+
     @property
     def chosen(self) -> NDArray[np.bool_]:
         """The chosen genres (answered, genres)."""

@@ -12,8 +12,8 @@ from mmgcs.bundle import Decision
 from mmgcs.errors import UsageError
 from mmgcs.evaluation.calibration import fit_decision
 from mmgcs.evaluation.metrics import average_precision
-from mmgcs.evaluation.report import labels
 from mmgcs.film import Film
+from mmgcs.labels import read_labels
 from mmgcs.registry import Registry
 from mmgcs.runtime import Classifier, Features
 
@@ -102,7 +102,7 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
             raise UsageError(f"{member.bundle.path} and {members[0].bundle.path} differ in the genres {other}")
     weigh = WEIGHINGS[method]
     films = [film for film in films if film.genres]
-    truth = labels(films, genres)
+    truth, _ = read_labels(films, genres)
     seen = [member.features_of(member.prepare(films), check=False) for member in members]
     inputs = [name for name in ("plot", "poster") if any(name in member.bundle.config.inputs for member in members)]
     conditions = [*inputs, "+".join(inputs)] if len(inputs) > 1 else inputs

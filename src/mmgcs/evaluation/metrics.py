@@ -1,5 +1,8 @@
 """Multi-label metrics with bootstrap intervals.
 
+A label can be unknown (`mmgcs.labels`). Such a cell has truth False and a probability of NaN, and counts for nothing:
+it is never chosen, ranks behind every other film, and is left out of calibration.
+
 Every metric is written for films that carry weights. The value on the films themselves has all weights 1; a bootstrap
 resample of films is a row of weights that says how often each film was drawn, so that a thousand resamples are a few
 matrix products. Tests hold every metric equal to scikit-learn's.
@@ -143,7 +146,8 @@ def measure(
     """Every metric, once for each row of weights.
 
     Args:
-        truth, probabilities, chosen: (films, genres); without probabilities, average precision is left out.
+        truth, probabilities, chosen: (films, genres), probabilities NaN where the truth is unknown; without
+            probabilities, average precision is left out.
         weights: (resamples, films); None for the films as they are, as one row.
 
     Returns:
@@ -154,10 +158,12 @@ def measure(
     picked = (rows @ chosen.astype(np.float32)).astype(np.float64)
     actual = (rows @ truth.astype(np.float32)).astype(np.float64)
     f1 = _ratio(2 * hits, picked + actual)
+    # A resample may lack a rare genre's films. Its F1 of zero there would say nothing about the model.
+    counted = (actual > 0) | ~truth.any(axis=0)
     by_film = _ratio(2.0 * (truth & chosen).sum(axis=1), chosen.sum(axis=1) + truth.sum(axis=1))
     values = {
         "micro_f1": _ratio(2 * hits.sum(axis=1), (picked + actual).sum(axis=1)),
-        "macro_f1": f1.mean(axis=1),
+        "macro_f1": _ratio((f1 * counted).sum(axis=1), counted.sum(axis=1)),
         "samples_f1": _ratio(rows @ by_film, rows.sum(axis=1, dtype=np.float64)),
         "weighted_f1": _ratio((f1 * actual).sum(axis=1), actual.sum(axis=1)),
         "precision": _ratio(hits, picked),

@@ -1,4 +1,4 @@
-"""Whether a probability of 70% comes true 70% of the time."""
+"""Whether a probability of 70% comes true 70% of the time. NaN marks an unknown label and is left out."""
 
 from __future__ import annotations
 
@@ -51,13 +51,14 @@ def expected_calibration_error(
     Returns:
         (genres,).
     """
-    gaps = np.asarray(probabilities, dtype=np.float64) - truth
-    return np.array(
-        [
-            np.abs(np.bincount(assign_bins(column, bins, binning), gap, bins)).sum() / max(len(gaps), 1)
-            for column, gap in zip(probabilities.T, gaps.T, strict=True)
-        ]
-    )
+    result = np.zeros(truth.shape[1])
+    for genre, (column, there) in enumerate(zip(probabilities.T, truth.T, strict=True)):
+        known = ~np.isnan(column)
+        gap = column[known].astype(np.float64) - there[known]
+        result[genre] = np.abs(np.bincount(assign_bins(column[known], bins, binning), gap, bins)).sum() / max(
+            len(gap), 1
+        )
+    return result
 
 
 def debiased_calibration_error(
@@ -80,11 +81,12 @@ def debiased_calibration_error(
 
     result = np.zeros(truth.shape[1])
     for genre in range(truth.shape[1]):
+        known = max(1, int((~np.isnan(probabilities[:, genre])).sum()))
         for one in reliability(truth[:, genre], probabilities[:, genre], bins):
             gap = abs(one.predicted - one.observed)
             error = np.sqrt(one.observed * (1.0 - one.observed) / one.films)
             raised = float(foldnorm.mean(gap / error, scale=error)) if error > 0 else gap
-            result[genre] += one.films / len(truth) * (2.0 * gap - raised)
+            result[genre] += one.films / known * (2.0 * gap - raised)
     return result
 
 
@@ -95,18 +97,22 @@ def calibration_floor(probabilities: NDArray[Any], *, bins: int = BINS, draws: i
     found by drawing truths from the probabilities (films, genres).
     """
     random = np.random.default_rng(seed)
-    films, genres = probabilities.shape
+    genres = probabilities.shape[1]
     total = 0.0
     for genre in range(genres):
         column = np.asarray(probabilities[:, genre], dtype=np.float32)
+        column = column[~np.isnan(column)]
+        films = max(1, len(column))
         member = np.eye(bins, dtype=np.float32)[assign_bins(column, bins)]  # (films, bins)
-        gaps = (random.random((draws, films), dtype=np.float32) < column) - column  # (draws, films)
+        gaps = (random.random((draws, len(column)), dtype=np.float32) < column) - column  # (draws, films)
         total += float(np.abs(gaps @ member).sum(axis=1).mean()) / films
     return float(total / genres)
 
 
 def reliability(truth: NDArray[np.bool_], probabilities: NDArray[Any], bins: int = BINS) -> tuple[Bin, ...]:
     """The reliability curve of one genre from (films,) truths and probabilities, in equal-mass bins."""
+    known = ~np.isnan(probabilities)
+    truth, probabilities = truth[known], probabilities[known]
     index = assign_bins(probabilities, bins)
     return tuple(
         Bin(float(probabilities[index == number].mean()), float(truth[index == number].mean()), int(count))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmgcs import __version__
 from mmgcs.bundle import MANIFEST
-from mmgcs.errors import InputError
+from mmgcs.errors import InputError, UsageError
 from mmgcs.evaluation.baseline import TfidfBaseline
 from mmgcs.evaluation.conditions import CONDITIONS, Answers, Condition, Progress, Showings, reads_title
 from mmgcs.evaluation.conformal import SetScores, score_sets
@@ -32,6 +32,8 @@ from mmgcs.evaluation.metrics import (
 from mmgcs.evaluation.weakness import Group, find_groups
 from mmgcs.files import sha256
 from mmgcs.film import Film
+from mmgcs.genres import within
+from mmgcs.labels import LABEL_SOURCES, LabelSource, read_labels
 from mmgcs.runtime import Classifier
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -153,13 +155,6 @@ class Report:
         return asdict(self)
 
 
-def labels(films: Sequence[Film], genres: Sequence[str]) -> Bools:
-    """The truth (films, genres): which of the genres each film has."""
-    return np.array([[genre in (film.genres or ()) for genre in genres] for film in films], dtype=bool).reshape(
-        len(films), len(genres)
-    )
-
-
 def evaluate(
     classifier: Classifier,
     films: Sequence[Film],
@@ -167,6 +162,8 @@ def evaluate(
     train: Sequence[Film] = (),
     valid: Sequence[Film] = (),
     split: str = "test",
+    genres: Sequence[str] | None = None,
+    sources: Mapping[str, LabelSource] = LABEL_SOURCES,
     data: Mapping[str, Any] | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -180,6 +177,8 @@ def evaluate(
         train: films whose plots the baseline is fitted on; none for no baseline.
         valid: films that its calibration and thresholds are fitted on; without them its thresholds are 0.5.
         split: what to call `films` in the report.
+        genres: score these of the bundle's genres only, to compare bundles that know different ones; None for all.
+        sources: what each label source leaves unknown.
         data: what to say of their origin.
         bootstrap: resamples for the 95% intervals; 0 for none.
         seed: what they are drawn with.
@@ -187,7 +186,12 @@ def evaluate(
 
     Raises:
         InputError: no film has genres and can be read.
+        UsageError: the bundle does not know one of `genres`.
     """
+    strange = [genre for genre in genres or () if genre not in classifier.genres]
+    if strange:
+        raise UsageError(f"{classifier.bundle.config.name} does not know {', '.join(strange)}; leave them out")
+    scored_genres = tuple(genres or classifier.genres)
     labelled = [film for film in films if film.genres]
     if not labelled:
         raise InputError(f"none of the {len(films)} films of {split} has genres to compare with; give labelled films")
@@ -196,21 +200,20 @@ def evaluate(
     if not scored:
         first = next(error for error in showings.errors if error)
         raise InputError(f"none of the {len(labelled)} labelled films of {split} can be read; the first: {first}")
-    baselines = _Baselines(train, valid, classifier, progress)
-    scorer = _Scorer(classifier, labelled, baselines, bootstrap, seed)
+    baseline = _FittedBaseline(train, valid, classifier, scored_genres, sources, progress)
+    scorer = _Scorer(classifier, labelled, scored_genres, sources, baseline, bootstrap, seed)
     applying = [condition for condition in CONDITIONS if showings.applies(condition)]
     results: list[ConditionReport] = []
     groups: tuple[Group, ...] = ()
     for index, condition in enumerate(applying):
         progress("scoring", index, len(applying))
         answers = showings.answer(condition)
-        result, truth = scorer.report(condition, answers)
+        result, truth, answers = scorer.report(condition, answers)
         results.append(result)
         if index == 0:
             shown = [labelled[row] for row in answers.rows]
             groups = find_groups(shown, truth, answers, result.tuned, bootstrap=bootstrap, seed=seed)
     progress("scoring", len(applying), len(applying))
-    known = set(classifier.genres)
     return Report(
         model=_describe(classifier),
         data=dict(data or {}),
@@ -220,13 +223,15 @@ def evaluate(
             scored=len(scored),
             without_genres=len(films) - len(labelled),
             unreadable=len(labelled) - len(scored),
-            foreign_genres=sum(not set(film.genres or ()) <= known for film in scored),
+            foreign_genres=sum(
+                len(within(film.genres or (), classifier.genres)) < len(film.genres or ()) for film in scored
+            ),
             errors=tuple(error for error in showings.errors if error)[:5],
         ),
         bootstrap=bootstrap,
         conditions=tuple(results),
         groups=groups,
-        baseline_note=baselines.note,
+        baseline_note=baseline.note,
         versions=_versions(),
     )
 
@@ -235,45 +240,63 @@ class _Scorer:
     """Turns answers into a condition's report."""
 
     def __init__(
-        self, classifier: Classifier, films: Sequence[Film], baselines: _Baselines, bootstrap: int, seed: int
+        self,
+        classifier: Classifier,
+        films: Sequence[Film],
+        genres: Sequence[str],
+        sources: Mapping[str, LabelSource],
+        baseline: _FittedBaseline,
+        bootstrap: int,
+        seed: int,
     ) -> None:
-        self._genres = classifier.genres
+        self._genres = genres
+        self._columns = [classifier.genres.index(genre) for genre in genres]
         self._films = films
-        self._truth = labels(films, self._genres)
-        self._baselines = baselines
+        self._truth, self._known = read_labels(films, genres, sources)
+        self._baseline_model = baseline
         self._draws = {"bootstrap": bootstrap, "seed": seed}
         self._titled = reads_title(classifier.bundle.config)
 
-    def report(self, condition: Condition, answers: Answers) -> tuple[ConditionReport, Bools]:
-        """The report of a condition, and the truth (answered, genres) that it was measured against."""
+    def report(self, condition: Condition, answers: Answers) -> tuple[ConditionReport, Bools, Answers]:
+        """Return the report of a condition, with the truth (answered, genres) and the answers it was measured on."""
         films = [self._films[row] for row in answers.rows]
-        truth = self._truth[answers.rows]
+        known = self._known[answers.rows]
+        truth = self._truth[answers.rows] & known
+        answers = answers.scored(self._columns, known)
         chosen = answers.chosen
         title = condition.title and self._titled
         measured = bootstrap_measure(truth, answers.probabilities, chosen, **self._draws)
         half = bootstrap_measure(truth, None, choose(answers.probabilities, 0.5), **self._draws)
-        return ConditionReport(
-            name=condition.name,
-            description=condition.description,
-            titled=sum(bool(film.title) and "plot" in read for film, read in zip(films, answers.inputs, strict=True))
-            if title
-            else 0,
-            inputs=dict(sorted(Counter(answers.inputs).items())),
-            tuned=summarise(measured, truth, answers.probabilities, chosen, self._genres),
-            half={name: half.estimate(name) for name in OVERALL if name in half.values},
-            abstention=_abstention(truth, chosen, answers),
-            sets=None if answers.possible is None else score_sets(answers.possible, truth),
-            baseline=self._baseline(films, truth, measured, title=title, shown=answers.inputs),
-            curves=draw_curves(truth, answers.probabilities, chosen, answers.confidence, self._genres),
-        ), truth
+        return (
+            ConditionReport(
+                name=condition.name,
+                description=condition.description,
+                titled=sum(
+                    bool(film.title) and "plot" in read for film, read in zip(films, answers.inputs, strict=True)
+                )
+                if title
+                else 0,
+                inputs=dict(sorted(Counter(answers.inputs).items())),
+                tuned=summarise(measured, truth, answers.probabilities, chosen, self._genres),
+                half={name: half.estimate(name) for name in OVERALL if name in half.values},
+                abstention=_abstention(truth, chosen, answers),
+                sets=None if answers.possible is None else score_sets(answers.possible, truth),
+                baseline=self._baseline(films, truth, known, measured, title=title, shown=answers.inputs),
+                curves=draw_curves(truth, answers.probabilities, chosen, answers.confidence, self._genres),
+            ),
+            truth,
+            answers,
+        )
 
     def _baseline(
-        self, films: Sequence[Film], truth: Bools, ours: Measured, *, title: bool, shown: Sequence[str]
+        self, films: Sequence[Film], truth: Bools, known: Bools, ours: Measured, *, title: bool, shown: Sequence[str]
     ) -> Baseline | None:
-        baseline = self._baselines.get(use_title=title) if all("plot" in read for read in shown) else None
+        baseline = self._baseline_model.get() if all("plot" in read for read in shown) else None
         if baseline is None:
             return None
-        probabilities = baseline.probabilities(films)
+        if not title:
+            films = [replace(film, title=None) for film in films]
+        probabilities = np.where(known, baseline.probabilities(films), np.nan)
         chosen = choose(probabilities, baseline.thresholds)
         theirs = bootstrap_measure(truth, probabilities, chosen, **self._draws)
         return Baseline(
@@ -286,16 +309,24 @@ class _Scorer:
         )
 
 
-class _Baselines:
-    """The baseline with and without titles, each fitted when first asked for."""
+class _FittedBaseline:
+    """The baseline, fitted when it is first asked for; it reads titles if the bundle does."""
 
     def __init__(
-        self, train: Sequence[Film], valid: Sequence[Film], classifier: Classifier, progress: Progress
+        self,
+        train: Sequence[Film],
+        valid: Sequence[Film],
+        classifier: Classifier,
+        genres: Sequence[str],
+        sources: Mapping[str, LabelSource],
+        progress: Progress,
     ) -> None:
         self._train, self._valid = ([film for film in films if film.plot and film.genres] for films in (train, valid))
-        self._genres = classifier.genres
+        self._genres = genres
+        self._sources = sources
+        self._use_title = reads_title(classifier.bundle.config)
         self._progress = progress
-        self._fitted: dict[bool, TfidfBaseline] = {}
+        self._fitted: TfidfBaseline | None = None
         self.note = f"TF-IDF and logistic regression, fitted in this run on {len(self._train):,} plots of train"
         self.note += (
             f"; calibration and thresholds from {len(self._valid):,} plots of valid"
@@ -305,17 +336,18 @@ class _Baselines:
         if not self._train:
             self.note = "no baseline: there are no labelled plots of train to fit it on, or it was not asked for"
 
-    def get(self, *, use_title: bool) -> TfidfBaseline | None:
+    def get(self) -> TfidfBaseline | None:
         if not self._train:
             return None
-        if use_title not in self._fitted:
+        if self._fitted is None:
             self._progress("fitting the baseline", 0, 1)
-            baseline = TfidfBaseline(use_title=use_title).fit(self._train, labels(self._train, self._genres))
+            labels = read_labels(self._train, self._genres, self._sources)
+            self._fitted = TfidfBaseline(use_title=self._use_title).fit(self._train, *labels)
             if self._valid:
-                baseline.calibrate(self._valid, labels(self._valid, self._genres))
-            self._fitted[use_title] = baseline
+                truth, _ = read_labels(self._valid, self._genres, self._sources)
+                self._fitted.calibrate(self._valid, truth)
             self._progress("fitting the baseline", 1, 1)
-        return self._fitted[use_title]
+        return self._fitted
 
 
 def _abstention(truth: Bools, chosen: Bools, answers: Answers) -> Abstention:

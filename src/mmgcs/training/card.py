@@ -45,7 +45,12 @@ def make_card(
         }
     split = "test" if len(data.rows("test")) else "valid"
     report = evaluate(
-        classifier, _films(data, split), train=_films(data, "train"), valid=_films(data, "valid"), split=split
+        classifier,
+        _films(data, split),
+        train=_films(data, "train"),
+        valid=_films(data, "valid"),
+        split=split,
+        sources=recipe.sources(),
     )
     card: dict[str, Any] = {
         "name": recipe.name,

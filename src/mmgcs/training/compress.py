@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from mmgcs.bundle import MANIFEST, Branch, Decision
 from mmgcs.errors import UsageError
 from mmgcs.evaluation import average_precision, fit_decision
-from mmgcs.evaluation.report import labels
 from mmgcs.film import Film
+from mmgcs.labels import read_labels
 from mmgcs.preprocess import Prepared
 from mmgcs.runtime import Classifier, Features
 from mmgcs.runtime.classifier import PreparedFilm, without
@@ -68,7 +68,7 @@ class Compression:
         self.films = [film for film in films if film.genres and film.split in ("train", "valid")]
         chosen = [film for film in self.films if film.split == "valid"]
         ready = [(film, item) for film, item in zip(chosen, self.classifier.prepare(chosen), strict=True) if item.parts]
-        self.truth = labels([film for film, _ in ready], config.genres)
+        self.truth = read_labels([film for film, _ in ready], config.genres)[0]
         self.present = np.array([[part is not None for part in item.parts] for _, item in ready], dtype=np.float32)
         self.present = self.present.reshape(len(ready), len(config.branches))
         shown = Features({}, self.present, [], [])
