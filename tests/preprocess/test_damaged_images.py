@@ -5,16 +5,16 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import pytest
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "damaged_images.py"
 
 
+@pytest.mark.slow
 def test_no_damaged_picture_crashes_takes_two_seconds_or_fills_the_memory() -> None:
-    # The whole corpus, with every byte changed, is the benchmark without --step.
+    # The benchmark without --step changes every byte.
     rows = runpy.run_path(str(BENCHMARK))["run"](120)
     assert [(row["picture"], row["wrong"]) for row in rows if row["wrong"]] == []
-    hostile = rows.pop()
-    assert hostile["picture"] == "hostile"
-    assert (hostile["read"], hostile["refused"]) == (1, 19)  # of an endless Exif block only the orientation is left out
-    assert len(rows) == 15
-    assert sum(row["read"] + row["refused"] for row in rows) > 15_000
+    assert len(rows) == 12
+    assert sum(row["read"] + row["refused"] for row in rows) > 12_000
     assert all(row["refused"] > 100 and row["read"] > 0 for row in rows)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -16,8 +19,8 @@ from PIL import Image
 
 from mmgcs.errors import InputError
 from mmgcs.film import Film
-from mmgcs.preprocess import PosterPixels
-from mmgcs.preprocess.decode import MAX_BYTES, decode_poster, read_poster_size
+from mmgcs.preprocess import PosterPixels, decode_poster, read_poster_size
+from mmgcs.preprocess.decode import MAX_BYTES, PixelBudget
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -27,9 +30,10 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes
 
 
 RED = Image.new("RGB", (60, 90), (200, 30, 30))
+BMP_OF_RUNS = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 99, 0, 0, 54, 40, 9, 9, 1, 8, 1, 4, 0, 0, 2, 0) + bytes(40)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
 def test_every_supported_format_is_read_as_rgb_of_its_colour(kind: str) -> None:
     picture = decode_poster(encoded(RED, kind))
     assert (picture.mode, picture.size) == ("RGB", (60, 90))
@@ -43,11 +47,10 @@ def test_cmyk_is_converted() -> None:
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
     ramp = np.linspace(0, 65535, 60 * 90).reshape(90, 60).astype(np.uint16)
-    for kind, form in (("<u2", "PNG"), ("<u2", "TIFF"), (">u2", "TIFF")):  # big-endian TIFF has a mode of its own
-        values = np.asarray(decode_poster(encoded(Image.fromarray(ramp.astype(kind)), form)))
-        assert values[0, 0].max() <= 1
-        assert values[-1, -1].min() >= 254
-        assert 120 <= values[45].mean() <= 136
+    values = np.asarray(decode_poster(encoded(Image.fromarray(ramp), "PNG")))
+    assert values[0, 0].max() <= 1
+    assert values[-1, -1].min() >= 254
+    assert 120 <= values[45].mean() <= 136
 
 
 def test_a_palette_with_transparency_is_laid_over_white() -> None:
@@ -94,9 +97,26 @@ def test_a_poster_that_does_not_exist_is_named(tmp_path: Path) -> None:
         (encoded(Image.new("RGB", (1, 1))), "too small"),
         (encoded(Image.new("RGB", (2000, 2))), "too small"),
         (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "damaged|not a picture"),
+        (encoded(RED, "TIFF"), "is a TIFF file, which is not supported; convert it to JPEG or PNG"),
+        (
+            b"BM" + struct.pack("<IHHIIiiHHIIiiII", 99, 0, 0, 54, 40, 9, 9, 1, 8, 1, 4, 0, 0, 2, 0) + bytes(40),
+            "compressed",
+        ),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n", "is not a picture"),
     ],
-    ids=["empty", "text", "cut-header", "cut-jpeg", "cut-png", "1x1", "line", "broken-header", "postscript"],
+    ids=[
+        "empty",
+        "text",
+        "cut-header",
+        "cut-jpeg",
+        "cut-png",
+        "1x1",
+        "line",
+        "broken-header",
+        "tiff",
+        "bmp-runs",
+        "postscript",
+    ],
 )
 def test_a_poster_that_cannot_be_used_is_refused_with_one_line(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "poster.jpg"
@@ -116,8 +136,85 @@ def test_an_enormous_picture_is_refused_before_it_is_decoded() -> None:
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     with pytest.raises(InputError, match="20000 × 20000 pixels, over the limit"):
         decode_poster(data)
-    with pytest.raises(InputError, match="over the limit"):
+    with pytest.raises(InputError, match="over the limit of 40,000,000"):
         read_poster_size(data)
+
+
+def test_a_caller_may_set_a_lower_pixel_limit() -> None:
+    assert read_poster_size(encoded(RED), max_pixels=5400) == (60, 90)
+    for read in (decode_poster, read_poster_size):
+        with pytest.raises(InputError, match="60 × 90 pixels, over the limit of 5,000"):
+            read(encoded(RED), max_pixels=5000)
+
+
+def test_a_jpeg_over_the_limit_is_decoded_at_a_fraction_of_its_size() -> None:
+    large = Image.new("L", (7000, 7000), 90)
+    assert decode_poster(encoded(large, "JPEG"), at_least=(448, 448)).size == (875, 875)
+    assert decode_poster(encoded(large, "JPEG")).size == (3500, 3500)
+    with pytest.raises(InputError, match="over the limit"):  # decoders hold all of a progressive JPEG in memory
+        decode_poster(encoded(large, "JPEG", progressive=True))
+
+
+def test_a_large_picture_is_shrunk_in_each_direction_as_far_as_it_may_be() -> None:
+    ramp = np.linspace(0, 255, 4100, dtype=np.uint8)
+    grey = Image.fromarray(np.broadcast_to(ramp, (4096, 4100)))
+    clear = Image.merge("LA", (grey, Image.new("L", grey.size, 128)))
+    small = np.asarray(decode_poster(encoded(clear, compress_level=1), at_least=(448, 448)))
+    assert small.shape == (456, 456, 3)
+    expected = 255 - (255 - np.asarray(grey.reduce(9), dtype=np.float64)) * 128 / 255
+    np.testing.assert_allclose(small[..., 0], expected, atol=2)
+    tall = encoded(Image.new("LA", (10, 1_700_000), (0, 255)), compress_level=1)
+    assert decode_poster(tall, at_least=(448, 448)).size == (10, -(-1_700_000 // (1_700_000 // 448)))
+
+
+def test_large_pictures_are_decoded_one_after_the_other_and_small_ones_in_between() -> None:
+    budget, at_once, most = PixelBudget(40_000_000), 0, 0
+    lock, held, small_done = threading.Lock(), threading.Event(), threading.Event()
+
+    def large() -> None:
+        nonlocal at_once, most
+        with budget.take(90_000_000):
+            with lock:
+                at_once += 1
+                most = max(most, at_once)
+            held.set()
+            assert small_done.wait(10)
+            with lock:
+                at_once -= 1
+
+    threads = [threading.Thread(target=large) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert held.wait(10)
+    with budget.take(500_000):  # a small one does not wait for the large one that is being decoded
+        small_done.set()
+    for thread in threads:
+        thread.join(10)
+    assert (most, at_once) == (1, 0)
+
+
+@pytest.mark.slow
+def test_three_pictures_of_40_megapixels_take_the_memory_of_one() -> None:
+    code = """
+import io, threading
+from pathlib import Path
+from PIL import Image
+from mmgcs.preprocess import decode_poster
+out = io.BytesIO()
+Image.new("RGB", (8000, 5000), "red").save(out, "WEBP", method=0, quality=1)
+def most():
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024
+def run(count):
+    threads = [threading.Thread(target=decode_poster, args=(out.getvalue(),), kwargs={"at_least": (448, 448)})
+               for _ in range(count)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    return most()
+print(run(1), run(3))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    one, three = map(int, done.stdout.split())
+    assert three < 1.3 * one < 1300
 
 
 def test_a_folder_in_place_of_a_poster_is_refused(tmp_path: Path) -> None:

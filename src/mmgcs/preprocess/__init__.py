@@ -1,8 +1,13 @@
-"""The one implementation of preprocessing, used by training and by running."""
+"""Preprocessing of plots and posters, the same for training and for prediction."""
+
+from typing import TYPE_CHECKING, Any
 
 from mmgcs.preprocess.base import PREPROCESSORS, Prepared, Preprocessor
 from mmgcs.preprocess.image import PosterPixels
 from mmgcs.preprocess.text import NOT_ENGLISH, PlotTokens, clean_text, film_text, plot_warnings
+
+if TYPE_CHECKING:
+    from mmgcs.preprocess.decode import decode_poster, read_poster_size
 
 __all__ = [
     "NOT_ENGLISH",
@@ -12,6 +17,16 @@ __all__ = [
     "Prepared",
     "Preprocessor",
     "clean_text",
+    "decode_poster",
     "film_text",
     "plot_warnings",
+    "read_poster_size",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("decode_poster", "read_poster_size"):  # loading Pillow takes longer than answering a plot
+        from mmgcs.preprocess import decode
+
+        return getattr(decode, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

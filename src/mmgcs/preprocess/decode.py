@@ -1,34 +1,40 @@
-"""Posters decoded within limits and turned into RGB.
+"""Decode posters within limits and convert them to RGB.
 
-Apart from `PosterPixels`, so that Pillow is only loaded for a poster: a plot is answered without it.
+Kept apart from `PosterPixels` so that Pillow is only loaded for a poster: a plot is answered without it.
 """
 
 from __future__ import annotations
 
 import io
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from mmgcs.errors import InputError
 from mmgcs.files import read_file
-from mmgcs.preprocess.structure import excess
 
-MAX_PIXELS = 60_000_000
-"""Width times height that is decoded at most: an A1 poster at 200 dpi. Larger pictures are refused unread."""
 MAX_BYTES = 64 * 2**20
-LARGE = 16_000_000
-"""Pixels over which a picture is shrunk while it is converted, to save memory."""
+MAX_PIXELS = 40_000_000
+"""The largest image that is decoded in full: an A2 poster at 300 dpi has 35 million pixels."""
+MAX_JPEG_PIXELS = 100_000_000
+"""The largest baseline JPEG. Beyond `MAX_PIXELS` it is decoded at a half, a quarter or an eighth of its size."""
 MIN_SIDE = 8
+SMALL = 1_000_000
+"""Images up to this many pixels don't wait for the decode budget: they cost a few megabytes each."""
+LARGE = 16_000_000
+"""Images above this many pixels are shrunk before they are converted, to save memory."""
 MAX_EXIF = 2**20
-"""Bytes of an EXIF block in which the orientation is looked for."""
-# Pillow opens some forty formats, several by running other programs or with a history of faults; posters come in these.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""The largest EXIF block, in bytes, that is searched for an orientation."""
+# Pillow opens some forty formats, several by running other programs or with a history of faults.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-# Pixel limits are ours and checked before decoding, so Pillow's own warning would say the same thing twice.
+# Our own limit is checked before decoding, so Pillow's warning would only repeat it.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
@@ -41,122 +47,159 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What sets a picture upright, by the orientation that its EXIF block gives."""
+"""The operation that turns an image upright, for each EXIF orientation."""
 
 
-def read_poster_size(source: Path | bytes) -> tuple[int, int]:
-    """The poster's width and height from its header, nothing decoded. Raises InputError as `decode_poster` does."""
-    with _open(source) as picture:
-        return picture.size
+class PixelBudget:
+    """Limit how many pixels the threads of this process decode at the same time.
 
-
-def decode_poster(source: Path | bytes, *, at_least: tuple[int, int] | None = None) -> Image.Image:
-    """Decode a poster as RGB: CMYK and 16-bit converted, transparency over white, the first frame of an animation.
+    Eight huge images at once then take as much memory as one. Images up to `SMALL` pixels never wait.
 
     Args:
-        source: a file's path or its bytes.
-        at_least: (width, height) that will be resized to; a JPEG is then decoded at the nearest larger scale, which
-            is several times faster, and a `LARGE` picture of another format is shrunk while it is converted.
+        pixels: the limit. One larger image is decoded alone.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels = pixels
+        self._used = 0
+        self._queue = threading.Lock()
+        self._freed = threading.Condition()
+
+    @contextmanager
+    def take(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room for an image of this size, and reserve it during the block."""
+        if pixels <= SMALL:
+            yield
+            return
+        pixels = min(pixels, self.pixels)
+        # Only the first in the queue waits for room, so that a huge image is not overtaken forever.
+        with self._queue, self._freed:
+            self._freed.wait_for(lambda: self._used + pixels <= self.pixels)
+            self._used += pixels
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._used -= pixels
+                self._freed.notify_all()
+
+
+BUDGET = PixelBudget(MAX_PIXELS)
+"""The decode budget of this process."""
+
+
+def read_poster_size(source: Path | bytes, *, max_pixels: int | None = None) -> tuple[int, int]:
+    """Return a poster's width and height from its header, without decoding it.
+
+    Args:
+        source: the path of a file, or its bytes.
+        max_pixels: see `decode_poster`.
 
     Raises:
-        InputError: the file is missing, empty, not a picture, truncated, too small or too large.
+        InputError: as `decode_poster` does.
     """
-    with _open(source) as picture:
+    with _open(source, max_pixels) as image:
+        return image.size
+
+
+def decode_poster(
+    source: Path | bytes, *, at_least: tuple[int, int] | None = None, max_pixels: int | None = None
+) -> Image.Image:
+    """Decode a poster as RGB.
+
+    CMYK and 16-bit images are converted, transparency becomes white, and an animation's first frame is used.
+
+    Args:
+        source: the path of a file, or its bytes.
+        at_least: the (width, height) the caller will resize to. A JPEG is then decoded at the nearest larger scale,
+            which is several times faster, and a `LARGE` image of another format is shrunk before it is converted.
+        max_pixels: the largest width × height accepted; `MAX_PIXELS` (for a baseline JPEG `MAX_JPEG_PIXELS`) if None.
+
+    Raises:
+        InputError: the file is missing, empty, not an image, damaged, too small or too large.
+    """
+    with _open(source, max_pixels) as image:
         try:
-            if at_least is not None:
-                picture.draft("RGB", at_least)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # odd EXIF or palettes: the pixels are what counts
-                picture.load()
-                turn = _turn(picture)  # known before the Exif block is lost
-                upright = _to_rgb(picture, at_least or picture.size)
+            size = image.size
+            image.draft("RGB", at_least if at_least is not None else _fitting(*size))  # only does something for JPEG
+            # A progressive JPEG is held in memory at its full size whatever its scale.
+            width, height = size if "progressive" in image.info else image.size
+            with BUDGET.take(width * height), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # odd EXIF or palettes: only the pixels matter
+                image.load()
+                turn = _turn(image)  # read before conversion loses the EXIF block
+                upright = _to_rgb(image, at_least or image.size)
                 return upright if turn is None else upright.transpose(turn)
-        except Exception as error:  # each decoder has errors of its own
-            raise InputError(f"{_name(source)} is damaged or cut short ({error}); give a whole picture") from error
+        except Exception as error:  # each decoder raises its own kinds of errors
+            raise InputError(f"{_name(source)} is damaged or cut short; give a whole picture") from error
 
 
 def _name(source: Path | bytes) -> str:
     return f"the poster {source}" if isinstance(source, Path) else "the poster"
 
 
-def _open(source: Path | bytes) -> Image.Image:
+def _open(source: Path | bytes, max_pixels: int | None) -> Image.Image:
     name = _name(source)
     try:
-        if isinstance(source, Path):
-            source = read_file(source, MAX_BYTES)
-            if len(source) > MAX_BYTES:
-                raise InputError(f"{name} is larger than {MAX_BYTES // 2**20} MiB; give a smaller picture")
+        data = read_file(source, MAX_BYTES) if isinstance(source, Path) else bytes(source)
     except FileNotFoundError:
         raise InputError(f"{name} does not exist; check the path") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{name} cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    source = bytes(source)  # of a memoryview too
-    if not source:
+    if not data:
         raise InputError(f"{name} is empty; give a picture")
-    if (reason := excess(source)) is not None:
-        raise InputError(f"{name} {reason}")
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{name} is larger than {MAX_BYTES // 2**20} MiB; give a smaller picture")
+    if data.startswith(_TIFF):
+        raise InputError(f"{name} is a TIFF file, which is not supported; convert it to JPEG or PNG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(source), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise InputError(f"{name} is not a picture; give a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file") from None
     except Exception as error:
-        raise InputError(f"{name} is damaged ({error}); give a whole picture") from error
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{name} is {width} × {height} pixels, over the limit of {MAX_PIXELS // 10**6} million; shrink it"
-        )
+        raise InputError(f"{name} is damaged or cut short; give a whole picture") from error
+    width, height = image.size
+    draft = image.format == "JPEG" and "progressive" not in image.info
+    limit = max_pixels or (MAX_JPEG_PIXELS if draft else MAX_PIXELS)
+    if width * height > limit:
+        raise InputError(f"{name} is {width} × {height} pixels, over the limit of {limit:,}; shrink it")
     if min(width, height) < MIN_SIDE:
-        raise InputError(
-            f"{name} is {width} × {height} pixels, too small to show anything; give at least {MIN_SIDE} a side"
-        )
-    return picture
+        raise InputError(f"{name} is {width} × {height} pixels, too small; give at least {MIN_SIDE} × {MIN_SIDE}")
+    if image.format == "BMP" and image.tile and image.tile[0][0] == "bmp_rle":  # decoded in Python, byte by byte
+        raise InputError(f"{name} is a compressed BMP file, which is not supported; convert it to JPEG or PNG")
+    return image
 
 
-def _turn(picture: Image.Image) -> Image.Transpose | None:
-    """What sets a picture upright, where its Exif block says so."""
-    # Not ImageOps.exif_transpose, which writes the whole block anew: for one of 10 MiB that takes 10 s.
-    if sum(len(picture.info.get(name, "")) for name in ("exif", "Raw profile type exif")) > MAX_EXIF:
+def _fitting(width: int, height: int) -> tuple[int, int]:
+    """Return the size, halved until it has at most `MAX_PIXELS`."""
+    while width * height > MAX_PIXELS:
+        width, height = width // 2, height // 2
+    return width, height
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return the operation that turns an image upright, or None if its EXIF block does not ask for one."""
+    # Not ImageOps.exif_transpose, which rewrites the whole block: one of 10 MiB takes 10 s.
+    if sum(len(image.info.get(name, "")) for name in ("exif", "Raw profile type exif")) > MAX_EXIF:
         return None
     try:
-        return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # a broken block is no reason to refuse the pixels
         return None
 
 
-def _to_rgb(picture: Image.Image, at_least: tuple[int, int]) -> Image.Image:
-    if picture.mode == "RGB" and picture.width * picture.height <= LARGE:
-        return picture
-    # Pillow clips wide numbers to 255 when converting; what is there is scaled to 8 bits instead.
-    wide = picture.mode in ("I;16", "I;16B", "I;16L", "I", "F")
-    top = 65535.0 if wide and _brightest(picture) > 255 else 255.0
-    if picture.width * picture.height <= LARGE:
-        return _small_to_rgb(picture, top if wide else None)
-    # In bands, each shrunk at once: whole, the steps between need a gigabyte.
-    across, down = (max(1, side // least) for side, least in zip(picture.size, at_least, strict=True))
-    rows = max(1, LARGE // 8 // picture.width // down) * down
-    made = Image.new("RGB", (-(-picture.width // across), -(-picture.height // down)))
-    for start in range(0, picture.height, rows):
-        band = picture.crop((0, start, picture.width, min(start + rows, picture.height)))
-        made.paste(_small_to_rgb(band, top if wide else None).reduce((across, down)), (0, start // down))
-    return made
-
-
-def _brightest(picture: Image.Image) -> float:
-    if picture.mode in ("I;16B", "I;16L"):  # of which Pillow knows no extremes
-        return float(np.asarray(picture).max(initial=0))
-    return cast("tuple[float, float]", picture.getextrema())[1]
-
-
-def _small_to_rgb(picture: Image.Image, top: float | None) -> Image.Image:
-    """A picture as RGB; `top` is what stands for white where it holds wide numbers."""
-    if top is not None:
-        values = np.asarray(picture, dtype=np.float64)
-        return Image.fromarray(np.clip(values / top * 255.0, 0, 255).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return picture.convert("RGB")
+def _to_rgb(image: Image.Image, at_least: tuple[int, int]) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to 255
+        values = np.asarray(image)
+        image = Image.fromarray((values // (257 if values.max(initial=0) > 255 else 1)).astype(np.uint8))
+    has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    if image.mode not in ("L", "RGB", "CMYK") or has_alpha:
+        image = image.convert("RGBA" if has_alpha else "RGB")
+    if image.width * image.height > LARGE:
+        across, down = (max(1, side // least) for side, least in zip(image.size, at_least, strict=True))
+        image = image.reduce((across, down))
+    if has_alpha:
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

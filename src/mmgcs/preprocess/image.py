@@ -27,28 +27,28 @@ class PosterPixels:
         self.width = width
 
     def prepare(self, films: Sequence[Film]) -> list[Prepared]:
-        """Pixels of each film's poster. Raises InputError for one that cannot be used."""
+        """Return the pixels of each film's poster. Raises InputError if a poster cannot be used."""
         return [Prepared(self._pixels(film), 1) for film in films]
 
     def _pixels(self, film: Film) -> NDArray[np.uint8]:
         if film.poster is None:
             raise InputError("there is no poster")
-        # Here: loading Pillow takes longer than answering a plot.
+        # Imported here because loading Pillow takes longer than answering a plot.
         from PIL import Image
 
         from mmgcs.preprocess.decode import decode_poster
 
-        size = (self.width, self.height)
-        # Twice the size leaves the resampling filter enough to average over.
-        picture = decode_poster(film.poster, at_least=(2 * self.width, 2 * self.height))
-        return np.asarray(picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0), dtype=np.uint8)
+        # Decoding at twice the size leaves the resampling filter enough pixels to average.
+        poster = decode_poster(film.poster, at_least=(2 * self.width, 2 * self.height))
+        resized = poster.resize((self.width, self.height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        return np.asarray(resized, dtype=np.uint8)
 
     def collate(self, prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
-        """`pixels` (batch, height, width, 3) uint8."""
+        """Return `pixels` (batch, height, width, 3) uint8."""
         return {"pixels": np.stack([item.value for item in prepared])}
 
 
 @PREPROCESSORS.register("pixels")
 def _pixels(options: Mapping[str, Any], read: Callable[[str], bytes]) -> PosterPixels:
-    del read  # pictures need no file of the bundle
+    del read  # posters need no file of the bundle
     return PosterPixels(whole_number(options, "height", 1, 4096), whole_number(options, "width", 1, 4096))
