@@ -108,7 +108,7 @@ def test_a_size_in_the_manifest_that_no_file_has_is_refused(bundle: Path) -> Non
 @pytest.mark.parametrize("what", ["a byte in the middle", "cut in half"])
 def test_a_file_that_a_prediction_needs_is_never_used_when_it_was_changed(bundle: Path, what: str) -> None:
     poster = bundle / "poster.jpg"
-    shutil.copy(Path(DEFAULT_BUNDLE).parents[1] / "sample" / "posters" / "tt0013442.jpg", poster)
+    shutil.copy(Path(DEFAULT_BUNDLE).parents[1] / "sample" / "posters" / "tt0016220.jpg", poster)
     config = Bundle(bundle).config
     needed = {CONFIG, config.fusion, *(branch.graph for branch in config.branches)}
     for name in sorted(needed):

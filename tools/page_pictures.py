@@ -23,7 +23,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-FILM = "Nosferatu (1922)"
+FILM = "The Phantom of the Opera (1925)"
 
 
 def open_browser() -> webdriver.Chrome:

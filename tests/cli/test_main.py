@@ -160,7 +160,7 @@ def test_the_demo_shows_truth_beside_prediction_and_the_next_command(
 ) -> None:
     assert main(["demo", "--model", str(tiny_bundle)]) == 0
     out = capsys.readouterr().out
-    assert "Nosferatu (1922)" in out
+    assert "The Phantom of the Opera (1925)" in out
     assert "mmgcs predict --plot" in out
 
 

@@ -11,19 +11,19 @@ from mmgcs.files import atomic_writer
 from mmgcs.film import Film
 from mmgcs.tables import read_films
 
-ONE_FILM = "tt0013442"
-"""The film of the sample (Nosferatu) whose plot and poster are also copied as files of their own."""
+ONE_FILM = "tt0016220"
+"""The film of the sample (The Phantom of the Opera) whose plot and poster are also copied as single files."""
 
 
 def sample_table() -> Path:
-    """The sample's table, `films.csv`; its posters lie beside it."""
+    """Return the path of the sample's table, `films.csv`; its posters lie beside it."""
     # Wheels are installed unpacked, so this is the file itself and not a copy that ends with the block.
     with as_file(files("mmgcs.sample")) as folder:
         return folder / "films.csv"
 
 
 def sample_films() -> list[Film]:
-    """The films of the sample, with genres, plots (all but three), posters (most) and splits."""
+    """Return the sixty films of the sample, with genres, plots and splits, half of them with posters."""
     return list(_films())
 
 
@@ -31,10 +31,10 @@ def copy_sample(folder: Path) -> list[str]:
     """Write files to practise with: `films.csv`, its `posters/`, and one film's `plot.txt` and `poster.jpg`.
 
     Args:
-        folder: where to; made where it is missing. Files that are there already and equal are left as they are.
+        folder: the target; it is created if missing. Files that already exist and are equal are left alone.
 
     Returns:
-        The names in the folder, posters counted as one (`posters/`).
+        The names in the folder, with the posters as one name (`posters/`).
 
     Raises:
         UsageError: the folder is a file, or holds another file of one of these names; nothing is written then.
@@ -42,7 +42,7 @@ def copy_sample(folder: Path) -> list[str]:
     """
     for place in (folder, folder / "posters"):
         if place.exists() and not place.is_dir():
-            raise UsageError(f"{place} is a file and not a folder, so nothing was copied; give an empty folder")
+            raise UsageError(f"{place} is a file, not a folder, so nothing was copied; give an empty folder")
     (one,) = (film for film in _films() if film.id == ONE_FILM)
     assert isinstance(one.poster, Path) and one.plot is not None
     table = sample_table()
@@ -50,12 +50,12 @@ def copy_sample(folder: Path) -> list[str]:
         "films.csv": table.read_bytes(),
         "plot.txt": f"{one.plot}\n".encode(),
         "poster.jpg": one.poster.read_bytes(),
-        **{f"posters/{path.name}": path.read_bytes() for path in sorted((table.parent / "posters").iterdir())},
+        **{f"posters/{path.name}": path.read_bytes() for path in sorted((table.parent / "posters").glob("*.jpg"))},
     }
     for name, data in content.items():
         path = folder / name
         if path.exists() and (not path.is_file() or path.read_bytes() != data):
-            raise UsageError(f"{path} exists and is another file, so nothing was copied; give an empty folder")
+            raise UsageError(f"{path} already exists with other content, so nothing was copied; give an empty folder")
     for name, data in content.items():
         if not (folder / name).exists():
             with atomic_writer(folder / name, "wb") as handle:
