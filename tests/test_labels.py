@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmgcs import Film
 from mmgcs.genres import DEFAULT_GENRES
-from mmgcs.labels import LabelSource, read_labels, undescribed
+from mmgcs.labels import LabelSource, label_notes, read_labels, undescribed
 
 GENRES = ("Adventure", "Drama", "Horror", "Music", "Thriller")
 
@@ -42,6 +42,13 @@ def test_a_source_of_ones_own_is_described_in_a_line_and_one_without_description
     assert known[0].tolist() == [True, True, False, True, True]
     assert undescribed(["archive", "tmdb", None, ""]) == ["archive"]
     assert undescribed(["archive"], own) == []
+
+
+def test_odd_genres_and_sources_are_reported_once_each() -> None:
+    films = [Film(genres=("Horor", "Sport"), labels="archive")] * 3
+    horor, archive = label_notes(films, DEFAULT_GENRES)
+    assert horor == "unknown genre 'Horor' in 3 films, ignored; did you mean 'Horror'?"
+    assert "'archive' has no description" in archive
 
 
 def test_a_musical_counts_as_music_where_the_set_has_no_musicals() -> None:

@@ -8,6 +8,7 @@ a "no" (learning from partial labels, Durand et al. 2019).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from mmgcs.film import Film
-from mmgcs.genres import within
+from mmgcs.genres import unfamiliar, within
 
 
 class LabelSource(BaseModel):
@@ -43,6 +44,9 @@ LABEL_SOURCES: Mapping[str, LabelSource] = {
     "movielens": LabelSource(unnamed=("Family", "History", "Music")),
 }
 """The sources that come with mmgcs. Recipes add their own under `label_sources`."""
+
+SHOWN_NOTES = 8
+"""Unknown genres that are named one by one."""
 
 
 def read_labels(
@@ -75,6 +79,24 @@ def read_labels(
             if genre in column and genre in names:
                 known[row, column[genre]] = False
     return truth, known
+
+
+def label_notes(
+    films: Sequence[Film], genres: Sequence[str], sources: Mapping[str, LabelSource] = LABEL_SOURCES
+) -> list[str]:
+    """Return what a user should know about the labels of some films, one line each: odd genres and label sources."""
+    names = Counter(name for film in films for name in film.genres or ())
+    notes = []
+    for name, nearest in unfamiliar(names, genres).items():
+        hint = f"; did you mean {nearest!r}?" if nearest else ""
+        notes.append(f"unknown genre {name!r} in {names[name]:,} films, ignored{hint}")
+    if len(notes) > SHOWN_NOTES:
+        notes[SHOWN_NOTES:] = [f"… and {len(notes) - SHOWN_NOTES} more unknown genres"]
+    return notes + [
+        f"the label source {source!r} has no description, so a missing genre counts as a no; "
+        "describe it under label_sources in the recipe"
+        for source in undescribed((film.labels for film in films), sources)
+    ]
 
 
 def undescribed(labels: Iterable[str | None], sources: Mapping[str, LabelSource] = LABEL_SOURCES) -> list[str]:

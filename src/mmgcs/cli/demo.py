@@ -61,7 +61,7 @@ def demo(
         return
     print_comparison(pairs)
     typed = as_typed()
-    print("\nTry your own:")
+    print("\nNow try your own:")
     print(f'  {typed} predict --plot "Two detectives hunt a killer through the city\'s underworld."')
     print(f'  {typed} explain --plot "A ghost haunts an old house by the sea."')
     print(f"  {typed} demo --copy practice      # a table, posters and a plot to practise with")
@@ -111,10 +111,8 @@ def print_comparison(pairs: Sequence[tuple[Film, Prediction]]) -> None:
     console = Console(width=100 if not sys.stdout.isatty() else min(100, Console().width), highlight=False)
     console.print(table)
     score = 2 * hits / max(1, chosen + true)
-    console.print(
-        f"{len(pairs)} films that the model was not trained on: the first genre is right for {first}, "
-        f"micro-F1 {score:.2f}, {unsure} not sure.\n{right} right, {wrong} wrong, by TMDB's genres."
-    )
+    print(f"{len(pairs)} films that the model was not trained on. {right} right, {wrong} wrong, by TMDB's genres.")
+    print(f"The first genre is right for {first}; micro-F1 {score:.2f}; {unsure} are marked not sure.")
 
 
 def as_typed() -> str:

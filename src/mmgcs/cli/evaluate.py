@@ -42,6 +42,7 @@ def evaluate(
     from mmgcs.evaluation.report import evaluate as measure
     from mmgcs.files import check_free, sha256
     from mmgcs.genres import genre_set
+    from mmgcs.labels import label_notes
     from mmgcs.runtime import load
 
     if report is not None:
@@ -51,6 +52,8 @@ def evaluate(
             check_free(path, "--report", overwrite=overwrite)
     classifier = load(model)
     films = _read(data, posters, split)
+    for line in label_notes([film for part in films.values() for film in part], classifier.genres):
+        say(line)
     with progress_bars() as progress:
         result = measure(
             classifier,
