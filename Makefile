@@ -1,17 +1,20 @@
-# The commands of a working day. Everything is installed into .venv; nothing outside this folder is changed.
+# The everyday commands. Everything is installed into .venv; nothing outside this folder is changed.
 PYTHON ?= python3
 BIN := .venv/bin
-# Files of tests that run at the same time.
+# Test files that run at the same time.
 WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint realdata docs lowest lock audit sbom coverage mutation clean
+.PHONY: demo test slow lint realdata docs lowest lock audit sbom coverage mutation clean
 
 demo: .venv/run.stamp  ## install the running side and tag the shipped sample
 	$(BIN)/mmgcs demo
 
-test: .venv/dev.stamp  ## install everything and run the tests
-	$(BIN)/python -m pytest -m "not realdata" -rs -n $(WORKERS) --dist loadfile
+test: .venv/dev.stamp  ## install everything and run the quick tests
+	$(BIN)/python -m pytest -m "not realdata and not slow" -rs --durations=10 -n $(WORKERS) --dist loadfile
+
+slow: .venv/dev.stamp  ## the slow tests: crashes, faults, fuzzing, long trainings, the documentation's commands
+	$(BIN)/python -m pytest -m "slow and not realdata" -rs --durations=10 -n $(WORKERS) --dist loadfile
 
 lint: .venv/dev.stamp  ## style, types, the direction of imports, dependencies and code that nothing uses
 	$(BIN)/ruff check .
