@@ -29,7 +29,7 @@ import sys, time
 from pathlib import Path
 import mmgcs
 from mmgcs.tables import FilmTable
-from mmgcs.tagging.pipeline import tag_table
+from mmgcs.tagging import tag_table
 classifier = mmgcs.load(threads=2)
 classifier.predict(plot="A first plot loads what is loaded when it is first used.")
 began, cores = time.time(), time.process_time()

@@ -141,7 +141,7 @@ import re, sys, time
 from pathlib import Path
 import mmgcs
 from mmgcs.tables import FilmTable
-from mmgcs.tagging.pipeline import tag_table
+from mmgcs.tagging import tag_table
 from mmgcs.sample import sample_films
 table, out, posters, model = sys.argv[1:]
 classifier = mmgcs.load(model or None)

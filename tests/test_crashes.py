@@ -29,7 +29,7 @@ RUNNING = (
     "mmgcs.cli.tag",
     "mmgcs.cli.library",
     "mmgcs.runtime",
-    "mmgcs.tagging.pipeline",
+    "mmgcs.tagging.sinks",
     "mmgcs.tables",
     "polars",
 )

@@ -21,7 +21,7 @@ class Film:
         genres: the genres that the catalogue gives, in our canonical spelling; None where it gives none.
         split: "train", "valid" or "test" for labelled data.
         labels: the source of `genres` (for example "tmdb" or "imdb"): sources disagree on what a genre is.
-        extra: the columns of the input that are none of these, kept for the output.
+        record: the row it was read from, as it came: column to value. Outputs keep it.
         problem: why the film's record could not be read; such a film is reported, never predicted.
         warnings: what was odd about the record, without stopping a prediction.
         place: where the record stands in its source, such as "line 7"; two films are equal wherever they stand.
@@ -35,7 +35,7 @@ class Film:
     genres: tuple[str, ...] | None = None
     split: str | None = None
     labels: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
     warnings: tuple[str, ...] = ()
     place: str = field(default="", compare=False)

@@ -10,16 +10,18 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from mmgcs.cli.tag import NEEDS, Progress
-from mmgcs.runtime.batch import Summary
+from mmgcs.cli.tag import ProgressLine
+from mmgcs.tagging import TagSummary
 
 TABLE = "id,plot,genres\na,love in the city,Romance\nb,,\nc,a ghost and a vampire,Comedy\n"
 
@@ -90,25 +92,47 @@ def test_outputs_whose_names_begin_alike_get_a_comparison_each(
     assert {path.name for path in tmp_path.glob("*compare*")} == {"films.2023.compare.csv", "films.2024.compare.csv"}
 
 
-def test_every_option_that_needs_something_is_one() -> None:
-    told = run("--help").stdout.decode().lower()
-    assert all(option.lower() in told for option in NEEDS)
+def test_a_finished_output_is_resumed_by_doing_nothing(films: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    call = [films, "--out", tmp_path / "o.csv", "--model", tiny_bundle, "--resume"]
+    assert run(*call).returncode == 3
+    before = (tmp_path / "o.csv").stat().st_mtime_ns
+    done = run(*call)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert (
+        done.stderr.decode() == f"{tmp_path / 'o.csv'} is finished already; nothing to do (--overwrite tags it again)\n"
+    )
+    assert (tmp_path / "o.csv").stat().st_mtime_ns == before
+    assert json.loads(run(*call, "--json").stdout)["films"] == 0
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_resume(tmp_path: Path, tiny_bundle: Path) -> None:
+    path = tmp_path / "films.csv"
+    path.write_text("id,plot\n" + "".join(f"{n},love in the city\n" for n in range(60_000)), encoding="utf-8")
+    command = [sys.executable, "-m", "mmgcs", "tag", str(path), "--out", str(tmp_path / "o.jsonl"), "--quiet"]
+    with subprocess.Popen([*command, "--model", str(tiny_bundle)], stderr=subprocess.PIPE) as process:
+        while not (tmp_path / "o.jsonl.partial" / "run.json").exists():
+            time.sleep(0.01)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    assert process.returncode == 130
+    assert f"the films tagged so far are in {tmp_path / 'o.jsonl.partial'}; resume with --resume" in told.decode()
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["--out", "-", "--json"], "--json needs a file"),
-        (["--out", "o.csv", "--only-missing", "--compare"], "nothing to compare"),
-        (["--out", "-", "--compare"], "give it a file"),
-        (["--out", "o.csv", "--table", "films"], "--table is about a database; leave it out, or give --from"),
-        (["--out", "o.csv", "--key", "id"], "--key is about a database"),
-        (["--out", "o.csv", "--into", "t"], "--into is about a database"),
-        (["--out", "o.csv", "--workers", "3"], "--workers is about a cluster; leave it out, or give --engine ray"),
-        (["--out", "o.csv", "--address", "auto"], "--address is about a cluster"),
-        (["--out", "o.csv", "--enrich-cache", "x"], "--enrich-cache keeps what --enrich looks up"),
-        (["--out", "o.csv", "--format", "csv"], "--format says what standard input holds"),
-        (["--out", "o.csv", "--out-format", "csv"], "--out-format says what standard output gets"),
+        (["--out", "o.csv", "--only-missing", "--compare"], "has nothing to compare with --only-missing"),
+        (["--out", "-", "--compare"], "--compare needs a file when --out is -"),
+        (["--out", "o.csv", "--table", "films"], "--table needs a database; add --from"),
+        (["--out", "o.csv", "--key", "id"], "--key needs a database"),
+        (["--out", "o.csv", "--into", "t"], "--into needs a database"),
+        (["--out", "o.csv", "--workers", "3"], "--workers needs a cluster; add --engine ray"),
+        (["--out", "o.csv", "--address", "auto"], "--address needs a cluster"),
+        (["--out", "o.csv", "--enrich-cache", "x"], "--enrich-cache needs --enrich"),
+        (["--out", "o.csv", "--format", "csv"], "--format is the format of standard input"),
+        (["--out", "o.csv", "--out-format", "csv"], "--out-format is the format of standard output"),
         (["--out", "-", "--out-format", "xlsx"], "no output format '.xlsx'"),
         (["--out", "o.csv", "--min-confidence", "2"], "--min-confidence"),
         (["--out", "films.csv", "--overwrite"], "is the table of films itself"),
@@ -160,7 +184,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(films: Path,
         args = ["tag", folder / "films.csv", "--out", folder / "o.csv", "--model", folder / "model"]
         done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)
         assert done.returncode == 2, done.stderr
-        assert "cannot be made (Permission denied); give --out another folder" in done.stderr
+        assert "(Permission denied); choose another --out" in done.stderr
         assert done.stderr.count("\n") == 1
     finally:
         for path in [folder, folder / "model"]:
@@ -183,15 +207,15 @@ def test_progress_in_a_terminal_covers_the_line_before_without_codes(monkeypatch
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    progress = Progress()
+    progress = ProgressLine()
     progress._every = 0.0
-    progress(1_000_000, Summary())
-    progress(2, Summary())
+    progress(TagSummary(films=1_000_000))
+    progress(TagSummary(films=2))
     first, second = terminal.getvalue().split("\r")[1:]
     assert first.startswith("1,000,000 films")
     assert second.startswith("2 films")
     assert second.isprintable()
     assert len(first) == len(second)
     monkeypatch.setenv("COLUMNS", "20")
-    progress(3, Summary())
+    progress(TagSummary(films=3))
     assert len(terminal.getvalue().split("\r")[-1]) == 19  # a narrow one begins no other line

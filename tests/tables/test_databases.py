@@ -23,8 +23,8 @@ from mmgcs import load
 from mmgcs.cli import main
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.runtime import Classifier
-from mmgcs.runtime.batch import Summary
 from mmgcs.tables.databases import FilmDatabase
+from mmgcs.tagging import TagSummary
 from mmgcs.tagging.database import model_name, tag_database
 
 PLOTS = [
@@ -39,8 +39,8 @@ SLOW = """
 import sys, time
 from pathlib import Path
 from mmgcs.cli.tag_database import tag_from
-def progress(films, summary):
-    print(films, flush=True)
+def progress(summary):
+    print(summary.films, flush=True)
     time.sleep(0.05)
 tag_from(sys.argv[1], "films", model=Path(sys.argv[2]), progress=progress)
 """
@@ -71,7 +71,7 @@ def sqlite_rows(path: Path, query: str) -> list[tuple[Any, ...]]:
         connection.close()
 
 
-def tag(classifier: Classifier, address: str, table: str = "films", **options: Any) -> Summary:
+def tag(classifier: Classifier, address: str, table: str = "films", **options: Any) -> TagSummary:
     database = FilmDatabase(address, table, **options)
     try:
         return tag_database(classifier, database)
@@ -170,8 +170,8 @@ def test_two_runs_at_once_are_told_apart(classifier: Classifier, tmp_path: Path)
     path = sqlite_films(tmp_path / "films.db")
     first, second = (FilmDatabase(f"sqlite:///{path}", "films") for _ in range(2))
 
-    def other_comes_between(films: int, _: Summary) -> None:
-        if films == 512:
+    def other_comes_between(summary: TagSummary) -> None:
+        if summary.films == 512:
             tag_database(classifier, second)
 
     with pytest.raises(MmgcsError, match="another run writes predictions of tiny@"):
@@ -299,8 +299,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 def test_a_server_that_is_stopped_for_a_moment_is_waited_for(classifier: Classifier, postgres: Postgres) -> None:
     database = FilmDatabase(postgres.address, "films", into="waited")
 
-    def restart(films: int, _: Summary) -> None:
-        if films == 1024:
+    def restart(summary: TagSummary) -> None:
+        if summary.films == 1024:
             postgres.stop()
             postgres.start()
 
@@ -315,8 +315,8 @@ def test_a_server_that_stays_away_ends_the_run_in_one_line_and_a_rerun_completes
 ) -> None:
     database = FilmDatabase(postgres.address, "films", patience=0.5)
 
-    def stop(films: int, _: Summary) -> None:
-        if films == 1024:
+    def stop(summary: TagSummary) -> None:
+        if summary.films == 1024:
             postgres.stop()
 
     with pytest.raises(MmgcsError, match=r"^postgresql\+psycopg://films@.* went away \(.*\); mend that") as raised:

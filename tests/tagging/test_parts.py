@@ -18,11 +18,11 @@ pytest.importorskip("fsspec", reason='fsspec is not installed: pip install "mmgc
 
 import fsspec
 
-from mmgcs.tagging.parts import Job, read_notes, read_parts, write_part
+from mmgcs.tagging.parts import ClusterRun, read_notes, read_parts, write_part
 from mmgcs.tagging.storage import Folder, find_shards
 
 HEADER = "id,plot,poster\n"
-COLUMNS = dict.fromkeys(("id", "plot", "poster"), ("str",))
+TYPES = dict.fromkeys(("id", "plot", "poster"), "text")
 
 
 @pytest.fixture
@@ -30,35 +30,35 @@ def classifier(tiny_bundle: Path) -> Classifier:
     return load(tiny_bundle)
 
 
-def make_job(films: str, out: str, **options: object) -> Job:
-    return Job(tuple(find_shards(films)), out, None, COLUMNS, part_films=CHUNK, **options)  # type: ignore[arg-type]
+def make_run(films: str, out: str, **options: object) -> ClusterRun:
+    return ClusterRun(tuple(find_shards(films)), out, None, TYPES, part_films=CHUNK, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("films", "parts"), [(0, 1), (1, 1), (CHUNK, 1), (CHUNK + 1, 2), (2 * CHUNK, 2)])
 def test_a_shard_ends_with_its_last_part_whatever_is_done_already(films: int, parts: int, tmp_path: Path) -> None:
     path = tmp_path / "films.csv"
     path.write_text(HEADER + "".join(f"{n},A ghost,\n" for n in range(films)), encoding="utf-8")
-    job = make_job(str(path), str(tmp_path / "out"))
-    whole = list(read_parts(job, 0))
+    run = make_run(str(path), str(tmp_path / "out"))
+    whole = list(read_parts(run, 0))
     assert [part.number for part in whole] == list(range(parts))
     assert [part.last for part in whole] == [False] * (parts - 1) + [True]
     for done in range(parts):
-        again = list(read_parts(make_job(str(path), job.out, done={0: frozenset({done})}), 0))
+        again = list(read_parts(make_run(str(path), run.out, done={0: frozenset({done})}), 0))
         assert again == [part for part in whole if part.number != done]
 
 
 def test_a_part_that_was_written_is_not_written_again(classifier: Classifier, tmp_path: Path) -> None:
     (tmp_path / "films.csv").write_text(HEADER + "a,A ghost,\nb,,\n", encoding="utf-8")
-    job = make_job(str(tmp_path / "films.csv"), str(tmp_path / "out"))
-    (part,) = read_parts(job, 0)
-    note = write_part(job, part, classifier)
+    run = make_run(str(tmp_path / "films.csv"), str(tmp_path / "out"))
+    (part,) = read_parts(run, 0)
+    note = write_part(run, part, classifier)
     assert note["summary"]["films"] == 2
     assert sum(note["summary"]["errors"].values()) == 1
     assert note["core_seconds"] > 0
     changed = (tmp_path / "out" / note["file"]).stat().st_mtime_ns
-    assert write_part(job, part, classifier) == note
+    assert write_part(run, part, classifier) == note
     assert (tmp_path / "out" / note["file"]).stat().st_mtime_ns == changed
-    assert read_notes(Folder(job.out)) == [note]
+    assert read_notes(Folder(run.out)) == [note]
 
 
 def test_films_posters_and_results_may_lie_in_an_object_store(classifier: Classifier, tmp_path: Path) -> None:
@@ -69,8 +69,8 @@ def test_films_posters_and_results_may_lie_in_an_object_store(classifier: Classi
     store.pipe_file("/films/posters/p/1.jpg", picture())
     try:
         shards = find_shards("memory://films/tables")
-        job = Job(tuple(shards), "memory://films/out", "memory://films/posters", COLUMNS)
-        notes = [write_part(job, part, classifier) for n in range(len(shards)) for part in read_parts(job, n)]
+        run = ClusterRun(tuple(shards), "memory://films/out", "memory://films/posters", TYPES)
+        notes = [write_part(run, part, classifier) for n in range(len(shards)) for part in read_parts(run, n)]
         frames = [pl.read_parquet(store.cat_file(f"/films/out/{note['file']}")) for note in notes]
     finally:
         store.rm("/films", recursive=True)
@@ -85,21 +85,22 @@ def test_films_posters_and_results_may_lie_in_an_object_store(classifier: Classi
 def test_posters_in_the_table_itself_travel_with_their_films(classifier: Classifier, tmp_path: Path) -> None:
     path = tmp_path / "films.parquet"
     pl.DataFrame({"id": ["a", "b"], "poster": [picture(), None], "year": [1999, None]}).write_parquet(path)
-    columns = {"id": ("str",), "poster": ("str",), "year": ("int",)}
-    job = Job(tuple(find_shards(str(path))), str(tmp_path / "out"), None, columns)
-    (part,) = read_parts(job, 0)
-    write_part(job, part, classifier)
+    types = dict(pl.read_parquet_schema(path))
+    run = ClusterRun(tuple(find_shards(str(path))), str(tmp_path / "out"), None, types)
+    (part,) = read_parts(run, 0)
+    write_part(run, part, classifier)
     frame = pl.read_parquet(tmp_path / "out" / part.name)
     assert frame["inputs"].to_list() == [["poster"], []]
     assert frame["year"].to_list() == [1999, None]
+    assert frame["poster"].to_list() == [picture(), None]
     assert frame.schema["year"] == pl.Int64()
 
 
 def test_a_shard_with_other_columns_is_named(tmp_path: Path) -> None:
     (tmp_path / "films.csv").write_text("id,plot,rating\na,A ghost,7\n", encoding="utf-8")
-    job = make_job(str(tmp_path / "films.csv"), str(tmp_path / "out"))
-    with pytest.raises(UsageError, match=r"films\.csv has the column 'rating', which the first table has not"):
-        list(read_parts(job, 0))
+    run = make_run(str(tmp_path / "films.csv"), str(tmp_path / "out"))
+    with pytest.raises(UsageError, match=r"films\.csv has the column 'rating', which the first table does not have"):
+        list(read_parts(run, 0))
 
 
 def test_addresses_that_lead_nowhere_are_told_in_one_line(tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
     ("arguments", "message"),
     [
         (["-", "--out", "tagged"], "--engine ray reads and writes folders, not stdin"),
-        (["films", "--out", "tagged", "--only-missing"], "--engine ray knows no --only-missing"),
-        (["films", "--out", "tagged", "--review", "r.csv"], "--engine ray knows no --review; leave it out"),
-        (["films", "--out", "tagged", "--enrich", "tmdb"], "--engine ray knows no --enrich; leave it out"),
-        (["--from", "sqlite:///films.db", "--table", "films"], "--engine ray knows no --from; leave it out"),
+        (["films", "--out", "tagged", "--only-missing"], "--engine ray does not support --only-missing"),
+        (["films", "--out", "tagged", "--review", "r.csv"], "--engine ray does not support --review; leave it out"),
+        (["films", "--out", "tagged", "--enrich", "tmdb"], "--engine ray does not support --enrich; leave it out"),
+        (["--from", "sqlite:///films.db", "--table", "films"], "--engine ray does not support --from; leave it out"),
         (["films", "--out", "tagged", "--workers", "0"], "--workers"),
     ],
 )

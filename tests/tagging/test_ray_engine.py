@@ -18,8 +18,8 @@ import pytest
 from http_server import picture
 
 from mmgcs import load
-from mmgcs.tables import FIXED, FilmTable
-from mmgcs.tagging.pipeline import tag_table
+from mmgcs.tables import ANSWER_COLUMNS, FilmTable
+from mmgcs.tagging import tag_table
 
 pytest.importorskip("ray", reason='Ray is not installed: pip install "mmgcs[scale]"')
 
@@ -32,7 +32,7 @@ from mmgcs.tagging.ray_engine import tag_with_ray
 options = json.loads(sys.argv[1])
 options["model"] = Path(options["model"])
 try:
-    summary = tag_with_ray(**options, progress=lambda films, summary: print(films, flush=True))
+    summary = tag_with_ray(**options, progress=lambda summary: print(summary.films, flush=True))
 except MmgcsError as error:
     sys.exit(f"mmgcs: error: {error}")
 print(summary.films, summary.in_error)
@@ -108,7 +108,7 @@ def assert_same(out: Path, expected: list[dict[str, Any]]) -> None:
     rows = list(pl.concat(frames).iter_rows(named=True))
     assert len(rows) == len(expected) == manifest["films"]
     for ours, theirs in zip(rows, expected, strict=True):
-        for name in (*FIXED, "title", "plot", "poster", "rating"):
+        for name in (*ANSWER_COLUMNS, "title", "plot", "poster", "rating"):
             assert (ours[name] or None) == (theirs[name] or None), name
 
 
@@ -198,3 +198,4 @@ def test_killed_runs_workers_and_nodes_cost_a_retry_and_the_result_is_the_local_
     assert before.items() <= after.items()
     assert_same(out, local(shards, tiny_bundle, tmp_path))
     assert "holds a finished run" in run(**options).stderr
+    assert run(**options, resume=True).returncode == 0

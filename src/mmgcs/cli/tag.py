@@ -1,4 +1,4 @@
-"""`mmgcs tag`: the genres of every film in a table."""
+"""`mmgcs tag`: the genres of every film in a table, a database, or many tables on a cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,23 +17,19 @@ from typer.core import TyperCommand
 
 from mmgcs.cli.output import new_app, print_json, say
 from mmgcs.errors import UsageError
-from mmgcs.registry import Registry
 
 if TYPE_CHECKING:
-    from mmgcs.runtime.batch import Summary
-    from mmgcs.tagging.pipeline import Wishes
+    from mmgcs.tagging import TagOptions, TagSummary
 
 app = new_app("Genres of every film in a table.")
 
 STDIO = Path("-")
-BESIDE = Path()
-"""What --compare gets without a file."""
 WIDTH = 78
 """Columns that a line of progress covers at most; older consoles of Windows show a code that clears it as it is."""
 
 
 class _TagCommand(TyperCommand):
-    """Lets --compare stand alone: typer has no option with an optional value."""
+    """Let --compare stand alone: typer has no option with an optional value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given: list[str] = []
@@ -46,8 +42,8 @@ class _TagCommand(TyperCommand):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """One call of the command, for the engine that runs it.
+class TagTask:
+    """One run over tables: the arguments of the command that every engine reads.
 
     Attributes:
         films: the table; `-` for standard input.
@@ -59,10 +55,8 @@ class Task:
         delimiter: of a CSV, if given.
         stdin_format: the extension of what standard input holds, such as ".csv".
         out_format: the same of standard output.
-        wishes: which films to tag, how sure to be, and which lists to write.
+        options: which films to tag, how sure to be, and which lists to write.
         quiet: show no progress.
-        address: the cluster's, if given.
-        workers: of the cluster, if given.
     """
 
     films: Path
@@ -74,53 +68,8 @@ class Task:
     delimiter: str | None
     stdin_format: str
     out_format: str
-    wishes: Wishes
+    options: TagOptions
     quiet: bool
-    address: str | None = None
-    workers: int | None = None
-
-
-Engine = Callable[[Task], "Summary"]
-"""Runs a task to its end."""
-
-ENGINES: Registry[Engine] = Registry("engine")
-
-# What a call may need to be, as the refusal of an option where it is not.
-_DATABASE = "{} is about a database; leave it out, or give --from"
-_TABLE = "--from reads a database, writes into it and goes on by itself: leave out {}"
-_LOCAL = "--from knows no {}: ask the database for that"
-_NO_CLUSTER = "--engine ray knows no {}; leave it out, or filter its result"
-_CLUSTER = "{} is about a cluster; leave it out, or give --engine ray"
-_SERVICE = "{} keeps what --enrich looks up; leave it out, or give --enrich"
-_STDIN = "{} says what standard input holds; leave it out, or give - for FILMS"
-_STDOUT = "{} says what standard output gets; leave it out, or give --out -"
-_FILE = "{} needs a file for the films; give --out a file"
-_ALL = "--only-missing predicts nothing for films with genres, so {} has nothing to compare"
-_BESIDE = "{} has no OUT to stand beside; give it a file"
-
-NEEDS: Mapping[str, tuple[str, ...]] = {
-    "--from": (_NO_CLUSTER,),
-    "--table": (_DATABASE,),
-    "--key": (_DATABASE,),
-    "--into": (_DATABASE,),
-    "FILMS": (_TABLE,),
-    "--out": (_TABLE,),
-    "--address": (_CLUSTER,),
-    "--workers": (_CLUSTER,),
-    "--enrich": (_NO_CLUSTER,),
-    "--enrich-cache": (_SERVICE,),
-    "--resume": (_TABLE, _FILE),
-    "--only-missing": (_LOCAL, _NO_CLUSTER),
-    "--min-confidence": (_LOCAL, _NO_CLUSTER),
-    "--review": (_LOCAL, _NO_CLUSTER),
-    "--compare": (_LOCAL, _NO_CLUSTER, _ALL, _BESIDE),
-    "--problems": (_LOCAL, _NO_CLUSTER),
-    "--delimiter": (_TABLE,),
-    "--format": (_STDIN,),
-    "--out-format": (_STDOUT,),
-    "--json": (_FILE,),
-}
-"""What each option needs of the call, where it needs something."""
 
 
 @app.command(cls=_TagCommand)
@@ -132,60 +81,60 @@ def tag(
     out: Annotated[
         Path | None, typer.Option(help="A .jsonl, .csv, .tsv (each also .gz) or .parquet file; - for stdout.")
     ] = None,
-    posters: Annotated[Path | None, typer.Option(help="The folder of posters; without it, the table's.")] = None,
-    model: Annotated[Path | None, typer.Option(help="The folder of a bundle; the shipped one without it.")] = None,
+    posters: Annotated[Path | None, typer.Option(help="The folder of posters; by default the table's.")] = None,
+    model: Annotated[Path | None, typer.Option(help="The folder of a bundle; by default the shipped one.")] = None,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="URL", help="A database in place of FILMS: sqlite:///films.db …")
+        str | None, typer.Option("--from", metavar="URL", help="A database instead of FILMS: sqlite:///films.db …")
     ] = None,
     table: Annotated[str | None, typer.Option(help="With --from: the table of films.")] = None,
-    key: Annotated[str | None, typer.Option(help="With --from: a unique column; else the primary key.")] = None,
+    key: Annotated[str | None, typer.Option(help="With --from: a unique column; by default the primary key.")] = None,
     into: Annotated[str | None, typer.Option(help="With --from: the table of predictions.")] = None,
-    enrich: Annotated[str | None, typer.Option(help="Look missing plots and posters up: tmdb.")] = None,
+    enrich: Annotated[str | None, typer.Option(help="Look up missing plots and posters: tmdb.")] = None,
     enrich_cache: Annotated[Path | None, typer.Option(help="A SQLite file that keeps what was looked up.")] = None,
-    engine: Annotated[str, typer.Option(help="What runs the work: local, or ray on a cluster.")] = "local",
-    address: Annotated[str | None, typer.Option(help="With ray: the cluster; one on this machine without it.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="With ray: actors; one a core without it.")] = None,
-    resume: Annotated[bool, typer.Option(help="Continue an unfinished run.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace OUT, or begin an unfinished run again.")] = False,
-    only_missing: Annotated[bool, typer.Option("--only-missing", help="Leave films that have genres as is.")] = False,
+    engine: Annotated[str, typer.Option(help="Where the work runs: local, or ray for a cluster.")] = "local",
+    address: Annotated[str | None, typer.Option(help="With ray: the cluster; by default one on this machine.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="With ray: workers; by default one per core.")] = None,
+    resume: Annotated[bool, typer.Option(help="Resume an unfinished run.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace OUT, and start an unfinished run again.")] = False,
+    only_missing: Annotated[
+        bool, typer.Option("--only-missing", help="Keep the genres of films that have some.")
+    ] = False,
     min_confidence: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Give no genres to films whose confidence is lower.")
+        float | None, typer.Option(min=0, max=1, help="Give no genres to films with a lower confidence.")
     ] = None,
-    review: Annotated[Path | None, typer.Option(help="List the films it was unsure of here: .csv or .jsonl.")] = None,
+    review: Annotated[Path | None, typer.Option(help="List films with unsure predictions here.")] = None,
     compare: Annotated[
         Path | None,
-        typer.Option(metavar="[FILE]", help="List given genres that are likely wrong; without FILE, beside OUT."),
+        typer.Option(metavar="[FILE]", help="List given genres that are likely wrong; without FILE, next to OUT."),
     ] = None,
     problems: Annotated[Path | None, typer.Option(help="List every error and warning with its line here.")] = None,
     delimiter: Annotated[str | None, typer.Option(help="What separates the fields of a CSV.")] = None,
     stdin_format: Annotated[
-        str, typer.Option("--format", "--stdin-format", help="What stdin holds: csv, tsv, jsonl, parquet, csv.gz …")
+        str, typer.Option("--format", "--stdin-format", help="The format of stdin: csv, tsv, jsonl, parquet, csv.gz …")
     ] = "csv",
-    out_format: Annotated[str, typer.Option("--out-format", help="What stdout gets: as --format.")] = "jsonl",
+    out_format: Annotated[str, typer.Option("--out-format", help="The format of stdout, as --format.")] = "jsonl",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON value.")] = False,
     quiet: Annotated[bool, typer.Option(help="No progress and no summary.")] = False,
 ) -> None:
-    """Tag every film of a table, in order. Exit status 3 when some films are in error."""
-    from mmgcs.tables.source import without_format
-    from mmgcs.tagging.pipeline import Wishes
-
-    run = ENGINES[engine]
-    _check(
-        ctx,
-        {
-            _DATABASE: source is not None,
-            _TABLE: source is None,
-            _LOCAL: source is None,
-            _NO_CLUSTER: engine != "ray",
-            _CLUSTER: engine == "ray",
-            _SERVICE: enrich is not None,
-            _STDIN: films == STDIO,
-            _STDOUT: out == STDIO,
-            _FILE: out != STDIO,
-            _ALL: not only_missing,
-            _BESIDE: (compare, out) != (BESIDE, STDIO),
-        },
+    """Tag every film of a table, in order. Exit status 3 if some films are in error."""
+    if engine not in ("local", "ray"):
+        raise UsageError(f"no engine {engine!r}; known: local, ray")
+    database, cluster = source is not None, engine == "ray"
+    to_stdout, lists = out == STDIO, ("--review", "--compare", "--problems")
+    local_only = ("--only-missing", "--min-confidence", *lists)
+    _refuse(ctx, cluster, ("--from", "--enrich", *local_only), "--engine ray does not support {}; leave it out")
+    _refuse(ctx, database, ("FILMS", "--out", "--resume", "--delimiter"), "--from tags a database; leave out {}")
+    _refuse(ctx, database, local_only, "--from does not support {}; query the table of predictions instead")
+    _refuse(ctx, not database, ("--table", "--key", "--into"), "{} needs a database; add --from")
+    _refuse(ctx, not cluster, ("--address", "--workers"), "{} needs a cluster; add --engine ray")
+    _refuse(ctx, enrich is None, ("--enrich-cache",), "{} needs --enrich")
+    _refuse(ctx, films != STDIO, ("--format",), "{} is the format of standard input; use it with - for FILMS")
+    _refuse(ctx, not to_stdout, ("--out-format",), "{} is the format of standard output; use it with --out -")
+    _refuse(ctx, to_stdout, ("--resume", "--json"), "{} needs a file as --out")
+    _refuse(
+        ctx, only_missing, ("--compare",), "{} has nothing to compare with --only-missing, which keeps given genres"
     )
+
     complete = None
     if enrich is not None:
         from mmgcs.tagging.enrich import enricher
@@ -195,7 +144,6 @@ def tag(
     if source is not None:
         from mmgcs.cli.tag_database import tag_from
 
-        progress = None if quiet else Progress()
         summary, place = tag_from(
             source,
             table,
@@ -205,48 +153,99 @@ def tag(
             model=model,
             afresh=overwrite,
             complete=complete,
-            progress=progress,
+            progress=None if quiet else ProgressLine(),
         )
         _report(summary, {"out": place}, as_json=as_json, quiet=quiet)
         return
     if films is None or out is None:
-        raise UsageError("give FILMS and --out; or --from and --table, for a database")
-    if compare == BESIDE:
+        raise UsageError("give FILMS and --out; or --from and --table for a database")
+
+    from mmgcs.tables import without_format
+    from mmgcs.tagging import TagOptions, TagSummary, is_finished
+
+    if compare == Path():  # given without a file
+        if to_stdout:
+            raise UsageError("--compare needs a file when --out is -")
         compare = out.with_name(f"{without_format(out)}.compare.csv")
     chosen = {"review": review, "compare": compare, "problems": problems}
-    lists = {name: path for name, path in chosen.items() if path is not None}
-    reads, writes = (f".{name.lstrip('.')}" for name in (stdin_format, out_format))
-    wishes = Wishes(only_missing, min_confidence, lists, complete)
-    again = (resume, overwrite)
-    task = Task(films, out, posters, model, *again, delimiter, reads, writes, wishes, quiet, address, workers)
-    summary = run(task)
-    written = {**({} if out == STDIO else {"out": str(out)}), **{name: str(path) for name, path in lists.items()}}
-    _report(summary, written, as_json=as_json, quiet=quiet)
+    written = {name: path for name, path in chosen.items() if path is not None}
+    options = TagOptions(only_missing, min_confidence, written, complete)
+    stdin_format, out_format = (f".{name.lstrip('.')}" for name in (stdin_format, out_format))
+    task = TagTask(films, out, posters, model, resume, overwrite, delimiter, stdin_format, out_format, options, quiet)
+    if cluster:
+        from mmgcs.cli.tag_ray import tag_on_ray
+
+        summary = tag_on_ray(task, None if quiet else ProgressLine(), address=address, workers=workers)
+    elif resume and not overwrite and is_finished(out, written, films):
+        say(f"{out} is finished already; nothing to do (--overwrite tags it again)")
+        summary, quiet = TagSummary(), True
+    else:
+        summary = _tag_here(task)
+    places = {**({} if to_stdout else {"out": str(out)}), **{name: str(path) for name, path in written.items()}}
+    _report(summary, places, as_json=as_json, quiet=quiet)
 
 
-def _check(ctx: typer.Context, facts: Mapping[str, bool]) -> None:
-    """Refuse the first option that was given and lacks what it needs."""
-    for option in ctx.command.params:
-        given = ctx.get_parameter_source(option.name or "")
-        if given is None or given.name != "COMMANDLINE" or ctx.params.get(option.name or "") is False:
-            continue
-        name = option.opts[0] if option.opts[0].startswith("-") else option.opts[0].upper()
-        for fact in NEEDS.get(name, ()):
-            if not facts[fact]:
-                raise UsageError(fact.format(name))
+def _refuse(ctx: typer.Context, refused: bool, names: Sequence[str], message: str) -> None:
+    """Raise UsageError for the first of these parameters that was given, if `refused`."""
+    for parameter in ctx.command.params if refused else ():
+        source = ctx.get_parameter_source(parameter.name or "")
+        given = (
+            source is not None and source.name == "COMMANDLINE" and ctx.params.get(parameter.name or "") is not False
+        )
+        name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.opts[0].upper()
+        if given and name in names:
+            raise UsageError(message.format(name))
 
 
-def _covering(line: str) -> str:
-    """The line, over what stood in its place; never so long that a narrow terminal would begin another."""
-    width = min(WIDTH, shutil.get_terminal_size().columns - 1)
-    return f"{line[:width]:<{width}}"
+def _tag_here(task: TagTask) -> TagSummary:
+    """Tag a table in this process."""
+    from mmgcs.runtime import load
+    from mmgcs.tables import WRITERS, RecordBuilder, json_line, open_films, table_format
+    from mmgcs.tagging import Pipeline, RowSink, check_columns, check_output, partial_folder, tag_table
+
+    options, to_stdout = task.options, task.out == STDIO
+    for path in (task.out, *options.lists.values()):
+        if task.films != STDIO and task.films.exists() and path.exists() and task.films.samefile(path):
+            raise UsageError(f"{path} is the table of films itself; choose another file")
+    with tempfile.TemporaryDirectory(prefix="mmgcs-") if to_stdout else contextlib.nullcontext("") as folder:
+        out = Path(folder) / f"out{task.out_format}" if to_stdout else task.out
+        check_output(out, resume=task.resume, overwrite=task.overwrite, lists=options.lists)
+        with open_films(
+            task.films, posters=task.posters, delimiter=task.delimiter, stdin_format=task.stdin_format
+        ) as table:
+            check_columns(table, options)
+            classifier = load(task.model)
+            progress = None if task.quiet else ProgressLine(table.share)
+            suffix, compressed = table_format(out)
+            if to_stdout and not options.lists and not compressed and WRITERS[suffix] is WRITERS[".jsonl"]:
+                records = RecordBuilder(table.columns, classifier.genres)
+                sink = RowSink(records, lambda row: sys.stdout.buffer.write(json_line(row)), options)
+                return Pipeline(classifier, options).run(table.chunks(), sink, progress)
+            try:
+                summary = tag_table(
+                    classifier,
+                    table,
+                    out,
+                    resume=task.resume,
+                    overwrite=task.overwrite,
+                    options=options,
+                    progress=progress,
+                )
+            except KeyboardInterrupt:
+                if partial_folder(out).is_dir() and not to_stdout:
+                    say(f"\nthe films tagged so far are in {partial_folder(out)}; resume with --resume")
+                raise
+        if to_stdout:
+            with out.open("rb") as handle:
+                shutil.copyfileobj(handle, sys.stdout.buffer)
+        return summary
 
 
-def _report(summary: Summary, written: dict[str, str], *, as_json: bool, quiet: bool) -> None:
+def _report(summary: TagSummary, written: dict[str, str], *, as_json: bool, quiet: bool) -> None:
     if sys.stderr.isatty() and not quiet:
         sys.stderr.write(f"\r{_covering('')}\r")  # what is left of the progress
     if as_json:
-        print_json({**summary.as_value(), "written": written})
+        print_json({**summary.to_json(), "written": written})
     elif not quiet:
         for line in [*summary.lines(), *(f"{name} written: {path}" for name, path in written.items())]:
             say(line)
@@ -254,58 +253,20 @@ def _report(summary: Summary, written: dict[str, str], *, as_json: bool, quiet: 
         raise typer.Exit(3)
 
 
-@ENGINES.register("local")
-def _local(task: Task) -> Summary:
-    """This process."""
-    from mmgcs.runtime import load
-    from mmgcs.tables import WRITERS, open_films
-    from mmgcs.tables.source import table_format
-    from mmgcs.tagging.pipeline import check_output, tag_table, tag_to_stream
-
-    lists, to_stdout = task.wishes.lists, task.out == STDIO
-    again = {"overwrite": task.overwrite, "resume": task.resume}
-    with tempfile.TemporaryDirectory(prefix="mmgcs-") if to_stdout else contextlib.nullcontext("") as folder:
-        out = Path(folder) / f"out{task.out_format}" if to_stdout else task.out
-        check_output(out, **again, lists=lists)
-        for path in (task.out, *lists.values()):
-            if task.films != STDIO and task.films.exists() and path.exists() and task.films.samefile(path):
-                raise UsageError(f"{path} is the table of films itself; give another file")
-        with open_films(
-            task.films, posters=task.posters, delimiter=task.delimiter, stdin_format=task.stdin_format
-        ) as table:
-            classifier = load(task.model)
-            progress = None if task.quiet else Progress(table.share)
-            if to_stdout and not lists and WRITERS[table_format(out)[0]] is WRITERS[".jsonl"] and out.suffix != ".gz":
-                return tag_to_stream(classifier, table, sys.stdout.buffer, wishes=task.wishes, progress=progress)
-            summary = tag_table(classifier, table, out, **again, wishes=task.wishes, progress=progress)
-        if to_stdout:
-            with out.open("rb") as handle:
-                shutil.copyfileobj(handle, sys.stdout.buffer)
-        return summary
-
-
-@ENGINES.register("ray")
-def _ray(task: Task) -> Summary:
-    """A Ray cluster."""
-    from mmgcs.cli.tag_ray import tag_on_ray
-
-    return tag_on_ray(task, None if task.quiet else Progress())
-
-
-class Progress:
+class ProgressLine:
     """One line on stderr, rewritten in a terminal and repeated twice a minute elsewhere."""
 
     def __init__(self, share: Callable[[], float] | None = None) -> None:
-        """Take what tells the share of the films that was read, where that is known."""
+        """Take a function that returns the share of the films that was read, if it is known."""
         self._share = share
         self._terminal = sys.stderr.isatty()
         self._every = 0.5 if self._terminal else 30.0
         self._began: tuple[float, int] | None = None
         self._shown = time.monotonic()
 
-    def __call__(self, films: int, summary: Summary) -> None:
+    def __call__(self, summary: TagSummary) -> None:
         """Show how far a run is; called after each chunk."""
-        now = time.monotonic()
+        now, films = time.monotonic(), summary.films
         if self._began is None:
             self._began = (now, films)
         if now - self._shown < self._every:
@@ -326,3 +287,9 @@ class Progress:
         minutes, seconds = divmod(round(films * (1.0 / share - 1.0) * each), 60)
         hours, minutes = divmod(minutes, 60)
         return f", {hours}:{minutes:02}:{seconds:02} left"
+
+
+def _covering(line: str) -> str:
+    """Return the line padded to cover the one before it, and cut so that a narrow terminal does not wrap it."""
+    width = min(WIDTH, shutil.get_terminal_size().columns - 1)
+    return f"{line[:width]:<{width}}"

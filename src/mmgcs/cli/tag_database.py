@@ -11,7 +11,8 @@ from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
     from mmgcs.film import Film
-    from mmgcs.runtime.batch import Progress, Summary
+    from mmgcs.tagging.pipeline import Progress
+    from mmgcs.tagging.summary import TagSummary
 
 
 def tag_from(
@@ -25,7 +26,7 @@ def tag_from(
     afresh: bool = False,
     complete: Callable[[list[Film]], list[Film]] | None = None,
     progress: Progress | None = None,
-) -> tuple[Summary, str]:
+) -> tuple[TagSummary, str]:
     """Tag the films of a database that the model has not tagged yet.
 
     Args:

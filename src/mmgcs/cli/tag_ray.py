@@ -1,4 +1,4 @@
-"""What `mmgcs tag --engine ray` does: the genres of every film in sharded tables, on a cluster."""
+"""`mmgcs tag --engine ray`: the genres of every film in sharded tables, on a cluster."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
-    from mmgcs.cli.tag import Task
-    from mmgcs.runtime.batch import Progress, Summary
+    from mmgcs.cli.tag import ProgressLine, TagTask
+    from mmgcs.tagging import TagSummary
 
 
-def tag_on_ray(task: Task, progress: Progress | None) -> Summary:
+def tag_on_ray(task: TagTask, progress: ProgressLine | None, *, address: str | None, workers: int | None) -> TagSummary:
     """Tag tables of films on a Ray cluster, as `tag_with_ray`.
 
     Raises:
@@ -35,8 +35,8 @@ def tag_on_ray(task: Task, progress: Progress | None) -> Summary:
         address_of(task.out),
         posters=address_of(task.posters) if task.posters is not None else None,
         model=task.model,
-        address=task.address,
-        workers=task.workers,
+        address=address,
+        workers=workers,
         resume=task.resume,
         overwrite=task.overwrite,
         delimiter=task.delimiter,
@@ -45,7 +45,7 @@ def tag_on_ray(task: Task, progress: Progress | None) -> Summary:
 
 
 def address_of(path: Path) -> str:
-    """The address that a path was made of: a path folds the slashes after a scheme.
+    """Return the address that a path was made from: a path folds the slashes after a scheme.
 
     >>> address_of(Path("s3://films/tables")), address_of(Path("films/tables"))
     ('s3://films/tables', 'films/tables')

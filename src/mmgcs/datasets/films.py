@@ -11,7 +11,7 @@ import polars as pl
 from mmgcs.datasets.base import SOURCES, Raw, Source, read_columns, table_columns, table_schema, to_raw
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import atomic_path
-from mmgcs.tables import LISTS, sources_of, write_list
+from mmgcs.tables import WRITERS, sources_of, write_table
 from mmgcs.tables.rows import ALIASES
 from mmgcs.tables.source import table_format
 
@@ -66,7 +66,7 @@ _QUICK: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
 def check_writable(path: Path) -> None:
     """Refuse a file name that `write_films` would refuse, before any work is done for it. Raises UsageError."""
     suffix, compressed = table_format(path)
-    if suffix not in LISTS and (compressed or suffix not in _QUICK):
+    if suffix not in WRITERS and (compressed or suffix not in _QUICK):
         raise UsageError(f"{path} has no known extension; name a file ending in .csv, .tsv, .jsonl or .parquet")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file ending in .csv, .tsv, .jsonl or .parquet")
@@ -81,7 +81,7 @@ def write_films(frame: pl.DataFrame, path: Path) -> None:
     check_writable(path)
     suffix, compressed = table_format(path)
     if compressed or suffix not in _QUICK:
-        write_list(frame.iter_rows(named=True), path, frame.columns)
+        write_table(frame.iter_rows(named=True), path, frame.schema)
         return
     with atomic_path(path) as temporary:
         _QUICK[suffix](frame, temporary)

@@ -3,29 +3,29 @@
 from mmgcs.tables.films import CHUNK, STDIN, FilmTable, need_column, open_films, read_films
 from mmgcs.tables.formats import PACKED, register_format
 from mmgcs.tables.readers import READERS
-from mmgcs.tables.records import FIXED, record
+from mmgcs.tables.records import ANSWER_COLUMNS, RecordBuilder
 from mmgcs.tables.rows import RowReader, sources_of
-from mmgcs.tables.writers import LISTS, WRITERS, Kept, json_line, kind_of, write_list, write_table
+from mmgcs.tables.source import table_format, without_format
+from mmgcs.tables.writers import WRITERS, infer_types, json_line, write_table
 
 __all__ = [
+    "ANSWER_COLUMNS",
     "CHUNK",
-    "FIXED",
-    "LISTS",
     "PACKED",
     "READERS",
     "STDIN",
     "WRITERS",
     "FilmTable",
-    "Kept",
+    "RecordBuilder",
     "RowReader",
+    "infer_types",
     "json_line",
-    "kind_of",
     "need_column",
     "open_films",
     "read_films",
-    "record",
     "register_format",
     "sources_of",
-    "write_list",
+    "table_format",
+    "without_format",
     "write_table",
 ]

@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 from mmgcs.errors import UsageError
+from mmgcs.files import sha256
 from mmgcs.film import Film
 from mmgcs.tables.readers import READERS, Opened
 from mmgcs.tables.rows import ALIASES, RowReader, sources_of
@@ -32,7 +34,8 @@ class FilmTable:
     Attributes:
         path: the file.
         columns: its columns; for JSONL those of its first thousand lines.
-        kinds: what they hold, of "int", "float" and "bool", where the format says it.
+        types: column to its type for `write_table`; None if the format does not say (JSON lines).
+        sources: film field to the column it is read from.
         posters: the folder that posters are relative to and may not leave.
     """
 
@@ -58,9 +61,11 @@ class FilmTable:
         self.posters = posters if posters is not None else path.parent
         self._opened: Opened = READERS[suffix or table_format(path)[0]](path, delimiter)
         self.columns = self._opened.columns
-        self.kinds = self._opened.kinds
+        self.types = self._opened.types
         self._rows = RowReader(self.columns, self.posters)
-        if "plot" not in self._rows.sources and "poster" not in self._rows.sources:
+        self.sources = self._rows.sources
+        self._reopen = functools.partial(FilmTable, path, posters=posters, delimiter=delimiter, suffix=suffix)
+        if "plot" not in self.sources and "poster" not in self.sources:
             raise UsageError(
                 f"{path} has no column plot (or overview) or poster; its columns are {', '.join(self.columns)[:300]}"
             )
@@ -81,6 +86,14 @@ class FilmTable:
                 films, held = [], 0
         if films:
             yield _with_duplicates(films, seen)
+
+    def reopen(self) -> FilmTable:
+        """Return the same table, to be read from its start."""
+        return self._reopen()
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of what is read."""
+        return sha256(self.path)
 
     def share(self) -> float:
         """The share of the table that was read so far, 0 to 1."""

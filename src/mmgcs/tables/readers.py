@@ -11,7 +11,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,13 @@ class Opened:
         columns: its columns; for JSONL those of its first thousand lines.
         rows: its rows; can be taken once.
         share: the share of the table that was read so far, 0 to 1.
-        kinds: what its columns hold, of "int", "float" and "bool", where the format says it.
+        types: column to its type for `write_table`; None if the format does not say (JSON lines).
     """
 
     columns: tuple[str, ...]
     rows: Iterator[Row]
     share: Callable[[], float]
-    kinds: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, Any] | None = None
 
 
 Reader = Callable[[Path, str | None], Opened]
@@ -89,7 +89,7 @@ def _read_delimited(path: Path, delimiter: str) -> Opened:
         raise UsageError(f"{path} has a broken header ({problem}); mend its first line")
     columns = tuple(name.strip().replace("\x00", "") for name in header)
     _check_header(path, columns, delimiter)
-    return Opened(columns, _rows(records, columns), meter.share)
+    return Opened(columns, _rows(records, columns), meter.share, dict.fromkeys(columns, "text"))
 
 
 def _check_header(path: Path, columns: tuple[str, ...], delimiter: str) -> None:
@@ -303,15 +303,7 @@ def read_parquet(path: Path, delimiter: str | None = None) -> Opened:
         raise UsageError(f"{path} cannot be read as Parquet ({_first_line(error)}); get the file again") from error
     _check_number(path, columns)
     done = _Done()
-    kinds: dict[str, str] = {}
-    for name, kind in schema.items():
-        if kind.is_integer() and kind != pl.UInt64():  # whose values a column of 64 bits may not hold
-            kinds[name] = "int"
-        elif kind.is_float():
-            kinds[name] = "float"
-        elif kind == pl.Boolean():
-            kinds[name] = "bool"
-    return Opened(columns, _parquet_rows(path, columns, done), lambda: done.rows / max(1, total), kinds)
+    return Opened(columns, _parquet_rows(path, columns, done), lambda: done.rows / max(1, total), dict(schema))
 
 
 @dataclass(slots=True)

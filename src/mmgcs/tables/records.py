@@ -1,52 +1,64 @@
-"""A film and its prediction as one flat record: the one schema of every output."""
+"""Rows of an output: the input's columns as they came, then what the model says."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmgcs.film import Film, Prediction
+from mmgcs.film import Prediction
 
-FIXED = ("id", "genres", "probabilities", "error", "warnings", "inputs", "confidence", "sure", "given_genres")
-"""The columns of an output, before those kept from the input."""
+ANSWER_COLUMNS = ("genres", "probabilities", "confidence", "sure", "error", "warnings", "inputs")
+"""The columns appended to every row."""
 
 
-def record(film: Film, prediction: Prediction, sources: Mapping[str, str]) -> dict[str, Any]:
-    """What an output holds of one film.
+class RecordBuilder:
+    """Build output rows: the input's columns in their order, then `ANSWER_COLUMNS`.
 
-    Args:
-        film: the film as the table gave it.
-        prediction: what the classifier says of it.
-        sources: the input's columns by film field, as `sources_of` gives them: these columns are kept.
+    An input column that already has the name of one of ours is kept as `given_<name>`, so a table can be tagged again.
+
+    Attributes:
+        columns: input column to its name in the output.
+        types: the type of each appended column, for `write_table`.
     """
-    # A film in error, or one that kept its genres without being predicted, has no confidence.
-    unread = prediction.error is not None or not prediction.inputs
-    row: dict[str, Any] = {
-        "id": film.id,
-        "genres": list(prediction.genres),
-        "probabilities": dict(prediction.probabilities),
-        "error": prediction.error,
-        "warnings": list(prediction.warnings),
-        "inputs": list(prediction.inputs),
-        "confidence": None if unread else prediction.confidence,
-        "sure": None if unread else prediction.sure,
-        "given_genres": None if film.genres is None else list(film.genres),
-    }
-    kept: dict[str, Any] = {}
-    for field in ("title", "year", "plot", "poster", "split", "labels"):
-        value = None if field == "poster" else getattr(film, field)  # a poster's path as it came is among the extras
-        if field in sources or value is not None:
-            kept[sources.get(field, field)] = value
-    kept.update(film.extra)
-    for column, value in kept.items():
-        # An output that is tagged again must not lose its old answer to the new one.
-        row[f"given_{column}" if column in FIXED else column] = plain(value)
-    return row
+
+    def __init__(self, columns: Sequence[str], genres: Sequence[str]) -> None:
+        self.types: dict[str, Any] = dict.fromkeys(ANSWER_COLUMNS, "texts")
+        self.types |= {"probabilities": tuple(genres), "confidence": "float", "sure": "bool", "error": "text"}
+        self._taken = {*ANSWER_COLUMNS, *(f"p_{genre}" for genre in genres)}  # p_<genre> is how CSV has probabilities
+        self.columns = {name: name for name in columns if name not in self._taken}
+        self._taken.update(columns)
+        self.columns = {name: self.columns.get(name) or self._free_name(name) for name in columns}
+
+    def build(self, record: Mapping[str, Any], prediction: Prediction) -> dict[str, Any]:
+        """Return the output row of one film."""
+        names = self.columns
+        for name in record:
+            if name not in names:  # lines of JSON may each have other keys
+                names[name] = self._free_name(name) if name in self._taken else name
+                self._taken.add(names[name])
+        # A film in error, or one that kept its genres without being predicted, has no confidence.
+        predicted = prediction.error is None and bool(prediction.inputs)
+        return {
+            **{names[name]: value for name, value in record.items()},
+            "genres": list(prediction.genres),
+            "probabilities": dict(prediction.probabilities),
+            "confidence": prediction.confidence if predicted else None,
+            "sure": prediction.sure if predicted else None,
+            "error": prediction.error,
+            "warnings": list(prediction.warnings),
+            "inputs": list(prediction.inputs),
+        }
+
+    def _free_name(self, name: str) -> str:
+        while name in self._taken:
+            name = f"given_{name}"
+        self._taken.add(name)
+        return name
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON can hold it: dates and decimals as text, bytes as a note of their number."""
+    """Return the value as JSON can hold it: dates and decimals as text, bytes as a note of their length."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):

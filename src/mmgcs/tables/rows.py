@@ -51,8 +51,6 @@ class RowReader:
         # JSON lines may each have other keys; a column that the first had not is found here.
         sources = self.sources if values.keys() <= self._known else sources_of(tuple(values))
         taken = {field: values.get(column) for field, column in sources.items()}
-        used = set(sources.values())
-        extra = {column: value for column, value in values.items() if column not in used and column}
         warnings = list(row.warnings)
         problem = row.problem
 
@@ -69,13 +67,6 @@ class RowReader:
                 poster = self._poster(str(given).strip())
             except InputError as error:
                 problem = problem or str(error)
-        for name in ("year", "poster", *texts):
-            # What the film's own fields cannot give back is kept for the output as it came.
-            raw, read = taken.get(name), year if name == "year" else texts.get(name)
-            if name in sources and not isinstance(raw, bytes | bytearray) and not _blank(raw) and raw != read:
-                if name == "year" and str(raw).strip() == str(read):
-                    continue
-                extra[sources[name]] = raw
         identity = taken.get("id") if "id" in sources else str(number)
         return Film(
             id="" if _blank(identity) else str(identity).strip(),
@@ -86,7 +77,7 @@ class RowReader:
             genres=_genres(taken.get("genres")) or None,
             split=texts["split"],
             labels=texts["labels"],
-            extra=extra,
+            record=values,
             problem=problem,
             warnings=tuple(warnings),
             place=row.place or f"row {number}",

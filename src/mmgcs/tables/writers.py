@@ -1,267 +1,203 @@
-"""Writers of tagged films: from the records of a finished run to a file of the format that was asked for.
+"""Write rows as a table: CSV, TSV, JSON lines or Parquet, whole or not at all, in memory that does not grow.
 
-A run writes JSON lines as it goes (they can be appended to and continued); a writer turns them into the format at
-the end, in constant memory. Each is registered in `formats.py`.
+Each writer is registered in `formats.py`. It gets the rows and their columns, each with its type: "text", "int",
+"float", "bool", "texts" (a list of text), a tuple of names (an object of numbers), or a polars type.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import gzip
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmgcs.files import atomic_path
 from mmgcs.registry import Registry
-from mmgcs.tables.records import FIXED
+from mmgcs.tables.records import plain
 from mmgcs.tables.source import table_format
 
 if TYPE_CHECKING:
     import polars as pl
 
-BATCH = 4096
-"""Records a Parquet row group is made of."""
+Types = Mapping[str, Any]
+"""Column to type, as the head of this file says."""
 
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The columns that an output has besides the fixed ones.
-
-    Attributes:
-        genres: the bundle's genres, which name the probabilities.
-        columns: the kept input columns, in their order, each with the kinds of value seen in it: of "int", "float",
-            "bool", "str" and "json".
-    """
-
-    genres: Sequence[str]
-    columns: Mapping[str, Sequence[str]]
-
-
-Writer = Callable[[Path, Path, Kept], None]
-"""Turns the JSON lines in the first path into the second."""
+Writer = Callable[[Iterable[Mapping[str, Any]], Path, Types], None]
+"""Writes rows with the given columns to a path. Values may be missing; other columns are left out."""
 
 WRITERS: Registry[Writer] = Registry("output format")
 
-ListWriter = Callable[[Iterable[Mapping[str, Any]], Path, Sequence[str]], None]
-"""Writes rows with the given columns to a path."""
-
-LISTS: Registry[ListWriter] = Registry("list format")
+SEPARATORS = {"warnings": " | ", "reasons": " | ", "inputs": "+"}
+"""What joins a list of text in a cell of CSV; `|` for all others, such as genres."""
 
 
-def kind_of(value: Any) -> str | None:
-    """The kind of a kept value; None of a missing one. An integer past 64 bits, which no column holds, is text."""
-    if value is None:
-        return None
-    if type(value) is int and not is_int64(value):
-        return "str"
-    return {bool: "bool", int: "int", float: "float", str: "str"}.get(type(value), "json")
-
-
-def is_int64(value: int) -> bool:
-    """Whether an integer fits into a column of 64 bits."""
-    return -(2**63) <= value < 2**63
-
-
-def write_table(records: Path, out: Path, kept: Kept) -> None:
-    """Write the records of a run as `out`, whole or not at all, gzipped where the name ends in `.gz`.
+def write_table(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
+    """Write rows as `out`, whole or not at all, compressed if its name ends in `.gz`.
 
     Raises:
         UsageError: there is no writer for that extension.
+        OSError: the disk is full, or the file cannot be written.
     """
-    writer = WRITERS[table_format(out)[0]]
-    with _finished(out) as temporary:
-        writer(records, temporary, kept)
-
-
-def write_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str]) -> None:
-    """Write rows that are no films' records (a list for review, say) as `out`, whole or not at all.
-
-    Raises:
-        UsageError: there is no such list format.
-    """
-    writer = LISTS[table_format(out)[0]]
-    with _finished(out) as temporary:
-        writer(rows, temporary, columns)
-
-
-@contextlib.contextmanager
-def _finished(out: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `out`, gzipped where that name ends in `.gz`."""
+    suffix, compressed = table_format(out)
+    writer = WRITERS[suffix]
     with atomic_path(out) as temporary:
-        if not table_format(out)[1]:
-            yield temporary
+        if not compressed:
+            writer(rows, temporary, types)
             return
-        plain = temporary.with_name(f"{temporary.name}.plain")
+        text = temporary.with_name(f"{temporary.name}.plain")
         try:
-            yield plain
+            writer(rows, text, types)
             # Without the time and name that gzip stores, the same films give the same bytes.
             with (
-                plain.open("rb") as source,
+                text.open("rb") as source,
                 temporary.open("wb") as raw,
                 gzip.GzipFile("", "wb", 6, raw, mtime=0) as target,
             ):
                 shutil.copyfileobj(source, target)
         finally:
-            plain.unlink(missing_ok=True)
+            text.unlink(missing_ok=True)
 
 
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records that a run wrote."""
-    with path.open("rb") as handle:
-        for line in handle:
-            yield json.loads(line)
+def write_jsonl(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
+    """Write one JSON object per row, with every column it has."""
+    del types
+    with out.open("wb") as handle:
+        handle.writelines(map(json_line, rows))
 
 
-def write_jsonl(records: Path, out: Path, kept: Kept) -> None:
-    """One JSON object a film."""
-    del kept
-    shutil.copyfile(records, out)
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """Return one row as a line of UTF-8 JSON."""
+    return (json.dumps(plain(row), ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def write_csv(records: Path, out: Path, kept: Kept) -> None:
-    """Comma-separated values: genres as `A|B`, each probability in a column `p_<genre>`."""
-    _write_delimited(records, out, kept, ",")
+def write_csv(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
+    """Write comma-separated values: genres as `A|B`, each probability in a column `p_<genre>`."""
+    _write_delimited(rows, out, types, ",")
 
 
-def write_tsv(records: Path, out: Path, kept: Kept) -> None:
-    """Tab-separated values with the columns of CSV."""
-    _write_delimited(records, out, kept, "\t")
+def write_tsv(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
+    """Write tab-separated values with the columns of CSV."""
+    _write_delimited(rows, out, types, "\t")
 
 
-def _write_delimited(records: Path, out: Path, kept: Kept, delimiter: str) -> None:
+def _write_delimited(rows: Iterable[Mapping[str, Any]], out: Path, types: Types, delimiter: str) -> None:
     with out.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, delimiter=delimiter, lineterminator="\n")
-        probabilities = [f"p_{genre}" for genre in kept.genres]
-        before = [name for name in FIXED if name != "probabilities"]
-        writer.writerow([*before, *probabilities, *kept.columns])
-        for row in read_records(records):
-            cells = [_cell(name, row[name]) for name in before]
-            cells += [_number(row["probabilities"].get(genre)) for genre in kept.genres]
-            cells += [_cell(name, row.get(name)) for name in kept.columns]
+        header: list[str] = []
+        for name, kind in types.items():
+            header += [f"p_{genre}" for genre in kind] if isinstance(kind, tuple) else [name]
+        writer.writerow(header)
+        for row in rows:
+            cells: list[str] = []
+            for name, kind in types.items():
+                if isinstance(kind, tuple):
+                    numbers = row.get(name) or {}
+                    cells += [_cell(name, numbers.get(genre)) for genre in kind]
+                else:
+                    cells.append(_cell(name, row.get(name)))
             writer.writerow(cells)
 
 
-_JOINED = {
-    **dict.fromkeys(("genres", "given_genres", "possible", "add", "remove"), "|"),
-    "inputs": "+",
-    **dict.fromkeys(("warnings", "reasons"), " | "),
-}
-
-
 def _cell(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    value = plain(value)
     if value is None:
         return ""
-    if name in _JOINED and isinstance(value, list):
-        return _JOINED[name].join(map(str, value))
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return SEPARATORS.get(name, "|").join(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return _number(value)
+        return repr(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(value)
-
-
-def write_jsonl_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str]) -> None:
-    """One JSON object a row."""
-    with out.open("wb") as handle:
-        for row in rows:
-            handle.write(json_line({name: row.get(name) for name in columns}))
-
-
-def write_csv_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str]) -> None:
-    """Comma-separated values with a header; lists are joined as in tables."""
-    _write_delimited_list(rows, out, columns, ",")
-
-
-def write_tsv_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str]) -> None:
-    """Tab-separated values, else as CSV."""
-    _write_delimited_list(rows, out, columns, "\t")
-
-
-def _write_delimited_list(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str], delimiter: str) -> None:
-    with out.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_cell(name, row.get(name)) for name in columns] for row in rows)
-
-
-def write_parquet(records: Path, out: Path, kept: Kept) -> None:
-    """Parquet: genres as a list, probabilities as a struct with one field a genre, kept columns by the values seen."""
+def write_parquet(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
+    """Write Parquet: lists as lists, probabilities as a struct, columns of a Parquet input with their own types."""
+    import polars as pl
     from polars.io.plugins import register_io_source
 
-    schema = _schema(kept)
+    schema = pl.Schema({name: _polars_type(kind) for name, kind in types.items()})
+    # Pictures take more memory than everything else together.
+    pictures = any(dtype == pl.Binary or dtype == pl.Struct for name, dtype in schema.items() if types[name] is dtype)
+    size = 256 if pictures else 4096
 
-    def batches(
-        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
-    ) -> Iterator[pl.DataFrame]:
-        del with_columns, predicate, n_rows, batch_size  # the sink asks for everything
-        rows: list[dict[str, Any]] = []
-        for row in read_records(records):
-            rows.append(row)
-            if len(rows) == BATCH:
-                yield _frame(rows, schema)
-                rows = []
-        if rows:
-            yield _frame(rows, schema)
+    def batches(*_: Any) -> Iterator[pl.DataFrame]:  # the sink asks for every column of every row
+        remaining = iter(rows)
+        while batch := list(islice(remaining, size)):
+            yield _frame(batch, schema, types)
 
-    register_io_source(batches, schema=schema).sink_parquet(
-        out, compression="zstd", row_group_size=BATCH, maintain_order=True, engine="streaming"
-    )
+    try:
+        register_io_source(batches, schema=schema).sink_parquet(
+            out, compression="zstd", row_group_size=size, maintain_order=True, engine="streaming"
+        )
+    except pl.exceptions.PolarsError as error:
+        raise OSError(str(error).splitlines()[0]) from error
 
 
-def _schema(kept: Kept) -> pl.Schema:
+def _polars_type(kind: Any) -> Any:
     import polars as pl
 
-    texts = pl.List(pl.String)
-    fixed: dict[str, pl.DataType] = {
-        "id": pl.String(),
-        "genres": texts,
-        "probabilities": pl.Struct({genre: pl.Float64() for genre in kept.genres}),
-        "error": pl.String(),
-        "warnings": texts,
-        "inputs": texts,
-        "confidence": pl.Float64(),
-        "sure": pl.Boolean(),
-        "given_genres": texts,
+    if isinstance(kind, tuple):
+        return pl.Struct(dict.fromkeys(kind, pl.Float64))
+    named: dict[Any, Any] = {
+        "text": pl.String(),
+        "int": pl.Int64(),
+        "float": pl.Float64(),
+        "bool": pl.Boolean(),
+        "texts": pl.List(pl.String),
     }
-    simple: dict[frozenset[str], pl.DataType] = {
-        frozenset({"int"}): pl.Int64(),
-        frozenset({"float"}): pl.Float64(),
-        frozenset({"int", "float"}): pl.Float64(),
-        frozenset({"bool"}): pl.Boolean(),
-    }
-    others = {name: simple.get(frozenset(kinds), pl.String()) for name, kinds in kept.columns.items()}
-    return pl.Schema({**fixed, **others})
+    return named[kind] if isinstance(kind, str) else kind
 
 
-def _frame(rows: Sequence[Mapping[str, Any]], schema: pl.Schema) -> pl.DataFrame:
+def _frame(rows: Sequence[Mapping[str, Any]], schema: pl.Schema, types: Types) -> pl.DataFrame:
     import polars as pl
 
-    columns = {}
-    for name, kind in schema.items():
+    columns = []
+    for name, dtype in schema.items():
         values = [row.get(name) for row in rows]
-        if name == "probabilities":
+        if isinstance(types[name], tuple):
             values = [value or None for value in values]
-        elif kind == pl.String:
-            values = [_text(value) for value in values]
-        elif kind == pl.Int64:
-            values = [value if value is None or is_int64(value) else None for value in values]
-        columns[name] = pl.Series(name, values, dtype=kind, strict=False)
-    return pl.DataFrame(columns, schema=schema)
+        elif types[name] == "text":
+            values = [value if value is None or isinstance(value, str) else _as_text(value) for value in values]
+        columns.append(pl.Series(name, values, dtype=dtype))
+    return pl.DataFrame(columns)
 
 
-def _text(value: Any) -> str | None:
+def _as_text(value: Any) -> str | None:
+    value = plain(value)
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def json_line(value: Mapping[str, Any]) -> bytes:
-    """One record as a line of UTF-8 JSON."""
-    return (json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": ")) + "\n").encode()
+def infer_types(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> dict[str, str]:
+    """Return the type of each column by the values it holds in all rows, for inputs that do not declare types.
+
+    Args:
+        rows: rows that may have further columns.
+        columns: the columns that come first.
+    """
+    kinds: dict[str, set[str]] = {name: set() for name in columns}
+    for row in rows:
+        for name, value in row.items():
+            if value is not None:
+                kinds.setdefault(name, set()).add(_kind(value))
+    return {name: "float" if seen == {"int", "float"} else _only(seen) for name, seen in kinds.items()}
+
+
+def _only(kinds: set[str]) -> str:
+    return next(iter(kinds)) if len(kinds) == 1 else "text"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "int" if -(2**63) <= value < 2**63 else "text"  # no column of a table holds larger ones
+    if isinstance(value, float):
+        return "float"
+    return "texts" if isinstance(value, list) and all(isinstance(item, str) for item in value) else "text"

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from mmgcs.bundle import MANIFEST
 from mmgcs.files import sha256
 from mmgcs.film import Film
-from mmgcs.runtime.batch import Progress, Summary, predict_chunks
+from mmgcs.runtime.batch import predict_chunks
 from mmgcs.runtime.classifier import Classifier
+from mmgcs.tagging.pipeline import Progress
+from mmgcs.tagging.summary import TagSummary
 
 if TYPE_CHECKING:
     from mmgcs.tables.databases import FilmDatabase, Page
@@ -29,7 +31,7 @@ def tag_database(
     afresh: bool = False,
     complete: Callable[[list[Film]], list[Film]] | None = None,
     progress: Progress | None = None,
-) -> Summary:
+) -> TagSummary:
     """Tag the films that the model has not tagged yet, in the order of their keys.
 
     Args:
@@ -45,7 +47,7 @@ def tag_database(
     Raises:
         UsageError, MmgcsError: as `FilmDatabase`.
     """
-    model, summary, started = model_name(classifier), Summary(), time.monotonic()
+    model, summary, started = model_name(classifier), TagSummary(), time.monotonic()
     standing = database.begin(model, afresh=afresh)
     pages: deque[Page] = deque()
 
@@ -60,7 +62,7 @@ def tag_database(
             summary.add(prediction)
         summary.seconds = time.monotonic() - started
         if progress is not None:
-            progress(summary.films, summary)
+            progress(summary)
     if lost := database.without_key():
         summary.films += lost
         summary.errors["the film has no key"] = lost

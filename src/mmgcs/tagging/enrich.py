@@ -176,7 +176,7 @@ class Tmdb:
 
     def _movie(self, film: Film) -> dict[str, Any] | None:
         """What TMDB knows of a film; None where it knows nothing, or the film has no id of its kind."""
-        columns = {str(name).strip().casefold(): str(value).strip() for name, value in film.extra.items() if value}
+        columns = {str(name).strip().casefold(): str(value).strip() for name, value in film.record.items() if value}
         tmdb = columns.get("tmdb_id", "").removesuffix(".0")
         imdb = next((name for name in (columns.get("imdb_id", ""), film.id) if _IMDB.fullmatch(name)), None)
         language = urlencode({"language": self._options.language})

@@ -1,63 +1,63 @@
-"""The work of a cluster in parts: runs of films of one shard, each read, tagged and written whole, by anyone, any time.
+"""The work of a cluster in parts: some thousand films of one shard, read, tagged and written by any worker, any time.
 
-A part's number depends on its shard alone, so a part that is done twice, because a worker was killed or a run was
-continued, comes out under the same name. It counts as done when the note beside it is there, which is written last.
+A part's number depends on its shard alone, so a part that is done twice (a worker was killed, or a run was resumed) is
+written under the same name. It counts as done once its note is there, which is written last.
 """
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import hashlib
 import json
+import pickle
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmgcs.errors import UsageError
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier
-from mmgcs.runtime.batch import Summary, predict_chunks
-from mmgcs.tables import CHUNK, FIXED, FilmTable, Kept, json_line, record, sources_of, write_table
-from mmgcs.tables.records import plain
+from mmgcs.runtime.batch import predict_chunks
+from mmgcs.tables import CHUNK, FilmTable, RecordBuilder, write_table
+from mmgcs.tagging.pipeline import Pipeline
+from mmgcs.tagging.sinks import PART_FILMS, RowSink
 from mmgcs.tagging.storage import Folder, Shard, local_copy, parent
 
 NOTES = "_parts"
-"""Where the notes of finished parts lie; readers of Parquet folders pass over names with an underscore."""
-PART_FILMS = 16 * CHUNK
+"""Where the notes of finished parts are; readers of Parquet folders skip names with an underscore."""
 PART_BYTES = 32 * 2**20
-"""A part ends after this many films, or this many bytes of posters that its table itself holds."""
+"""A part ends after `PART_FILMS` films, or this many bytes of posters that are stored in the table itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ClusterRun:
     """What every worker knows.
 
     Attributes:
         shards: the tables.
         out: the address of the folder of results.
         posters: the address of the folder of posters; None for the folder of each shard.
-        columns: the columns of the tables, each with the kinds of value that its output column is of.
+        types: the columns of the tables, each with its type in the output.
         delimiter: what separates the fields of a CSV.
-        part_films: films a part.
-        done: numbers of the parts of each shard that are written already.
-        complete: shards of which nothing is missing.
+        part_films: films per part.
+        done: for each shard, the numbers of the parts that are written.
+        complete: shards of which every part is written.
     """
 
     shards: tuple[Shard, ...]
     out: str
     posters: str | None
-    columns: dict[str, tuple[str, ...]]
+    types: dict[str, Any]
     delimiter: str | None = None
     part_films: int = PART_FILMS
     done: dict[int, frozenset[int]] = dataclasses.field(default_factory=dict)
     complete: frozenset[int] = frozenset()
 
     def posters_of(self, shard: int) -> str:
-        """The address of the folder that a shard's posters are relative to."""
+        """Return the address of the folder that a shard's posters are relative to."""
         return self.posters if self.posters is not None else parent(self.shards[shard].address)
 
 
@@ -66,10 +66,10 @@ class Part:
     """Films of one shard.
 
     Attributes:
-        shard: the shard's place in the job.
+        shard: the shard's place in the run.
         number: the part's place in the shard.
-        last: whether the shard ends with it.
-        films: the films, as `pack` makes them.
+        last: True for the last part of the shard.
+        films: the films in chunks, pickled: they only travel between the processes of one run.
     """
 
     shard: int
@@ -83,24 +83,23 @@ class Part:
         return f"part-{self.shard:05}-{self.number:05}.parquet"
 
 
-def read_parts(job: Job, shard: int) -> Iterator[Part]:
+def read_parts(run: ClusterRun, shard: int) -> Iterator[Part]:
     """Read a shard's films in parts, without those that are done.
 
     Raises:
         UsageError: the shard has other columns than the first one, or cannot be read.
     """
-    posters = job.posters_of(shard)
-    done = job.done.get(shard, frozenset())
+    posters, done = Folder(run.posters_of(shard)), run.done.get(shard, frozenset())
     with tempfile.TemporaryDirectory(prefix="mmgcs-shard-") as scratch:
-        # Posters elsewhere are looked for under an empty folder: what leads out of it would lead out of theirs.
-        root = Path(posters) if Folder(posters).local else Path(scratch) / "posters"
+        # Remote posters are resolved in an empty folder: a path that leads out of it would lead out of theirs.
+        root = Path(posters.path("")) if posters.local else Path(scratch) / "posters"
         root.mkdir(exist_ok=True, parents=True)
-        with local_copy(job.shards[shard], Path(scratch)) as path:
-            table = FilmTable(path, posters=root, delimiter=job.delimiter)
-            if surplus := sorted(set(table.columns) - set(job.columns)):
+        with local_copy(run.shards[shard], Path(scratch)) as path:
+            table = FilmTable(path, posters=root, delimiter=run.delimiter)
+            if surplus := sorted(set(table.columns) - set(run.types)):
                 raise UsageError(
-                    f"{job.shards[shard].address} has the column {surplus[0]!r}, which the first table has not; "
-                    f"tag it by itself"
+                    f"{run.shards[shard].address} has the column {surplus[0]!r}, which the first table does not have; "
+                    f"tag it separately"
                 )
             gathered: list[list[Film]] = []
             number, size, waiting = 0, 0, None
@@ -108,28 +107,25 @@ def read_parts(job: Job, shard: int) -> Iterator[Part]:
                 if waiting is not None:
                     yield waiting
                     waiting = None
-                gathered.append(chunk)
+                gathered.append(chunk if posters.local else [_relative(film, root) for film in chunk])
                 size += sum(len(film.poster) for film in chunk if isinstance(film.poster, bytes))
-                if len(gathered) * CHUNK >= job.part_films or size >= PART_BYTES:
+                if len(gathered) * CHUNK >= run.part_films or size >= PART_BYTES:
                     if number not in done:
-                        waiting = Part(shard, number, False, pack(gathered, root))
+                        waiting = Part(shard, number, False, pickle.dumps(gathered))
                     gathered, size, number = [], 0, number + 1
             if waiting is not None and not gathered:
-                yield dataclasses.replace(waiting, last=True)
+                yield replace(waiting, last=True)
             elif (gathered or number == 0) and number not in done:
-                yield Part(shard, number, True, pack(gathered, root))
+                yield Part(shard, number, True, pickle.dumps(gathered))
 
 
-def write_part(job: Job, part: Part, classifier: Classifier, *, workers: int = 1) -> dict[str, Any]:
-    """Tag a part and write it as Parquet, then its note. Returns the note.
+def _relative(film: Film, root: Path) -> Film:
+    return replace(film, poster=film.poster.relative_to(root)) if isinstance(film.poster, Path) else film
 
-    Args:
-        job: the job.
-        part: the films.
-        classifier: the model.
-        workers: threads that read plots and decode posters.
-    """
-    out = Folder(job.out)
+
+def write_part(run: ClusterRun, part: Part, classifier: Classifier) -> dict[str, Any]:
+    """Tag a part and write it as Parquet, then its note. Returns the note."""
+    out = Folder(run.out)
     note_name = f"{NOTES}/{part.name}.json"
     try:
         note: dict[str, Any] = json.loads(out.read(note_name))
@@ -137,24 +133,20 @@ def write_part(job: Job, part: Part, classifier: Classifier, *, workers: int = 1
         pass
     else:
         return note
-    began, cores, summary = time.time(), time.process_time(), Summary()
-    chunks = unpack(part.films, Folder(job.posters_of(part.shard)))
-    sources = sources_of(tuple(job.columns))
+    began, cores = time.time(), time.process_time()
+    posters = Folder(run.posters_of(part.shard))
+    chunks: list[list[Film]] = pickle.loads(part.films)  # noqa: S301  made by `read_parts` of the same run
+    source = ([film if posters.local else _fetched(film, posters) for film in films] for films in chunks)
+    rows: list[dict[str, Any]] = []
+    records = RecordBuilder(tuple(run.types), classifier.genres)
+    pipeline = Pipeline(classifier, predict=lambda films: predict_chunks(classifier, films, workers=1))
+    summary = pipeline.run(source, RowSink(records, rows.append))
+    types = {records.columns[name]: kind for name, kind in run.types.items()} | records.types
     with tempfile.TemporaryDirectory(prefix="mmgcs-part-") as scratch:
-        records = Path(scratch) / "records.jsonl"
-        with records.open("wb") as handle:
-            for films, predictions in predict_chunks(classifier, chunks, workers=workers):
-                for film, prediction in zip(films, predictions, strict=True):
-                    handle.write(json_line(_as_kinds(record(film, prediction, sources), job.columns)))
-                    summary.add(prediction)
         table = Path(scratch) / part.name
-        kept = {f"given_{name}" if name in FIXED else name: kinds for name, kinds in job.columns.items()}
-        for field in ("id", "genres"):
-            kept.pop(f"given_{sources.get(field, '')}", None)
-        write_table(records, table, Kept(classifier.genres, kept))
+        write_table(rows, table, types)
         data = table.read_bytes()
     out.write(part.name, data)
-    summary.seconds = time.time() - began
     note = {
         "file": part.name,
         "shard": part.shard,
@@ -171,57 +163,20 @@ def write_part(job: Job, part: Part, classifier: Classifier, *, workers: int = 1
 
 
 def read_notes(out: Folder) -> list[dict[str, Any]]:
-    """The notes of the parts that are done, in order."""
+    """Return the notes of the parts that are done, in order."""
     return [json.loads(out.read(f"{NOTES}/{name}")) for name in out.names(NOTES) if name.endswith(".json")]
 
 
-def pack(chunks: Iterable[list[Film]], posters: Path) -> bytes:
-    """Films as bytes that may travel: JSON, a chunk a line, posters by their path below `posters`."""
-    return b"".join(json_line({"films": [_packed(film, posters) for film in chunk]}) for chunk in chunks)
-
-
-def _packed(film: Film, posters: Path) -> dict[str, Any]:
-    value = {field.name: getattr(film, field.name) for field in fields(film)}
-    if isinstance(film.poster, bytes):
-        value["poster"] = {"bytes": base64.b64encode(film.poster).decode("ascii")}
-    elif film.poster is not None:
-        value["poster"] = {"path": film.poster.relative_to(posters).as_posix()}
-    value["extra"] = plain(film.extra)
-    return {name: item for name, item in value.items() if item not in (None, (), {})}
-
-
-def unpack(data: bytes, posters: Folder) -> Iterator[list[Film]]:
-    """The films that `pack` packed, a chunk at a time, with posters from a folder anywhere."""
-    for line in data.splitlines():
-        yield [_unpacked(value, posters) for value in json.loads(line)["films"]]
-
-
-def _unpacked(value: dict[str, Any], posters: Folder) -> Film:
-    for name in ("genres", "warnings"):
-        if name in value:
-            value[name] = tuple(value[name])
-    poster = value.pop("poster", None)
-    if poster is None:
-        return Film(**value)
-    if "bytes" in poster:
-        return Film(**value, poster=base64.b64decode(poster["bytes"]))
-    if posters.local:
-        return Film(**value, poster=Path(posters.path(poster["path"])))
+def _fetched(film: Film, posters: Folder) -> Film:
+    """Return the film with its poster's bytes from an object store."""
+    if not isinstance(film.poster, Path):
+        return film
+    name = film.poster.as_posix()
     try:
-        return Film(**value, poster=posters.read(poster["path"]))
+        return replace(film, poster=posters.read(name))
     except OSError as error:
         why = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        problem = f"the poster {posters.address}/{poster['path']} {why}; check the path"
-    if value.get("plot"):
-        value["warnings"] = (*value.get("warnings", ()), problem)
-        return Film(**value)
-    value.setdefault("problem", problem)
-    return Film(**value)
-
-
-def _as_kinds(row: dict[str, Any], columns: dict[str, tuple[str, ...]]) -> dict[str, Any]:
-    """The row with whole numbers only where its column holds such: what a film has instead is told in its warnings."""
-    for name, kinds in columns.items():
-        if kinds == ("int",) and name in row and not isinstance(row[name], int):
-            row[name] = None
-    return row
+        problem = f"the poster {posters.address}/{name} {why}; check the path"
+    if film.plot:
+        return replace(film, poster=None, warnings=(*film.warnings, problem))
+    return replace(film, poster=None, problem=film.problem or problem)

@@ -1,7 +1,6 @@
-"""Tagging on a Ray cluster: Ray Data reads the shards and hands parts to actors, which hold the model.
+"""Tag on a Ray cluster: Ray Data reads the shards and hands parts to actors, which hold the model.
 
-A worker that is killed costs its part a retry: Ray runs the part again elsewhere, and what was written already is
-found and left. Parts are rows of the data set, films inside them, so Ray may cut its blocks as it likes.
+If a worker is killed, Ray runs its part again elsewhere; parts that were already written are left alone.
 """
 
 from __future__ import annotations
@@ -25,13 +24,15 @@ from mmgcs.bundle import DEFAULT_BUNDLE, MANIFEST, Bundle
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import sha256
 from mmgcs.runtime import load
-from mmgcs.runtime.batch import Progress, Summary
-from mmgcs.tables import FilmTable, sources_of
-from mmgcs.tagging.parts import NOTES, PART_FILMS, Job, Part, read_notes, read_parts, write_part
+from mmgcs.tables import FilmTable
+from mmgcs.tagging.parts import ClusterRun, Part, read_notes, read_parts, write_part
+from mmgcs.tagging.pipeline import Progress
+from mmgcs.tagging.sinks import PART_FILMS
 from mmgcs.tagging.storage import Folder, find_shards, local_copy
+from mmgcs.tagging.summary import TagSummary
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a film catalogue is nobody else's business
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what Ray notes while it works; what ends a run is told by us
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports about a user's cluster
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors that end a run are raised here
 
 import ray
 import ray.data
@@ -39,7 +40,7 @@ import ray.data
 MANIFEST_JSON = "manifest.json"
 RUN = "_run.json"
 ACTOR_CPUS = 0.5
-"""Half a core an actor, though it uses a whole one: where a node is lost, its actors find room on the others."""
+"""Half a core per actor, though it uses a whole one: if a node is lost, its actors find room on the others."""
 
 
 def tag_with_ray(
@@ -55,21 +56,21 @@ def tag_with_ray(
     delimiter: str | None = None,
     part_films: int = PART_FILMS,
     progress: Progress | None = None,
-) -> Summary:
-    """Tag sharded tables on a cluster: Parquet parts go into the folder `out`, and `manifest.json` when all is done.
+) -> TagSummary:
+    """Tag sharded tables on a cluster: Parquet parts go into the folder `out`, and `manifest.json` when all are done.
 
     Args:
         films: a table, a folder of them or a pattern, on a disk that every node sees or in an object store.
         out: the address of a folder.
-        posters: the address of the folder of posters; without it, the folder of each table.
+        posters: the address of the folder of posters; by default the folder of each table.
         model: a bundle's folder on this machine; it is sent to the workers.
-        address: the cluster's; without it a cluster is started on this machine.
-        workers: actors, each of one thread; as many as the cluster has cores without it.
-        resume: continue an unfinished run.
+        address: the cluster's; by default a cluster is started on this machine.
+        workers: actors, each with one thread; by default one per core of the cluster.
+        resume: continue an unfinished run; a finished one of the same films is left as it is.
         overwrite: remove what an earlier run wrote.
         delimiter: what separates the fields of a CSV.
-        part_films: films a part.
-        progress: told after each part.
+        part_films: films per part.
+        progress: called after each part.
 
     Raises:
         UsageError: there are no tables, they differ in their columns, or `out` holds another run.
@@ -77,56 +78,58 @@ def tag_with_ray(
     """
     began = time.monotonic()
     bundle = Bundle(model if model is not None else DEFAULT_BUNDLE)
-    shards = tuple(find_shards(films))
-    folder = Folder(out)
-    job = Job(
-        shards, folder.address if not folder.local else folder.path(""), _address(posters), {}, delimiter, part_films
-    )
-    run = {
+    shards, folder = tuple(find_shards(films)), Folder(out)
+    inside = folder.path("") if folder.local else folder.address
+    run = ClusterRun(shards, inside, _posters_address(posters), {}, delimiter, part_films)
+    description = {
         "inputs": [asdict(shard) for shard in shards],
-        "posters": job.posters,
+        "posters": run.posters,
         "model": {"name": bundle.config.name, "sha256": sha256(bundle.path / MANIFEST)},
         "mmgcs": mmgcs.__version__,
         "part_films": part_films,
     }
-    _check_output(folder, run, resume=resume, overwrite=overwrite)
-    job = replace(job, columns=_columns(job))
-    folder.write(RUN, json.dumps(run).encode())
-    notes = {note["file"]: note for note in read_notes(folder)}
-    summary = Summary()
+    _check_output(folder, description, resume=resume, overwrite=overwrite)
+    run = replace(run, types=_column_types(run))
+    folder.write(RUN, json.dumps(description).encode())
+    summary, notes = TagSummary(), {note["file"]: note for note in read_notes(folder)}
     for note in notes.values():
-        _add(summary, note)
-    job = _without_done(job, list(notes.values()))
-    if len(job.complete) < len(shards):
+        summary.merge(TagSummary(**note["summary"]))
+    run = _without_done(run, list(notes.values()))
+    if len(run.complete) < len(shards):
         _start(address)
         try:
-            for note in _notes_of(job, bundle, workers):
+            for note in _tag_parts(run, bundle, workers):
                 if note["file"] not in notes:
                     notes[note["file"]] = note
-                    _add(summary, note)
+                    summary.merge(TagSummary(**note["summary"]))
                     summary.seconds = time.monotonic() - began
                     if progress is not None:
-                        progress(summary.films, summary)
+                        progress(summary)
         except ray.exceptions.RayError as error:
-            raise _told(error) from error
+            raise _as_ours(error) from error
         finally:
             if address is None:
                 ray.shutdown()
-    missing = len(shards) - len(_without_done(job, list(notes.values())).complete)
+    missing = len(shards) - len(_without_done(run, list(notes.values())).complete)
     if missing:
         raise MmgcsError(f"{missing} of {len(shards)} tables are not done; run the same command with --resume")
     summary.seconds = time.monotonic() - began
-    parts = [notes[name] for name in sorted(notes)]
-    done = {"parts": parts, "films": summary.films, "in_error": summary.in_error, "finished": _now()}
-    folder.write(MANIFEST_JSON, json.dumps({"format": "mmgcs-tagged/1", **run, **done}, indent=1).encode())
+    result = {
+        "parts": [notes[name] for name in sorted(notes)],
+        "films": summary.films,
+        "in_error": summary.in_error,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    manifest = {"format": "mmgcs-tagged/1", **description, **result}
+    folder.write(MANIFEST_JSON, json.dumps(manifest, indent=1).encode())
     return summary
 
 
 class Tagger:
-    """An actor: the model, loaded once, on one thread."""
+    """An actor that loads the model once and uses one thread."""
 
-    def __init__(self, job: Job, bundle: ray.ObjectRef[dict[str, bytes]]) -> None:
-        self._job = job
+    def __init__(self, run: ClusterRun, bundle: ray.ObjectRef[dict[str, bytes]]) -> None:
+        self._run = run
         self._folder = tempfile.TemporaryDirectory(prefix="mmgcs-bundle-")
         for name, data in ray.get(bundle).items():
             path = Path(self._folder.name) / name
@@ -135,23 +138,23 @@ class Tagger:
         self._classifier = load(self._folder.name, threads=1)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Tag and write parts, one a row. Returns their notes as JSON."""
+        """Tag and write parts, one per row. Returns their notes as JSON."""
         columns = (batch[name] for name in ("shard", "number", "last", "films"))
         parts = [
             Part(int(shard), int(n), bool(last), bytes(films)) for shard, n, last, films in zip(*columns, strict=True)
         ]
-        return {"note": [json.dumps(write_part(self._job, part, self._classifier)) for part in parts]}
+        return {"note": [json.dumps(write_part(self._run, part, self._classifier)) for part in parts]}
 
 
-def _read(batch: dict[str, Any], job: Job) -> Iterator[dict[str, list[Any]]]:
+def _read(batch: dict[str, Any], run: ClusterRun) -> Iterator[dict[str, list[Any]]]:
     for shard in batch["item"]:
-        for part in read_parts(job, int(shard)):
+        for part in read_parts(run, int(shard)):
             yield {"shard": [part.shard], "number": [part.number], "last": [part.last], "films": [part.films]}
 
 
-def _notes_of(job: Job, bundle: Bundle, workers: int | None) -> Iterator[dict[str, Any]]:
-    """Run the data set and yield the notes of parts as they are written."""
-    todo = [shard for shard in range(len(job.shards)) if shard not in job.complete]
+def _tag_parts(run: ClusterRun, bundle: Bundle, workers: int | None) -> Iterator[dict[str, Any]]:
+    """Tag what is not done and yield the notes of parts as they are written."""
+    todo = [shard for shard in range(len(run.shards)) if shard not in run.complete]
     workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     files = {
         path.relative_to(bundle.path).as_posix(): path.read_bytes() for path in bundle.path.rglob("*") if path.is_file()
@@ -159,22 +162,22 @@ def _notes_of(job: Job, bundle: Bundle, workers: int | None) -> Iterator[dict[st
     sent = ray.put(files)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.target_max_block_size = 1  # a part a block: what a killed worker had in hand is one part, not many
+    context.target_max_block_size = 1  # one part per block: a killed worker loses one part, not many
     data = (
         ray.data.from_items(todo, override_num_blocks=len(todo))
         .map_batches(
-            _read, fn_kwargs={"job": job}, batch_size=1, num_cpus=0, compute=ray.data.TaskPoolStrategy(size=workers)
+            _read, fn_kwargs={"run": run}, batch_size=1, num_cpus=0, compute=ray.data.TaskPoolStrategy(size=workers)
         )
         .map_batches(
             Tagger,
-            fn_constructor_args=(job, sent),
+            fn_constructor_args=(run, sent),
             batch_size=1,
             num_cpus=ACTOR_CPUS,
             compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
         )
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="ray")  # one table has many parts, which Ray cannot know
+        warnings.filterwarnings("ignore", module="ray")  # about a table having many parts
         for batch in data.iter_batches(batch_size=None, prefetch_batches=0):
             for note in batch["note"]:
                 yield json.loads(note)
@@ -202,7 +205,7 @@ def _start(address: str | None) -> None:
 
 @contextlib.contextmanager
 def _no_chatter() -> Iterator[None]:
-    """Keep what Ray's own processes print while they start off stderr; why they do not start is raised."""
+    """Hide what Ray's processes print to stderr while they start; an error is raised anyway."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -214,8 +217,8 @@ def _no_chatter() -> Iterator[None]:
         os.close(kept)
 
 
-def _told(error: BaseException) -> MmgcsError:
-    """Ray's error as ours: the one that a worker raised, where it was one of ours."""
+def _as_ours(error: BaseException) -> MmgcsError:
+    """Convert Ray's error: return the one a worker raised if it was one of ours."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MmgcsError):
@@ -226,17 +229,16 @@ def _told(error: BaseException) -> MmgcsError:
     return MmgcsError(f"the cluster lost the work ({reason[:300]}); run the same command again with --resume")
 
 
-def _columns(job: Job) -> dict[str, tuple[str, ...]]:
-    """The columns of the first table and what kinds of value each holds: text, but where the format says otherwise."""
+def _column_types(run: ClusterRun) -> dict[str, Any]:
+    """Return the columns of the first table with their types: text, unless the format declares them."""
     with (
         tempfile.TemporaryDirectory(prefix="mmgcs-shard-") as scratch,
-        local_copy(job.shards[0], Path(scratch)) as path,
+        local_copy(run.shards[0], Path(scratch)) as path,
     ):
-        table = FilmTable(path, posters=Path(scratch), delimiter=job.delimiter)
-        columns: dict[str, tuple[str, ...]] = {name: (table.kinds.get(name, "str"),) for name in table.columns}
-        if len(job.shards) > 1 and "id" not in sources_of(table.columns):
+        table = FilmTable(path, posters=Path(scratch), delimiter=run.delimiter)
+        if len(run.shards) > 1 and "id" not in table.sources:
             raise UsageError("several tables need a column id (or imdb_id) to tell films apart; add one")
-    return columns
+        return dict(table.types or dict.fromkeys(table.columns, "text"))
 
 
 def _check_output(folder: Folder, run: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
@@ -244,28 +246,26 @@ def _check_output(folder: Folder, run: dict[str, Any], *, resume: bool, overwrit
     if not names:
         return
     if not ({RUN, MANIFEST_JSON} & set(names)):
-        raise UsageError(f"{folder.address} is not empty and holds no tagged films; give --out another folder")
+        raise UsageError(f"{folder.address} is not empty and holds no tagged films; choose another --out")
     if overwrite:
         folder.remove()
-    elif MANIFEST_JSON in names:
-        raise UsageError(f"{folder.address} holds a finished run; give --overwrite to replace it, or another --out")
-    elif not resume:
-        raise UsageError(f"{folder.address} holds an unfinished run; give --resume to continue it, or --overwrite")
-    else:
-        before = json.loads(folder.read(RUN))
-        for key, what in (
-            ("inputs", "films"),
-            ("posters", "posters"),
-            ("model", "model"),
-            ("mmgcs", "version of mmgcs"),
-        ):
-            if before.get(key) != run[key]:
-                raise UsageError(f"the unfinished run in {folder.address} had another {what}; give --overwrite")
-        if before["part_films"] != run["part_films"]:
-            raise UsageError(f"the unfinished run in {folder.address} had parts of {before['part_films']} films")
+        return
+    if not resume:
+        state = "a finished" if MANIFEST_JSON in names else "an unfinished"
+        raise UsageError(f"{folder.address} holds {state} run; give --resume to continue it, or --overwrite")
+    before = json.loads(folder.read(RUN))
+    for key, what in (
+        ("inputs", "set of films"),
+        ("posters", "folder of posters"),
+        ("model", "model"),
+        ("mmgcs", "version of mmgcs"),
+        ("part_films", "size of parts"),
+    ):
+        if before.get(key) != run[key]:
+            raise UsageError(f"the run in {folder.address} had a different {what}; start again with --overwrite")
 
 
-def _without_done(job: Job, notes: list[dict[str, Any]]) -> Job:
+def _without_done(run: ClusterRun, notes: list[dict[str, Any]]) -> ClusterRun:
     done: dict[int, set[int]] = {}
     ends: dict[int, int] = {}
     for note in notes:
@@ -273,20 +273,10 @@ def _without_done(job: Job, notes: list[dict[str, Any]]) -> Job:
         if note["last"]:
             ends[note["shard"]] = note["part"]
     complete = frozenset(shard for shard, end in ends.items() if len(done[shard]) == end + 1)
-    return replace(job, done={shard: frozenset(parts) for shard, parts in done.items()}, complete=complete)
+    return replace(run, done={shard: frozenset(parts) for shard, parts in done.items()}, complete=complete)
 
 
-def _add(summary: Summary, note: dict[str, Any]) -> None:
-    part = Summary(**note["summary"])
-    summary.films += part.films
-    summary.warnings += part.warnings
-    summary.unsure += part.unsure
-    for mine, its in ((summary.errors, part.errors), (summary.genres, part.genres)):
-        for name, count in its.items():
-            mine[name] = mine.get(name, 0) + count
-
-
-def _address(posters: str | None) -> str | None:
+def _posters_address(posters: str | None) -> str | None:
     if posters is None:
         return None
     folder = Folder(posters)
@@ -295,10 +285,3 @@ def _address(posters: str | None) -> str | None:
     if not Path(folder.path("")).is_dir():
         raise UsageError(f"the posters folder {posters} does not exist; check --posters")
     return folder.path("")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-__all__ = ["ACTOR_CPUS", "MANIFEST_JSON", "NOTES", "RUN", "Tagger", "tag_with_ray"]

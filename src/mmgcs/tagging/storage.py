@@ -1,4 +1,4 @@
-"""Folders on a disk or in an object store, by address: `films/`, `s3://bucket/films` and whatever fsspec knows."""
+"""Folders on a disk or in an object store, by address: `films/`, `s3://bucket/films` and whatever fsspec supports."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from fsspec.core import url_to_fs
 
 from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
-from mmgcs.tables.readers import READERS
-from mmgcs.tables.source import table_format
+from mmgcs.tables import READERS, table_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +21,9 @@ class Shard:
     """One table of films.
 
     Attributes:
-        address: where it is.
+        address: its path or URL.
         size: its bytes.
-        version: its ETag or time of change: another means that it was changed.
+        version: its ETag or modification time, which differs once it was changed.
     """
 
     address: str
@@ -33,20 +32,20 @@ class Shard:
 
 
 class Folder:
-    """A folder somewhere. Objects in it are written whole or not at all."""
+    """A folder anywhere. Objects in it are written whole or not at all."""
 
     def __init__(self, address: str) -> None:
-        """Raises UsageError where the address is of no kind that is installed."""
+        """Raises UsageError if nothing is installed for the kind of address."""
         self.address = address.rstrip("/")
         self._files, self._root = _opened(self.address)
         self.local = isinstance(self._files, fsspec.get_filesystem_class("file"))
 
     def path(self, name: str) -> str:
-        """Where the object `name` is, without the scheme."""
+        """Return the path of an object, without the scheme."""
         return str(PurePosixPath(self._root) / name)
 
     def read(self, name: str) -> bytes:
-        """An object's bytes. Raises FileNotFoundError."""
+        """Return an object's bytes. Raises FileNotFoundError."""
         data: bytes = self._files.cat_file(self.path(name))
         return data
 
@@ -59,7 +58,7 @@ class Folder:
             self._files.pipe_file(self.path(name), data)  # object stores show an object only when it is whole
 
     def names(self, below: str = "") -> list[str]:
-        """The names of the objects in the folder, or in one below it; none where it does not exist."""
+        """Return the names of the objects in the folder, or in one below it; none if it does not exist."""
         with contextlib.suppress(FileNotFoundError):
             self._files.invalidate_cache()
             found = self._files.ls(self.path(below) if below else self._root, detail=False)
@@ -81,7 +80,7 @@ def _opened(address: str) -> tuple[Any, str]:
 
 
 def find_shards(address: str) -> list[Shard]:
-    """The tables at an address (a file, a folder, or a pattern such as `films/part-*.parquet`), by name.
+    """Return the tables at an address (a file, a folder, or a pattern such as `films/part-*.parquet`), by name.
 
     Raises:
         UsageError: there are none.
@@ -106,7 +105,7 @@ def find_shards(address: str) -> list[Shard]:
 
 @contextlib.contextmanager
 def local_copy(shard: Shard, folder: Path) -> Iterator[Path]:
-    """The shard as a file: itself where it lies on this machine, else a copy in `folder` while the block lasts."""
+    """Yield the shard as a file: itself if it is on this machine, else a temporary copy in `folder`."""
     files, path = _opened(shard.address)
     if isinstance(files, fsspec.get_filesystem_class("file")):
         yield Path(path)
@@ -120,6 +119,6 @@ def local_copy(shard: Shard, folder: Path) -> Iterator[Path]:
 
 
 def parent(address: str) -> str:
-    """The address of the folder that a file is in."""
+    """Return the address of the folder that a file is in."""
     scheme, mark, path = address.rpartition("://")
     return f"{scheme}{mark}{PurePosixPath(path).parent}"

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +15,8 @@ from typing import IO, Any
 from mmgcs.errors import MmgcsError
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime.classifier import BATCH
-from mmgcs.tables import FIXED, READERS, FilmTable, Kept, json_line, kind_of, record, sources_of, write_table
+from mmgcs.tables import READERS, FilmTable
+from mmgcs.tagging import FileSink, Pipeline, TagSummary
 from mmgcs.web.batching import Batcher
 from mmgcs.web.errors import BusyError, NotFoundError, RequestError, UnprocessableError, UnsupportedError
 from mmgcs.web.observing import LOG, without_text
@@ -82,6 +83,10 @@ class Job:
             "error": self.error,
             "result": f"/api/v1/batch/{self.id}/result" if self.state == "done" else None,
         }
+
+
+class _StoppedError(Exception):
+    """The job was removed while it ran."""
 
 
 class Jobs:
@@ -179,6 +184,8 @@ class Jobs:
         try:
             self._tag(job)
             state = "done"
+        except _StoppedError:
+            state = "failed"
         except MmgcsError as error:
             # Messages name the file by our path for it, which is nobody's business.
             state, job.error = "failed", str(error).replace(str(job.table), "the table")
@@ -195,34 +202,29 @@ class Jobs:
         check_unpacked(job.table, 4 * self._settings.max_table, self._settings.max_rows, job.stopped)
         if job.stopped.is_set():  # it was not looked at to the end, and must not be read here
             return
-        table = FilmTable(job.table, posters=job.folder)
-        sources = sources_of(table.columns)
-        kinds: dict[str, list[str]] = {}
-        records = job.folder / "records"
-        with records.open("wb") as handle:
+        table, classifier = FilmTable(job.table, posters=job.folder), self._batcher.classifier
+
+        def chunks() -> Iterator[list[Film]]:
             for films in table.chunks(BATCH):
-                if job.stopped.is_set():
-                    return
                 job.films += len(films)
                 if job.films > self._settings.max_rows:
                     raise UnprocessableError(f"the table has over {self._settings.max_rows:,} films; send it in parts")
+                yield [_without_path(film) for film in films]
+
+        def predict(source: Iterator[list[Film]]) -> Iterator[tuple[list[Film], list[Prediction]]]:
+            for films in source:
+                if job.stopped.is_set():
+                    raise _StoppedError
                 with self._turn:
-                    predictions = self._predict([_without_path(film) for film in films])
-                for film, prediction in zip(films, predictions, strict=True):
-                    row = record(film, prediction, sources)
-                    handle.write(json_line(row))
-                    for name in row.keys() - set(FIXED):
-                        seen = kinds.setdefault(name, [])
-                        if (kind := kind_of(row[name])) is not None and kind not in seen:
-                            seen.append(kind)
-                job.finished += len(films)
-                job.share = table.share()
-                job.errors += sum(prediction.error is not None for prediction in predictions)
-                job.unsure += sum(prediction.error is None and not prediction.sure for prediction in predictions)
-        order = [name for name in table.columns if name in kinds]
-        columns = {name: kinds[name] for name in [*order, *sorted(kinds.keys() - set(order))]}
-        write_table(records, job.out, Kept(self._batcher.classifier.genres, columns))
-        records.unlink()
+                    predictions = self._predict(films)
+                yield films, predictions
+
+        def progress(summary: TagSummary) -> None:
+            job.finished, job.share = summary.films, table.share()
+            job.errors, job.unsure = summary.in_error, summary.unsure
+
+        with FileSink(table, job.out, classifier) as sink:
+            Pipeline(classifier, predict=predict).run(chunks(), sink, progress)
 
     def _predict(self, films: list[Film]) -> list[Prediction]:
         while True:

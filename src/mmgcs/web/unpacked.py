@@ -87,8 +87,7 @@ def _measure(table: Path, most: int, rows: int) -> int:
     try:
         for films in FilmTable(table, posters=table.parent).chunks():
             count += len(films)
-            held += sum(len(film.plot or "") + len(film.title or "") for film in films)
-            held += sum(len(str(value)) for film in films for value in film.extra.values())
+            held += sum(len(str(value)) for film in films for value in film.record.values())
             if held > most or count > rows:
                 return _TOO_LARGE if held > most else _TOO_MANY
     except MmgcsError as error:

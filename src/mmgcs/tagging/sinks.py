@@ -1,0 +1,444 @@
+"""Where predictions go: a callable for each row (`RowSink`), or a file that an interrupted run can resume (`FileSink`).
+
+While it runs, a `FileSink` writes the predictions of every few chunks to a part, a Parquet file in `<out>.partial`.
+The name of a part holds its SHA-256, so a part is complete and intact, or it is done again. At the end the table is
+read once more and joined with the parts into the output. A resumed run sends the same chunks through the same graphs,
+so its output is the same, byte for byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+import time
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+import mmgcs
+from mmgcs.bundle import MANIFEST
+from mmgcs.errors import MmgcsError, UsageError, printable
+from mmgcs.files import LOCK, alone, atomic_path, atomic_writer, check_free, remove_parts, sha256, write_json
+from mmgcs.film import Film, Prediction
+from mmgcs.runtime.classifier import Classifier
+from mmgcs.tables import CHUNK, WRITERS, FilmTable, RecordBuilder, infer_types, json_line, table_format, write_table
+from mmgcs.tagging.lists import FILM_LISTS
+from mmgcs.tagging.pipeline import Pipeline, Predictor, Progress, TagOptions
+from mmgcs.tagging.summary import TagSummary
+
+if TYPE_CHECKING:
+    import polars as pl
+
+LOG = logging.getLogger(__name__)
+
+RUN = "run.json"
+"""The file in `<out>.partial` that says which run its parts belong to."""
+PART_FILMS = 16 * CHUNK
+PART_SECONDS = 15.0
+"""A part is written after this many films or seconds."""
+
+
+class RowSink:
+    """Hand each film's output row to a function as it is predicted. Nothing can be resumed, and no list is made."""
+
+    def __init__(
+        self, records: RecordBuilder, write: Callable[[dict[str, Any]], Any], options: TagOptions = TagOptions()
+    ) -> None:
+        self._records = records
+        self._write = write
+        self._options = options
+
+    def finished(self) -> Iterator[Prediction]:
+        """Yield nothing."""
+        return iter(())
+
+    def write(self, films: list[Film], predictions: list[Prediction]) -> None:
+        """Write the rows of a chunk."""
+        for film, prediction in zip(films, predictions, strict=True):
+            self._write(self._records.build(film.record, self._options.settle(prediction)))
+
+    def finish(self, summary: TagSummary) -> None:
+        """Do nothing: every row is written."""
+
+
+def tag_table(
+    classifier: Classifier,
+    table: FilmTable,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    options: TagOptions = TagOptions(),
+    progress: Progress | None = None,
+    predict: Predictor | None = None,
+) -> TagSummary:
+    """Tag a table and write the result to `out`, whole or not at all.
+
+    Args:
+        classifier: the model.
+        table: the films.
+        out: a file of any format in `WRITERS`; CSV, TSV and JSON lines may end in `.gz`.
+        resume: continue an unfinished run if there is one.
+        overwrite: replace `out`, and start an unfinished run again.
+        options: which films to tag, how sure to be, and which lists to write.
+        progress: called after each chunk.
+        predict: how chunks are predicted, as for `Pipeline`.
+
+    Raises:
+        UsageError: as `check_output`; the unfinished run was of something else; or another process writes `out`.
+        MmgcsError: the disk is full; the run can be resumed.
+    """
+    check_output(out, overwrite=overwrite, resume=resume, lists=options.lists)
+    with FileSink(table, out, classifier, options, resume=resume) as sink:
+        return Pipeline(classifier, options, predict=predict).run(table.chunks(), sink, progress)
+
+
+def check_output(
+    out: Path, *, overwrite: bool = False, resume: bool = False, lists: Mapping[str, Path] | None = None
+) -> None:
+    """Refuse outputs that cannot or must not be written, before any film is read.
+
+    Raises:
+        UsageError: an extension has no writer, a file exists, two are the same, or an unfinished run of `out` exists.
+    """
+    unfinished = partial_folder(out).is_dir()
+    taken: dict[str, str] = {}
+    for name, path in {"out": out, **(lists or {})}.items():
+        WRITERS[table_format(path)[0]]
+        other = taken.setdefault(os.path.realpath(path), f"--{name}")
+        if other != f"--{name}":
+            raise UsageError(f"{other} and --{name} are both {path}; give them different files")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; give --{name} a file such as {path / out.name}")
+        check_free(path, f"--{name}", overwrite=overwrite or (resume and unfinished))
+    if unfinished and not resume and not overwrite:
+        raise UsageError(f"{out} has an unfinished run; resume it with --resume, or start again with --overwrite")
+
+
+def partial_folder(out: Path) -> Path:
+    """Return the folder in which an unfinished run of `out` keeps its parts."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def is_finished(out: Path, lists: Mapping[str, Path], films: Path) -> bool:
+    """Return True if `out` and the lists were written by a run that ended, after the films last changed.
+
+    Raises:
+        UsageError: the films changed since.
+    """
+    if partial_folder(out).is_dir() or not all(path.is_file() for path in (out, *lists.values())):
+        return False
+    if films.is_file() and films.stat().st_mtime_ns > out.stat().st_mtime_ns:
+        raise UsageError(f"{films} changed after {out} was written; tag it again with --overwrite")
+    return True
+
+
+class FileSink:
+    """Write a table's predictions to a file. Use it as a context manager: it keeps other processes out.
+
+    Attributes:
+        folder: where the parts are.
+    """
+
+    def __init__(
+        self,
+        table: FilmTable,
+        out: Path,
+        classifier: Classifier,
+        options: TagOptions = TagOptions(),
+        *,
+        resume: bool = False,
+    ) -> None:
+        """Prepare to write; see `tag_table` for the arguments. Without `resume` an unfinished run is dropped."""
+        check_columns(table, options)
+        self.folder = partial_folder(out)
+        self._table, self._out, self._classifier, self._options = table, out, classifier, options
+        self._resume = resume
+        self._parts: list[_Part] = []
+        self._waiting: list[tuple[Film, Prediction]] = []
+        self._since = time.monotonic()
+        self._lock = contextlib.ExitStack()
+
+    def __enter__(self) -> FileSink:
+        """Lock the output and find the parts of an earlier run.
+
+        Raises:
+            UsageError: another process writes the same output, or the unfinished run was of something else.
+        """
+        with contextlib.ExitStack() as lock:
+            lock.callback(_remove_if_empty, self.folder)
+            try:
+                lock.enter_context(alone(self.folder, str(self._out)))
+            except OSError as error:
+                raise UsageError(f"cannot create {self.folder} ({error.strerror}); choose another --out") from error
+            if not self._resume:
+                _empty(self.folder)
+            with self._resumable():
+                self._start()
+            self._lock = lock.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Keep what was predicted until the run stopped, and unlock the output."""
+        with self._lock:
+            if error is not None:
+                with contextlib.suppress(OSError, MmgcsError):
+                    self._write_part()
+            if self.folder.is_dir() and not self._parts:
+                _empty(self.folder)  # nothing to resume
+
+    def _start(self) -> None:
+        run, fingerprint = self.folder / RUN, self._fingerprint()
+        if run.exists():
+            try:
+                found = json.loads(run.read_text(encoding="utf-8"))
+            except ValueError:
+                raise UsageError(f"{run} is damaged; start again with --overwrite") from None
+            for what, value in fingerprint.items():
+                if found.get(what) != value:
+                    raise UsageError(
+                        f"the unfinished run in {self.folder} had a different {what}; "
+                        "use the same one again, or start again with --overwrite"
+                    )
+        else:
+            _empty(self.folder)
+            write_json(run, fingerprint)
+        remove_parts(self.folder, "*")
+        self._parts = _intact_parts(self.folder)
+
+    def _fingerprint(self) -> dict[str, Any]:
+        return {
+            "table of films": self._table.fingerprint(),
+            "set of columns": dict(self._table.sources),
+            "posters folder": printable(str(self._table.posters.resolve())),
+            "model": sha256(self._classifier.bundle.path / MANIFEST),
+            "version of mmgcs": mmgcs.__version__,
+            "chunk size": CHUNK,
+            "setting of --only-missing": self._options.only_missing,
+            "setting of --enrich": self._options.complete is not None,
+        }
+
+    def finished(self) -> Iterator[Prediction]:
+        """Yield the predictions in the parts that are written."""
+        for part in self._parts:
+            for prediction, _ in part.read(self._classifier.genres):
+                yield prediction
+
+    def write(self, films: list[Film], predictions: list[Prediction]) -> None:
+        """Take a chunk, and write a part when enough films or time have passed.
+
+        Raises:
+            MmgcsError: the disk is full; the parts written so far can be resumed.
+        """
+        self._waiting += zip(films, predictions, strict=True)
+        if len(self._waiting) >= PART_FILMS or time.monotonic() - self._since >= PART_SECONDS:
+            self._write_part()
+
+    def _write_part(self) -> None:
+        if not self._waiting:
+            return
+        with self._resumable():
+            completed = self._options.complete is not None
+            buffer = io.BytesIO()
+            _frame(self._waiting, self._classifier.genres, completed).write_parquet(buffer, compression="zstd")
+            data = buffer.getvalue()
+            digest = hashlib.sha256(data).hexdigest()[:16]
+            path = self.folder / f"part-{len(self._parts):06}-{len(self._waiting)}-{digest}.parquet"
+            with atomic_writer(path, "wb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+        self._parts.append(_Part(path, len(self._waiting)))
+        self._waiting, self._since = [], time.monotonic()
+
+    def finish(self, summary: TagSummary) -> None:
+        """Write the lists and then the output in the folder of parts, and move them to their places.
+
+        Raises:
+            MmgcsError: the disk is full; the parts can be resumed. Or the table changed meanwhile.
+        """
+        self._write_part()
+        done = self.folder / "done"
+        paths = {**self._options.lists, "out": self._out}  # the output last: once it is there, everything is
+        with self._resumable():
+            self._write_lists(done, summary)
+            self._write_output(done / "out" / self._out.name)
+            for name, path in paths.items():
+                _move(done / name / path.name, path)
+            _empty(self.folder)
+        self._parts = []
+
+    def _tagged(self) -> Iterator[tuple[Film, Prediction, str | None]]:
+        """Yield every film as the table has it, with its prediction and the plot it was completed with."""
+        films = (film for chunk in self._table.reopen().chunks() for film in chunk)
+        parts = (row for part in self._parts for row in part.read(self._classifier.genres))
+        try:
+            for film, (prediction, plot) in zip(films, parts, strict=True):
+                yield film, prediction, plot
+        except ValueError as error:
+            if "zip()" not in str(error):
+                raise
+            raise MmgcsError(f"{self._table.path} changed while it was tagged; run again with --overwrite") from None
+
+    def _write_output(self, path: Path) -> None:
+        plot_column = self._table.sources.get("plot", "plot")
+        columns = list(self._table.columns)
+        if self._options.complete is not None and plot_column not in columns:
+            columns.append(plot_column)
+        records = RecordBuilder(columns, self._classifier.genres)
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for film, prediction, plot in self._tagged():
+                record = film.record if plot is None or film.plot is not None else {**film.record, plot_column: plot}
+                yield records.build(record, self._options.settle(prediction))
+
+        types = self._table.types
+        if types is None:  # lines of JSON: any row may have further columns
+            is_json = WRITERS[table_format(path)[0]] is WRITERS[".jsonl"]
+            input_types = {} if is_json else infer_types(rows(), records.columns.values())
+        else:
+            input_types = {records.columns[name]: types.get(name, "text") for name in columns}
+        write_table(rows(), path, {**input_types, **records.types})
+
+    def _write_lists(self, done: Path, summary: TagSummary) -> None:
+        if not self._options.lists:
+            return
+        decisions = self._classifier.bundle.config.decisions
+        least = {inputs: decision.confidence for inputs, decision in decisions.items()}
+        if self._options.min_confidence is not None:
+            least = dict.fromkeys(least, self._options.min_confidence)
+        logs = {name: self.folder / f"{name}.jsonl" for name in self._options.lists}
+        with contextlib.ExitStack() as stack:
+            handles = {name: stack.enter_context(log.open("wb")) for name, log in logs.items()}
+            for film, prediction, _ in self._tagged():
+                for name, handle in handles.items():
+                    rows = FILM_LISTS[name].rows(film, prediction, least.get("+".join(prediction.inputs), 0.0))
+                    summary.found[name] = summary.found.get(name, 0) + len(rows)
+                    handle.writelines(map(json_line, rows))
+        for name, path in self._options.lists.items():
+            found = _ranked(logs[name]) if FILM_LISTS[name].ranked else _read_lines(logs[name])
+            write_table(found, done / name / path.name, FILM_LISTS[name].types)
+
+    @contextlib.contextmanager
+    def _resumable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise MmgcsError(
+                f"cannot write {self._out} ({error.strerror or error}); free space, then resume with --resume"
+            ) from error
+
+
+def check_columns(table: FilmTable, options: TagOptions) -> None:
+    """Raise UsageError if the table lacks a column that the options need."""
+    if options.only_missing and "genres" not in table.sources:
+        raise UsageError(f"--only-missing needs a column of genres; {table.path} has {', '.join(table.columns)[:300]}")
+
+
+class _Part(NamedTuple):
+    """The predictions of some chunks, in a file."""
+
+    path: Path
+    films: int
+
+    def read(self, genres: tuple[str, ...]) -> Iterator[tuple[Prediction, str | None]]:
+        """Yield each film's prediction, and its plot if the run completes films."""
+        import polars as pl
+
+        for row in pl.read_parquet(self.path).iter_rows(named=True):
+            plot = row.pop("plot", None)
+            probabilities = dict(zip(genres, row.pop("probabilities"), strict=False))
+            values: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
+            }
+            yield Prediction(probabilities=probabilities, **values), plot
+
+
+def _frame(films: list[tuple[Film, Prediction]], genres: tuple[str, ...], completed: bool) -> pl.DataFrame:
+    import polars as pl
+
+    texts, predictions = pl.List(pl.String), [prediction for _, prediction in films]
+    columns: dict[str, tuple[Any, list[Any]]] = {
+        name: (texts, [list(getattr(prediction, name)) for prediction in predictions])
+        for name in ("genres", "inputs", "possible", "undecided", "strange", "warnings")
+    }
+    columns["probabilities"] = (
+        pl.List(pl.Float64),
+        [
+            [chances[genre] for genre in genres if genre in chances]
+            for chances in (p.probabilities for p in predictions)
+        ],
+    )
+    columns["confidence"] = (pl.Float64, [prediction.confidence for prediction in predictions])
+    columns["sure"] = (pl.Boolean, [prediction.sure for prediction in predictions])
+    columns["error"] = (pl.String, [prediction.error for prediction in predictions])
+    if completed:
+        columns["plot"] = (pl.String, [film.plot for film, _ in films])
+    return pl.DataFrame([pl.Series(name, values, dtype=dtype) for name, (dtype, values) in columns.items()])
+
+
+def _intact_parts(folder: Path) -> list[_Part]:
+    """Return the parts of an unfinished run up to the first that is missing or damaged, and delete the others."""
+    parts: list[_Part] = []
+    found = sorted(folder.glob("part-*.parquet"))
+    for path in found:
+        _, number, films, digest = path.stem.split("-")
+        if int(number) != len(parts) or not sha256(path).startswith(digest):
+            LOG.warning("%s is damaged, or the part before it is missing; from there on films are tagged again", path)
+            break
+        parts.append(_Part(path, int(films)))
+    for path in found[len(parts) :]:
+        path.unlink()
+    return parts
+
+
+def _ranked(log: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a log by their `score`, lowest first, with their `rank`; only scores are held in memory."""
+    scores, places = array("d"), array("q")
+    with log.open("rb") as handle:
+        place = 0
+        for line in handle:
+            scores.append(json.loads(line)["score"])
+            places.append(place)
+            place += len(line)
+        for rank, index in enumerate(np.argsort(np.asarray(scores), kind="stable"), 1):
+            handle.seek(places[index])
+            yield {"rank": rank, **json.loads(handle.readline())}
+
+
+def _read_lines(log: Path) -> Iterator[dict[str, Any]]:
+    with log.open("rb") as handle:
+        yield from map(json.loads, handle)
+
+
+def _move(finished: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        finished.replace(path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with atomic_path(path) as temporary:  # on another disk
+            shutil.copyfile(finished, temporary)
+
+
+def _empty(folder: Path) -> None:
+    """Delete all but the lock; first the file without which there is nothing to resume."""
+    (folder / RUN).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another process may have put its lock there meanwhile
+        folder.rmdir()
