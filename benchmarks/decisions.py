@@ -23,8 +23,7 @@ from mmgcs.evaluation.calibration import confidences, fit_platt
 from mmgcs.evaluation.curves import micro_f1, most_confident
 from mmgcs.evaluation.reliability import calibration_floor, debiased_calibration_error, expected_calibration_error
 from mmgcs.genres import DEFAULT_GENRES
-from mmgcs.runtime import Classifier, Features
-from mmgcs.runtime.classifier import margins
+from mmgcs.runtime import Classifier, Features, margins
 from mmgcs.training import read_recipe
 from mmgcs.training.data import read_labelled
 from mmgcs.training.job import Run

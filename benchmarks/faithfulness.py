@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mmgcs import Film, load
-from mmgcs.runtime.explain import Explanation, explain
+from mmgcs.runtime import Explanation, explain
 from mmgcs.tables import read_films
 
 DRAWS = 10

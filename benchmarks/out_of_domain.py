@@ -24,8 +24,7 @@ from out_of_domain import pictures, texts
 from mmgcs import Film, load
 from mmgcs.bundle import DEFAULT_BUNDLE
 from mmgcs.evaluation import add_domain, fit_domain
-from mmgcs.runtime.classifier import Classifier, without
-from mmgcs.runtime.domain import Domain
+from mmgcs.runtime import Classifier, Domain, without
 from mmgcs.tables import read_films
 
 

@@ -32,8 +32,7 @@ import onnxruntime as ort
 import mmgcs
 from mmgcs.film import Film
 from mmgcs.machine import cores
-from mmgcs.runtime import Classifier
-from mmgcs.runtime.classifier import BATCH, BATCHES
+from mmgcs.runtime import BATCH, BATCHES, Classifier
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.tables import read_films
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mmgcs import load
 from mmgcs.bundle import CONFIG, DEFAULT_BUNDLE, MANIFEST, Bundle, seal
 from mmgcs.errors import BundleError, MmgcsError
-from mmgcs.runtime.verify import verify
+from mmgcs.runtime import verify
 
 OLD = Path(__file__).parent / "data" / "bundle-1.0"
 

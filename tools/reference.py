@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
-import contextlib
 import dataclasses
-import importlib
 import inspect
 import re
 import textwrap
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from pydantic import BaseModel
 
-from mmgcs.cli.main import available
+from mmgcs.cli.main import COMMANDS, TRAIN, load_command
 from mmgcs.errors import UsageError
 from mmgcs.registry import Registry
 
@@ -74,26 +70,21 @@ class CommandReference:
 def commands() -> list[CommandReference]:
     """Every command that there is, in the order of `mmgcs --help`."""
     found = []
-    for name, entry in available().items():
-        module = importlib.import_module(entry.module)
-        if hasattr(module, "app"):
-            import typer
-
-            found += list(_typer(("mmgcs", name), typer.main.get_command(module.app), entry.extra))
-        else:
-            found.append(_argparse(("mmgcs", name), _parser_of(module.run, f"mmgcs {name}"), entry.extra))
+    for name, panel in COMMANDS.items():
+        found += _described(("mmgcs", name), load_command(name), "train" if panel == TRAIN else None)
     return found
 
 
-def _typer(words: tuple[str, ...], command: Any, extra: str | None) -> Iterator[CommandReference]:
-    # typer carries click inside itself in some versions, so its objects are known by what they have.
+def _described(words: tuple[str, ...], command: Any, extra: str | None) -> Iterator[CommandReference]:
+    # typer carries click inside itself, so its objects are known by what they have.
     if hasattr(command, "commands"):
         for name, inner in command.commands.items():
-            yield from _typer((*words, name), inner, extra)
+            yield from _described((*words, name), inner, extra)
         return
     options = tuple(_typer_option(parameter) for parameter in command.params if parameter.name != "help")
     flags = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    yield CommandReference(words, " ".join((command.help or "").split()), options, extra, frozenset(flags | {"--help"}))
+    flags |= {"-h", "--help"}
+    yield CommandReference(words, " ".join((command.help or "").split()), options, extra, frozenset(flags))
 
 
 def _typer_option(parameter: Any) -> Option:
@@ -115,34 +106,6 @@ def _type_name(parameter: Any) -> str:
     kind = parameter.type_descriptor.annotation if hasattr(parameter, "type_descriptor") else parameter.type
     name = str(getattr(kind, "__name__", None) or getattr(kind, "name", "text")).lower().removesuffix(" range")
     return names.get(name, name.upper())
-
-
-def _parser_of(run: Callable[[str, Sequence[str]], int], program: str) -> argparse.ArgumentParser:
-    """The parser that a command without typer makes inside itself, caught when it is first used."""
-    caught: list[argparse.ArgumentParser] = []
-
-    def catch(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> Any:
-        caught.append(parser)
-        raise SystemExit(0)
-
-    with mock.patch.object(argparse.ArgumentParser, "parse_known_args", catch), contextlib.suppress(SystemExit):
-        run(program, [])
-    return caught[0]
-
-
-def _argparse(words: tuple[str, ...], parser: argparse.ArgumentParser, extra: str | None) -> CommandReference:
-    options = []
-    flags = set()
-    for action in parser._actions:
-        flags |= set(action.option_strings)
-        if action.dest == "help":
-            continue
-        value = "" if action.nargs == 0 else str(action.metavar or action.dest.upper())
-        names = tuple(action.option_strings) or (value,)
-        options.append(Option(names, value, action.help or "", action.required, _plain(action.default)))
-    return CommandReference(
-        words, " ".join((parser.description or "").split()), tuple(options), extra, frozenset(flags)
-    )
 
 
 def cli_markdown() -> str:
@@ -348,6 +311,10 @@ PYTHON = """
 ::: mmgcs.runtime.classifier.load
 
 ::: mmgcs.runtime.classifier.Classifier
+
+::: mmgcs.runtime.explanation.explain
+
+::: mmgcs.runtime.explanation.Explanation
 
 ::: mmgcs.film.Film
 

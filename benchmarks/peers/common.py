@@ -18,7 +18,7 @@ from mmgcs import Film
 from mmgcs.evaluation import average_precision, choose, fit_decision
 from mmgcs.genres import DEFAULT_GENRES
 from mmgcs.labels import read_labels
-from mmgcs.runtime.classifier import sigmoid
+from mmgcs.runtime import sigmoid
 from mmgcs.tables import read_films
 
 Logits = NDArray[np.floating]

@@ -15,7 +15,7 @@ from common import Stopwatch, arguments, read, report
 
 from mmgcs import Film, load
 from mmgcs.bundle import DEFAULT_BUNDLE
-from mmgcs.runtime.classifier import Classifier, without
+from mmgcs.runtime import Classifier, without
 
 
 def main() -> None:

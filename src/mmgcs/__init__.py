@@ -8,24 +8,30 @@ True
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmgcs.errors import MmgcsError
     from mmgcs.film import Film, Prediction
-    from mmgcs.runtime import Classifier, load
+    from mmgcs.runtime import Classifier, Explanation, explain, load
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Film", "Prediction", "__version__", "load"]
+__all__ = ["Classifier", "Explanation", "Film", "MmgcsError", "Prediction", "__version__", "explain", "load"]
+
+# Importing mmgcs is cheap: onnxruntime is loaded when it is first needed.
+_MODULES = {
+    **dict.fromkeys(["Classifier", "Explanation", "explain", "load"], "mmgcs.runtime"),
+    **dict.fromkeys(["Film", "Prediction"], "mmgcs.film"),
+    "MmgcsError": "mmgcs.errors",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Importing mmgcs must cost nothing: onnxruntime is loaded when it is first needed.
-    if name in ("Classifier", "load"):
-        import mmgcs.runtime
-
-        return getattr(mmgcs.runtime, name)
-    if name in ("Film", "Prediction"):
-        import mmgcs.film
-
-        return getattr(mmgcs.film, name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'mmgcs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

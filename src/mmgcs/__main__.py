@@ -1,17 +1,19 @@
-"""The installed command, and `python -m mmgcs`: the command line, which is imported where Ctrl-C is already heard."""
+"""The installed command, and `python -m mmgcs`."""
 
+import gc
 import sys
 
 
 def command() -> int:
     """Run the command line and return its exit status."""
     try:
-        from mmgcs.cli import command as run
+        from mmgcs.cli import main
 
-        return run()
-    except KeyboardInterrupt:  # before `main` was there to tell it
-        if sys.stderr is not None:
-            print("mmgcs: error: interrupted", file=sys.stderr)
+        status = main()
+        gc.freeze()  # Python would search everything for garbage once more at its end, for a tenth of a second
+        return status
+    except KeyboardInterrupt:  # during the import, before `main` can catch it
+        print("mmgcs: error: interrupted", file=sys.stderr)
         return 130
 
 

@@ -1,4 +1,4 @@
-"""What is installed, what is missing, and the command that mends it.
+"""What is installed, what is missing, and the command that fixs it.
 
 Everything is asked in a way that works on a broken installation: packages are known by their metadata and never
 imported here, and what must be imported (onnxruntime, torch) is, in a process of its own.
@@ -52,13 +52,13 @@ class Finding:
         name: what it is.
         state: "ok"; "missing" where something optional is not there; "wrong" where the running side needs it.
         detail: what was found.
-        mend: the command or step that mends it; None where nothing is amiss.
+        fix: the command or step that fixs it; None where nothing is amiss.
     """
 
     name: str
     state: str
     detail: str
-    mend: str | None = None
+    fix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,9 @@ def examine(folder: Path | None = None) -> list[Finding]:
     findings.append(Finding(PACKAGE, "ok", importlib.metadata.version(PACKAGE)))
     running = [item for item in needed if item.extra is None]
     lacking = [item for item in running if not item.met]
-    mend = " ".join(["pip install", *(f'"{item.name}{item.limits}"' for item in lacking)])
+    fix = " ".join(["pip install", *(f'"{item.name}{item.limits}"' for item in lacking)])
     if lacking:
-        findings.append(Finding("running side", "wrong", ", ".join(map(str, lacking)), mend))
+        findings.append(Finding("running side", "wrong", ", ".join(map(str, lacking)), fix))
     else:
         findings.append(Finding("running side", "ok", ", ".join(map(str, running))))
     findings += [_onnxruntime(), _gpu(), _torch(), _model()]
@@ -180,8 +180,8 @@ def _torch() -> Finding:
     if answer:
         return Finding("torch", "ok", f"{version} with CUDA on {', '.join(answer)}")
     if shutil.which("nvidia-smi") is not None:
-        mend = "pip install --force-reinstall torch (a build for your CUDA version)"
-        return Finding("torch", "missing", f"{version} cannot use the GPU", mend)
+        fix = "pip install --force-reinstall torch (a build for your CUDA version)"
+        return Finding("torch", "missing", f"{version} cannot use the GPU", fix)
     return Finding("torch", "ok", f"{version}, on the CPU")
 
 

@@ -1,6 +1,9 @@
-"""The errors that a person sees. Each message is one line: what is wrong, why, and how to mend it."""
+"""The errors that a person sees. Each message is one line: what is wrong, why, and how to fix it."""
 
 from __future__ import annotations
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
 
 
 class MmgcsError(Exception):
@@ -26,8 +29,14 @@ class BundleError(MmgcsError):
     """A bundle is damaged, incomplete or of a format this version cannot read."""
 
 
+class InterruptedRunError(MmgcsError):
+    """Ctrl-C ended a run that can be resumed; the message says how."""
+
+    exit_status = INTERRUPTED
+
+
 def printable(text: str) -> str:
-    """The text as every file and stream can hold it: bytes of a file's name that are no UTF-8 become `\\udcff`.
+    """Return the text with bytes of a file's name that are not UTF-8 written as `\\udcff`, so that it can be printed.
 
     >>> printable("caf\\udce9.jpg")
     'caf\\\\udce9.jpg'

@@ -40,6 +40,22 @@ class Film:
     warnings: tuple[str, ...] = ()
     place: str = field(default="", compare=False)
 
+    @classmethod
+    def of(cls, value: Film | str | Mapping[str, Any]) -> Film:
+        """Return a film from a plot, or from a mapping; keys that are not fields of `Film` go to `extra`.
+
+        >>> Film.of({"plot": "A ghost haunts a house.", "poster": "ghost.jpg", "studio": "Ufa"}).extra
+        {'studio': 'Ufa'}
+        """
+        if isinstance(value, Film):
+            return value
+        if not isinstance(value, Mapping):
+            return cls(plot=value)
+        known = {key: item for key, item in value.items() if key in cls.__slots__}
+        if isinstance(known.get("poster"), str):
+            known["poster"] = Path(known["poster"])
+        return cls(**{"extra": {key: item for key, item in value.items() if key not in known}, **known})
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -71,16 +87,31 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     error: str | None = None
 
-    def reaches(self, least: float | None) -> bool:
-        """Whether it is sure enough: by the bundle's own measure, or with at least the confidence `least`, 0 to 1.
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prediction as JSON values, with the attributes as keys."""
+        return {
+            "genres": list(self.genres),
+            "probabilities": dict(self.probabilities),
+            "inputs": list(self.inputs),
+            "confidence": self.confidence,
+            "sure": self.sure,
+            "possible": list(self.possible),
+            "undecided": list(self.undecided),
+            "strange": list(self.strange),
+            "warnings": list(self.warnings),
+            "error": self.error,
+        }
 
-        Where a confidence is asked for, a film without genres or with a strange input never is.
+    def reaches(self, least: float | None) -> bool:
+        """Return True if it is sure enough: by the bundle's own threshold, or with at least the confidence `least`.
+
+        With a `least` (0 to 1), a film without genres or with a strange input is never sure enough.
         """
         if least is None:
             return self.sure
         return self.confidence >= least and bool(self.genres) and not self.strange
 
     def top(self, count: int = 3) -> tuple[str, ...]:
-        """The `count` most probable genres, chosen or not."""
+        """Return the `count` most probable genres, chosen or not."""
         ranked = sorted(self.probabilities, key=lambda genre: -self.probabilities[genre])
         return tuple(ranked[:count])

@@ -17,8 +17,7 @@ from transformers import BertConfig, BertModel
 from mmgcs.bundle import Bundle
 from mmgcs.cli import main
 from mmgcs.export.shrink import is_int8
-from mmgcs.runtime import load
-from mmgcs.runtime.verify import verify
+from mmgcs.runtime import load, verify
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.training import read_recipe, train
 

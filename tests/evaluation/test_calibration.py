@@ -5,7 +5,7 @@ import pytest
 
 from mmgcs.evaluation.calibration import confidences, fit_confidence, fit_decision, fit_margin, fit_platt
 from mmgcs.evaluation.reliability import expected_calibration_error
-from mmgcs.runtime.classifier import margins, sigmoid
+from mmgcs.runtime import margins, sigmoid
 
 
 def test_platt_scaling_undoes_a_wrong_scale_and_offset(make_scores) -> None:

@@ -12,7 +12,7 @@ from mmgcs.bundle import Bundle, BundleConfig, write_bundle
 from mmgcs.cli import main
 from mmgcs.evaluation import evaluate, fit_decision, to_markdown
 from mmgcs.evaluation.conformal import fit_possible, score_sets
-from mmgcs.runtime.classifier import margins, sigmoid
+from mmgcs.runtime import margins, sigmoid
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])

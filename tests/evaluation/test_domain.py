@@ -14,7 +14,7 @@ from mmgcs.bundle import DEFAULT_BUNDLE, Bundle
 from mmgcs.errors import BundleError
 from mmgcs.evaluation import add_domain, evaluate, fit_domain
 from mmgcs.files import write_json
-from mmgcs.runtime.domain import DOMAIN, DOMAIN_FILE, Domain
+from mmgcs.runtime import DOMAIN, DOMAIN_FILE, Domain
 
 WORDS = "ghost haunted vampire village night detective murder gangster love marriage city young man woman two".split()
 SURE = "The story of ghost village city man haunted night two murder young woman detective city and their family"

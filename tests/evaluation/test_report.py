@@ -16,7 +16,7 @@ from mmgcs.errors import InputError, UsageError
 from mmgcs.evaluation.conditions import CONDITIONS, Showings
 from mmgcs.evaluation.render import write_report
 from mmgcs.evaluation.report import Report, evaluate
-from mmgcs.runtime.classifier import without
+from mmgcs.runtime import without
 
 WORDS = {"Crime": "detective heist", "Horror": "ghost haunted", "Music": "singer concert"}
 

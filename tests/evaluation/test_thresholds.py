@@ -6,7 +6,7 @@ from sklearn.metrics import f1_score
 
 from mmgcs.evaluation.metrics import resample
 from mmgcs.evaluation.thresholds import _best_cut, fit_thresholds
-from mmgcs.runtime.classifier import log_odds
+from mmgcs.runtime import log_odds
 
 
 def sigmoid(x):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmgcs import Film, load
 from mmgcs.errors import InputError, UsageError
-from mmgcs.runtime.classifier import without
+from mmgcs.runtime import without
 from mmgcs.sample import sample_films
 
 PLOT = "Two detectives hunt a killer through the city"

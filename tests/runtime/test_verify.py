@@ -10,7 +10,7 @@ import pytest
 
 from mmgcs import load
 from mmgcs.bundle import CARD_JSON, seal
-from mmgcs.runtime.verify import CARD_KEY, record_samples, verify
+from mmgcs.runtime import CARD_KEY, record_samples, verify
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import reference
 from pydantic import BaseModel
 
-from mmgcs.cli.main import available
+from mmgcs.cli import COMMANDS
 from mmgcs.errors import UsageError
 from mmgcs.training.recipe import BranchRecipe, FusionRecipe, Optimization, Recipe
 from mmgcs.web import Settings
@@ -18,7 +18,7 @@ from mmgcs.web import Settings
 
 def test_every_command_has_its_section_and_every_option_a_meaning() -> None:
     commands = reference.commands()
-    assert {command.words[1] for command in commands} == set(available())
+    assert {command.words[1] for command in commands} == set(COMMANDS)
     for command in commands:
         assert command.help, command.words
         for option in command.options:

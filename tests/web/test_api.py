@@ -60,12 +60,12 @@ def test_json_and_a_form_give_the_same_prediction(client: FlaskClient, poster: b
     assert as_json.json["abstained"] is not as_json.json["sure"]
 
 
-def test_an_explanation_names_words_regions_and_shares(client: FlaskClient, poster: bytes) -> None:
+def test_an_explanation_names_words_regions_and_inputs(client: FlaskClient, poster: bytes) -> None:
     data = {"plot": PLOT, "poster": _file(poster), "explain": "true", "genres": "Crime"}
     explanation = client.post("/api/v1/predict", data=data).json["explanation"]
     strongest = max(explanation["spans"], key=lambda span: span["drops"]["Crime"])
     assert explanation["text"][strongest["start"] : strongest["end"]] in ("detectives", "killer")
-    assert sum(explanation["shares"].values()) == pytest.approx(1.0)
+    assert set(explanation["inputs"]["Crime"]) == {"plot", "poster"}
     assert len(explanation["regions"]["Crime"]) == 5
 
 

@@ -1,40 +1,33 @@
-"""`mmgcs doctor`: what is installed, what is missing, how to get it."""
+"""`mmgcs doctor`: what is installed, what is missing, and how to get it."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from dataclasses import asdict
 
-from mmgcs.cli.output import print_json
-from mmgcs.errors import UsageError
+import typer
+
+from mmgcs.cli.options import AsJson
+from mmgcs.cli.output import examples, new_app, print_json
+
+app = new_app("Show what is installed, what is missing, and how to get it.")
 
 _MARKS = {"ok": "ok", "missing": "note", "wrong": "WRONG"}
 
 
-def run(program: str, args: Sequence[str]) -> int:
-    """Look at the installation. Returns 0 when the running side works, 1 when it does not."""
-    # argparse, since typer may be what is missing.
-    parser = argparse.ArgumentParser(
-        program, description="What is installed, what is missing, how to get it.", allow_abbrev=False
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON value")
-    try:
-        wanted, unknown = parser.parse_known_args(args)
-    except SystemExit as stop:  # --help was printed
-        return int(stop.code or 0)
-    if unknown:
-        raise UsageError(f"{program} has no option {unknown[0]}; see {program} --help")
+@app.command(epilog=examples("mmgcs doctor", "mmgcs doctor --json"))
+def doctor(as_json: AsJson = False) -> None:
+    """Show what is installed, what is missing, and how to get it. Exit status 1 if prediction does not work."""
     from mmgcs.doctor import examine, works
 
     findings = examine()
-    good = works(findings)
-    if wanted.json:
-        print_json({"works": good, "findings": [asdict(finding) for finding in findings]})
-        return 0 if good else 1
-    for finding in findings:
-        print(f"{_MARKS[finding.state]:<8}{finding.name:<15}{finding.detail}")
-        if finding.mend is not None:
-            print(f"{'':<23}mend it: {finding.mend}")
-    print("The running side works." if good else "The running side does not work; mend what is WRONG.")
-    return 0 if good else 1
+    working = works(findings)
+    if as_json:
+        print_json({"works": working, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            print(f"{_MARKS[finding.state]:<8}{finding.name:<15}{finding.detail}")
+            if finding.fix is not None:
+                print(f"{'':<23}to fix it: {finding.fix}")
+        print("Prediction works." if working else "Prediction does not work; fix what is WRONG.")
+    if not working:
+        raise typer.Exit(1)

@@ -1,47 +1,78 @@
-"""`mmgcs explain`: which words and regions moved each genre, and how much came from each input."""
+"""`mmgcs explain`: which words and poster regions speak for and against each genre."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from mmgcs.cli.output import bar, print_json, say
-from mmgcs.cli.predict import as_text, as_value, film_parser, given_film
+import typer
+
+from mmgcs.cli.options import AsJson, Model, Plot, PlotFile, Poster, Title, read_film
+from mmgcs.cli.output import bar, examples, new_app, prediction_text, print_json, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mmgcs.film import Film
-    from mmgcs.runtime import Classifier
-    from mmgcs.runtime.explain import Explanation
+    from mmgcs.runtime import Classifier, Explanation
+
+app = new_app("Explain why a film got its genres.")
 
 WORDS = 8
 
 
-def run(program: str, args: Sequence[str]) -> int:
-    """Explain one film's prediction."""
-    parser = film_parser(program, "Why a film got its genres.")
-    parser.add_argument(
-        "--genre", action="append", metavar="NAME", help="a genre to explain; the chosen ones without it"
+@app.command(
+    epilog=examples(
+        'mmgcs explain --plot "A vampire count preys on a sleepy village."',
+        "mmgcs explain --poster poster.jpg --plot-file plot.txt --genre Horror --html why.html",
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to look at")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="write a picture to look at")
-    parser.add_argument("--overwrite", action="store_true", help="replace a page or picture that is there")
-    try:
-        given = parser.parse_args(args)
-    except SystemExit as stop:  # --help was printed
-        return int(stop.code or 0)
-    film = given_film(given)
+)
+def explain(
+    plot: Plot = None,
+    plot_file: PlotFile = None,
+    poster: Poster = None,
+    title: Title = None,
+    model: Model = None,
+    genre: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--genre",
+            metavar="NAME",
+            help="A genre to explain; may be repeated.",
+            show_default="the predicted genres",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Write an HTML page.", rich_help_panel="Output", show_default=False
+        ),
+    ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option("--png", metavar="FILE", help="Write an image.", rich_help_panel="Output", show_default=False),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing page or image.", rich_help_panel="Output")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Explain why a film got its genres: hide words and poster regions, and show how much each genre loses.
+
+    Contributions are in log-odds: +0.7 doubles a genre's odds, -0.7 halves them.
+    """
+    film = read_film(plot, plot_file, poster, title)
     from mmgcs.files import check_free
     from mmgcs.runtime import load
 
-    for option, path in (("--html", given.html), ("--png", given.png)):
+    for option, path in (("--html", html), ("--png", png)):
         if path is not None:
-            check_free(path, option, overwrite=given.overwrite)
-    show(load(given.model), film, given.genre, as_json=given.as_json, html=given.html, png=given.png)
-    return 0
+            check_free(path, option, overwrite=overwrite)
+    show_explanation(load(model), film, genre, as_json=as_json, html=html, png=png)
 
 
-def show(
+def show_explanation(
     classifier: Classifier,
     film: Film,
     genres: Sequence[str] | None = None,
@@ -50,53 +81,48 @@ def show(
     html: Path | None = None,
     png: Path | None = None,
 ) -> None:
-    """Explain a film and print it as text or JSON; also write a page or a picture where asked."""
-    from mmgcs.runtime.explain import explain
+    """Explain a film and print it as text or JSON; also write a page or an image if asked."""
+    from mmgcs.runtime import explain as run
 
-    explanation = explain(classifier, film, genres)
+    explanation = run(classifier, film, genres)
     if html is not None or png is not None:
-        from mmgcs.files import atomic_writer
-        from mmgcs.runtime.picture import read_poster, to_html, to_png
+        from mmgcs.files import atomic_path
+        from mmgcs.runtime import read_poster, to_html, to_png
 
-        poster = read_poster(classifier, film)
+        image = read_poster(classifier, film)
         if html is not None:
-            with atomic_writer(html) as page:
-                page.write(to_html(explanation, poster))
+            with atomic_path(html) as temporary:
+                temporary.write_text(to_html(explanation, image), encoding="utf-8")
         if png is not None:
-            from mmgcs.files import atomic_path
-
             with atomic_path(png) as temporary:
-                temporary.write_bytes(to_png(explanation, poster))
+                temporary.write_bytes(to_png(explanation, image))
     if as_json:
-        print_json({**as_value(explanation.prediction), "explanation": explanation.to_json()})
+        print_json({**explanation.prediction.to_dict(), "explanation": explanation.to_json()})
         return
     for warning in explanation.prediction.warnings:
         say(f"mmgcs: warning: {warning}")
-    print(as_text(explanation.prediction))
+    print(prediction_text(explanation.prediction))
     print()
     print(explanation_text(explanation))
 
 
 def explanation_text(explanation: Explanation) -> str:
-    """An explanation for a person: what each genre's probability loses without an input, a word or a region."""
-    lines = ["What a genre's probability loses without it (minus: what it gains):"]
-    if len(explanation.shares) > 1:
-        shares = ", ".join(f"{share:.0%} from the {name}" for name, share in explanation.shares.items())
-        lines.append(f"  of all that moved these genres, {shares}")
+    """Return an explanation for a person: for each genre what its log-odds owe to each input, word and region."""
+    lines = ["Contributions in log-odds (+ speaks for the genre, - against it):"]
     for genre in explanation.genres:
         lines += ["", f"{genre} {explanation.prediction.probabilities[genre]:.0%}"]
-        for name, drop in explanation.inputs.get(genre, {}).items():
-            lines.append(f"  {drop:+.2f}  the whole {name}")
+        lines += [f"  {value:+6.2f}  the whole {name}" for name, value in explanation.inputs.get(genre, {}).items()]
         ranked = sorted(explanation.spans, key=lambda span: -abs(span.drops[genre]))[:WORDS]
+        longest = max((abs(span.drops[genre]) for span in ranked), default=0.0) or 1.0
         for span in sorted(ranked, key=lambda span: -span.drops[genre]):
-            drop = span.drops[genre]
-            lines.append(f"  {drop:+.2f}  {bar(abs(drop), 10)}  {explanation.text[span.start : span.end]}")
+            value = span.drops[genre]
+            words = explanation.text[span.start : span.end]
+            lines.append(f"  {value:+6.2f}  {bar(abs(value) / longest, 10)}  {words}")
         if genre in explanation.regions:
-            lines += ["  the poster's regions:", *(
-                "    " + "  ".join(f"{drop:+.2f}" for drop in row) for row in explanation.regions[genre]
-            )]  # fmt: skip
+            lines.append("  regions of the poster:")
+            lines += ["    " + " ".join(f"{value:+6.2f}" for value in row) for row in explanation.regions[genre]]
     if explanation.attention:
-        ranked_words = sorted(explanation.attention, key=lambda one: -one.weight)[:WORDS]
-        lines += ["", "Attention (where the model looked, which is no cause): "]
-        lines.append("  " + ", ".join(f"{one.word} {one.weight:.2f}" for one in ranked_words))
+        attended = sorted(explanation.attention, key=lambda one: -one.weight)[:WORDS]
+        lines += ["", "Attention (where the model looked, which need not be why):"]
+        lines.append("  " + ", ".join(f"{one.word} {one.weight:.2f}" for one in attended))
     return "\n".join(lines)

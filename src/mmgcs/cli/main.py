@@ -1,182 +1,169 @@
-"""The entry point: finds the command's module, runs it, and turns every error into one line and an exit status."""
+"""The entry point: run one command, and turn every error into one line and an exit status."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
 
 import mmgcs
-from mmgcs.cli.output import mend_streams, speaks_unicode
-from mmgcs.errors import MmgcsError
+from mmgcs.cli.options import repeat_columns
+from mmgcs.cli.output import examples, prepare_streams, say, speaks_unicode
+from mmgcs.errors import INTERRUPTED, MmgcsError, UsageError
 
-
-class Command(NamedTuple):
-    """A command: its module, one line of help, and the extra that it needs, if any."""
-
-    module: str
-    help: str
-    extra: str | None = None
-
-
-COMMANDS: dict[str, Command] = {
-    "demo": Command("mmgcs.cli.demo", "Tag the shipped sample and show the result beside the truth."),
-    "predict": Command("mmgcs.cli.predict", "Genres of one film, from its plot, its poster, or both."),
-    "tag": Command("mmgcs.cli.tag", "Genres of every film in a table."),
-    "library": Command("mmgcs.cli.library", "Genres of a media library's NFO files."),
-    "serve": Command("mmgcs.cli.serve", "Serve the model over HTTP."),
-    "explain": Command("mmgcs.cli.explain", "Why a film got its genres."),
-    "verify": Command("mmgcs.cli.verify", "Is a bundle whole, does it predict, does it match its card."),
-    "doctor": Command("mmgcs.cli.doctor", "What is installed, what is missing, how to get it."),
-    "data": Command("mmgcs.cli.data", "Prepare, inspect and split labelled films.", "train"),
-    "train": Command("mmgcs.cli.train", "Train a model from a recipe.", "train"),
-    "train-all": Command("mmgcs.cli.train_all", "Train every recipe, one after the other.", "train"),
-    "tune": Command("mmgcs.cli.tune", "Search a recipe's hyper-parameters.", "train"),
-    "evaluate": Command("mmgcs.cli.evaluate", "Measure a bundle on labelled films.", "train"),
-    "export": Command("mmgcs.cli.export", "Turn a training run into a bundle.", "train"),
-    "ensemble": Command("mmgcs.cli.ensemble", "Join bundles into one.", "train"),
+PREDICT, CHECK, TRAIN = "Predict and tag", "Check", "Train and measure (needs mmgcs\\[train])"
+COMMANDS = {
+    "demo": PREDICT,
+    "predict": PREDICT,
+    "explain": PREDICT,
+    "tag": PREDICT,
+    "library": PREDICT,
+    "serve": PREDICT,
+    "verify": CHECK,
+    "doctor": CHECK,
+    "data": TRAIN,
+    "train": TRAIN,
+    "train-all": TRAIN,
+    "tune": TRAIN,
+    "evaluate": TRAIN,
+    "export": TRAIN,
+    "ensemble": TRAIN,
 }
-"""Every command by name. One whose module does not exist is left out."""
+"""Each command's group in `mmgcs --help`. The command itself is `app` in the module of the same name."""
 
-EXIT_INTERRUPTED = 130
-
-_OWN = Path(__file__).parent
-# Packages that import under another name than the one pip knows.
+# Packages that are imported under another name than pip installs them by.
 _PIP_NAMES = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "pytorch_lightning": "pytorch-lightning"}
 
 
+class _Commands(TyperGroup):
+    """Import a command's module when it is called, so that `mmgcs predict` does not wait for the others."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            if cmd_name.startswith("-") or ctx.resilient_parsing:
+                return None
+            from mmgcs.wording import did_you_mean
+
+            raise UsageError(
+                f"there is no command {cmd_name!r}; {did_you_mean(cmd_name, COMMANDS) or 'see mmgcs --help'}"
+            )
+        return load_command(cmd_name)
+
+
+def load_command(name: str) -> Any:
+    """Import a command's module and return the command, a click command or group."""
+    module = importlib.import_module(f"mmgcs.cli.{name.replace('-', '_')}")
+    command: Any = typer.main.get_command(module.app)
+    command.name, command.rich_help_panel = name, COMMANDS[name]
+    return command
+
+
+app = typer.Typer(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog=examples(
+        'mmgcs predict --plot "A vampire count preys on a sleepy village."',
+        "mmgcs tag films.csv --out tagged.csv",
+        "mmgcs COMMAND --help",
+    )
+    + "\n\nExit status: 0 done; 1 failed; 2 wrong call (one line says why and how to fix it); "
+    "3 done, but some films are in error; 130 interrupted with Ctrl-C.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mmgcs {mmgcs.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Predict which genres a film belongs to, from its plot, its poster, or both."""
+    del version
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 done, 1 failed, 2 wrong call, 3 done with films in error."""
+    """Run the command line.
+
+    Args:
+        argv: the arguments after `mmgcs`; None for those of this process.
+
+    Returns:
+        The exit status: 0 done, 1 failed, 2 wrong call, 3 done with some films in error, 130 interrupted.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
-    wants_json = "--json" in args
-    mend_streams()
+    if args[:1] == ["help"]:
+        args = [*args[1:], "--help"]
+    prepare_streams()
+    wants_json, debug = "--json" in args, bool(os.environ.get("MMGCS_TRACEBACK"))
     try:
-        status = _run(args)
+        status = app(repeat_columns(args), prog_name="mmgcs", standalone_mode=False)
         sys.stdout.flush()
-        return status
-    except MmgcsError as error:
-        return _fail(str(error), error.exit_status, wants_json)
+    except (MmgcsError, typer.TyperException) as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
+            return 2
+        message = str(error) if isinstance(error, MmgcsError) else _describe(error, args)
+        return _fail(message, getattr(error, "exit_status", 2), wants_json)
     except KeyboardInterrupt:
-        return _fail("interrupted", EXIT_INTERRUPTED, wants_json)
+        return _fail("interrupted", INTERRUPTED, wants_json)
     except BrokenPipeError:
-        _flush()  # the reader of our output went away (`mmgcs … | head`)
+        _flush()  # the reader of our output has ended (`mmgcs … | head`)
         return 1
     except ModuleNotFoundError as error:
-        if os.environ.get("MMGCS_TRACEBACK") or error.name is None or error.name.split(".")[0] == "mmgcs":
+        if debug or error.name is None or error.name.split(".")[0] == "mmgcs":
             raise
         return _fail(_missing(args[0], error.name), 2, wants_json)
     except OSError as error:
-        if os.environ.get("MMGCS_TRACEBACK"):
+        if debug:
             raise
         where = f" {error.filename}" if error.filename else ""
         return _fail(f"the system refused{where}: {error.strerror or error}", 1, wants_json)
     except Exception as error:
-        if os.environ.get("MMGCS_TRACEBACK"):
+        if debug:
             raise
-        text = f"an error in mmgcs itself ({type(error).__name__}: {error}); MMGCS_TRACEBACK=1 shows where"
-        return _fail(text, 1, wants_json)
-
-
-def command() -> int:
-    """The installed command: `main`, without tidying up where that would take a tenth of the whole."""
-    if sys.argv[1:2] != ["predict"]:
-        return main()
-    gc.disable()  # imports make many objects and little garbage
-    status = main()
-    # It wrote its answer and holds nothing but memory, which onnxruntime would free piece by piece.
-    sys.stderr.flush()
-    os._exit(status)
-
-
-def available() -> dict[str, Command]:
-    """The commands whose modules exist."""
-    found = {}
-    for name, command in COMMANDS.items():
-        stem = command.module.rpartition(".")[2]
-        if (_OWN / f"{stem}.py").is_file() or (_OWN / stem / "__init__.py").is_file():
-            found[name] = command
-    return found
-
-
-def _run(args: list[str]) -> int:
-    commands = available()
-    if not args or args[0] in ("-h", "--help", "help"):
-        print(_usage(commands))
-        return 0 if args else 2
-    if args[0] in ("-V", "--version"):
-        print(f"mmgcs {mmgcs.__version__}")
-        return 0
-    name, *rest = args
-    if name not in commands:
-        from mmgcs.wording import did_you_mean  # here: every start would pay for it
-
-        raise _CallError(f"there is no command {name!r}; {did_you_mean(name, commands) or 'see mmgcs --help'}")
-    return _run_app(commands[name].module, f"mmgcs {name}", rest)
-
-
-def _run_app(module: str, program: str, args: list[str]) -> int:
-    loaded = importlib.import_module(module)
-    if hasattr(loaded, "run"):
-        return int(loaded.run(program, args))
-
-    import typer
-
-    # typer carries click inside itself since 0.20; its own exceptions lead to the same base classes before and after.
-    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
-    click_error: type[Exception] = typer.BadParameter.__mro__[2]
-    try:
-        status = loaded.app(args=args, prog_name=program, standalone_mode=False)
-    except usage_error as error:
-        where = getattr(error, "ctx", None)
-        raise _CallError(f"{_one_line(error)}; see {where.command_path if where else program} --help") from None
-    except click_error as error:
-        raise _CallError(_one_line(error)) from None
-    except typer.Exit as error:
-        return int(error.exit_code)
-    except typer.Abort:
-        raise KeyboardInterrupt from None
+        bug = f"an error in mmgcs itself ({type(error).__name__}: {error}); MMGCS_TRACEBACK=1 shows where"
+        return _fail(bug, 1, wants_json)
+    if status == INTERRUPTED:  # typer's answer to Ctrl-C
+        return _fail("interrupted", INTERRUPTED, wants_json)
     return status if isinstance(status, int) else 0
 
 
-class _CallError(MmgcsError):
-    exit_status = 2
-
-
-def _one_line(error: BaseException) -> str:
+def _describe(error: Any, args: Sequence[str]) -> str:
+    """Return typer's error as one line in our words, with the nearest option if one was misspelt."""
     from mmgcs.wording import plain
 
-    text = error.format_message() if hasattr(error, "format_message") else str(error)
-    start, colon, end = " ".join(str(text).split()).rstrip(".").rpartition(": ")
-    line = start + colon + plain(end)  # typer checks values with pydantic
-    return (line[:1].lower() + line[1:]) if line else "the arguments are missing or wrong"
-
-
-def _usage(commands: dict[str, Command]) -> str:
-    width = max(map(len, commands), default=0)
-    lines = [f"  {name:<{width}}  {command.help}" for name, command in commands.items()]
-    return "\n".join(
-        [
-            f"mmgcs {mmgcs.__version__}: which genres a film belongs to, from its plot, its poster, or both.",
-            "",
-            "Usage: mmgcs COMMAND [OPTIONS]",
-            "",
-            *lines,
-            "",
-            "mmgcs COMMAND --help tells a command's options.",
-        ]
-    )
+    near = getattr(error, "possibilities", None)
+    if near:
+        line = f"there is no option {error.option_name}; did you mean {near[0]}?"
+    else:
+        start, colon, end = " ".join(error.format_message().split()).rstrip(".").rpartition(": ")
+        line = start + colon + plain(end)  # typer checks values with pydantic
+    called = " ".join(["mmgcs", *args[:1]]) if args[0] in COMMANDS else "mmgcs"
+    where = error.ctx.command_path if getattr(error, "ctx", None) else called
+    return f"{line[:1].lower()}{line[1:]}{'' if line.endswith('?') else ';'} see {where} --help"
 
 
 def _missing(command: str, module: str) -> str:
     package = _PIP_NAMES.get(module.split(".")[0], module.split(".")[0])
-    extra = COMMANDS[command].extra if command in COMMANDS else None
-    install = f'pip install "mmgcs[{extra}]"' if extra else f"pip install {package}"
+    install = 'pip install "mmgcs[train]"' if COMMANDS.get(command) == TRAIN else f"pip install {package}"
     return f"mmgcs {command} needs {package}, which is not installed; {install}"
 
 
@@ -186,12 +173,12 @@ def _fail(message: str, status: int, wants_json: bool) -> int:
         with contextlib.suppress(OSError):
             print(json.dumps({"error": line}, ensure_ascii=not speaks_unicode()))
     _flush()
-    print(f"mmgcs: error: {line}", file=sys.stderr)
+    say(f"mmgcs: error: {line}")
     return status
 
 
 def _flush() -> None:
-    """Write what is left for stdout; where that fails, drop it, so that Python does not try again at exit."""
+    """Write what is left for stdout; if that fails, drop it, so that Python does not try again at exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -8,48 +8,94 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mmgcs.errors import InterruptedRunError
 
 if TYPE_CHECKING:
-    import typer
+    from mmgcs.film import Prediction
 
 
 def new_app(help: str) -> typer.Typer:  # noqa: A002  typer's own word
-    """A typer app whose help and errors are plain text: rich would cost more to import than a prediction takes."""
-    import typer
+    """Return the typer app of one command, or of a group of commands that shows its help when called alone."""
+    return typer.Typer(
+        help=help,
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+    )
 
-    return typer.Typer(help=help, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: example calls, for `@app.command(epilog=examples(…))`."""
+    return "\n".join(["Examples:", *(f"  {line}".replace("[", "\\[") for line in lines)])
+
+
+@contextmanager
+def explain_interrupt(message: str) -> Iterator[None]:
+    """Turn Ctrl-C inside the block into exit status 130 with one line: what is kept, and how to resume.
+
+    Raises:
+        InterruptedRunError: Ctrl-C was pressed.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError(f"interrupted; {message}") from None
 
 
 def say(text: str = "") -> None:
-    """Print a line for the person, to stderr: stdout is for results."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line for the person, to stderr: stdout is for results. A stderr that is full or closed is ignored."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
-    """Print the one JSON value of `--json` to stdout; in ASCII where stdout has no more."""
+    """Print the one JSON value of `--json` to stdout, in ASCII if stdout is not Unicode."""
     json.dump(value, sys.stdout, ensure_ascii=not speaks_unicode(), allow_nan=False, indent=2)
     sys.stdout.write("\n")
 
 
 def speaks_unicode() -> bool:
-    """Whether stdout can show every character."""
+    """Return True if stdout can show every character."""
     return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def bar(share: float, width: int = 20) -> str:
-    """A bar that is `share` (0 to 1) of `width` characters full, in ASCII where the terminal has no more."""
+    """Return a bar that is `share` (0 to 1) of `width` characters full, in ASCII if stdout is not Unicode."""
     full, empty = ("█", "·") if speaks_unicode() else ("#", ".")
     cells = round(max(0.0, min(1.0, share)) * width)
     return full * cells + empty * (width - cells)
 
 
+def prediction_text(prediction: Prediction) -> str:
+    """Return a prediction for a person: a bar per genre, likely genres first and marked, then the verdict."""
+    width = max(map(len, prediction.probabilities))
+    lines = [
+        f"{'*' if genre in prediction.genres else ' '} {genre:<{width}}  {probability:4.0%}  {bar(probability)}"
+        for genre, probability in sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
+    ]
+    read = " and ".join(prediction.inputs)
+    if prediction.genres:
+        lines += ["", f"From the {read}: {', '.join(prediction.genres)} (confidence {prediction.confidence:.0%})."]
+    else:
+        lines += ["", f"From the {read}: no genre is likely enough."]
+    if not prediction.sure:
+        lines.append("NOT SURE: worth a human look.")
+    if prediction.undecided:
+        lines.append(f"Undecided: {', '.join(prediction.undecided)}.")
+    return "\n".join(lines)
+
+
 @contextmanager
 def progress_bars(*, bytes: bool = False) -> Iterator[Callable[[str, int, int | None], None]]:  # noqa: A002  a unit
-    """A progress bar a stage on stderr, nothing where stderr is not a terminal.
+    """Show a progress bar per stage on stderr; nothing if stderr is not a terminal.
 
     Yields:
-        What is told a stage's name, how much of it is done, and of how much (None where that is not known).
+        A function to call with a stage's name, how much of it is done, and of how much (None if unknown).
     """
     from rich import progress as rich
     from rich.console import Console
@@ -61,51 +107,18 @@ def progress_bars(*, bytes: bool = False) -> Iterator[Callable[[str, int, int | 
     with rich.Progress(*columns, left, console=console, disable=not console.is_terminal) as bars:
         tasks: dict[str, rich.TaskID] = {}
 
-        def tell(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks or (done == 0 and bars.tasks[tasks[stage]].finished):  # a stage that comes again
+        def update(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks or (done == 0 and bars.tasks[tasks[stage]].finished):  # a stage that repeats
                 tasks[stage] = bars.add_task(stage, total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
-        yield tell
+        yield update
 
 
-def mend_streams() -> None:
-    """Make the standard streams such that no name that cannot be shown and no lost stderr is a reason to stop.
-
-    In the place of one that was closed (`>&-`, a program without a console) stands one that is empty to read, fails
-    when stdout is written to, and swallows what is written to stderr.
-    """
-    # In this order each gets its own number, before the system gives that to a file of ours.
-    if sys.stdin is None:
-        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False)
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8", closefd=False)
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8", closefd=False)
+def prepare_streams() -> None:
+    """Make stdout show any file name, and replace standard streams that are closed by empty ones."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  as long as the process
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
-        buffer = io.BufferedWriter(_Lossy(sys.stderr.buffer))
-        sys.stderr = io.TextIOWrapper(buffer, sys.stderr.encoding, sys.stderr.errors, line_buffering=True)
-
-
-class _Lossy(io.RawIOBase):
-    """A stream whose losses do not matter: a full disk or a closed pipe for stderr."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        with suppress(OSError):
-            self._stream.write(data)
-            self._stream.flush()
-        return len(data)
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()

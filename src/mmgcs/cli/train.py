@@ -9,14 +9,7 @@ from typing import Annotated
 import typer
 
 from mmgcs.cli.output import new_app, print_json, say
-from mmgcs.errors import MmgcsError
-
-
-class InterruptedRunError(MmgcsError):
-    """Ctrl-C ended a training that can go on."""
-
-    exit_status = 130
-
+from mmgcs.errors import InterruptedRunError
 
 app = new_app("Train a model from a recipe.")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mmgcs.cli.output import new_app, print_json, say
-from mmgcs.cli.train import InterruptedRunError
+from mmgcs.errors import InterruptedRunError
 
 app = new_app("Search a recipe's settings.")
 

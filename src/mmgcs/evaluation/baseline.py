@@ -12,7 +12,7 @@ from mmgcs.evaluation.calibration import fit_platt
 from mmgcs.evaluation.thresholds import fit_thresholds
 from mmgcs.film import Film
 from mmgcs.preprocess import film_text
-from mmgcs.runtime.classifier import sigmoid
+from mmgcs.runtime import sigmoid
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer

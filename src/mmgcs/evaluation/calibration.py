@@ -11,7 +11,7 @@ from mmgcs.bundle import Decision
 from mmgcs.evaluation.conformal import fit_possible
 from mmgcs.evaluation.metrics import choose
 from mmgcs.evaluation.thresholds import fit_thresholds
-from mmgcs.runtime.classifier import expected_f1, margins, sigmoid
+from mmgcs.runtime import expected_f1, margins, sigmoid
 
 COVERAGE = 0.8
 """The share of films that a prediction should be sure of, and of genres of films that should be decided."""

@@ -13,8 +13,7 @@ from mmgcs.bundle import BundleConfig
 from mmgcs.evaluation.calibration import confidences
 from mmgcs.evaluation.metrics import choose
 from mmgcs.film import Film
-from mmgcs.runtime import Classifier, Features
-from mmgcs.runtime.classifier import margins, without
+from mmgcs.runtime import Classifier, Features, margins, without
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""

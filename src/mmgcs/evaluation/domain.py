@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from mmgcs.bundle import CONFIG, Branch, Bundle, write_bundle
 from mmgcs.film import Film
 from mmgcs.preprocess import PREPROCESSORS, Prepared
-from mmgcs.runtime import Classifier
-from mmgcs.runtime.classifier import without
-from mmgcs.runtime.domain import DOMAIN, DOMAIN_FILE, VIEWS, Detector, Domain
+from mmgcs.runtime import DOMAIN, DOMAIN_FILE, VIEWS, Classifier, Detector, Domain, without
 
 SHARE = 0.0075
 """The share of `valid` that each detector may call strange."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgcs.evaluation.metrics import resample
-from mmgcs.runtime.classifier import log_odds
+from mmgcs.runtime import log_odds
 
 SHRINKAGE = 0.25
 """How far a genre's threshold is pulled towards the common one."""

@@ -1,5 +1,65 @@
-"""Running a bundle: onnxruntime, numpy, Pillow and tokenizers; never torch."""
+"""Run a bundle with onnxruntime, numpy, Pillow and tokenizers; never torch."""
 
-from mmgcs.runtime.classifier import Classifier, Features, load
+from __future__ import annotations
 
-__all__ = ["Classifier", "Features", "load"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mmgcs.runtime.branch import DYNAMIC
+from mmgcs.runtime.classifier import BATCH, BATCHES, STRANGE, Classifier, Features, PreparedFilm, load, without
+from mmgcs.runtime.decisions import expected_f1, log_odds, margins, sigmoid
+from mmgcs.runtime.domain import DOMAIN, DOMAIN_FILE, VIEWS, Detector, Domain
+from mmgcs.runtime.explanation import MAX_PASSES, Explanation, explain
+
+if TYPE_CHECKING:
+    from mmgcs.runtime.batch import Progress, Summary, error_kind, predict_chunks
+    from mmgcs.runtime.checks import CARD_KEY, Check, record_samples, verify
+    from mmgcs.runtime.picture import read_poster, to_html, to_png
+
+# Imported on first use: a single prediction needs neither the sample's tables nor Pillow.
+_LAZY = {
+    **dict.fromkeys(["Progress", "Summary", "error_kind", "predict_chunks"], "batch"),
+    **dict.fromkeys(["CARD_KEY", "Check", "record_samples", "verify"], "checks"),
+    **dict.fromkeys(["read_poster", "to_html", "to_png"], "picture"),
+}
+
+__all__ = [
+    "BATCH",
+    "BATCHES",
+    "CARD_KEY",
+    "DOMAIN",
+    "DOMAIN_FILE",
+    "DYNAMIC",
+    "MAX_PASSES",
+    "STRANGE",
+    "VIEWS",
+    "Check",
+    "Classifier",
+    "Detector",
+    "Domain",
+    "Explanation",
+    "Features",
+    "PreparedFilm",
+    "Progress",
+    "Summary",
+    "error_kind",
+    "expected_f1",
+    "explain",
+    "load",
+    "log_odds",
+    "margins",
+    "predict_chunks",
+    "read_poster",
+    "record_samples",
+    "sigmoid",
+    "to_html",
+    "to_png",
+    "verify",
+    "without",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"mmgcs.runtime.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'mmgcs.runtime' has no attribute {name!r}")

@@ -1,11 +1,11 @@
-"""An explanation to look at: an HTML page by itself, or a PNG. Green speaks for a genre, red against it."""
+"""Show an explanation as an HTML page or a PNG image. Green speaks for a genre, red against it."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmgcs.film import Film
 from mmgcs.runtime.classifier import Classifier
-from mmgcs.runtime.explain import Explanation
+from mmgcs.runtime.explanation import Explanation, region
 
 WIDTH = 900
 """Pixels across a PNG."""
 
 _FOR, _AGAINST = (46, 160, 67), (218, 54, 51)
+_LEGEND = "Green: the genre's log-odds fall without it. Red: they rise."
 _STYLE = (
     "body{font:16px/1.7 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1f2328}"
     "h2{margin:2rem 0 .3rem}.poster{position:relative;display:inline-block}.poster img{display:block;height:320px}"
@@ -27,7 +28,7 @@ _STYLE = (
 
 
 def read_poster(classifier: Classifier, film: Film) -> Image.Image | None:
-    """The poster as the model sees it; None where there is none that it can read."""
+    """Return the poster as the model sees it; None if there is none that it can read."""
     (prepared,) = classifier.prepare([film])
     for branch, part in zip(classifier.bundle.config.branches, prepared.parts, strict=False):
         if branch.input == "poster" and part is not None and part.value.ndim == 3:
@@ -36,51 +37,41 @@ def read_poster(classifier: Classifier, film: Film) -> Image.Image | None:
 
 
 def to_html(explanation: Explanation, poster: Image.Image | None = None) -> str:
-    """A page without scripts or other files: for each genre the plot with shaded words, and the poster's regions."""
-    picture = ""
-    if poster is not None:
-        buffer = io.BytesIO()
-        poster.save(buffer, "PNG")
-        picture = base64.b64encode(buffer.getvalue()).decode("ascii")
-    parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>Why these genres</title><style>{_STYLE}</style>"]
-    parts.append(f"<h1>{html.escape(', '.join(explanation.prediction.genres) or 'No genre is likely enough')}</h1>")
-    parts.append(f"<p class=note>{html.escape(_legend(explanation))}</p>")
+    """Return a self-contained page: for each genre the plot with shaded words, and the poster's regions."""
+    title = ", ".join(explanation.prediction.genres) or "No genre is likely enough"
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Why these genres</title><style>{_STYLE}</style>",
+        f"<h1>{html.escape(title)}</h1><p class=note>{html.escape(_LEGEND)}</p>",
+    ]
+    picture = "" if poster is None else base64.b64encode(_png(poster)).decode("ascii")
     for genre in explanation.genres:
-        probability = explanation.prediction.probabilities[genre]
-        parts.append(f"<h2>{html.escape(genre)} {probability:.0%}</h2>")
+        top = _largest(explanation, genre)
+        parts.append(f"<h2>{html.escape(genre)} {explanation.prediction.probabilities[genre]:.0%}</h2>")
         if genre in explanation.inputs:
-            drops = ", ".join(f"without the {name} {-drop:+.2f}" for name, drop in explanation.inputs[genre].items())
-            parts.append(f"<p class=note>{drops}</p>")
+            shown = ", ".join(f"{name} {drop:+.2f}" for name, drop in explanation.inputs[genre].items())
+            parts.append(f"<p class=note>Contributions in log-odds: {shown}</p>")
         if picture and genre in explanation.regions:
             cells = explanation.regions[genre]
-            top = _largest(explanation, genre)
-            shades = "".join(
-                f'<i title="{drop:+.3f}" style="background:rgba{(*colour, round(0.6 * strength, 2))}"></i>'
-                for row in cells
-                for drop in row
-                for colour, strength in [_shade(drop, top)]
-            )
+            shades = "".join(f"<i {_style(drop, top)}></i>" for row in cells for drop in row)
             parts.append(
                 f'<div class=poster><img alt="the poster" src="data:image/png;base64,{picture}"><div class=grid style='
                 f'"grid-template:repeat({len(cells)},1fr)/repeat({len(cells[0])},1fr)">{shades}</div></div>'
             )
         if explanation.spans:
-            words = [
-                f'<span class=w title="{drop:+.3f}" style="background:rgba{(*colour, round(0.7 * strength, 2))}">'
-                f"{html.escape(words)}</span>"
+            words = (
+                f"<span class=w {_style(drop, top)}>{html.escape(words)}</span>"
                 for words, drop in _words(explanation, genre)
-                for colour, strength in [_shade(drop, _largest(explanation, genre))]
-            ]
+            )
             parts.append(f"<p>{' '.join(words)}</p>")
     if explanation.attention:
         ranked = sorted(explanation.attention, key=lambda one: -one.weight)[:10]
         listed = ", ".join(f"{html.escape(one.word)} {one.weight:.2f}" for one in ranked)
-        parts.append(f"<h2>Attention</h2><p>{listed}</p><p class=note>Where the model looked, which is no cause.</p>")
+        parts.append(f"<h2>Attention</h2><p>{listed}</p><p class=note>Where the model looked, not necessarily why.</p>")
     return "\n".join([*parts, "</html>\n"])
 
 
 def to_png(explanation: Explanation, poster: Image.Image | None = None) -> bytes:
-    """The same as a picture, for the first three genres: the poster's regions on the left, the plot's words beside."""
+    """Return an image of the first three genres: the poster's regions on the left, the plot's words on the right."""
     font = ImageFont.load_default(16)
     blocks = [_block(explanation, genre, poster, font) for genre in explanation.genres[:3]]
     image = Image.new("RGB", (WIDTH, sum(block.height for block in blocks) + 20), "white")
@@ -88,6 +79,10 @@ def to_png(explanation: Explanation, poster: Image.Image | None = None) -> bytes
     for block in blocks:
         image.paste(block, (0, top))
         top += block.height
+    return _png(image)
+
+
+def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
@@ -105,15 +100,15 @@ def _block(
     pen.text((20, 8), f"{genre}  {explanation.prediction.probabilities[genre]:.0%}", fill="black", font=font)
     left, bottom = 20, 40
     if poster is not None and genre in explanation.regions:
-        shaded = _shaded(poster, explanation.regions[genre], largest)
+        shaded = _shade_regions(poster, explanation.regions[genre], largest)
         height = 300
         shaded = shaded.resize((round(shaded.width * height / shaded.height), height))
         block.paste(shaded, (20, 40))
         left, bottom = 40 + shaded.width, 40 + height
     x, y = left, 40
     for words, drop in _words(explanation, genre):
-        colour, strength = _shade(drop, largest)
-        back = tuple(round(255 - (255 - part) * 0.7 * strength) for part in colour)
+        color, strength = _shade(drop, largest)
+        back = tuple(round(255 - (255 - part) * strength) for part in color)
         for word in words.split():
             width = round(pen.textlength(word, font=font))
             if x + width > WIDTH - 20 and x > left:
@@ -125,23 +120,18 @@ def _block(
     return block.crop((0, 0, WIDTH, min(4000, bottom + 16)))
 
 
-def _shaded(poster: Image.Image, regions: Sequence[Sequence[float]], largest: float) -> Image.Image:
-    pixels: NDArray[np.float64] = np.asarray(poster, dtype=np.float64).copy()
-    height, width = pixels.shape[:2]
-    rows, columns = len(regions), len(regions[0])
-    for row in range(rows):
-        for column in range(columns):
-            colour, strength = _shade(regions[row][column], largest)
-            region = np.s_[
-                row * height // rows : (row + 1) * height // rows,
-                column * width // columns : (column + 1) * width // columns,
-            ]
-            pixels[region] = pixels[region] * (1 - 0.6 * strength) + np.array(colour) * 0.6 * strength
+def _shade_regions(poster: Image.Image, regions: Sequence[Sequence[float]], largest: float) -> Image.Image:
+    pixels: NDArray[np.float64] = np.asarray(poster, dtype=np.float64).copy()  # (height, width, 3)
+    for row, drops in enumerate(regions):
+        for column, drop in enumerate(drops):
+            color, strength = _shade(drop, largest)
+            place = region(pixels, row, column, len(regions), len(drops))
+            pixels[place] = pixels[place] * (1 - strength) + np.array(color) * strength
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
-def _words(explanation: Explanation, genre: str) -> Iterator[tuple[str, float]]:
-    return ((explanation.text[span.start : span.end], span.drops[genre]) for span in explanation.spans)
+def _words(explanation: Explanation, genre: str) -> list[tuple[str, float]]:
+    return [(explanation.text[span.start : span.end], span.drops[genre]) for span in explanation.spans]
 
 
 def _largest(explanation: Explanation, genre: str) -> float:
@@ -151,9 +141,10 @@ def _largest(explanation: Explanation, genre: str) -> float:
 
 
 def _shade(drop: float, largest: float) -> tuple[tuple[int, int, int], float]:
-    return (_FOR if drop > 0 else _AGAINST), min(1.0, abs(drop) / largest)
+    """Return the color of a contribution and how strong it is, 0 to 0.65."""
+    return (_FOR if drop > 0 else _AGAINST), 0.65 * min(1.0, abs(drop) / largest)
 
 
-def _legend(explanation: Explanation) -> str:
-    shares = " and ".join(f"{share:.0%} from the {name}" for name, share in explanation.shares.items())
-    return f"Green: the genre's probability falls without it. Red: it rises. {shares}."
+def _style(drop: float, largest: float) -> str:
+    color, strength = _shade(drop, largest)
+    return f'title="{drop:+.2f}" style="background:rgba{(*color, round(strength, 2))}"'

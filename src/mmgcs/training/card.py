@@ -12,8 +12,7 @@ from mmgcs.bundle import CARD_JSON, CARD_TEXT
 from mmgcs.evaluation import Report, evaluate, to_markdown
 from mmgcs.files import atomic_writer, write_json
 from mmgcs.film import Film
-from mmgcs.runtime import Classifier
-from mmgcs.runtime.verify import CARD_KEY, record_samples
+from mmgcs.runtime import CARD_KEY, Classifier, record_samples
 from mmgcs.training.data import Labelled
 from mmgcs.training.recipe import Recipe
 

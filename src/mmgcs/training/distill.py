@@ -19,8 +19,7 @@ from mmgcs.bundle import DEFAULT_BUNDLE, Bundle
 from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
 from mmgcs.film import Film
-from mmgcs.runtime import Classifier
-from mmgcs.runtime.classifier import sigmoid, without
+from mmgcs.runtime import Classifier, sigmoid, without
 from mmgcs.training.cache import BranchData
 from mmgcs.training.data import Labelled
 from mmgcs.training.module import BranchModule

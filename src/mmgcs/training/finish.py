@@ -17,8 +17,7 @@ from mmgcs.evaluation import fit_decision
 from mmgcs.export import export_encoder, export_fusion, quantize_dynamic, quantize_static
 from mmgcs.files import write_json
 from mmgcs.models import FUSIONS, Encoder
-from mmgcs.runtime import Classifier
-from mmgcs.runtime.domain import DOMAIN, DOMAIN_FILE, Domain
+from mmgcs.runtime import DOMAIN, DOMAIN_FILE, Classifier, Domain
 from mmgcs.training.bag import add_bag
 from mmgcs.training.job import Run
 from mmgcs.training.module import macro_average_precision
@@ -108,7 +107,7 @@ def macro_f1(logits: NDArray[np.float32], truth: NDArray[np.bool_], decision: De
     """Macro-F1 of a decision rule."""
     from sklearn.metrics import f1_score
 
-    from mmgcs.runtime.classifier import sigmoid
+    from mmgcs.runtime import sigmoid
 
     chosen = sigmoid(logits * np.array(decision.slope) + np.array(decision.intercept)) >= np.array(decision.thresholds)
     return float(f1_score(truth, chosen, average="macro", zero_division=0))

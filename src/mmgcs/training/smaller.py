@@ -16,9 +16,8 @@ from mmgcs.errors import UsageError
 from mmgcs.evaluation import Report, evaluate, fit_domain, to_markdown
 from mmgcs.files import sha256
 from mmgcs.film import Film
-from mmgcs.runtime import Classifier
+from mmgcs.runtime import CARD_KEY, Classifier, record_samples
 from mmgcs.runtime.domain import DOMAIN, DOMAIN_FILE, Domain
-from mmgcs.runtime.verify import CARD_KEY, record_samples
 from mmgcs.training.card import summarised, write_card
 from mmgcs.training.compress import MEGABYTE, Compression, Outcome
 from mmgcs.training.levels import Plan, Source, describe

@@ -358,7 +358,7 @@ def _evaluate(order: Order, folder: Path) -> None:
 
 
 def _verify(folder: Path) -> None:
-    from mmgcs.runtime.verify import verify
+    from mmgcs.runtime import verify
 
     checks: list[dict[str, Any]] = [asdict(check) for check in verify(folder / "bundle")]
     write_json(folder / "verify.json", {"made_from": sha256(folder / "bundle" / MANIFEST), "checks": checks})

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, current_app, g, jsonify, request, send_fi
 
 import mmgcs
 from mmgcs.film import Film, Prediction
-from mmgcs.runtime.explain import Explanation, explain
+from mmgcs.runtime import Explanation, explain
 from mmgcs.web.app import State
 from mmgcs.web.errors import RequestError, UnprocessableError
 from mmgcs.web.incoming import FORM, checked, film_of, form_fields, json_body, settings

@@ -49,7 +49,7 @@ film = {{
 }}""",
                 "film",
                 """print(answer["genres"])
-print(answer["explanation"]["shares"])""",
+print(answer["explanation"]["inputs"])""",
                 keyed,
                 "import base64\n",
                 "\nfrom pathlib import Path",

@@ -43,7 +43,7 @@ class BatchIn(Strict):
 
 
 class SpanOut(BaseModel):
-    """Neighbouring words of the plot, and what each explained genre's probability loses without them."""
+    """Neighbouring words of the plot, and how far each explained genre's log-odds fall without them."""
 
     start: int = Field(description="The place of their first character in the explanation's text.")
     end: int = Field(description="The place after their last.")
@@ -58,14 +58,13 @@ class AttendedOut(BaseModel):
 
 
 class ExplanationOut(BaseModel):
-    """What spoke for and against each explained genre, as falls of its probability."""
+    """What speaks for and against each explained genre, as falls in its log-odds."""
 
     genres: list[str] = Field(description="The genres that are explained, most probable first.")
     text: str = Field(description="The plot as it was read; spans are places in it.")
     spans: list[SpanOut] = Field(description="The plot's words, in order.")
     regions: dict[str, list[list[float]]] = Field(description="For each genre the poster's regions, row by row.")
     inputs: dict[str, dict[str, float]] = Field(description="For each genre and input, the fall without that input.")
-    shares: dict[str, float] = Field(description="How much came from each input; they sum to 1.")
     passes: int = Field(description="How often the encoders were run.")
     attention: list[AttendedOut] = Field(
         default_factory=list, description="Where an encoder with attention looked, which need not be why it answered."

@@ -1,4 +1,4 @@
-"""Is a bundle whole, does it predict, and does it say what its card says it said?"""
+"""Check that a bundle is complete, predicts, and still gives the predictions that its card records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Check:
 
     Attributes:
         name: what was checked.
-        passed: whether it is as it should be.
+        passed: True if it is as it should be.
         detail: what was found.
     """
 
@@ -35,7 +35,7 @@ class Check:
 
 
 def record_samples(classifier: Classifier, films: Sequence[Film] | None = None) -> list[dict[str, Any]]:
-    """What a card records under `sample_predictions`, to be compared by `verify`.
+    """Return what a card records under `sample_predictions`, for `verify` to compare with.
 
     Args:
         classifier: the bundle, loaded.
@@ -60,7 +60,7 @@ def record_samples(classifier: Classifier, films: Sequence[Film] | None = None) 
 
 
 def verify(path: Path) -> list[Check]:
-    """Check a bundle: its sums, its graphs, its predictions of the shipped sample, and its card.
+    """Check a bundle: its sums, its graphs, its predictions for the shipped sample, and its card.
 
     Raises:
         UsageError: there is no bundle at `path`.
@@ -68,30 +68,23 @@ def verify(path: Path) -> list[Check]:
     """
     bundle = Bundle(path)
     problems = bundle.check()
-    checks = [Check("sums", not problems, "; ".join(problems) or f"{len(bundle.files)} files are as the manifest says")]
+    checks = [Check("sums", not problems, "; ".join(problems) or f"{len(bundle.files)} files match the manifest")]
     if problems:
         return checks
     try:
         classifier = Classifier(bundle)
         films = sample_films()
         predictions = classifier.predict_batch(films)
+        readable = sum(any(getattr(film, name) is not None for name in bundle.config.inputs) for film in films)
+        done = sum(prediction.error is None for prediction in predictions)
+        checks.append(Check("predicts", done >= readable, f"{done} of the {readable} sample films that it can read"))
+        checks.append(_compare_with_card(bundle, classifier))
     except MmgcsError as error:
-        return [*checks, Check("predicts", False, str(error))]
-    readable = [
-        film
-        for film in films
-        if (film.plot is not None and "plot" in bundle.config.inputs)
-        or (film.poster is not None and "poster" in bundle.config.inputs)
-    ]
-    done = sum(prediction.error is None for prediction in predictions)
-    checks.append(
-        Check("predicts", done >= len(readable), f"{done} of the {len(readable)} sample films that it can read")
-    )
-    checks.append(_matches_card(bundle, classifier))
+        checks.append(Check("predicts" if len(checks) == 1 else "card", False, str(error)))
     return checks
 
 
-def _matches_card(bundle: Bundle, classifier: Classifier) -> Check:
+def _compare_with_card(bundle: Bundle, classifier: Classifier) -> Check:
     recorded = bundle.card().get(CARD_KEY)
     if not recorded:
         return Check("card", True, "the card records no sample predictions to compare with")

@@ -1,0 +1,227 @@
+"""Explain why a film got its genres: how far each genre's log-odds fall when a part of the input is hidden.
+
+Occlusion (Zeiler and Fergus 2014) only needs predictions, so it explains any bundle. Words are removed from the plot,
+which is then tokenized again; regions of the poster are filled with its mean color; and each whole input is hidden by
+running the fusion again on the features of the other one.
+
+Log-odds, log(p / (1 - p)), still move where a probability is close to 0 or 1 and hardly changes itself.
+
+>>> from mmgcs import Film, explain
+>>> explain(classifier, Film(plot="A vampire count preys on a village.")).words("Horror")  # doctest: +SKIP
+[('vampire', 2.41), ('count', 0.35), ...]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmgcs.errors import InputError, UsageError
+from mmgcs.film import Film, Prediction
+from mmgcs.preprocess import Prepared, clean_text
+from mmgcs.runtime.classifier import Classifier, Features, PreparedFilm
+
+MAX_PASSES = 40
+"""At most this many films, whole or with a part hidden, go through the encoders for one explanation."""
+GRID = (6, 4)
+"""Rows and columns of a poster's regions: nearly square on a 2:3 poster."""
+GRID_BESIDE_PLOT = (5, 4)
+
+_WORD = re.compile(r"\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Some neighbouring words of the plot.
+
+    Attributes:
+        start, end: their place in `Explanation.text`, as a slice.
+        drops: for each genre, how far its log-odds fall without them; negative if they speak against it.
+    """
+
+    start: int
+    end: int
+    drops: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """How much of a model's attention a word of the plot got: where it looked, which need not be why it answered.
+
+    Attributes:
+        word: the word, as the model's tokenizer cut it.
+        weight: its share; the shares of a plot sum to 1.
+    """
+
+    word: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What speaks for and against each genre. Every number is a fall in calibrated log-odds, positive if it speaks for.
+
+    Attributes:
+        prediction: the prediction that is explained.
+        genres: the explained genres, most probable first.
+        text: the plot as it was read; spans are places in it.
+        spans: the plot's words in order; empty without a plot.
+        regions: for each genre the poster's regions, row by row from the top left; empty without a poster.
+        inputs: for each genre, the fall when the plot, and when the poster, is hidden; empty if there is only one.
+        passes: films that went through the encoders.
+        attention: the words in the order an encoder with attention read them; empty if the bundle has no such encoder.
+    """
+
+    prediction: Prediction
+    genres: tuple[str, ...]
+    text: str
+    spans: tuple[Span, ...]
+    regions: Mapping[str, list[list[float]]]
+    inputs: Mapping[str, Mapping[str, float]]
+    passes: int
+    attention: tuple[Attended, ...] = ()
+
+    def words(self, genre: str, count: int = 5) -> list[tuple[str, float]]:
+        """Return the words that speak most for a genre, with the fall in its log-odds without them."""
+        ranked = sorted(self.spans, key=lambda span: -span.drops[genre])
+        return [
+            (self.text[span.start : span.end], span.drops[genre]) for span in ranked[:count] if span.drops[genre] > 0
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the explanation as JSON values, without the prediction."""
+        value = asdict(replace(self, prediction=Prediction()))
+        del value["prediction"]
+        return value
+
+
+def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = None) -> Explanation:
+    """Explain a film's prediction with at most `MAX_PASSES` passes through the encoders.
+
+    Args:
+        classifier: the loaded bundle.
+        film: the film; an input that cannot be read is ignored with the prediction's warning.
+        genres: the genres to explain; None for the predicted ones, or the most probable one if none is predicted.
+
+    Raises:
+        InputError: there is nothing to predict from.
+        UsageError: a genre is not one of the bundle's.
+    """
+    (prepared,) = classifier.prepare([film])
+    if prepared.error is not None:
+        raise InputError(prepared.error)
+    base = classifier.features_of([prepared])
+    logits = classifier.logits(base)
+    (prediction,) = classifier.decide(logits, base)
+    explained = _choose(classifier, prediction, genres)
+    columns = [classifier.genres.index(genre) for genre in explained]
+    both = len(prediction.inputs) == 2
+    whole = classifier.odds(logits, "+".join(prediction.inputs))[0, columns]  # (explained,)
+    passes = 1
+
+    def drops(changed: Features, inputs: Sequence[str] = prediction.inputs) -> NDArray[np.float64]:
+        # (films, explained)
+        left = classifier.odds(classifier.logits(changed), "+".join(inputs))[:, columns]
+        return np.round((whole - left).astype(np.float64), 4)
+
+    regions: dict[str, list[list[float]]] = {}
+    if "poster" in prediction.inputs:
+        rows, across = GRID_BESIDE_PLOT if both else GRID
+        hidden = _hide_regions(classifier, prepared, rows, across)
+        passes += len(hidden)
+        falls = drops(_replace_input(classifier, base, "poster", hidden)).reshape(rows, across, len(explained))
+        regions = {genre: falls[..., column].tolist() for column, genre in enumerate(explained)}
+
+    text = ""
+    spans: tuple[Span, ...] = ()
+    if "plot" in prediction.inputs:
+        text = clean_text(film.plot or "")
+        places = _split_words(text, MAX_PASSES - passes)
+        if len(places) == 1:
+            falls = whole[None].astype(np.float64)  # the only word is all there is
+        else:
+            # The title stays: it is not part of the plot that is shown.
+            without = [replace(film, plot=f"{text[:start]} {text[end:]}", poster=None) for start, end in places]
+            passes += len(without)
+            falls = drops(_replace_input(classifier, base, "plot", classifier.prepare(without)))
+        spans = tuple(
+            Span(start, end, dict(zip(explained, fall.tolist(), strict=True)))
+            for (start, end), fall in zip(places, falls, strict=True)
+        )
+
+    inputs: dict[str, dict[str, float]] = {}
+    if both:
+        branches = classifier.bundle.config.branches
+        fall = {
+            # What is left is judged as a film that has only the other input.
+            name: drops(base.only(branches, [other], np.array([0])), [other])[0].tolist()
+            for name, other in (("plot", "poster"), ("poster", "plot"))
+        }
+        inputs = {genre: {name: fall[name][row] for name in fall} for row, genre in enumerate(explained)}
+    attention = tuple(Attended(word, round(weight, 6)) for word, weight in classifier.attention(prepared))
+    return Explanation(prediction, explained, text, spans, regions, inputs, passes, attention)
+
+
+def _choose(classifier: Classifier, prediction: Prediction, genres: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the genres to explain in the model's spelling, most probable first."""
+    if genres is None:
+        return prediction.genres or prediction.top(1)
+    known = {genre.casefold(): genre for genre in classifier.genres}
+    for genre in genres:
+        if genre.casefold() not in known:
+            raise UsageError(f"this model has no genre {genre!r}; it knows {', '.join(classifier.genres)}")
+    wanted = {known[genre.casefold()] for genre in genres}
+    return tuple(genre for genre in prediction.top(len(classifier.genres)) if genre in wanted)
+
+
+def _split_words(text: str, most: int) -> list[tuple[int, int]]:
+    """Return at most `most` runs of words, of about equal length, that cover the text."""
+    words = [match.span() for match in _WORD.finditer(text)]
+    count = min(len(words), most)
+    bounds = [round(index * len(words) / count) for index in range(count + 1)]
+    return [(words[first][0], words[last - 1][1]) for first, last in pairwise(bounds)]
+
+
+def _hide_regions(classifier: Classifier, film: PreparedFilm, rows: int, columns: int) -> list[PreparedFilm]:
+    """Return the film's poster once for each region, with that region in the poster's mean color."""
+    branches = classifier.bundle.config.branches
+    hidden = []
+    for row in range(rows):
+        for column in range(columns):
+            parts: list[Prepared | None] = []
+            for branch, part in zip(branches, film.parts, strict=True):
+                if branch.input != "poster" or part is None:
+                    parts.append(None)
+                    continue
+                pixels = part.value.copy()  # (height, width, 3) uint8
+                pixels[region(pixels, row, column, rows, columns)] = pixels.mean(axis=(0, 1)).round()
+                parts.append(Prepared(pixels, part.length))
+            hidden.append(PreparedFilm(tuple(parts), (), None))
+    return hidden
+
+
+def region(pixels: NDArray[Any], row: int, column: int, rows: int, columns: int) -> tuple[slice, slice]:
+    """Return the slices of one region of an image (height, width, …) that is cut into rows and columns."""
+    height, width = pixels.shape[:2]
+    return np.s_[
+        row * height // rows : (row + 1) * height // rows,
+        column * width // columns : (column + 1) * width // columns,
+    ]
+
+
+def _replace_input(classifier: Classifier, base: Features, name: str, films: Sequence[PreparedFilm]) -> Features:
+    """Return the base film's features once for each of `films`, with the features of one input from that film."""
+    changed = classifier.features_of(films, check=False)
+    values = {
+        branch.name: changed.values[branch.name]
+        if branch.input == name
+        else np.repeat(base.values[branch.name], len(films), axis=0)
+        for branch in classifier.bundle.config.branches
+    }
+    return Features(values, np.repeat(base.present, len(films), axis=0), [()] * len(films), [""] * len(films))
