@@ -141,7 +141,7 @@ def test_a_split_is_made_and_proved(dump, tmp_path, capsys):
     assert re.search(r"train \d+, valid \d+, test \d+", text)
     status, text, _ = run(capsys, "data", "split", "--check", out)
     assert status == 0
-    assert "no film of one split belongs with a film of another" in text
+    assert "no leaks: no series, poster or near-duplicate plot spans two splits" in text
 
 
 def test_a_leak_is_shown_and_ends_in_status_1(dump, tmp_path, capsys):
@@ -237,7 +237,7 @@ def test_word_vectors_are_taken_from_a_file_by_the_command(tmp_path, capsys):
         (["prepare", "films.csv", "--out", "films.csv"], "films.csv exists; give --overwrite to replace it"),
         (["prepare", "films.csv", "--out", "new.csv"], "new.report.json exists; give --overwrite to replace it"),
         (["inspect", "films.csv"], "films.csv.html exists; give --overwrite to replace it"),
-        (["inspect", "films.csv", "--out", "films.csv", "--overwrite"], "--out films.csv is no page; give it a name"),
+        (["inspect", "films.csv", "--out", "films.csv", "--overwrite"], "--out films.csv is not an HTML file; give it a name"),
         (["split", "films.csv", "--out", "films.csv"], "films.csv exists; give --overwrite to replace it"),
         (["posters", "films.csv", "--out", "p", "--films-out", "films.csv"], "replace it, or another --films-out"),
     ],

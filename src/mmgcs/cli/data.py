@@ -8,47 +8,71 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmgcs.cli.output import new_app, print_json, progress_bars, say
+from mmgcs.cli.options import AsJson, Overwrite
+from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, progress_bars, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import check_free
 
 if TYPE_CHECKING:
     import polars as pl
 
-app = new_app("Prepare, inspect and split labelled films; fetch posters and word vectors.")
+app = new_app(
+    "Prepare, inspect and split labelled films; fetch posters and word vectors.",
+    examples(
+        "mmgcs data prepare movies_metadata.csv --out films.parquet --split 80/10/10",
+        "mmgcs data split films.csv --out split.csv",
+        "mmgcs data posters films.csv --out posters/",
+    ),
+)
 
-Films = Annotated[Path, typer.Argument(metavar="FILMS", help="A table of films, of any form that mmgcs tag reads.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
-Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
+Films = Annotated[Path, typer.Argument(metavar="FILMS", help="A table of films, in any format that mmgcs tag reads.")]
+Seed = Annotated[int, typer.Option(help="The seed of every random choice.")]
 Reader = Annotated[
-    str, typer.Option("--from", help="The data set's form: auto, tmdb, movielens, mmimdb, original or films.")
+    str, typer.Option("--from", help="The data set's format: auto, tmdb, movielens, mmimdb, original or films.")
+]
+AllowPrivate = Annotated[
+    bool, typer.Option("--allow-private", help="Also download from private addresses.", rich_help_panel="Downloads")
 ]
 
+_CHOICE, _DOWNLOADS = "Which films", "Downloads"
 
-@app.command()
+
+@app.command(epilog=examples("mmgcs data prepare movies_metadata.csv --out films.parquet --split 80/10/10"))
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="DATASET", help="The data set's file, or MM-IMDb's folder.")],
-    out: Annotated[Path, typer.Option(help="The table to write: .csv, .tsv, .jsonl or .parquet.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The table to write: .csv, .tsv, .jsonl or .parquet.")],
     form: Reader = "auto",
     genres: Annotated[
-        str | None, typer.Option(help="Genres to keep: A,B,C, or default, tmdb, imdb, mmimdb, kodi, all.")
+        str | None,
+        typer.Option(
+            help="Genres to keep: A,B,C, or default, tmdb, imdb, mmimdb, kodi, all.",
+            show_default="default",
+            rich_help_panel=_CHOICE,
+        ),
     ] = None,
-    balance: Annotated[str, typer.Option(help="none, or top10: as many films for each of the ten commonest.")] = "none",
+    balance: Annotated[
+        str,
+        typer.Option(
+            help="none, or top10: equally many films for each of the ten most common genres.", rich_help_panel=_CHOICE
+        ),
+    ] = "none",
     per_genre: Annotated[
-        int | None, typer.Option(help="Films for each genre; without it, as many as there are.")
+        int | None,
+        typer.Option(help="Films per genre.", show_default="as many as there are", rich_help_panel=_CHOICE),
     ] = None,
+    min_words: Annotated[int, typer.Option(help="The fewest words in a plot.", rich_help_panel=_CHOICE)] = 1,
+    min_films: Annotated[int, typer.Option(help="Drop genres with fewer films.", rich_help_panel=_CHOICE)] = 1,
+    need_plot: Annotated[
+        bool, typer.Option(help="Drop films without a plot, even if they have a poster.", rich_help_panel=_CHOICE)
+    ] = True,
     split: Annotated[
         str, typer.Option(help="80/10/10 makes a split; keep, none; auto keeps one or makes none.")
     ] = "auto",
-    min_words: Annotated[int, typer.Option(help="The fewest words of a plot.")] = 1,
-    min_films: Annotated[int, typer.Option(help="Leave out genres with fewer films.")] = 1,
-    need_plot: Annotated[bool, typer.Option(help="Drop films without a plot, even with a poster.")] = True,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read a published data set, clean and choose films, and write a table to train on, with a report beside it."""
+    """Read a published data set, clean and choose films, and write a table to train on, with a report next to it."""
     from mmgcs.datasets import PrepareOptions, describe
     from mmgcs.datasets import prepare as run
     from mmgcs.datasets.prepare import report_path
@@ -76,24 +100,26 @@ def prepare(
         print(describe(report))
 
 
-@app.command()
+@app.command(epilog=examples("mmgcs data inspect films.csv", "mmgcs data inspect films.csv --json"))
 def inspect(
     films: Annotated[Path, typer.Argument(metavar="FILMS", help="A table of films, or a published data set.")],
-    out: Annotated[Path | None, typer.Option(help="The page to write.", show_default="FILMS.html")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The HTML page to write.", show_default="FILMS.html")
+    ] = None,
     form: Reader = "auto",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a page with charts: genres, which come together, lengths, years, missing parts, duplicates.
+    """Write a page with charts: genres, how often they occur together, lengths, years, missing values, duplicates.
 
-    With --json the numbers are printed, and a page is written only where --out names one.
+    With --json the numbers are printed, and a page is only written to --out.
     """
     from mmgcs.datasets.inspection import inspect_films
 
     page = films.with_name(f"{films.name}.html") if out is None and not as_json else out
     if page is not None:
         if page.suffix.lower() not in (".html", ".htm"):
-            raise UsageError(f"--out {page} is no page; give it a name ending in .html")
+            raise UsageError(f"--out {page} is not an HTML file; give it a name ending in .html")
         check_free(page, "--out", overwrite=overwrite)
     summary = inspect_films(films, page, form)
     if as_json:
@@ -102,24 +128,29 @@ def inspect(
         print(f"{summary.films:,} films, {len(summary.genres)} genres; the page is {page}")
 
 
-@app.command()
+@app.command(
+    epilog=examples("mmgcs data split films.csv --out split.csv --split 80/10/10", "mmgcs data split split.csv --check")
+)
 def split(
     films: Films,
-    out: Annotated[Path | None, typer.Option(help="The table to write: .csv, .tsv, .jsonl or .parquet.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The table to write: .csv, .tsv, .jsonl or .parquet.", show_default=False),
+    ] = None,
     shares: Annotated[str, typer.Option("--split", help="The shares of train, valid and test.")] = "80/10/10",
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; prove that no split leaks into another.")
+        bool, typer.Option("--check", help="Write nothing; check that the splits do not leak into each other.")
     ] = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Split films by genre in proportion, keeping series and near-duplicate plots together; or prove that a split does.
+    """Split films with each genre in proportion; a series, poster or near-duplicate plot stays within one split.
 
-    With --check the exit status is 1 where films of different splits share an id, a series, a poster or nearly a plot.
+    With --check the exit status is 1 if films of different splits share an id, a series, a poster or nearly a plot.
     """
     if check == (out is not None):
-        raise UsageError("give either --out FILE to split the films, or --check to look at the splits that they have")
+        raise UsageError("give either --out FILE to split the films, or --check to check their splits")
     if out is None:
         _check(films, as_json=as_json)
     else:
@@ -183,38 +214,59 @@ def _check(films: Path, *, as_json: bool) -> None:
         raise typer.Exit(1)
     if leaks:
         raise MmgcsError(
-            f"{films} leaks: {len(leaks):,} pairs of films that belong together; split it again with --out FILE"
+            f"{films} leaks: {len(leaks):,} pairs of related films are in different splits; "
+            "split it again with --out FILE"
         )
     if not as_json:
-        print(f"{films}: no film of one split belongs with a film of another ({sum(counts.values()):,} films)")
+        print(
+            f"{films}: no leaks: no series, poster or near-duplicate plot spans two splits "
+            f"({sum(counts.values()):,} films)"
+        )
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mmgcs data posters films.csv --out posters/ --films-out with_posters.csv",
+        "mmgcs data posters films.csv --out posters/ --retry-failed",
+    )
+)
 def posters(
     films: Films,
     out: Annotated[Path, typer.Option(help="The folder for the posters.", metavar="DIR")],
     films_out: Annotated[
-        Path | None, typer.Option(help="Also write the films with the posters' file names here.", metavar="FILMS")
+        Path | None,
+        typer.Option(
+            help="Also write the films with the posters' file names here.", metavar="FILMS", show_default=False
+        ),
     ] = None,
     base_url: Annotated[
-        str | None, typer.Option(help="What stands before a poster_path.", show_default="TMDB's")
+        str | None,
+        typer.Option(
+            metavar="URL", help="The address before a poster_path.", show_default="TMDB's", rich_help_panel=_DOWNLOADS
+        ),
     ] = None,
-    concurrency: Annotated[int, typer.Option(help="Downloads under way at once.")] = 20,
-    rate: Annotated[float, typer.Option(help="Requests a second to one host; 0 for no limit.")] = 200.0,
-    retries: Annotated[int, typer.Option(help="Further tries after a failure that may pass.")] = 4,
-    timeout: Annotated[float, typer.Option(help="Seconds for one poster.")] = 30.0,
-    max_wait: Annotated[float, typer.Option(help="The longest wait in seconds that a server may ask for.")] = 60.0,
+    concurrency: Annotated[int, typer.Option(help="Downloads at the same time.", rich_help_panel=_DOWNLOADS)] = 20,
+    rate: Annotated[
+        float, typer.Option(help="Requests per second to one host; 0 for no limit.", rich_help_panel=_DOWNLOADS)
+    ] = 200.0,
+    retries: Annotated[
+        int, typer.Option(help="Further attempts after a temporary failure.", rich_help_panel=_DOWNLOADS)
+    ] = 4,
+    timeout: Annotated[float, typer.Option(help="Seconds for one poster.", rich_help_panel=_DOWNLOADS)] = 30.0,
+    max_wait: Annotated[
+        float, typer.Option(help="The longest wait in seconds that a server may ask for.", rich_help_panel=_DOWNLOADS)
+    ] = 60.0,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Fetch what failed before, nothing else.")
+        bool, typer.Option("--retry-failed", help="Fetch only what failed before.", rich_help_panel=_DOWNLOADS)
     ] = False,
-    allow_private: Annotated[bool, typer.Option("--allow-private", help="Also from private addresses.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --films-out, whatever it holds.")] = False,
+    allow_private: AllowPrivate = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --films-out, whatever it is.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch the films' posters; a second run fetches what is left. What failed, and why, is in DIR/failed.jsonl.
+    """Fetch the films' posters. A second run fetches the missing ones; failures are listed in DIR/failed.jsonl.
 
-    A second run also replaces what the first wrote to --films-out; any other file there needs --overwrite. The exit
-    status is 3 where some posters failed.
+    A second run also replaces the --films-out of the first; any other file there needs --overwrite. Exit status 3 if
+    some posters failed.
     """
     from mmgcs.datasets import read_films, write_films
     from mmgcs.datasets.films import check_writable
@@ -236,8 +288,9 @@ def posters(
     frame = read_films(films).frame
     if films_out is not None:
         check_free(films_out, "--films-out", overwrite=overwrite or is_with_posters(frame, films_out))
-    with progress_bars() as tell:
-        result = download_posters(frame, out, options, partial(tell, "posters"))
+    kept = f"fetched posters are kept in {out}; run the same command again to continue"
+    with explain_interrupt(kept), progress_bars() as update:
+        result = download_posters(frame, out, options, partial(update, "posters"))
     if films_out is not None:
         write_films(with_posters(frame, out), films_out)
     counts: dict[str, Any] = {
@@ -252,34 +305,47 @@ def posters(
         print_json(counts)
     else:
         print(
-            f"{result.downloaded:,} posters fetched, {result.already:,} were there, {result.without:,} have no address"
+            f"{result.downloaded:,} posters fetched, {result.already:,} already present, "
+            f"{result.without:,} without address"
         )
         for reason, count in result.reasons().items():
             print(f"  {count:,} failed: {reason}")
         if result.left:
-            print(f"  {result.left:,} failed earlier and were left alone; --retry-failed tries them again")
+            print(f"  {result.left:,} failed earlier and were skipped; try them again with --retry-failed")
     if result.failed:
-        say(f"what failed is in {out / FAILED}; try again with --retry-failed")
+        say(f"failures are listed in {out / FAILED}; try again with --retry-failed")
         raise typer.Exit(3)
 
 
-@app.command()
+@app.command(epilog=examples("mmgcs data glove --dim 100", "mmgcs data glove --from glove.6B.zip --out data"))
 def glove(
     out: Annotated[Path, typer.Option(help="The folder for the vectors.", metavar="DIR")] = Path("data"),
-    dim: Annotated[int, typer.Option(help="Numbers in a vector: 50, 100, 200 or 300.")] = 100,
+    dim: Annotated[int, typer.Option(help="Numbers per vector: 50, 100, 200 or 300.")] = 100,
     source: Annotated[
-        Path | None, typer.Option("--from", help="A glove.6B.zip, .txt or .txt.gz that is here already.")
+        Path | None,
+        typer.Option(
+            "--from", metavar="FILE", help="A glove.6B.zip, .txt or .txt.gz that you have.", show_default=False
+        ),
     ] = None,
-    url: Annotated[str | None, typer.Option(help="The archive's address.", show_default="Stanford's")] = None,
-    sha256: Annotated[str | None, typer.Option(help="The archive's SHA-256; known for Stanford's.")] = None,
-    keep_zip: Annotated[bool, typer.Option("--keep-zip", help="Keep the archive for other dimensions.")] = False,
+    url: Annotated[
+        str | None, typer.Option(help="The archive's address.", show_default="Stanford's", rich_help_panel=_DOWNLOADS)
+    ] = None,
+    sha256: Annotated[
+        str | None,
+        typer.Option(help="The archive's SHA-256.", show_default="checked for Stanford's", rich_help_panel=_DOWNLOADS),
+    ] = None,
+    keep_zip: Annotated[
+        bool,
+        typer.Option("--keep-zip", help="Keep the archive for other dimensions.", rich_help_panel=_DOWNLOADS),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch the GloVe 6B word vectors (862 MB), going on where an earlier try stopped, and keep one dimension."""
+    """Fetch the GloVe 6B word vectors (862 MB) and keep one dimension. An interrupted download is continued."""
     from mmgcs.datasets.glove import GLOVE_URL, get_glove, load_glove
 
-    with progress_bars(bytes=True) as tell:
-        progress = partial(tell, "glove.6B.zip")
+    kept = f"the part fetched so far is kept in {out}; run the same command again to continue"
+    with explain_interrupt(kept), progress_bars(bytes=True) as update:
+        progress = partial(update, "glove.6B.zip")
         path = get_glove(
             out, dim, source=source, url=url or GLOVE_URL, sha256=sha256, keep_zip=keep_zip, progress=progress
         )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmgcs.cli.output import new_app, print_json
+from mmgcs.cli.options import AsJson, Model
+from mmgcs.cli.output import examples, new_app, print_json, speaks_unicode
 
 if TYPE_CHECKING:
     from mmgcs.film import Film, Prediction
@@ -20,16 +21,18 @@ if TYPE_CHECKING:
 app = new_app("Tag the shipped sample and compare with the true genres.")
 
 
-@app.command()
+@app.command(epilog=examples("mmgcs demo", "mmgcs demo --copy practice"))
 def demo(
-    model: Annotated[Path | None, typer.Option(help="The folder of a bundle; the shipped one without it.")] = None,
+    model: Model = None,
     copy: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Only write the sample into this folder: films.csv, posters/, plot.txt, poster.jpg."
+            metavar="DIR",
+            help="Only copy the sample into this folder: films.csv, posters/, plot.txt, poster.jpg.",
+            show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tag the shipped sample and compare with the true genres."""
     from mmgcs.runtime import load
@@ -37,9 +40,10 @@ def demo(
 
     if copy is not None:
         names = copy_sample(copy)
-        print_json({"folder": str(copy), "files": names}) if as_json else print(
-            f"{', '.join(names)} are in {copy.resolve()}"
-        )
+        if as_json:
+            print_json({"folder": str(copy), "files": names})
+        else:
+            print(f"{', '.join(names)} are in {copy.resolve()}")
         return
     films = sample_films()
     predictions = load(model).predict_batch(films)
@@ -76,7 +80,7 @@ def print_comparison(pairs: Sequence[tuple[Film, Prediction]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    fancy = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    fancy = speaks_unicode()
     right, wrong = ("✓", "✗") if fancy else ("+", "x")
     table = Table(box=SIMPLE_HEAD if fancy else None, pad_edge=False)
     table.add_column("film", width=36, overflow="ellipsis", no_wrap=True)
@@ -116,7 +120,7 @@ def print_comparison(pairs: Sequence[tuple[Film, Prediction]]) -> None:
 
 
 def as_typed() -> str:
-    """How this mmgcs is called from the current folder: `mmgcs`, or its path where a shell would not find it."""
+    """Return how to call this mmgcs from the current folder: `mmgcs`, or its path if a shell would not find it."""
     # Not resolved: in a virtual environment Python itself is a link that leads out of it.
     installed = shutil.which("mmgcs", path=str(Path(sys.executable).parent))
     on_path = shutil.which("mmgcs")

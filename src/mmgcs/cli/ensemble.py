@@ -7,24 +7,25 @@ from typing import Annotated
 
 import typer
 
-from mmgcs.cli.output import new_app, print_json, say
+from mmgcs.cli.options import AsJson, Data, Posters
+from mmgcs.cli.output import examples, new_app, print_json, say
 
 app = new_app("Join bundles into one.")
 
 
-@app.command()
+@app.command(epilog=examples("mmgcs ensemble runs/a/bundle runs/b/bundle --data films.csv --out joined"))
 def ensemble(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE BUNDLE…", help="The bundles' folders, two or more.")],
-    data: Annotated[Path, typer.Option(help="Films with genres; those of split valid decide.", metavar="FILMS")],
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE BUNDLE…", help="Two or more bundles' folders.")],
+    data: Data,
     out: Annotated[Path, typer.Option(help="The folder of the new bundle.", metavar="DIR")],
-    posters: Annotated[Path | None, typer.Option(help="The folder that the films' posters lie in.")] = None,
+    posters: Posters = None,
     method: Annotated[
-        str, typer.Option(help="weighted: one weight a bundle; stacked: one for each genre.")
+        str, typer.Option(help="weighted: one weight per bundle; stacked: one per bundle and genre.")
     ] = "weighted",
     name: Annotated[str, typer.Option(help="The new bundle's name.")] = "ensemble",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Join bundles into one that predicts as all of them together, each weighted by how well it does on `valid`."""
+    """Join bundles into one that predicts with all of them, each weighted by its scores on split "valid"."""
     from mmgcs.bundle import CARD_JSON, CARD_TEXT, MANIFEST
     from mmgcs.errors import UsageError
     from mmgcs.evaluation.ensemble import fit_blend
@@ -34,7 +35,7 @@ def ensemble(
     from mmgcs.tables import read_films
 
     if len(bundles) < 2:
-        raise UsageError("one bundle is no ensemble; give two or more")
+        raise UsageError("an ensemble needs two or more bundles; give another")
     if (out / MANIFEST).exists():
         raise UsageError(f"{out} already holds a bundle; choose another --out or remove it")
     members = [load(bundle) for bundle in bundles]

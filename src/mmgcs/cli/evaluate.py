@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmgcs.cli.output import new_app, print_json, progress_bars, say
+from mmgcs.cli.options import AsJson, Data, Model, Overwrite, Posters
+from mmgcs.cli.output import examples, new_app, print_json, progress_bars, say
 from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,25 +21,40 @@ if TYPE_CHECKING:
 app = new_app("Measure a bundle on labelled films.")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mmgcs evaluate --data films.csv --posters posters/",
+        "mmgcs evaluate --model runs/mine/bundle --data films.csv --split valid --report report/",
+    )
+)
 def evaluate(
-    data: Annotated[Path, typer.Option(help="Films with genres: CSV, JSONL or Parquet.", metavar="FILMS")],
-    model: Annotated[Path | None, typer.Option(help="A bundle's folder; without it, the default bundle.")] = None,
-    posters: Annotated[Path | None, typer.Option(help="The folder that the posters' paths start in.")] = None,
+    data: Data,
+    model: Model = None,
+    posters: Posters = None,
     split: Annotated[str, typer.Option(help="The split to score: test, valid, train, or all films.")] = "test",
     genres: Annotated[
         str | None,
-        typer.Option(help="Score these genres only: ten, default, or a list such as Drama,Comedy.", metavar="NAMES"),
+        typer.Option(
+            help="Score only these genres: ten, default, or a list such as Drama,Comedy.",
+            metavar="NAMES",
+            show_default="all of the model's",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as one JSON value.")] = False,
-    report: Annotated[
-        Path | None, typer.Option(help="A folder for report.json, report.md and report.html.", metavar="DIR")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")] = False,
-    baseline: Annotated[bool, typer.Option(help="Fit TF-IDF + logistic regression on train beside it.")] = True,
+    baseline: Annotated[bool, typer.Option(help="Compare with TF-IDF + logistic regression fitted on train.")] = True,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the 95% intervals; 0 for none.", min=0)] = 1000,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for report.json, report.md and report.html.",
+            metavar="DIR",
+            show_default=False,
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Measure a model on labelled films, with plots and posters and with either hidden."""
+    """Measure a model on labelled films: with plot and poster, and with either one hidden."""
     from mmgcs.evaluation.report import evaluate as measure
     from mmgcs.files import check_free, sha256
     from mmgcs.genres import genre_set
@@ -54,11 +70,13 @@ def evaluate(
     films = _read(data, posters, split)
     for line in label_notes([film for part in films.values() for film in part], classifier.genres):
         say(line)
+    if split in ("train", "all"):
+        say("mmgcs: warning: scores on films that the model was trained on say little about new films")
     with progress_bars() as progress:
         result = measure(
             classifier,
             films[split],
-            # A baseline fitted on the very films that it is scored on would say nothing.
+            # A baseline fitted on the films it is scored on would mean nothing.
             train=films["train"] if baseline and split not in ("train", "all") else (),
             valid=films["valid"] if split != "valid" else (),
             split=split,
@@ -82,7 +100,7 @@ def evaluate(
 
 
 def _read(data: Path, posters: Path | None, split: str) -> dict[str, list[Film]]:
-    """The films of the table by split, with those to score under `split`.
+    """Return the table's films by split, with the ones to score under `split`.
 
     Raises:
         UsageError: the table cannot be read, has no column of genres, or has no film in `split`.

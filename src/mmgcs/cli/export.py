@@ -8,32 +8,40 @@ from typing import Annotated
 
 import typer
 
-from mmgcs.cli.output import new_app, print_json, say
+from mmgcs.cli.options import AsJson, Posters
+from mmgcs.cli.output import examples, new_app, print_json, say
 
-app = new_app("Write a run's bundle, in int8 or under a size.")
+app = new_app("Write a run's bundle, in int8 or below a size.")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mmgcs export runs/default --out bundle --int8",
+        "mmgcs export runs/default --out small --max-size-mb 10 --data films.csv",
+    )
+)
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="The folder of a training, or of a bundle.")],
     out: Annotated[Path, typer.Option(help="The folder of the new bundle.", metavar="DIR")],
-    int8: Annotated[bool, typer.Option("--int8", help="Every branch in 8-bit integers.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Store all weights as 8-bit integers.")] = False,
     max_size_mb: Annotated[
         float | None,
-        typer.Option(help="The most megabytes (of a million bytes) that the bundle may have.", metavar="N", min=0.001),
+        typer.Option(help="The bundle's largest size in MB (10^6 bytes).", metavar="N", min=0.001, show_default=False),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Films with genres; train and valid decide, test is reported.", metavar="FILMS"),
+        typer.Option(
+            help="Films with genres, to choose the best smaller version with.", metavar="FILMS", show_default=False
+        ),
     ] = None,
-    posters: Annotated[Path | None, typer.Option(help="The folder that the films' posters lie in.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value.")] = False,
+    posters: Posters = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the bundle of a finished training, or another bundle, into a folder of its own.
+    """Write the bundle of a finished training, or another bundle, into a new folder.
 
-    With --max-size-mb, ways to make it smaller are tried: weights in 8 and 4 bits, fewer words in the tables of
-    embeddings, thinner matrices. Of the ways that are small enough the one that does best on the films of split
-    "valid" is taken. Thresholds are fitted again, and the card says what was done.
+    With --max-size-mb, smaller versions are tried: weights in 8 and 4 bits, fewer words in embedding tables, thinner
+    matrices. The one that does best on the films of split "valid" among those small enough is written, its thresholds
+    are fitted again, and its card says what was done.
     """
     from mmgcs.tables import read_films
     from mmgcs.training.smaller import export as write
@@ -51,4 +59,4 @@ def export(
         return
     if done.table:
         print("\n".join(table_lines(done.table)))
-    print(f"The bundle is in {out}; it has {size / 1e6:.1f} MB.")
+    print(f"The bundle is in {out} ({size / 1e6:.1f} MB).")

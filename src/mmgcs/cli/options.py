@@ -51,6 +51,22 @@ Model = Annotated[
     typer.Option("--model", metavar="DIR", help="A bundle's folder.", show_default="the default model"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Data = Annotated[
+    Path, typer.Option("--data", metavar="FILMS", help="Films with genres and splits: CSV, JSONL, Parquet, a folder …")
+]
+Posters = Annotated[
+    Path | None,
+    typer.Option("--posters", metavar="DIR", help="The folder of the films' posters.", show_default=False),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a setting of the recipe; may be repeated.", show_default=False
+    ),
+]
+Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs, or processes on a CPU, to train on.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")]
 Columns = Annotated[
     list[str] | None,
     typer.Option(

@@ -18,10 +18,16 @@ if TYPE_CHECKING:
     from mmgcs.film import Prediction
 
 
-def new_app(help: str) -> typer.Typer:  # noqa: A002  typer's own word
-    """Return the typer app of one command, or of a group of commands that shows its help when called alone."""
+def new_app(help: str, epilog: str | None = None) -> typer.Typer:  # noqa: A002  typer's own word
+    """Return the typer app of one command, or of a group of commands that shows its help when called alone.
+
+    Args:
+        help: one line.
+        epilog: for a group, the `examples` at the end of its help; a command gives its own to `@app.command`.
+    """
     return typer.Typer(
         help=help,
+        epilog=epilog,
         add_completion=False,
         no_args_is_help=True,
         rich_markup_mode="rich",

@@ -8,40 +8,47 @@ from typing import Annotated
 
 import typer
 
-from mmgcs.cli.output import new_app, print_json, say
-from mmgcs.errors import InterruptedRunError
+from mmgcs.cli.options import AsJson, Data, Devices, Posters, Quiet, Settings
+from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, say
 
 app = new_app("Train a model from a recipe.")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "mmgcs train default --data films.csv --posters posters/ --out runs/mine",
+        "mmgcs train finetune-head --data my_genres.csv --set epochs=5",
+        "mmgcs train default --data films.csv --out runs/mine --resume",
+    )
+)
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe that comes with mmgcs, such as default, or a YAML file.")],
-    data: Annotated[Path, typer.Option(help="Films with genres and splits: CSV, JSONL or Parquet.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe of mmgcs, such as default, text or poster, or a YAML file.")],
+    data: Data,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder, for the bundle in its folder bundle; runs/RECIPE without it.")
+        Path | None,
+        typer.Option(metavar="DIR", help="The run's folder; the bundle is in DIR/bundle.", show_default="runs/RECIPE"),
     ] = None,
-    posters: Annotated[Path | None, typer.Option(help="The folder that the films' posters lie in.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe's setting.")] = None,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU, to train on.")] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value: the bundle and its scores.")] = False,
+    posters: Posters = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    settings: Settings = None,
+    devices: Devices = 1,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train the models that a recipe describes, and write their bundle.
 
-    Everything is chosen on the films of split "valid" and reported on "test". A run that was stopped goes on from its
-    last checkpoint with --resume.
+    Everything is chosen on the films of split "valid" and reported on "test". Continue an interrupted run from its last
+    checkpoint with --resume.
     """
     from mmgcs.training import find_recipe, read_recipe
     from mmgcs.training import train as run
 
     file = find_recipe(recipe)
-    made = read_recipe(file, settings)
+    loaded = read_recipe(file, settings)
     out = out or Path("runs") / file.stem
-    try:
+    with explain_interrupt(f"the last checkpoint is kept in {out}; run the same command with --resume to continue"):
         bundle = run(
-            made,
+            loaded,
             data,
             posters,
             out,
@@ -51,10 +58,6 @@ def train(
             devices=devices,
             progress=not quiet,
         )
-    except KeyboardInterrupt:
-        raise InterruptedRunError(
-            f"interrupted; the last good checkpoint is kept in {out}: give the same command with --resume to go on"
-        ) from None
     if as_json:
         print_json({"bundle": str(bundle.path), "evaluation": bundle.card()["evaluation"]})
     else:
@@ -62,7 +65,7 @@ def train(
 
 
 def _command(recipe: Path, data: Path, posters: Path | None, out: Path, settings: list[str] | None) -> str:
-    """The command that repeats this run, with names instead of this machine's paths."""
+    """Return the command that repeats this run, with names instead of this machine's paths."""
     parts = ["mmgcs", "train", f"recipes/{recipe.name}", "--data", data.name]
     if posters is not None:
         parts += ["--posters", posters.name]

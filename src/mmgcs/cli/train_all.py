@@ -8,43 +8,71 @@ from typing import Annotated
 
 import typer
 
-from mmgcs.cli.output import new_app, print_json, say
+from mmgcs.cli.options import AsJson, Data, Devices, Quiet
+from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, say
 
 app = new_app("Train every recipe, one after the other.")
 
+_FETCH = "Downloads"
 
-@app.command()
+
+@app.command(
+    name="train-all",
+    epilog=examples(
+        "mmgcs train-all --data films.csv --out runs/all --dry-run",
+        "mmgcs train-all --data films.csv --out runs/all --recipes text,default --no-fetch",
+    ),
+)
 def train_all(
-    data: Annotated[Path, typer.Option(help="Films with genres and splits: CSV, JSONL or Parquet.", metavar="FILMS")],
-    out: Annotated[Path, typer.Option(help="Where everything goes: a folder a recipe, and the report.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets a folder per recipe, and the report.")],
     posters: Annotated[
         Path | None,
-        typer.Option(help="The folder of the posters; missing ones are put there.", show_default="OUT/posters"),
+        typer.Option(
+            metavar="DIR", help="The posters' folder; missing ones are fetched into it.", show_default="DIR/posters"
+        ),
     ] = None,
-    recipes: Annotated[
-        str, typer.Option(help="Names of recipes, or .yaml files, with commas between them.")
-    ] = "text,poster,default",
+    recipes: Annotated[str, typer.Option(help="Recipes or YAML files, separated by commas.")] = "text,poster,default",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE for the recipes that have the part, RECIPE:KEY=VALUE for one."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a setting in each recipe that has it; RECIPE:KEY=VALUE in one.",
+            show_default=False,
+        ),
     ] = None,
     glove: Annotated[
-        Path | None, typer.Option(help="Word vectors that are here already: a .zip, .txt or .txt.gz.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Word vectors on disk: a .zip, .txt or .txt.gz.",
+            rich_help_panel=_FETCH,
+            show_default=False,
+        ),
     ] = None,
-    fetch: Annotated[bool, typer.Option("--fetch/--no-fetch", help="Fetch word vectors and posters.")] = True,
+    fetch: Annotated[
+        bool, typer.Option("--fetch/--no-fetch", help="Download word vectors and posters.", rich_help_panel=_FETCH)
+    ] = True,
     base_url: Annotated[
-        str | None, typer.Option(help="What stands before a poster_path.", show_default="TMDB's")
+        str | None,
+        typer.Option(
+            metavar="URL", help="The address before a poster_path.", show_default="TMDB's", rich_help_panel=_FETCH
+        ),
     ] = None,
-    allow_private: Annotated[bool, typer.Option("--allow-private", help="Fetch from private addresses too.")] = False,
+    allow_private: Annotated[
+        bool,
+        typer.Option("--allow-private", help="Also download from private addresses.", rich_help_panel=_FETCH),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU, to train on.")] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value: the plan, or the report.")] = False,
+    devices: Devices = 1,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check the data, fetch what is missing, train, evaluate, verify, and write one report.
 
-    A second run does only what is left; a training that was stopped goes on. Exit status 1 when a bundle is not as it
-    should be.
+    A second run does only the steps that are left and resumes an interrupted training. Exit status 1 if a bundle
+    fails its checks.
     """
     from mmgcs.training.train_all import Order, carry_out, make_plan, read_recipes
 
@@ -75,7 +103,8 @@ def train_all(
             say(line)
     if dry_run:
         return
-    worked = carry_out(plan, say)
+    with explain_interrupt(f"finished steps are kept in {out}; run the same command again to continue"):
+        worked = carry_out(plan, say)
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     if as_json:
         print_json({"done": worked, **report})
