@@ -237,7 +237,10 @@ def test_word_vectors_are_taken_from_a_file_by_the_command(tmp_path, capsys):
         (["prepare", "films.csv", "--out", "films.csv"], "films.csv exists; give --overwrite to replace it"),
         (["prepare", "films.csv", "--out", "new.csv"], "new.report.json exists; give --overwrite to replace it"),
         (["inspect", "films.csv"], "films.csv.html exists; give --overwrite to replace it"),
-        (["inspect", "films.csv", "--out", "films.csv", "--overwrite"], "--out films.csv is not an HTML file; give it a name"),
+        (
+            ["inspect", "films.csv", "--out", "films.csv", "--overwrite"],
+            "--out films.csv is not an HTML file; give it a name",
+        ),
         (["split", "films.csv", "--out", "films.csv"], "films.csv exists; give --overwrite to replace it"),
         (["posters", "films.csv", "--out", "p", "--films-out", "films.csv"], "replace it, or another --films-out"),
     ],
