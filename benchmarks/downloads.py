@@ -31,10 +31,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from aiohttp import web
 from PIL import Image
 
-from mmgcs.datasets.posters import PosterOptions, download_posters
+from mmgcs.datasets import PosterOptions, download_posters
 from mmgcs.sample import sample_table
 
 PAUSE = 0.1
@@ -78,20 +77,21 @@ def pictures() -> list[bytes]:
 def serve(latency: float, bodies: list[bytes], told: Connection) -> None:
     """Answer every path with one of `bodies` after `latency` seconds; the port goes to `told`."""
 
-    async def answer(request: web.Request) -> web.Response:
-        await asyncio.sleep(latency)
-        number = int(request.path.strip("/").removesuffix(".jpg"))
-        return web.Response(body=bodies[number % len(bodies)], content_type="image/jpeg")
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := (await reader.readline()).decode():
+            while (await reader.readline()).strip():  # headers
+                pass
+            await asyncio.sleep(latency)
+            body = bodies[int(request.split()[1].strip("/").removesuffix(".jpg")) % len(bodies)]
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+            await writer.drain()
+        writer.close()
 
     async def run() -> None:
-        app = web.Application()
-        app.router.add_get("/{name}", answer)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        told.send(runner.addresses[0][1])
-        await asyncio.Event().wait()
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        told.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
 
     asyncio.run(run())
 

@@ -1,40 +1,528 @@
-"""What every client of the web needs."""
+"""The HTTP client for posters, word vectors and look-ups: paced, retried, bounded, and kept to public addresses.
+
+`WebClient` gets many small answers at once, `download` one large file that can be resumed.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
+import hashlib
+import http.cookiejar
+import ipaddress
+import json
+import shutil
+import socket
+import ssl
 import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import anyio
+import httpcore2
+import httpx2
+import tenacity
+from aiolimiter import AsyncLimiter
+
+from mmgcs.errors import MmgcsError, UsageError
+
+Progress = Callable[[int, int | None], None]
+"""Called with the number of bytes downloaded so far, and the total if it is known."""
+
+TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP statuses after which another try may succeed."""
+_HEADERS = {"User-Agent": "mmgcs", "Accept-Encoding": "identity"}
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class FetchError(Exception):
+    """An address could not be fetched. The message is a short reason.
+
+    Attributes:
+        status: the HTTP status; 0 if no answer came.
+        temporary: True if another try may succeed.
+        retry_after: the seconds the server asks to wait.
+        tries: how often it was tried.
+    """
+
+    def __init__(
+        self, reason: str, *, status: int = 0, temporary: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.status, self.temporary, self.retry_after = status, temporary, retry_after
+        self.tries = 1
+
+
+def is_public(address: str) -> bool:
+    """Return True if an IP address is on the public internet: a public IPv4 address, or one in IPv6's 2000::/3.
+
+    An IPv4 address embedded in an IPv6 one (mapped, 6to4, NAT64) is judged as IPv4.
+
+    >>> is_public("93.184.216.34"), is_public("10.0.0.1"), is_public("::ffff:127.0.0.1"), is_public("fec0::1")
+    (True, False, False, False)
+    """
+    try:
+        ip = ipaddress.ip_address(address.split("%", 1)[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        embedded = ip.ipv4_mapped or ip.sixtofour
+        if ip in _NAT64:
+            embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if embedded is not None:
+            return is_public(str(embedded))
+        return ip in _GLOBAL_UNICAST and ip.is_global
+    return ip.is_global and not ip.is_multicast
 
 
 def retry_after(value: str | None) -> float | None:
-    """The seconds that a `Retry-After` header asks for, given as a number or a date; None without a valid one.
+    """Return the seconds a `Retry-After` header asks to wait, given as a number or a date; None if it is not valid.
 
     >>> retry_after("2"), retry_after("soon")
     (2.0, None)
-    >>> retry_after("²")
     """
     if value is None:
         return None
-    if _is_number(value):
+    if value.isascii() and value.strip().isdigit():
         return float(value)
     try:
         when = email.utils.parsedate_to_datetime(value).timestamp()
-    except (ValueError, OverflowError, TypeError):  # no date, or one that no clock reaches
+    except (ValueError, OverflowError, TypeError):
         return None
     return max(0.0, when - time.time())
 
 
-def content_length(value: str | None) -> int | None:
-    """The bytes that a `Content-Length` header promises; None without a valid one.
+@dataclass(frozen=True, slots=True)
+class WebOptions:
+    """How a `WebClient` fetches.
 
-    >>> content_length("300"), content_length("\xb2")
-    (300, None)
+    Attributes:
+        concurrency: requests under way at once.
+        rate: requests per second to one host; 0 for no limit.
+        retries: further tries after a failure that may pass (time-outs, 429, 5xx, broken connections).
+        backoff: the longest wait in seconds before the first further try; doubled for each one after it.
+        max_wait: the longest wait in seconds, also if the server asks for more.
+        connect_timeout: seconds to connect.
+        timeout: seconds for a whole answer, so that a server sending byte by byte is given up.
+        max_bytes: larger answers are refused.
+        max_redirects: redirects followed in a row.
+        allow_private: True if private and local addresses may be reached.
     """
-    if value is None or not _is_number(value) or len(value) > 18:  # more than any disk holds
-        return None
-    return int(value)
+
+    concurrency: int = 20
+    rate: float = 200.0
+    retries: int = 4
+    backoff: float = 0.5
+    max_wait: float = 60.0
+    connect_timeout: float = 10.0
+    timeout: float = 30.0
+    max_bytes: int = 20 * 2**20
+    max_redirects: int = 5
+    allow_private: bool = False
 
 
-def _is_number(value: str) -> bool:
-    # Headers are Latin-1, in which "²" is a digit to `isdigit` and none to `int` and `float`.
-    return value.isascii() and value.strip().isdigit()
+class WebClient:
+    """An asynchronous HTTP client. Use it as an async context manager, within one event loop."""
+
+    def __init__(self, options: WebOptions) -> None:
+        self._options = options
+        limits = httpx2.Limits(max_connections=options.concurrency, max_keepalive_connections=options.concurrency)
+        self._client = httpx2.AsyncClient(
+            transport=None if options.allow_private else _public_transport(options.concurrency),
+            limits=limits,
+            timeout=httpx2.Timeout(options.timeout, connect=options.connect_timeout, pool=None),
+            headers=_HEADERS,
+            cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[])),  # keep none
+            follow_redirects=options.max_redirects > 0,
+            max_redirects=options.max_redirects,
+            event_hooks={"response": [_refuse_downgrade_async]},
+        )
+        self._slots = asyncio.Semaphore(options.concurrency)
+        self._paces: dict[str, _Pace] = {}
+        self._jitter = tenacity.wait_random_exponential(multiplier=options.backoff, max=options.max_wait)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def get(self, url: str, headers: Mapping[str, str] | None = None) -> bytes:
+        """Return the body at an address.
+
+        Raises:
+            FetchError: the answer is not HTTP 200, too large or incomplete, or the address is refused.
+        """
+        pace = self._paces.setdefault(_origin(url), _Pace(self._options.rate))
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(_is_temporary),
+            stop=tenacity.stop_after_attempt(self._options.retries + 1),
+            wait=self._wait,
+            reraise=True,
+        )
+        try:
+            return await retrying(self._get_once, url, headers, pace)
+        except FetchError as error:
+            error.tries = retrying.statistics["attempt_number"]
+            raise
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, FetchError) and error.retry_after is not None:
+            return error.retry_after
+        return self._jitter(state)
+
+    async def _get_once(self, url: str, headers: Mapping[str, str] | None, pace: _Pace) -> bytes:
+        async with self._slots:
+            await pace.turn()
+            try:
+                async with (
+                    asyncio.timeout(self._options.timeout),
+                    self._client.stream("GET", url, headers=headers) as response,
+                ):
+                    if response.status_code != 200:
+                        error = _status_error(response, self._options.max_wait)
+                        pace.rest(error.retry_after or 0.0)
+                        raise error
+                    return await self._body(response)
+            except FetchError:
+                raise
+            except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+                raise _reason(error, self._options.timeout, self._options.max_redirects) from error
+
+    async def _body(self, response: httpx2.Response) -> bytes:
+        most = self._options.max_bytes
+        body = bytearray()
+        if int(response.headers.get("Content-Length", 0)) > most:
+            raise FetchError(f"larger than {most:,} bytes")
+        try:
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > most:
+                    raise FetchError(f"larger than {most:,} bytes")
+        except (httpx2.NetworkError, httpx2.ProtocolError):
+            raise FetchError("the answer was cut short", temporary=True) from None
+        return bytes(body)
+
+
+class _Pace:
+    """The pace of requests to one host: a number per second, and none while it asks to be left alone."""
+
+    def __init__(self, rate: float) -> None:
+        self._limiter = AsyncLimiter(1, 1 / rate) if rate else None
+        self._quiet_until = 0.0
+
+    async def turn(self) -> None:
+        """Wait until the next request may be sent."""
+        while True:
+            if self._limiter is not None:
+                await self._limiter.acquire()
+            wait = self._quiet_until - time.monotonic()
+            if wait <= 0:
+                return
+            await asyncio.sleep(wait)
+
+    def rest(self, seconds: float) -> None:
+        """Send nothing for this long."""
+        self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
+
+
+class _PublicNetwork(httpcore2.AsyncNetworkBackend):
+    """Look names up and connect only to public addresses.
+
+    The address that is connected to is the one that was checked, so DNS rebinding has no gap to use, and redirects
+    and literal addresses are checked too.
+    """
+
+    def __init__(self) -> None:
+        self._network = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Connect to the first public address of a host that answers."""
+        try:
+            found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise FetchError("the host's name is not known", temporary=True) from None
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        public = [address for address in addresses if is_public(address)]
+        if not public:
+            raise FetchError(f"refused: {addresses[0]} is a private or local address")
+        for address in public[:-1]:
+            try:
+                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                continue
+        return await self._network.connect_tcp(public[-1], port, timeout, local_address, socket_options)
+
+
+def _public_transport(connections: int) -> httpx2.AsyncHTTPTransport:
+    context = httpx2.create_ssl_context()
+    transport = httpx2.AsyncHTTPTransport(verify=context)
+    # httpcore's pool takes a network backend; httpx's transport has no parameter to pass one on.
+    transport._pool = httpcore2.AsyncConnectionPool(
+        ssl_context=context,
+        max_connections=connections,
+        max_keepalive_connections=connections,
+        network_backend=_PublicNetwork(),
+    )
+    return transport
+
+
+def _origin(url: str) -> str:
+    try:
+        parsed = httpx2.URL(url)
+    except (httpx2.InvalidURL, ValueError):
+        raise FetchError("the address is not valid") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise FetchError("the address is not a web address")
+    return f"{parsed.scheme}://{parsed.netloc.decode('latin-1')}"
+
+
+def _refuse_downgrade(response: httpx2.Response) -> None:
+    """Refuse redirects from https to http, through which anyone could put another file in place."""
+    if response.has_redirect_location and response.url.scheme == "https":
+        target = response.url.join(response.headers["Location"])
+        if target.scheme != "https":
+            raise FetchError(f"it redirects from https to {target}, which is not https")
+
+
+async def _refuse_downgrade_async(response: httpx2.Response) -> None:
+    _refuse_downgrade(response)
+
+
+def _is_temporary(error: BaseException) -> bool:
+    return isinstance(error, FetchError) and error.temporary
+
+
+def _status_error(response: httpx2.Response, max_wait: float) -> FetchError:
+    status = response.status_code
+    after = retry_after(response.headers.get("Retry-After")) if status in TEMPORARY else None
+    if after is not None and after > max_wait:
+        return FetchError(f"HTTP {status}, and the server asks to wait {after:,.0f} s", status=status)
+    return FetchError(f"HTTP {status}", status=status, temporary=status in TEMPORARY, retry_after=after)
+
+
+def _reason(error: Exception, timeout: float, max_redirects: int) -> FetchError:
+    """Return the reason for an error of the HTTP library, in a few words."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        return FetchError("the server's certificate is not valid")
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return FetchError("the host's name is not known", temporary=True)
+    if isinstance(error, TimeoutError | httpx2.TimeoutException):
+        return FetchError(f"no complete answer within {timeout:g} s", temporary=True)
+    if isinstance(error, httpx2.TooManyRedirects):
+        return FetchError(f"more than {max_redirects} redirects")
+    if isinstance(error, httpx2.UnsupportedProtocol):
+        return FetchError("the address is not a web address")
+    if isinstance(error, httpx2.InvalidURL | ValueError):
+        return FetchError("the address is not valid")
+    if isinstance(error, httpx2.ConnectError):
+        return FetchError("no connection", temporary=True)
+    return FetchError(f"the connection broke ({type(error).__name__})", temporary=True)
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadOptions:
+    """How `download` fetches.
+
+    Attributes:
+        timeout: seconds without a byte after which a try is given up.
+        min_rate: bytes per second below which a try is given up, measured over `window` seconds.
+        window: see `min_rate`.
+        retries: further tries; each resumes where the last one stopped.
+        backoff: the longest wait in seconds before the first further try; doubled for each one after it.
+        max_wait: the longest wait in seconds, also if the server asks for more.
+        max_bytes: the largest file if its size is not known.
+    """
+
+    timeout: float = 30.0
+    min_rate: float = 10_000.0
+    window: float = 30.0
+    retries: int = 4
+    backoff: float = 1.0
+    max_wait: float = 60.0
+    max_bytes: int = 4 * 2**30
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    size: int | None = None,
+    sha256: str | None = None,
+    options: DownloadOptions | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Path:
+    """Download a file unless it is already there. What has arrived is kept in `path.part`, and resumed by Range.
+
+    Args:
+        url: an http or https address; certificates are verified.
+        path: where the file goes once it is complete and checked.
+        size: its size in bytes, if known.
+        sha256: its SHA-256 in hexadecimal, if known.
+        options: how to fetch.
+        progress: called as bytes arrive.
+
+    Raises:
+        UsageError: the address is not a web address.
+        MmgcsError: the server refuses or does not deliver, or the file is not the expected one.
+    """
+    options = options or DownloadOptions()
+    try:
+        _origin(url)
+    except FetchError:
+        raise UsageError(f"{url!r} is not a web address; give one that begins with https://") from None
+    if path.is_file() and size in (None, path.stat().st_size) and _has_sum(path, sha256):
+        return path
+    part = path.with_name(f"{path.name}.part")
+    jitter = tenacity.wait_random_exponential(multiplier=options.backoff, max=options.max_wait)
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, FetchError) else None
+        return jitter(state) if asked is None else asked
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_temporary),
+        stop=tenacity.stop_after_attempt(options.retries + 1),
+        wait=wait,
+        reraise=True,
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with httpx2.Client(
+            headers=_HEADERS,
+            timeout=options.timeout,
+            follow_redirects=True,
+            max_redirects=5,
+            event_hooks={"response": [_refuse_downgrade]},
+        ) as client:
+            retrying(_download_once, client, url, part, size, options, progress)
+    except FetchError as error:
+        if error.temporary:
+            raise MmgcsError(f"{url} could not be downloaded ({error}); run the same command again to resume") from None
+        raise MmgcsError(f"{url}: {error}; check the address, or download the file by hand") from None
+    except OSError as error:
+        raise MmgcsError(
+            f"{part} cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
+    if not _has_sum(part, sha256):
+        _forget(part)
+        raise MmgcsError(f"{url} is not the expected file: its SHA-256 is not {sha256}; check the address")
+    part.replace(path)
+    _forget(part)
+    return path
+
+
+def _download_once(
+    client: httpx2.Client, url: str, part: Path, size: int | None, options: DownloadOptions, progress: Progress
+) -> None:
+    have, version = _resume_point(part, url)
+    if have and have == size:
+        return
+    headers = {"Range": f"bytes={have}-", "If-Range": version} if have else {}
+    try:
+        with client.stream("GET", url, headers=headers) as response:
+            if response.status_code not in (200, 206):
+                if response.status_code == 416:  # the server's file is shorter than the part
+                    _forget(part)
+                    raise FetchError("HTTP 416", status=416, temporary=True)
+                raise _status_error(response, options.max_wait)
+            resumed = response.status_code == 206
+            if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                _forget(part)
+                raise FetchError("the server sent another range than was asked for", temporary=True)
+            have = have if resumed else 0
+            length = response.headers.get("Content-Length")
+            total = size if length is None else have + int(length)
+            if size is not None and total != size:
+                _forget(part)
+                raise FetchError(f"it has {total:,} bytes instead of {size:,}")
+            if total is not None and total - have > shutil.disk_usage(part.parent).free:
+                raise FetchError(f"there is too little space for {total:,} bytes in {part.parent}")
+            if not resumed:
+                _forget(part)
+            tag = response.headers.get("ETag", "")
+            # A weak tag does not promise the same bytes, so it is no basis for resuming.
+            version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+            _state(part).write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
+            _append(response, part, have, total, options, progress)
+    except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise _reason(error, options.timeout, 5) from error
+
+
+def _append(
+    response: httpx2.Response,
+    part: Path,
+    have: int,
+    total: int | None,
+    options: DownloadOptions,
+    progress: Progress,
+) -> None:
+    most = options.max_bytes if total is None else total
+    since, came = time.monotonic(), 0
+    with part.open("ab") as handle:
+        progress(have, total)
+        try:
+            for chunk in response.iter_raw():
+                have, came = have + len(chunk), came + len(chunk)
+                if have > most:  # an endless body is never worth resuming
+                    _forget(part)
+                    raise FetchError(f"it sends more than {most:,} bytes")
+                handle.write(chunk)
+                progress(have, total)
+                if (passed := time.monotonic() - since) >= options.window:
+                    if came / passed < options.min_rate:
+                        raise FetchError(f"only {came / passed:,.0f} bytes per second arrived", temporary=True)
+                    since, came = time.monotonic(), 0
+        except (httpx2.NetworkError, httpx2.ProtocolError):
+            pass  # what arrived is kept
+        else:
+            if total in (None, have):
+                return
+    of = "" if total is None else f" of {total:,}"
+    raise FetchError(f"the connection closed after {have:,}{of} bytes", temporary=True)
+
+
+def _resume_point(part: Path, url: str) -> tuple[int, str]:
+    """Return how many bytes have arrived and the version of the file they belong to; (0, "") to start again."""
+    try:
+        state = json.loads(_state(part).read_text(encoding="utf-8"))
+        if state["url"] == url and state["version"]:
+            return part.stat().st_size, str(state["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return 0, ""
+
+
+def _has_sum(path: Path, sha256: str | None) -> bool:
+    if sha256 is None:
+        return True
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest() == sha256.lower()
+
+
+def _state(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _state(part).unlink(missing_ok=True)

@@ -13,8 +13,7 @@ from http_server import picture, send
 
 from mmgcs.cli import main
 from mmgcs.datasets import PrepareOptions, prepare, read_films, write_films
-from mmgcs.datasets.charts import CHARTS, draw_charts, svg
-from mmgcs.datasets.summary import summarise
+from mmgcs.datasets.inspect import draw_charts, summarise, svg
 from mmgcs.errors import InputError, UsageError
 
 WORDS = "amber boat cellar dune ember field ghost harbour island jewel kettle ladder mirror needle orchard".split()
@@ -60,7 +59,7 @@ def test_preparing_writes_the_films_and_says_what_became_of_the_others(dump, tmp
     assert report["kept"] == films.height == report["read"] - sum(report["dropped"].values())
     assert report["dropped"]["plot came before"] == 1
     assert set(films["split"]) == {"train", "valid", "test"}
-    assert set("|".join(films["genres"]).split("|")) == set(GENRES)
+    assert set("|".join(films["genres"]).split("|")) == {*GENRES, "Western", "War"}
     assert pl.read_csv(out).columns[:7] == ["id", "title", "year", "plot", "genres", "poster", "poster_path"]
 
 
@@ -78,7 +77,8 @@ def test_balancing_keeps_as_many_films_for_each_of_the_ten_commonest_genres(dump
 
 
 @pytest.mark.parametrize(
-    ("genres", "expected"), [("western,Sci-Fi", {"Western"}), ("all", {*GENRES, "Western", "War"})]
+    ("genres", "expected"),
+    [("western,Sci-Fi", {"Western"}), ("ten", set(GENRES)), ("data", {*GENRES, "Western", "War"})],
 )
 def test_genres_can_be_chosen(dump, tmp_path, capsys, genres, expected):
     status, text, _ = run(capsys, "data", "prepare", dump, "--out", tmp_path / "f.jsonl", "--genres", genres, "--json")
@@ -90,7 +90,7 @@ def test_genres_can_be_chosen(dump, tmp_path, capsys, genres, expected):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--genres", "Kaiju"], "no film of .* is left .*none of the wanted genres"),
+        (["--genres", "Kaiju"], "no film of .* is left .*none of the wanted genres.*keep them with --genres data"),
         (["--genres", ","], "--genres names no genre"),
         (["--per-genre", "5"], "--per-genre needs --balance top10"),
         (["--balance", "top10", "--per-genre", "5000"], "--per-genre 5,000 is more than the films allow"),
@@ -117,12 +117,50 @@ def test_an_unknown_extension_is_refused_before_any_work(dump, tmp_path):
 def test_one_genre_or_a_genre_with_one_film_is_warned_of(tmp_path):
     path = tmp_path / "films.csv"
     path.write_text("id,plot,genres\n" + "".join(f"{n},Plot number {n} it is,Drama\n" for n in range(9)))
-    warnings = prepare(path, tmp_path / "a.csv", PrepareOptions(genres=("all",), split="80/10/10"))["warnings"]
+    warnings = prepare(path, tmp_path / "a.csv", PrepareOptions(genres=("data",), split="80/10/10"))["warnings"]
     assert "nothing to tell apart" in warnings[0]
     path.write_text(path.read_text() + "x,Another plot for once,Western\n")
-    warnings = prepare(path, tmp_path / "b.csv", PrepareOptions(genres=("all",)))["warnings"]
+    warnings = prepare(path, tmp_path / "b.csv", PrepareOptions(genres=("data",)))["warnings"]
     assert "Western has one film" in warnings[0]
-    assert prepare(path, tmp_path / "c.csv", PrepareOptions(genres=("all",), min_films=2))["genres"] == {"Drama": 9}
+    assert prepare(path, tmp_path / "c.csv", PrepareOptions(genres=("data",), min_films=2))["genres"] == {"Drama": 9}
+
+
+def test_own_genres_that_most_films_need_are_not_dropped_silently(tmp_path, capsys):
+    path = tmp_path / "films.csv"
+    genres = ["Kaiju", "Giallo", "Kaiju|Drama", "Giallo"]
+    path.write_text("id,plot,genres\n" + "".join(f"{n},Plot number {n} it is,{genres[n % 4]}\n" for n in range(60)))
+    status, text, _ = run(capsys, "data", "prepare", path, "--out", tmp_path / "a.csv")
+    assert status == 0
+    assert "45 dropped: none of the wanted genres" in text
+    assert "genres left out: Giallo 30, Kaiju 30; --genres data keeps them" in text
+    assert "warning: 45 films were dropped because none of their genres is in the chosen set, more than the 15" in text
+    status, text, _ = run(capsys, "data", "prepare", path, "--out", tmp_path / "b.csv", "--genres", "data", "--json")
+    report = json.loads(text)
+    assert (report["kept"], report["genres"]) == (60, {"Giallo": 30, "Kaiju": 30, "Drama": 15})
+
+
+def test_numbered_titles_are_split_and_films_that_all_belong_together_are_an_error(tmp_path, capsys):
+    path, out = tmp_path / "films.csv", tmp_path / "split.csv"
+    rng = np.random.default_rng(0)
+    plots = [" ".join(row) for row in rng.choice(WORDS, (60, 25))]
+
+    def split(count, title):
+        rows = [f"{n},{title},{plots[n]},{GENRES[n % 2]}\n".replace("#", str(n)) for n in range(count)]
+        path.write_text("id,title,plot,genres\n" + "".join(rows))
+        return run(capsys, "data", "split", path, "--out", out, "--overwrite")
+
+    status, text, _ = split(60, "Film #")
+    assert (status, text.strip()) == (0, f"{out}: train 48, valid 6, test 6")
+    before = out.read_bytes()
+    status, _, err = split(18, "Rocky #")
+    assert status == 2
+    assert "nothing is left for the splits valid and test: 18 of 18 films belong together (series by title)" in err
+    status, _, err = split(2, "Alien #")
+    assert status == 2 and "belong together" in err
+    path.write_text("id,plot,genres\n1,a ghost,Horror\n2,love in Paris,Romance\n")
+    status, _, err = run(capsys, "data", "split", path, "--out", out, "--overwrite")
+    assert status == 2 and "2 films are too few for the split" in err
+    assert out.read_bytes() == before
 
 
 def test_films_without_any_genre_are_an_error(tmp_path):
@@ -183,10 +221,9 @@ def test_the_page_has_every_chart_and_needs_nothing_else(dump, tmp_path, capsys)
     html = page.read_text(encoding="utf-8")
     outside = Outside()
     outside.feed(html)
-    assert outside.captions == len(list(CHARTS))
+    assert outside.captions == html.count("<svg") == len(draw_charts(summarise(read_films(dump).frame)))
     assert outside.fetched == []
     assert "@import" not in html
-    assert html.count("<svg") == len(list(CHARTS))
 
 
 def test_charts_can_be_drawn_of_anything(tmp_path):

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmgcs.datasets import find_leaks, label_sets, parse_shares, split_films, stratify
-from mmgcs.datasets.balance import strictly_balanced, top_genres
+from mmgcs.datasets import deviation, find_leaks, label_sets, parse_shares, split_films, stratify
 from mmgcs.datasets.duplicates import THRESHOLD, near_duplicates
-from mmgcs.datasets.groups import group_numbers, leak_groups, series_key
-from mmgcs.datasets.split import _deal, _even_out, deviation
+from mmgcs.datasets.prepare import strictly_balanced, top_genres
+from mmgcs.datasets.split import _deal, _even_out, group_numbers, leak_groups, series_key
 from mmgcs.errors import UsageError
 
 WORDS = "amber boat cellar dune ember field ghost harbour island jewel kettle ladder mirror needle orchard".split()

@@ -154,7 +154,7 @@ def test_failures_that_pass_are_tried_again(tmdb: Server, tmp_path: Path) -> Non
         (send(b"", 502), "HTTP 502"),
         (send(b"<html>"), "the answer is not JSON"),
         (send(b"[]"), "the answer is not a JSON object"),
-        (send(b"", 429, Retry_After="3600"), "HTTP 429, and it asks to wait for 3600 s"),
+        (send(b"", 429, Retry_After="3600"), "HTTP 429, and the server asks to wait 3,600 s"),
         (send(b"", 429, Retry_After="²"), "HTTP 429"),
         (send(b"", 302, Location="http://127.0.0.1:1/"), "HTTP 302"),
     ],
@@ -202,11 +202,11 @@ def test_a_cache_that_breaks_meanwhile_is_told_in_one_line(tmdb: Server, tmp_pat
     with sqlite3.connect(tmp_path / "tmdb.sqlite") as connection:
         connection.execute("drop table answers")
     connection.close()
-    with pytest.raises(MmgcsError, match=r"the cache .*tmdb.sqlite cannot be read \(no such table: answers\)"):
+    with pytest.raises(MmgcsError, match=r"the cache .*tmdb.sqlite cannot be used \(no such table: answers\)"):
         look([Film(id="tt0133093")])
 
 
-def test_closing_ends_the_threads_and_the_file(tmdb: Server, tmp_path: Path) -> None:
+def test_closing_ends_the_thread_and_the_file(tmdb: Server, tmp_path: Path) -> None:
     look = looking(tmdb, tmp_path)
     look([Film(id="tt0133093")])
     assert looking_up() and open_files(tmp_path)
@@ -233,7 +233,7 @@ def test_wrong_calls_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Mo
         enricher("tmdb")
     with pytest.raises(UsageError, match="no service to look films up at 'imdb'; known: tmdb"):
         enricher("imdb")
-    with pytest.raises(UsageError, match="'ftp://x' is no web address"):
+    with pytest.raises(UsageError, match="'ftp://x' is not a web address"):
         enricher("tmdb", key=KEY, api="ftp://x", cache=tmp_path / "cache")
     (tmp_path / "broken").write_bytes(b"no database at all" * 100)
     with pytest.raises(UsageError, match=r"the cache .*broken cannot be used .*; remove it or name another"):

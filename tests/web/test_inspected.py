@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import mmgcs
-from mmgcs.datasets.inspection import inspect_films
+from mmgcs.datasets import inspect_films
 from mmgcs.errors import UsageError
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.web import Settings, create_app

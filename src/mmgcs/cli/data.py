@@ -45,7 +45,8 @@ def prepare(
     genres: Annotated[
         str | None,
         typer.Option(
-            help="Genres to keep: A,B,C, or default, tmdb, imdb, mmimdb, kodi, all.",
+            help="Genres to keep: A,B,C, or a set: default (TMDB's eighteen), ten, tmdb, imdb, mmimdb, kodi; "
+            "data keeps all.",
             show_default="default",
             rich_help_panel=_CHOICE,
         ),
@@ -73,9 +74,8 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Read a published data set, clean and choose films, and write a table to train on, with a report next to it."""
-    from mmgcs.datasets import PrepareOptions, describe
+    from mmgcs.datasets import PrepareOptions, describe, report_path
     from mmgcs.datasets import prepare as run
-    from mmgcs.datasets.prepare import report_path
 
     for path in (out, report_path(out)):
         check_free(path, "--out", overwrite=overwrite)
@@ -114,7 +114,7 @@ def inspect(
 
     With --json the numbers are printed, and a page is only written to --out.
     """
-    from mmgcs.datasets.inspection import inspect_films
+    from mmgcs.datasets import inspect_films
 
     page = films.with_name(f"{films.name}.html") if out is None and not as_json else out
     if page is not None:
@@ -159,9 +159,15 @@ def split(
 
 
 def _split(films: Path, out: Path, shares: str, seed: int, *, as_json: bool) -> None:
-    from mmgcs.datasets import label_sets, parse_shares, read_films, split_films, write_films
-    from mmgcs.datasets.films import check_writable
-    from mmgcs.datasets.split import deviation
+    from mmgcs.datasets import (
+        check_writable,
+        deviation,
+        label_sets,
+        parse_shares,
+        read_films,
+        split_films,
+        write_films,
+    )
 
     check_writable(out)
     wanted = parse_shares(shares)
@@ -268,10 +274,17 @@ def posters(
     A second run also replaces the --films-out of the first; any other file there needs --overwrite. Exit status 3 if
     some posters failed.
     """
-    from mmgcs.datasets import read_films, write_films
-    from mmgcs.datasets.films import check_writable
-    from mmgcs.datasets.poster_files import is_with_posters, with_posters
-    from mmgcs.datasets.posters import FAILED, TMDB_BASE, PosterOptions, download_posters
+    from mmgcs.datasets import (
+        FAILED,
+        TMDB_BASE,
+        PosterOptions,
+        check_writable,
+        download_posters,
+        is_with_posters,
+        read_films,
+        with_posters,
+        write_films,
+    )
 
     if films_out is not None:
         check_writable(films_out)
@@ -341,7 +354,7 @@ def glove(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the GloVe 6B word vectors (862 MB) and keep one dimension. An interrupted download is continued."""
-    from mmgcs.datasets.glove import GLOVE_URL, get_glove, load_glove
+    from mmgcs.datasets import GLOVE_URL, get_glove, load_glove
 
     kept = f"the part fetched so far is kept in {out}; run the same command again to continue"
     with explain_interrupt(kept), progress_bars(bytes=True) as update:

@@ -1,29 +1,78 @@
-"""Labelled sources of films, learning side: readers, cleaning, balancing, splitting, downloads."""
+"""Labelled films for training: readers of data sets, cleaning, splits, posters and word vectors."""
 
-from mmgcs.datasets import sources  # noqa: F401 - its modules register their readers
-from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, SPLITS, Raw, detect_source
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mmgcs.datasets import sources  # noqa: F401  its modules register their readers
+from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, SPLITS, Raw, Source, detect_source
 from mmgcs.datasets.clean import LabelSets, clean, label_sets
-from mmgcs.datasets.films import read_films, write_films
-from mmgcs.datasets.prepare import PrepareOptions, describe, prepare
-from mmgcs.datasets.split import Leak, find_leaks, parse_shares, split_films, stratify
+from mmgcs.datasets.films import check_writable, read_films, write_films
+from mmgcs.datasets.prepare import PrepareOptions, describe, prepare, report_path
+from mmgcs.datasets.split import Leak, deviation, find_leaks, parse_shares, split_films, stratify
+
+if TYPE_CHECKING:
+    from mmgcs.datasets.glove import GLOVE_URL, get_glove, load_glove
+    from mmgcs.datasets.inspect import DataSummary, inspect_films
+    from mmgcs.datasets.posters import (
+        FAILED,
+        TMDB_BASE,
+        PosterOptions,
+        download_posters,
+        is_with_posters,
+        poster_files,
+        poster_stem,
+        poster_urls,
+        with_posters,
+    )
+
+_LAZY = {
+    **dict.fromkeys(("GLOVE_URL", "get_glove", "load_glove"), "glove"),
+    **dict.fromkeys(("DataSummary", "inspect_films"), "inspect"),
+    **dict.fromkeys(("FAILED", "TMDB_BASE", "PosterOptions", "download_posters", "is_with_posters"), "posters"),
+    **dict.fromkeys(("poster_files", "poster_stem", "poster_urls", "with_posters"), "posters"),
+}
 
 __all__ = [
+    "FAILED",
+    "GLOVE_URL",
     "RAW_SCHEMA",
     "SOURCES",
     "SPLITS",
+    "TMDB_BASE",
+    "DataSummary",
     "LabelSets",
     "Leak",
+    "PosterOptions",
     "PrepareOptions",
     "Raw",
+    "Source",
+    "check_writable",
     "clean",
     "describe",
     "detect_source",
+    "deviation",
+    "download_posters",
     "find_leaks",
+    "get_glove",
+    "inspect_films",
+    "is_with_posters",
     "label_sets",
+    "load_glove",
     "parse_shares",
+    "poster_files",
+    "poster_stem",
+    "poster_urls",
     "prepare",
     "read_films",
+    "report_path",
     "split_films",
     "stratify",
+    "with_posters",
     "write_films",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:  # what downloads loads an HTTP client, which cleaning and splitting don't need
+        return getattr(import_module(f"mmgcs.datasets.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
-"""Plots that are nearly the same, found exactly: no pair over the threshold is missed, unlike with MinHash.
+"""Find plots that are nearly the same, exactly: unlike with MinHash, no pair over the threshold is missed.
 
-Two plots are near-duplicates where the Jaccard similarity of their sets of three-word sequences ("shingles") is at
+Two plots are near-duplicates if the Jaccard similarity of their sets of three-word sequences ("shingles") is at
 least `THRESHOLD`. Comparing all pairs of a million plots is out of reach; the prefix filter (Chaudhuri, Ganti and
 Kaushik, 2006; Xiao et al., "Efficient Similarity Joins for Near Duplicate Detection", 2008) makes it unnecessary:
 when each plot's shingles are ordered from rare to common, two plots that are similar enough share one of their first
@@ -24,24 +24,24 @@ THRESHOLD = 0.5
 """Jaccard similarity of three-word shingles from which two plots are near-duplicates: one word in ten changed."""
 WIDTH = 3
 MAX_WORDS = 400
-"""Words of a plot that are compared; the first page tells near-duplicates apart as well as the whole."""
+"""The words of a plot that are compared; the first page finds near-duplicates as well as the whole plot."""
 MAX_SHARING = 200
-"""A shingle that more plots than this begin with is a stock phrase; its plots are compared with their nearest ones in
-length only, which bounds the time. Pairs that share nothing rarer can then be missed."""
+"""A shingle that more plots than this begin with is a stock phrase. Its plots are only compared with those nearest in
+length, which limits the time; pairs that share nothing rarer can then be missed."""
 _CHUNK = 50_000  # plots that are cut into words at a time
 _PIECE = 2**20
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # the golden ratio: spreads sums of hashes over all 64 bits
 
 
 def near_duplicates(plots: pl.Series) -> NDArray[np.int64]:
-    """Links between plots that are nearly the same.
+    """Return links between plots that are nearly the same.
 
     Args:
-        plots: texts; None and texts without words are similar to nothing.
+        plots: texts; None and texts without words have no duplicates.
 
     Returns:
         (links, 2) row numbers. Every link is a near-duplicate pair, and all near-duplicates are linked, directly or
-        through others; pairs that are already so linked are left out, since a thousand copies have a million pairs.
+        through others. Pairs already linked through others are left out: a thousand copies have a million pairs.
     """
     hashes, lengths = _shingles(plots)
     # Plots are renumbered from short to long, so that sorting by number is sorting by length.
@@ -60,7 +60,7 @@ def near_duplicates(plots: pl.Series) -> NDArray[np.int64]:
     rows <<= np.uint64(32)
     rows |= ranks
     rows.sort()  # plot by plot, rare shingles first
-    # Half as wide as what indexes usually are: they take most of the memory.
+    # int32, since these arrays take most of the memory.
     owners, tokens = (rows >> np.uint64(32)).astype(np.int32), (rows & np.uint64(2**32 - 1)).astype(np.int32)
     del rows, ranks
     shared = np.bincount(owners, minlength=len(lengths))
@@ -74,11 +74,11 @@ def near_duplicates(plots: pl.Series) -> NDArray[np.int64]:
 
 
 def _shingles(plots: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """The distinct shingles of every plot as hashes, plot by plot, and how many each plot has."""
+    """Return the distinct shingles of all plots as hashes, plot by plot, and the number of each plot."""
     pieces = [plots[start : start + _CHUNK] for start in range(0, len(plots), _CHUNK)]
     if not pieces:
         return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
-    # Both libraries let go of the interpreter while they work, so threads are enough.
+    # polars and numpy release the interpreter's lock, so threads are enough.
     with ThreadPoolExecutor(max_workers=min(4, cores())) as pool:
         hashes, lengths = zip(*pool.map(_shingles_of, pieces), strict=True)
     return np.concatenate(hashes), np.concatenate(lengths)
@@ -110,7 +110,7 @@ def _shingles_of(plots: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64
 
 
 def _once_a_plot(hashes: NDArray[np.uint64], rows: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Which shingles stand in their plot for the first time."""
+    """Return which shingles occur in their plot for the first time."""
     keys = hashes ^ (rows.astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93))
     again = np.flatnonzero(_shared(keys))  # few: sorting all of them by plot would take most of the time
     order = again[np.lexsort((again, hashes[again], rows[again]))]
@@ -120,7 +120,7 @@ def _once_a_plot(hashes: NDArray[np.uint64], rows: NDArray[np.int32]) -> NDArray
 
 
 def _shared(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which hashes occur more than once; a few that do not may come along (two hashes in one place of the table)."""
+    """Return which hashes occur more than once, and a few that don't (they share a slot of the table)."""
     ordered = np.sort(hashes)
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     del ordered
@@ -135,7 +135,7 @@ def _shared(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 
 def _by_rarity(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], int]:
-    """A number for each hash, smaller for rarer ones, and how many numbers there are."""
+    """Return a number for each hash, smaller for rarer ones, and the count of numbers."""
     # What np.unique does, in half the memory.
     order = np.argsort(hashes)
     ordered = hashes[order]
@@ -154,7 +154,7 @@ def _by_rarity(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], int]:
 def _links(
     tokens: NDArray[np.int64], rows: NDArray[np.int64], lengths: NDArray[np.int64], table: csr_array
 ) -> NDArray[np.int64]:
-    """Compare plots that begin with the same token: neighbours in length first, then those further apart."""
+    """Link plots that begin with the same token, comparing neighbours in length first, then those further apart."""
     entries = np.sort((tokens.astype(np.uint64) << np.uint64(32)) | rows.astype(np.uint64))
     tokens, rows = (entries >> np.uint64(32)).astype(np.int64), (entries & np.uint64(2**32 - 1)).astype(np.int64)
     found = [np.empty((0, 2), dtype=np.int64)]
@@ -176,7 +176,7 @@ def _links(
             edges = np.concatenate(found)
             graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(len(lengths),) * 2)
             group = connected_components(graph, directed=False)[1]
-        # Tokens whose plots are all linked by now, or that have no plots further apart, need no more looking at.
+        # Tokens whose plots are all linked by now, or that have no plots further apart, are finished.
         tokens, rows = _unfinished(tokens, rows, group, gap + 1)
     return np.concatenate(found)
 
@@ -197,7 +197,7 @@ def _unfinished(
 
 
 def _similar(pairs: NDArray[np.int64], lengths: NDArray[np.int64], table: csr_array) -> NDArray[np.bool_]:
-    """Which pairs reach the threshold."""
+    """Return which pairs reach the threshold."""
     keep = np.zeros(len(pairs), dtype=np.bool_)
     for start in range(0, len(pairs), _CHUNK):
         left, right = pairs[start : start + _CHUNK].T

@@ -1,10 +1,9 @@
-"""GloVe word vectors (Pennington et al., 2014): fetched or taken from a file, and loaded without waiting."""
+"""GloVe word vectors (Pennington et al., 2014): downloaded or taken from a file, and loaded without parsing twice."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,15 +14,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mmgcs.datasets.download import DownloadOptions, Progress, download
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import alone, atomic_path, atomic_writer, remove_parts
 from mmgcs.files import sha256 as file_sha256
+from mmgcs.http import DownloadOptions, Progress, download
 
 GLOVE_URL = "https://nlp.stanford.edu/data/glove.6B.zip"
 GLOVE_SIZE = 862_182_613
 GLOVE_SHA256 = "617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb"
 DIMENSIONS = (50, 100, 200, 300)
+MAX_TEXT = 4 * 2**30
+"""The largest text that is unpacked from an archive, in bytes; GloVe's largest has 1.04 GB."""
 
 
 def get_glove(
@@ -37,119 +38,104 @@ def get_glove(
     options: DownloadOptions | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Path:
-    """Put `glove.6B.<dimension>d.txt` into a folder, by download or from a file, and check that it loads.
+    """Put `glove.6B.<dimension>d.txt` into a folder, from a download or a file, and check that it loads.
 
     Args:
-        folder: where it goes; what is there and loads is not fetched again.
+        folder: where it goes; a file that is there and loads is not downloaded again.
         dimension: 50, 100, 200 or 300.
-        source: an archive, a text file or a gzipped one that lies here already; without it, `url` is fetched.
+        source: a local archive, text file or gzipped text file; if None, `url` is downloaded.
         url: the archive's address.
-        sha256: the archive's (or `source`'s) SHA-256; known for Stanford's address.
-        keep_zip: keep the fetched archive, for other dimensions.
-        options: how patient the download is.
-        progress: called with the bytes that have come, and of how many.
+        sha256: the SHA-256 of the archive or of `source`; known for Stanford's address.
+        keep_zip: True to keep the downloaded archive, for other dimensions.
+        options: how to download.
+        progress: called as bytes arrive.
 
     Raises:
-        UsageError: the dimension does not exist, `source` is no file, or another process fills the folder.
+        UsageError: the dimension does not exist, `source` is not a file, or another process fills the folder.
         InputError: the archive is damaged or lacks the dimension, or the vectors cannot be read.
         MmgcsError: the download failed or is not the expected file.
     """
     if dimension not in DIMENSIONS:
         raise UsageError(f"--dim {dimension} does not exist; GloVe 6B has {', '.join(map(str, DIMENSIONS))}")
+    if source is not None and not source.is_file():
+        raise UsageError(f"--from {source} is not a file; give glove.6B.zip, or a .txt or .txt.gz of vectors")
     target = folder / f"glove.6B.{dimension}d.txt"
     with alone(folder, str(target)):
         remove_parts(folder, f"{target.stem}*")
-        return _put(target, dimension, source, url, sha256, keep_zip, options, progress)
-
-
-def _put(
-    target: Path,
-    dimension: int,
-    source: Path | None,
-    url: str,
-    sha256: str | None,
-    keep_zip: bool,
-    options: DownloadOptions | None,
-    progress: Progress,
-) -> Path:
-    if source is None and target.is_file():
-        with contextlib.suppress(InputError):
-            if load_glove(target)[1].shape[1] == dimension:
-                return target
-    if source is not None:
-        if not source.is_file():
-            raise UsageError(f"--from {source} is not a file; give glove.6B.zip, or a .txt or .txt.gz of vectors")
-        archive = source
-        if sha256 is not None:
-            _check_sum(source, sha256)
-    else:
-        stanford = url == GLOVE_URL
-        archive = download(
-            url,
-            target.parent / (Path(url).name or "glove.zip"),
-            size=GLOVE_SIZE if stanford else None,
-            sha256=sha256 or (GLOVE_SHA256 if stanford else None),
-            options=options,
-            progress=progress,
-        )
-    _extract(archive, target, dimension)
-    words, vectors = load_glove(target)
-    if vectors.shape[1] != dimension or not words:
-        _forget(target)
-        raise InputError(f"{archive} has vectors of {vectors.shape[1]} numbers, not {dimension}; check --dim")
-    if source is None and not keep_zip and archive != target:
-        archive.unlink()
+        if source is None and target.is_file():
+            with contextlib.suppress(InputError):
+                if load_glove(target)[1].shape[1] == dimension:
+                    return target
+        if source is None:
+            known = (GLOVE_SIZE, GLOVE_SHA256) if url == GLOVE_URL else (None, None)
+            archive = folder / (Path(url).name or "glove.zip")
+            download(url, archive, size=known[0], sha256=sha256 or known[1], options=options, progress=progress)
+        else:
+            archive = source
+            if sha256 is not None and file_sha256(source) != sha256.lower():
+                raise InputError(f"{source} is not the expected file: its SHA-256 is not {sha256}; get it again")
+        if archive != target:
+            _extract(archive, target, dimension)
+        words, vectors = load_glove(target)
+        if vectors.shape[1] != dimension or not words:
+            for file in (target, *_cache(target)):
+                file.unlink(missing_ok=True)
+            raise InputError(f"{archive} has vectors of {vectors.shape[1]} numbers, not {dimension}; check --dim")
+        if source is None and not keep_zip and archive != target:
+            archive.unlink()
     return target
 
 
-def _check_sum(path: Path, sha256: str) -> None:
-    if file_sha256(path) != sha256.lower():
-        raise InputError(f"{path} is not the expected file: its SHA-256 is not {sha256}; get it again")
-
-
 def _extract(archive: Path, target: Path, dimension: int) -> None:
-    """Write only the wanted dimension's text, whole or not at all."""
+    """Write the text of one dimension."""
     try:
-        with _opened(archive, dimension) as source, atomic_writer(target, "wb") as out:
-            shutil.copyfileobj(source, out, 2**20)
+        with _open_text(archive, dimension) as source, atomic_writer(target, "wb") as out:
+            while chunk := source.read(2**20):
+                if out.tell() + len(chunk) > MAX_TEXT:
+                    raise InputError(f"{archive} unpacks to more than {MAX_TEXT:,} bytes; get it again")
+                out.write(chunk)
     except (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{archive} is damaged or cut short ({error}); remove it and get it again") from None
 
 
 @contextlib.contextmanager
-def _opened(archive: Path, dimension: int) -> Iterator[IO[bytes]]:
+def _open_text(archive: Path, dimension: int) -> Iterator[IO[bytes]]:
     with archive.open("rb") as handle:
         magic = handle.read(4)
     if magic == b"PK\x03\x04" or archive.suffix.lower() == ".zip":
-        with zipfile.ZipFile(archive) as bundle:
-            names = [name for name in bundle.namelist() if name.endswith(f".{dimension}d.txt")]
+        with zipfile.ZipFile(archive) as opened:
+            names = [name for name in opened.namelist() if name.endswith(f".{dimension}d.txt")]
             if len(names) != 1:
-                held = ", ".join(bundle.namelist()[:8])
-                raise InputError(f"{archive} holds no vectors of {dimension} numbers (it holds {held}); check --dim")
-            with bundle.open(names[0]) as member:
+                held = ", ".join(opened.namelist()[:8])
+                raise InputError(f"{archive} has no vectors of {dimension} numbers (it holds {held}); check --dim")
+            with opened.open(names[0]) as member:
                 yield member
     elif magic[:2] == b"\x1f\x8b":
         with gzip.open(archive) as member:
-            yield member  # type: ignore[misc]  # a GzipFile reads as any file of bytes
+            yield member  # type: ignore[misc]  # a GzipFile reads like any binary file
     else:
         with archive.open("rb") as handle:
             yield handle
 
 
 def load_glove(path: Path) -> tuple[list[str], NDArray[np.float32]]:
-    """The words and their vectors (words, dimension) float32, in the file's order (the commonest word first).
+    """Return the words and their vectors (words, dimension) float32, in the file's order (most common word first).
 
-    The first time the text is parsed, and the vectors are kept beside it as `.npy` with the words as `.vocab.txt`;
-    from then on they are mapped into memory, read-only, which takes no time and is shared between processes. Where the
-    folder cannot be written they are parsed each time.
+    The text is parsed once. The vectors are then kept beside it as `.npy` and the words as `.vocab.txt`, and later
+    calls map the vectors into memory, read-only, which is instant and shared between processes. If the folder cannot
+    be written, the text is parsed every time.
 
     Args:
-        path: text lines of a word and its numbers, also gzipped.
+        path: text lines of a word and its numbers; may be gzipped.
 
     Raises:
-        InputError: the file is missing or is not of this form; the message names the line.
+        InputError: the file is missing or not of this form; the message names the line.
     """
-    stamp = _stamp(path)
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); get it with: mmgcs data glove") from None
+    stamp = f"{path.name} {status.st_size} {status.st_mtime_ns}"
     vectors_at, words_at, stamp_at = _cache(path)
     with contextlib.suppress(OSError, ValueError):
         if stamp_at.read_text(encoding="utf-8").strip() == stamp:
@@ -163,7 +149,7 @@ def load_glove(path: Path) -> tuple[list[str], NDArray[np.float32]]:
             np.save(handle, parsed, allow_pickle=False)
         with atomic_writer(words_at) as text:
             text.write("\n".join(words))
-        with atomic_writer(stamp_at) as text:  # last: without it the others do not count
+        with atomic_writer(stamp_at) as text:  # written last: it makes the other two valid
             text.write(stamp)
         return words, np.load(vectors_at, mmap_mode="r", allow_pickle=False)
     except OSError:
@@ -172,21 +158,7 @@ def load_glove(path: Path) -> tuple[list[str], NDArray[np.float32]]:
 
 def _cache(path: Path) -> tuple[Path, Path, Path]:
     stem = path.name.removesuffix(".gz").removesuffix(".txt")
-    return tuple(path.with_name(f"{stem}{suffix}") for suffix in (".npy", ".vocab.txt", ".stamp"))  # type: ignore[return-value]
-
-
-def _forget(path: Path) -> None:
-    for file in (path, *_cache(path)):
-        file.unlink(missing_ok=True)
-
-
-def _stamp(path: Path) -> str:
-    """What tells whether the text is still the one that was parsed."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); get it with: mmgcs data glove") from None
-    return f"{path.name} {status.st_size} {status.st_mtime_ns}"
+    return path.with_name(f"{stem}.npy"), path.with_name(f"{stem}.vocab.txt"), path.with_name(f"{stem}.stamp")
 
 
 def _parse(path: Path) -> tuple[list[str], NDArray[np.float32]]:
@@ -198,7 +170,7 @@ def _parse(path: Path) -> tuple[list[str], NDArray[np.float32]]:
         raise InputError(f"{path} cannot be read ({error}); get it again with: mmgcs data glove") from None
     width = len(first.split()) - 1
     if width < 2:
-        raise InputError(f"{path} is no file of word vectors: its first line is not a word and numbers")
+        raise InputError(f"{path} is not a file of word vectors: its first line is not a word and numbers")
     schema = {"word": pl.String, **{str(index): pl.Float32 for index in range(width)}}
     try:
         table = pl.read_csv(
@@ -206,10 +178,12 @@ def _parse(path: Path) -> tuple[list[str], NDArray[np.float32]]:
         )
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).strip().split("\n", 1)[0]
-        raise InputError(f"{path} is no file of word vectors ({reason}); get it again with: mmgcs data glove") from None
+        raise InputError(
+            f"{path} is not a file of word vectors ({reason}); get it again with: mmgcs data glove"
+        ) from None
     numbers = table.drop("word")
     short = numbers.select(pl.any_horizontal(pl.all().is_null())).to_series()
     if short.any():
         line = int(short.arg_true()[0]) + 1
-        raise InputError(f"{path} is damaged in line {line}: it has no {width} numbers; get it with: mmgcs data glove")
+        raise InputError(f"{path} is damaged in line {line}: it lacks numbers; get it again with: mmgcs data glove")
     return table["word"].to_list(), np.ascontiguousarray(numbers.to_numpy())

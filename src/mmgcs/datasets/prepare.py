@@ -1,4 +1,4 @@
-"""From a published data set to a table of films that can be trained on, with a report of what became of it."""
+"""Turn a published data set, or a table of one's own, into a table to train on, with a report on every record."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import maximum_flow
 
-from mmgcs.datasets.balance import TOP, strictly_balanced, top_genres
 from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, SPLITS, detect_source
 from mmgcs.datasets.clean import Cleaned, LabelSets, clean, joined
 from mmgcs.datasets.films import check_writable, write_films
@@ -21,6 +23,9 @@ from mmgcs.files import write_json
 from mmgcs.genres import DEFAULT_GENRES, LABEL_SETS
 
 BALANCES = ("none", "top10")
+TOP = 10
+OUTSIDE = "none of the wanted genres"
+"""The reason for which films without a wanted genre are dropped."""
 _ALWAYS = ("id", "title", "year", "plot", "genres", "poster", "split")
 
 
@@ -30,13 +35,14 @@ class PrepareOptions:
 
     Attributes:
         source: a name in `SOURCES`, or "auto".
-        genres: genre names, a label set's name, or "all"; None is the default ten (with `balance` "top10": all).
-        balance: "top10" takes equally many films for each of the ten commonest genres; "none" takes all.
-        per_genre: how many films for each genre; None takes as many as all can have.
-        split: "80/10/10" makes a split, "keep" (or "auto") leaves the source's where it has one, "none" removes it.
+        genres: genre names, the name of a label set, or "data" (or "all") to keep every genre of the data; None is
+            the default set (with `balance` "top10": "data").
+        balance: "top10" takes equally many films for each of the ten most common genres; "none" takes all.
+        per_genre: the films per genre; None takes as many as every genre can have.
+        split: "80/10/10" makes a split, "keep" (or "auto") leaves the source's if it has one, "none" removes it.
         min_words: the fewest words of a plot.
         min_films: genres with fewer films are left out.
-        need_plot: whether films without a plot are dropped even where they have a poster.
+        need_plot: True to drop films without a plot even if they have a poster.
         seed: decides every random choice.
     """
 
@@ -51,38 +57,35 @@ class PrepareOptions:
     seed: int = 0
 
     def check(self) -> None:
-        """Refuse an impossible combination, naming the option. Raises UsageError."""
+        """Raise UsageError for an impossible combination, naming the option."""
         if self.source != "auto":
             SOURCES[self.source]
         if self.balance not in BALANCES:
             raise UsageError(f"--balance {self.balance} is unknown; known: {', '.join(BALANCES)}")
         if self.per_genre is not None and self.balance == "none":
             raise UsageError("--per-genre needs --balance top10; add it, or leave --per-genre out")
-        for name, value in (
-            ("--per-genre", self.per_genre),
-            ("--min-words", self.min_words),
-            ("--min-films", self.min_films),
-        ):
+        for option in ("per_genre", "min_words", "min_films"):
+            value = getattr(self, option)
             if value is not None and value < 1:
-                raise UsageError(f"{name} {value} is not a positive number; give 1 or more")
+                raise UsageError(f"--{option.replace('_', '-')} {value} is not a positive number; give 1 or more")
         if self.split not in ("auto", "keep", "none"):
             parse_shares(self.split)
 
     def wanted_genres(self) -> Sequence[str] | None:
-        """The genres to keep, None for all."""
+        """Return the genres to keep, None for all."""
         if self.genres is None:
             return None if self.balance == "top10" else DEFAULT_GENRES
-        if len(self.genres) == 1 and self.genres[0] in LABEL_SETS:
-            return LABEL_SETS[self.genres[0]]
-        return None if self.genres == ("all",) else self.genres
+        if self.genres in (("data",), ("all",)):
+            return None
+        return LABEL_SETS.get(self.genres[0], self.genres) if len(self.genres) == 1 else self.genres
 
 
 def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dict[str, Any]:
-    """Read a data set, clean, choose, split and write it; `OUT.report.json` says what became of every record.
+    """Read a data set; clean, choose, split and write its films. `OUT.report.json` accounts for every record.
 
     Args:
-        path: a data set's file or folder.
-        out: the table to write: .csv, .jsonl or .parquet.
+        path: the data set's file or folder.
+        out: the table to write: .csv, .tsv, .jsonl or .parquet.
         options: how films are chosen.
 
     Returns:
@@ -90,7 +93,7 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
 
     Raises:
         UsageError: an option is wrong or impossible for these films.
-        InputError: the data set cannot be read, or no film is left.
+        InputError: the data set cannot be read, no film is left, or a split would be empty.
     """
     options = options or PrepareOptions()
     options.check()
@@ -101,12 +104,18 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
     read = raw.frame.height + raw.broken
     cleaned = clean(raw, genres=options.wanted_genres(), min_words=options.min_words, need_plot=options.need_plot)
     del raw
+    outside = dict(cleaned.labels.others)
     frame, labels = _choose(cleaned, options)
     if not frame.height:
         raise InputError(_nothing_left(path, cleaned))
-    frame, made = _with_split(frame, labels, options)
-    kept = [name for name in RAW_SCHEMA if name in _ALWAYS or frame[name].null_count() < frame.height]
-    frame = frame.select(kept)
+    linked: dict[str, int] = {}
+    if options.split == "none":
+        frame = frame.with_columns(pl.lit(None, dtype=pl.String).alias("split"))
+    elif options.split not in ("auto", "keep"):
+        parts, links = split_films(frame, labels, parse_shares(options.split), options.seed)
+        frame = frame.with_columns(parts)
+        linked = dict(links["reason"].value_counts().sort("reason").iter_rows())
+    frame = frame.select(name for name in RAW_SCHEMA if name in _ALWAYS or frame[name].null_count() < frame.height)
     write_films(frame, out)
     report = {
         "source": source,
@@ -118,10 +127,11 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
         "repaired": cleaned.repaired,
         "kept": frame.height,
         "genres": dict(zip(labels.genres, labels.counts().tolist(), strict=True)),
+        "genres_left_out": outside,
         "splits": {name: int((frame["split"] == name).sum()) for name in SPLITS},
         "largest_genre_difference_points": deviation(labels, frame["split"]),
-        "kept_together": made,
-        "warnings": _warnings(frame, labels),
+        "kept_together": linked,
+        "warnings": _warnings(frame, labels, cleaned.dropped.counts.get(OUTSIDE, 0)),
         "seconds": round(time.perf_counter() - began, 2),
     }
     write_json(report_path(out), report)
@@ -129,7 +139,7 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
 
 
 def report_path(out: Path) -> Path:
-    """Where the report of a prepared table lies: beside it."""
+    """Return the path of a prepared table's report: beside it."""
     return out.with_name(f"{out.stem}.report.json")
 
 
@@ -154,19 +164,77 @@ def _choose(cleaned: Cleaned, options: PrepareOptions) -> tuple[pl.DataFrame, La
     return frame, labels
 
 
-def _with_split(frame: pl.DataFrame, labels: LabelSets, options: PrepareOptions) -> tuple[pl.DataFrame, dict[str, int]]:
-    how = options.split
-    if how == "none":
-        return frame.with_columns(pl.lit(None, dtype=pl.String).alias("split")), {}
-    if how in ("auto", "keep"):
-        return frame, {}
-    parts, links = split_films(frame, labels, parse_shares(how), options.seed)
-    counts = links["reason"].value_counts().sort("reason")
-    return frame.with_columns(parts), dict(counts.iter_rows())
+def top_genres(labels: LabelSets, count: int = TOP) -> tuple[str, ...]:
+    """Return the most common genres, most films first; ties by name."""
+    films = labels.counts()
+    return tuple(sorted(labels.genres, key=lambda genre: (-films[labels.genres.index(genre)], genre))[:count])
 
 
-def _warnings(frame: pl.DataFrame, labels: LabelSets) -> list[str]:
+def strictly_balanced(labels: LabelSets, per_genre: int | None, seed: int) -> NDArray[np.int64]:
+    """Choose equally many films for each genre; each chosen film counts for one of its genres.
+
+    A film has several genres, so the genres' totals cannot all be equal. As in the original's
+    `strictly_balanced_top10.csv` (11,163 for each of ten genres: 111,630 films), the number taken for the sake of each
+    genre is equal. Which film is taken for which genre is a maximum flow from sets of genres to genres, so every
+    count that is possible is found.
+
+    Args:
+        labels: the films' genres.
+        per_genre: films per genre; None takes as many as all genres can have.
+        seed: decides which of the films with the same genres are taken.
+
+    Returns:
+        Row numbers in ascending order, `per_genre` times the number of genres.
+
+    Raises:
+        UsageError: a genre has too few films.
+    """
+    films = np.bincount(labels.of_film, minlength=len(labels.sets))
+    counts = labels.counts()
+    if not len(counts) or counts.min() == 0:
+        return np.empty(0, dtype=np.int64)
+    if per_genre is None:
+        low, high = 0, int(counts.min())  # bisect for the largest possible count
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if _take(labels, films, middle) is not None else (low, middle - 1)
+        per_genre = low
+    taken = _take(labels, films, per_genre)
+    if taken is None:
+        rarest = int(counts.argmin())
+        raise UsageError(
+            f"--per-genre {per_genre:,} is more than the films allow (the rarest genre, {labels.genres[rarest]}, has "
+            f"{counts[rarest]:,}, and a film counts for one genre only); give a smaller number or leave it out"
+        )
+    order = np.random.default_rng(seed).permutation(len(labels.of_film))
+    order = order[np.argsort(labels.of_film[order], kind="stable")]
+    rank = np.arange(len(order)) - (np.cumsum(films) - films)[labels.of_film[order]]
+    return np.sort(order[rank < taken[labels.of_film[order]]])
+
+
+def _take(labels: LabelSets, films: NDArray[np.int64], per_genre: int) -> NDArray[np.int64] | None:
+    """Return how many films of each set to take for `per_genre` films per genre; None if that is impossible."""
+    sets, genres = labels.sets.shape
+    source, sink = 0, 1 + sets + genres
+    which, genre = np.nonzero(labels.sets)
+    start = np.concatenate([np.zeros(sets, np.int64), 1 + which, 1 + sets + np.arange(genres)])
+    end = np.concatenate([1 + np.arange(sets), 1 + sets + genre, np.full(genres, sink)])
+    capacity = np.concatenate([films, films[which], np.full(genres, per_genre)]).astype(np.int32)
+    places = (start.astype(np.int32), end.astype(np.int32))  # older versions of scipy take only int32
+    graph = coo_array((capacity, places), shape=(sink + 1, sink + 1)).tocsr()
+    result = maximum_flow(graph, source, sink)
+    if result.flow_value < per_genre * genres:
+        return None
+    return np.asarray(result.flow.toarray()[source, 1 : 1 + sets], dtype=np.int64)
+
+
+def _warnings(frame: pl.DataFrame, labels: LabelSets, outside: int) -> list[str]:
     warnings = []
+    if outside > frame.height:
+        warnings.append(
+            f"{outside:,} films were dropped because none of their genres is in the chosen set, more than the "
+            f"{frame.height:,} that were kept; keep the genres of the data with --genres data"
+        )
     if len(labels.genres) == 1:
         warnings.append(f"all films have the one genre {labels.genres[0]}: there is nothing to tell apart")
     for genre, count in zip(labels.genres, labels.counts().tolist(), strict=True):
@@ -178,23 +246,30 @@ def _warnings(frame: pl.DataFrame, labels: LabelSets) -> list[str]:
     missing = frame["split"].null_count()
     if missing == frame.height:
         warnings.append("the films have no split yet; make one with: mmgcs data split FILMS --out FILE")
-    if 0 < missing < frame.height:
+    elif missing:
         warnings.append(f"{missing:,} films have no split in the source; --split 80/10/10 makes a new one for all")
     return warnings
 
 
 def _nothing_left(path: Path, cleaned: Cleaned) -> str:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in cleaned.dropped.counts.items() if count)
-    return f"no film of {path} is left ({reasons or 'it has none'}); check the columns, --genres and --min-words"
+    fix = "check the columns, --genres and --min-words"
+    if cleaned.dropped.counts.get(OUTSIDE):
+        fix = f"its genres are {', '.join(list(cleaned.labels.others)[:8])}; keep them with --genres data"
+    return f"no film of {path} is left ({reasons or 'it has none'}); {fix}"
 
 
 def describe(report: dict[str, Any]) -> str:
-    """A report as text for people."""
+    """Return a report as text for people."""
     lines = [f"{report['read']:,} records read from {report['input']} ({report['source']})"]
     lines += [f"  {count:>11,} dropped: {reason}" for reason, count in report["dropped"].items() if count]
     lines += [f"  {count:>11,} {column}s repaired" for column, count in report["repaired"].items() if count]
     lines.append(f"{report['kept']:,} films kept in {report['output']}")
     lines += [f"  {count:>11,} {genre}" for genre, count in report["genres"].items()]
+    if left_out := report["genres_left_out"]:
+        names = ", ".join(f"{genre} {count:,}" for genre, count in list(left_out.items())[:8])
+        more = f" and {len(left_out) - 8:,} more" if len(left_out) > 8 else ""
+        lines.append(f"genres left out: {names}{more}; --genres data keeps them")
     splits = ", ".join(f"{name} {count:,}" for name, count in report["splits"].items() if count)
     lines.append(f"splits: {splits or 'none'}")
     if report["kept_together"]:

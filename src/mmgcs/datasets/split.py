@@ -1,4 +1,4 @@
-"""Splits that are stratified by genre, keep films that belong together together, and can be proved to leak nothing."""
+"""Splits that are stratified by genre, keep films that belong together together, and can be checked for leaks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,37 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mmgcs.datasets.base import SPLITS
 from mmgcs.datasets.clean import LabelSets
-from mmgcs.datasets.groups import group_numbers, leak_groups
-from mmgcs.errors import UsageError
+from mmgcs.datasets.duplicates import near_duplicates
+from mmgcs.errors import InputError, UsageError
 
 DEFAULT_SHARES = (0.8, 0.1, 0.1)
 MOST_MOVES = 200
+MAX_SERIES = 400
+"""A title shared by more films than this is a common title ("Untitled"), not a series."""
+SMALL_SERIES = 20
+"""In a small table, a title shared by more films than this and by over a quarter of all is a common title too."""
+
+_NUMBER = r"(?:\d{1,3}|[ivx]{1,5}|one|two|three|four|five|six|seven|eight|nine|ten)"
+_RULES = (
+    (r"['’`´]", ""),
+    (r"[:：;\[(/|].*$| [-–—] .*$", ""),  # the subtitle
+    (r"[^\p{L}\p{N}]+", " "),
+    (r"^ +| +$", ""),
+    (r" (?:the )?(?:movie|film|sequel|remake|begins|returns|reloaded|revolutions|resurrection)$", ""),
+    (rf" (?:part|vol|volume|chapter|episode|season|no|number|act|book)(?: {_NUMBER})?(?: .*)?$", ""),
+    (rf" {_NUMBER}$", ""),
+    (r"^(\p{L}+ \p{L}+) and (?:the|a|an) .*$", "$1"),  # Harry Potter and the …
+    (r"^(?:the|a|an) ", ""),
+)
 
 
 def parse_shares(text: str) -> tuple[float, float, float]:
-    """Read `80/10/10` (or `0.8/0.1/0.1`): the shares of train, valid and test, which are brought to a sum of 1.
+    """Parse `80/10/10` (or `0.8/0.1/0.1`) as the shares of train, valid and test, scaled to a sum of 1.
 
     >>> parse_shares("80/10/10")
     (0.8, 0.1, 0.1)
@@ -44,19 +63,46 @@ def split_films(
 
     Returns:
         The column `split`, and the links between films that share one.
+
+    Raises:
+        InputError: a split that should have films gets none.
     """
     links = leak_groups(frame)
-    parts = stratify(labels, group_numbers(links, frame.height), shares, seed)
+    groups = group_numbers(links, frame.height)
+    parts = stratify(labels, groups, shares, seed)
+    counts = np.bincount(parts, minlength=len(shares))
+    empty = [name for name, share, count in zip(SPLITS, shares, counts, strict=True) if share and not count]
+    if frame.height and empty:
+        raise InputError(_empty_split(empty, links, groups))
     return pl.Series("split", SPLITS, dtype=pl.String).gather(parts), links
 
 
+def _empty_split(empty: Sequence[str], links: pl.DataFrame, groups: NDArray[np.int64]) -> str:
+    names = f"split {empty[0]}" if len(empty) == 1 else f"splits {' and '.join(empty)}"
+    sizes = np.bincount(groups)
+    largest = int(sizes.max())
+    if largest <= max(1, len(groups) // 4):
+        return f"{len(groups):,} films are too few for the {names}; give more films, or other shares with --split"
+    inside = links.filter(pl.Series(groups).gather(links["left"]) == int(sizes.argmax()))
+    reason = inside["reason"].mode().sort()[0]
+    fix = {
+        "series by title": "if their titles are not a series, give them other titles or remove the column title",
+        "series by collection": "check the column collection",
+        "poster": "check the column that names the posters",
+    }.get(reason, "check that they are different films")
+    return (
+        f"nothing is left for the {names}: {largest:,} of {len(groups):,} films belong together ({reason}) and must "
+        f"share one; {fix}"
+    )
+
+
 def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[float], seed: int = 0) -> NDArray[np.int64]:
-    """Iterative stratification for films with several genres, with groups kept whole.
+    """Split films by iterative stratification over several genres, keeping groups whole.
 
     After Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data" (2011): the genre with the
-    fewest films left is dealt out first, to the splits that still need it most. Instead of one film at a time, all
-    groups with the same genres are dealt out at once, in proportion to those needs; that keeps combinations of genres
-    in proportion too, and makes a million films a matter of a few thousand steps.
+    fewest films left is dealt out first, to the splits that still need it most. All groups with the same genres are
+    dealt out at once, in proportion to those needs, instead of film by film; that keeps combinations of genres in
+    proportion too, and takes only a few thousand steps for a million films.
 
     Args:
         labels: the films' genres.
@@ -65,7 +111,7 @@ def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[floa
         seed: decides which of the groups with the same genres go where.
 
     Returns:
-        (films,) the number of each film's split.
+        (films,) the index of each film's split.
     """
     groups = np.unique(groups, return_inverse=True)[1]
     counts, size_of = _group_counts(labels, groups)
@@ -73,7 +119,7 @@ def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[floa
     types, of_group = np.unique(np.column_stack([counts, size_of]), axis=0, return_inverse=True)
     of_group = of_group.reshape(-1)
     members = np.bincount(of_group, minlength=len(types)).astype(np.int64)
-    left = members @ types  # films of each genre, and of all, that are still to deal out
+    left = members @ types  # films per genre, and in all, still to deal out
     need = np.outer(np.asarray(shares), left.astype(np.float64))  # (splits, genres + 1)
     weight = 1.0 / np.maximum(1e-9, np.outer(np.asarray(shares), np.maximum(1, left)))
     dealt = np.zeros((len(types), len(shares)), dtype=np.int64)
@@ -89,7 +135,7 @@ def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[floa
             left = left - members[kind] * types[kind]
         waiting[chosen] = False
     _even_out(dealt, types.astype(np.float64), need, weight)
-    # Which groups of a type go where is chance.
+    # Which groups of a type go where is random.
     order = np.random.default_rng(seed).permutation(len(size_of))
     order = order[np.argsort(of_group[order], kind="stable")]
     split_of_group = np.empty(len(size_of), dtype=np.int64)
@@ -98,7 +144,7 @@ def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[floa
 
 
 def _group_counts(labels: LabelSets, groups: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Films of each genre in each group, (groups, genres), and films in each group, (groups,)."""
+    """Return the films of each genre in each group, (groups, genres), and the size of each group, (groups,)."""
     size = np.bincount(groups).astype(np.int32)
     counts = np.zeros((len(size), len(labels.genres)), dtype=np.int32)
     for genre in range(len(labels.genres)):
@@ -110,10 +156,9 @@ def _group_counts(labels: LabelSets, groups: NDArray[np.int64]) -> tuple[NDArray
 def _deal(
     count: int, kind: NDArray[np.int32], need: NDArray[np.float64], genre: int, weight: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """How many of `count` equal groups each split gets: by its need of `genre`, the odd ones by the need of all genres.
+    """Return how many of `count` equal groups each split gets, in proportion to its need of `genre`.
 
-    An odd one goes where it lessens the squared lacks most, each weighed by the films that the split should have of the
-    genre: that is where the lacks of what it has are largest.
+    Each group left over by rounding goes where it reduces the weighted sum of squared needs most.
     """
     wanted = np.clip(need[:, genre], 0.0, None)
     if wanted.sum() <= 0:
@@ -128,9 +173,9 @@ def _deal(
 def _even_out(
     dealt: NDArray[np.int64], types: NDArray[np.float64], need: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> None:
-    """Move single groups between splits as long as that lessens the weighed squared lacks; changes `dealt` and `need`.
+    """Move single groups between splits while that reduces the weighted squared needs; changes `dealt` and `need`.
 
-    The last groups to be dealt out, the films of the commonest genres, leave lacks that no group was left to fill.
+    The groups dealt out last, films of the most common genres, leave needs that no group was left to fill.
     """
     splits = len(need)
     for _ in range(MOST_MOVES):
@@ -153,6 +198,74 @@ def _even_out(
         need[target] -= types[kind]
 
 
+def series_key(titles: pl.Series) -> pl.Series:
+    """Return what titles of one series share: the title without number, part, subtitle, article and case.
+
+    >>> series_key(pl.Series(["The Godfather Part II", "The Godfather", "Rocky IV", "Alien: Covenant"])).to_list()
+    ['godfather', 'godfather', 'rocky', 'alien']
+    """
+    table = pl.LazyFrame({"series": titles}).select(pl.col("series").str.to_lowercase())
+    for pattern, replacement in _RULES:
+        shorter = pl.col("series").str.replace_all(pattern, replacement)
+        # A rule that would leave nothing ("2012", "It: …") leaves the title as it was.
+        table = table.with_columns(
+            pl.when(shorter.str.contains(r"\S")).then(shorter).otherwise("series").alias("series")
+        )
+    return table.collect(engine="streaming").to_series()
+
+
+def leak_groups(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return, for each film and each reason, the first film that it must share a split with.
+
+    Films belong together if they share an id, a series, a poster, or nearly the same plot.
+
+    Args:
+        frame: films with `title`, `plot`, and, if known, `collection`, `poster`, `poster_path` and `poster_url`.
+
+    Returns:
+        Rows (`reason`, `left`, `right`): pairs of row numbers, and why. The films of one series are linked to its
+        first film, so n films take n - 1 rows.
+    """
+    links = [_linked(key, reason) for reason, key in _keys(frame).items()]
+    pairs = near_duplicates(frame["plot"])
+    links.append(
+        pl.DataFrame({"left": pairs[:, 0], "right": pairs[:, 1], "reason": ["near-duplicate plot"] * len(pairs)})
+    )
+    return pl.concat(link.cast({"left": pl.Int64, "right": pl.Int64, "reason": pl.String}) for link in links)
+
+
+def _keys(frame: pl.DataFrame) -> dict[str, pl.Series]:
+    keys = {"id": frame["id"]}
+    if "title" in frame.columns:
+        key = series_key(frame["title"])
+        most = min(MAX_SERIES, max(SMALL_SERIES, frame.height // 4))
+        common = key.is_in(key.value_counts().filter(pl.col("count") > most)["series"].implode())
+        keys["series by title"] = key.set(common.fill_null(False), None)
+    for column, reason in (
+        ("collection", "series by collection"),
+        ("poster", "poster"),
+        ("poster_path", "poster"),
+        ("poster_url", "poster"),
+    ):
+        if column in frame.columns and frame[column].null_count() < frame.height:
+            keys.setdefault(reason, frame[column])
+    return keys
+
+
+def _linked(key: pl.Series, reason: str) -> pl.DataFrame:
+    table = pl.DataFrame({"key": key, "right": pl.int_range(len(key), eager=True)})
+    table = table.filter(pl.col("key").str.contains(r"\S") & ~pl.col("key").is_unique())
+    first = pl.col("right").first().over("key").alias("left")
+    return table.select(first, "right", pl.lit(reason).alias("reason")).filter(pl.col("left") != pl.col("right"))
+
+
+def group_numbers(links: pl.DataFrame, films: int) -> NDArray[np.int64]:
+    """Return the group of each film, (films,): films linked directly or through others share a number."""
+    left, right = links["left"].to_numpy(), links["right"].to_numpy()
+    graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(films, films))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
 @dataclass(frozen=True, slots=True)
 class Leak:
     """Two films of different splits that belong together."""
@@ -164,10 +277,9 @@ class Leak:
 
 
 def find_leaks(frame: pl.DataFrame) -> list[Leak]:
-    """Films in different splits that share an id, a series, a poster, or nearly a plot; empty where nothing leaks.
+    """Return films in different splits that share an id, a series, a poster, or nearly the same plot.
 
-    Films without a split take no part. Every pair is looked at through the same links that splitting uses, worked out
-    anew from the table itself.
+    Films without a split are ignored. The links are worked out anew, from the table itself.
     """
     frame = frame.filter(pl.col("split").is_in(SPLITS))
     links = leak_groups(frame)

@@ -277,7 +277,7 @@ def _glove_step(order: Order, path: Path) -> Step:
         raise UsageError(f"--glove {order.glove} is not a file; give glove.6B.zip, or a .txt or .txt.gz of vectors")
 
     def get() -> None:
-        from mmgcs.datasets.glove import get_glove
+        from mmgcs.datasets import get_glove
 
         assert match is not None
         get_glove(path.parent, int(match[1]), source=order.glove)
@@ -288,9 +288,7 @@ def _glove_step(order: Order, path: Path) -> Step:
 
 def _lacking_posters(order: Order) -> pl.DataFrame:
     """The films without a poster file that give an address to fetch one from; none where nothing may be fetched."""
-    from mmgcs.datasets import read_films
-    from mmgcs.datasets.poster_files import poster_files, poster_stem
-    from mmgcs.datasets.posters import TMDB_BASE, poster_urls
+    from mmgcs.datasets import TMDB_BASE, poster_files, poster_stem, poster_urls, read_films
 
     frame = read_films(order.data).frame
     reads = any(recipe.poster is not None for recipe in order.recipes.values())
@@ -306,9 +304,16 @@ def _lacking_posters(order: Order) -> pl.DataFrame:
 
 
 def _fetch_posters(order: Order) -> None:
-    from mmgcs.datasets import read_films, write_films
-    from mmgcs.datasets.poster_files import poster_files, with_posters
-    from mmgcs.datasets.posters import FAILED, TMDB_BASE, PosterOptions, download_posters
+    from mmgcs.datasets import (
+        FAILED,
+        TMDB_BASE,
+        PosterOptions,
+        download_posters,
+        poster_files,
+        read_films,
+        with_posters,
+        write_films,
+    )
 
     options = PosterOptions(base_url=order.base_url or TMDB_BASE, allow_private=order.allow_private)
     lacking = _lacking_posters(order)

@@ -19,7 +19,7 @@ Counts = dict[str, NonNegativeInt]
 
 
 class Inspected(BaseModel):
-    """A table of films in numbers. The fields are those of `mmgcs.datasets.summary.Summary`, which says more.
+    """A table of films in numbers. The fields are those of `mmgcs.datasets.DataSummary`, which says more.
 
     Attributes:
         together: for each pair of genres, in the order of `genres`, the films that have both.
