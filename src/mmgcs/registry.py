@@ -49,10 +49,6 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._items))
 
-    def in_order(self) -> tuple[str, ...]:
-        """The names in the order in which they were registered."""
-        return tuple(self._items)
-
 
 def import_modules(package: str) -> None:
     """Import every module of a package that is being imported, so that each registers what it implements."""

@@ -55,7 +55,7 @@ def looking(server: Server, folder: Path, **options: Any) -> Enricher:
 
 
 def looking_up() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("mmgcs-enrich")]
+    return [thread for thread in threading.enumerate() if "portal" in thread.name]
 
 
 def open_files(folder: Path) -> list[str]:

@@ -115,7 +115,7 @@ class Tmdb:
         self._exit = contextlib.ExitStack()
         self._exit.callback(self._cache.close)
         # The event loop has a thread of its own, so that this works from any thread, and in notebooks.
-        self._portal = self._exit.enter_context(start_blocking_portal(name="mmgcs-enrich"))
+        self._portal = self._exit.enter_context(start_blocking_portal())
         self._client = self._exit.enter_context(self._portal.wrap_async_context_manager(WebClient(options)))
 
     def __call__(self, films: list[Film]) -> list[Film]:
