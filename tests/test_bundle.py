@@ -6,10 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx.external_data_helper import set_external_data
 
 from mmgcs import load
-from mmgcs.bundle import MANIFEST, Bundle, BundleConfig, seal, write_bundle
+from mmgcs.bundle import CARD_JSON, MANIFEST, Bundle, BundleConfig, seal, write_bundle
 from mmgcs.cli import main
 from mmgcs.errors import BundleError, UsageError
 
@@ -96,7 +98,7 @@ OUTSIDE_ON_WINDOWS = ["C:secret", "C:/secret", "\\Windows\\x", "..\\x", "a\\..\\
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "else"}', "\x00" * 9, "[" * 100_000])
 def test_a_manifest_that_is_none_is_refused(copy: Path, content: str) -> None:
     (copy / MANIFEST).write_text(content, encoding="utf-8")
-    with pytest.raises(BundleError, match="get the bundle again") as caught:
+    with pytest.raises(BundleError, match="download or export the bundle again") as caught:
         Bundle(copy)
     assert "\n" not in str(caught.value)
 
@@ -132,6 +134,48 @@ def test_a_graph_that_onnxruntime_cannot_load_is_named(copy: Path) -> None:
     with pytest.raises(BundleError, match=r"plot\.onnx cannot be loaded") as caught:
         load(copy).predict(plot="love")
     assert "\n" not in str(caught.value)
+
+
+def test_a_graph_with_tensors_in_other_files_is_refused_when_it_is_read_or_verified(copy: Path) -> None:
+    graph = onnx.load(copy / "plot.onnx")
+    (tensor, *_) = graph.graph.initializer
+    set_external_data(tensor, "../../secret.bin")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    (copy / "plot.onnx").write_bytes(graph.SerializeToString())
+    seal(copy)
+    with pytest.raises(BundleError, match=r"plot\.onnx keeps tensors in other files"):
+        load(copy).predict(plot="love")
+    assert any("keeps tensors in other files" in problem for problem in Bundle(copy).check())
+
+
+def test_a_word_location_in_a_graph_is_no_external_data(copy: Path) -> None:
+    graph = onnx.load(copy / "plot.onnx")
+    graph.doc_string = "the location of a film"
+    onnx.save(graph, copy / "plot.onnx")
+    seal(copy)
+    assert Bundle(copy).check() == []
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"sample_predictions": [{"id": 3}, 7]}'])
+def test_a_card_that_cannot_be_read_fails_verify_in_one_line(
+    content: str, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copy / CARD_JSON).write_text(content, encoding="utf-8")
+    seal(copy)
+    assert main(["verify", str(copy)]) == 1
+    captured = capsys.readouterr()
+    assert "WRONG  card" in captured.out
+    assert captured.err == ""
+
+
+def test_a_width_that_no_memory_holds_is_refused(copy: Path) -> None:
+    content = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))
+    content["branches"][0]["width"] = 10**12
+    (copy / "bundle.json").write_text(json.dumps(content), encoding="utf-8")
+    seal(copy)
+    with pytest.raises(BundleError, match=r"branches\.0\.width must be at most 1000000; download or export"):
+        Bundle(copy)
 
 
 def test_a_folder_without_a_manifest_is_not_a_bundle(tmp_path: Path) -> None:

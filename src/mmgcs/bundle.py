@@ -10,18 +10,23 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from mmgcs.errors import BundleError, UsageError
 from mmgcs.files import is_inside, read_file, sha256, write_json
+from mmgcs.wording import plain
 
 FORMAT = "mmgcs-bundle"
 FORMAT_VERSION = (1, 0)
@@ -35,9 +40,13 @@ DEFAULT_BUNDLE = Path(__file__).parent / "bundles" / "default"
 """The bundle that ships in the package."""
 
 LARGEST = 1_000_000
-"""What no number of a decision is beyond: graphs and decisions are in single precision."""
+"""The limit of every number in a configuration: graphs and decisions are in single precision."""
 
-T = TypeVar("T")
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+
+GET_AGAIN = "download or export the bundle again"
+# How protobuf writes the key "location", which a tensor with data in another file must have; numbers may be padded.
+_EXTERNAL = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,44 +54,44 @@ class Branch:
     """One encoder: what it reads, how that is prepared, and the graph that turns it into features.
 
     Attributes:
-        name: the branch's name, which is also the name of the fusion graph's input for its features.
-        input: what of the film it reads, "plot" or "poster".
+        name: the branch's name, also the name of the fusion graph's input for its features.
+        input: what it reads of a film.
         kind: the preprocessing, a name in `mmgcs.preprocess.PREPROCESSORS`.
-        options: that preprocessing's settings (tokenizer file, lengths, sizes).
+        options: the preprocessing's settings (tokenizer file, lengths, sizes).
         graph: the ONNX file, from the prepared arrays to `features` of shape (batch, width).
         width: the number of features.
         encoder: the name of the technique, for the card and for explanations.
     """
 
     name: str
-    input: str
+    input: Literal["plot", "poster"]
     kind: str
     options: Mapping[str, Any]
     graph: str
-    width: int
+    width: Annotated[int, Field(ge=1, le=LARGEST)]
     encoder: str
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How logits become an answer for films with one combination of inputs. All lists have one entry a genre.
+    """How logits become an answer for films with one combination of inputs. Lists have one entry per genre.
 
     Attributes:
         slope, intercept: Platt scaling (Platt 1999), probability = sigmoid(slope · logit + intercept).
-        thresholds: a genre is chosen where its probability reaches its threshold.
-        confidence: the confidence under which a prediction is called not sure.
-        possible: the probability from which a genre belongs to the prediction set, which holds all of a film's genres
-            for 90% of films (see `mmgcs.evaluation.conformal`); None where the bundle states no such sets.
-        margin: a genre whose probability is nearer to its threshold than this, in log-odds, is undecided (see
-            `mmgcs.evaluation.calibration.fit_margin`); None where the bundle leaves no genre open.
+        thresholds: a genre is chosen if its probability reaches its threshold.
+        confidence: a prediction with less confidence is marked as not sure.
+        possible: genres with at least this probability form the prediction set, which holds all of a film's genres
+            for 90% of films (see `mmgcs.evaluation.conformal`); None if the bundle has no such sets.
+        margin: a genre whose probability is closer to its threshold than this, in log-odds, is undecided (see
+            `mmgcs.evaluation.calibration.fit_margin`); None if the bundle leaves no genre undecided.
     """
 
-    slope: tuple[float, ...]
-    intercept: tuple[float, ...]
-    thresholds: tuple[float, ...]
-    confidence: float
-    possible: float | None = None
-    margin: float | None = None
+    slope: tuple[Number, ...]
+    intercept: tuple[Number, ...]
+    thresholds: tuple[Number, ...]
+    confidence: Number
+    possible: Number | None = None
+    margin: Number | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +108,8 @@ class BundleConfig:
     """
 
     name: str
-    genres: tuple[str, ...]
-    branches: tuple[Branch, ...]
+    genres: Annotated[tuple[str, ...], Field(min_length=1)]
+    branches: Annotated[tuple[Branch, ...], Field(min_length=1)]
     fusion: str
     decisions: Mapping[str, Decision]
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -112,83 +121,47 @@ class BundleConfig:
         return tuple(name for name in ("plot", "poster") if name in read)
 
     def to_json(self) -> dict[str, Any]:
-        """The value that bundle.json holds."""
+        """Return the content of bundle.json."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Any) -> BundleConfig:
-        """Read the value that bundle.json holds.
+        """Read the content of bundle.json.
 
         Raises:
-            BundleError: a key is missing or has a value that it cannot have, or numbers, genres and inputs do not fit.
+            BundleError: a key is missing or has an impossible value, or numbers, genres and inputs do not match.
         """
         try:
-            config = cls(
-                name=_typed(value["name"], str),
-                genres=tuple(_typed(genre, str) for genre in _typed(value["genres"], list)),
-                branches=tuple(_branch(branch) for branch in _typed(value["branches"], list)),
-                fusion=_typed(value["fusion"], str),
-                decisions={
-                    inputs: Decision(
-                        slope=tuple(map(_number, decision["slope"])),
-                        intercept=tuple(map(_number, decision["intercept"])),
-                        thresholds=tuple(map(_number, decision["thresholds"])),
-                        confidence=_number(decision["confidence"]),
-                        possible=None if decision.get("possible") is None else _number(decision["possible"]),
-                        margin=None if decision.get("margin") is None else _number(decision["margin"]),
-                    )
-                    for inputs, decision in _typed(value["decisions"], dict).items()
-                },
-                extra=_typed(value.get("extra", {}), dict),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise BundleError(f"{CONFIG} is not a bundle's configuration ({error!r}); get the bundle again") from error
-        if not config.genres or not config.branches:
-            raise BundleError(f"{CONFIG} names no genres or no branches; get the bundle again")
+            config = _adapter().validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(str(part)[:60] for part in first["loc"]) or "its content"
+            raise BundleError(f"{CONFIG}: {where} {plain(first['msg'])}; {GET_AGAIN}") from error
         for what, names in (("genres", config.genres), ("branches", [branch.name for branch in config.branches])):
             if len(set(names)) < len(names):
-                raise BundleError(f"{CONFIG} names one of its {what} twice; get the bundle again")
-        lacking = {*config.inputs, "+".join(config.inputs)} - set(config.decisions)
-        if lacking:
-            raise BundleError(f"{CONFIG} has no decision for {' and '.join(sorted(lacking))}; get the bundle again")
+                raise BundleError(f"{CONFIG} names one of its {what} twice; {GET_AGAIN}")
+        missing = {*config.inputs, "+".join(config.inputs)} - set(config.decisions)
+        if missing:
+            raise BundleError(f"{CONFIG} has no decision for {' and '.join(sorted(missing))}; {GET_AGAIN}")
         for inputs, decision in config.decisions.items():
             lengths = {len(decision.slope), len(decision.intercept), len(decision.thresholds)}
             if lengths != {len(config.genres)}:
-                raise BundleError(f"{CONFIG}: decisions for {inputs} do not have one number a genre; get it again")
+                raise BundleError(f"{CONFIG}: decisions for {inputs} need one number per genre; {GET_AGAIN}")
         return config
 
 
-def _branch(value: Any) -> Branch:
-    branch = Branch(**value)
-    for text in (branch.name, branch.kind, branch.graph, branch.encoder):
-        _typed(text, str)
-    _typed(branch.options, dict)
-    if branch.input not in ("plot", "poster"):
-        raise ValueError(f"a branch cannot read {branch.input!r}")
-    if _typed(branch.width, int) < 1:
-        raise ValueError(f"a branch cannot have {branch.width} features")
-    return branch
-
-
-def _typed(value: Any, kind: type[T]) -> T:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"{value!r:.40} is no {kind.__name__}")
-    return value
-
-
-def _number(value: Any) -> float:
-    number = float(value)
-    if not abs(number) <= LARGEST:  # neither is NaN
-        raise ValueError(f"{number} is not between ±{LARGEST}")
-    return number
+@cache
+def _adapter() -> TypeAdapter[BundleConfig]:
+    return TypeAdapter(BundleConfig)
 
 
 class Bundle:
     """A bundle on disk, opened and checked.
 
     Attributes:
-        path: the folder that it is read from: the one asked for, or where that lies while it is replaced.
+        path: the folder it is read from; during a replacement, where the old bundle lies meanwhile.
         config: the content of bundle.json.
+        files: size and SHA-256 of each file, from the manifest.
     """
 
     def __init__(self, path: Path, *, check: bool = True) -> None:
@@ -196,16 +169,15 @@ class Bundle:
 
         Args:
             path: the folder.
-            check: compare every file that is read with the manifest's SHA-256 when it is read.
+            check: compare each file with the manifest's SHA-256 when it is read.
 
         Raises:
             UsageError: the folder does not exist or is not a bundle.
             BundleError: the bundle is damaged or of a newer format.
         """
-        path = _found(path)
-        self.path = path
+        self.path = path = _find(path)
         self._check = check
-        self._ahead: dict[str, _Ahead] = {}
+        self._ahead: dict[str, _ReadAhead] = {}
         if not path.is_dir():
             raise UsageError(f"no bundle at {path}: the folder does not exist; give the folder of a bundle")
         try:
@@ -216,31 +188,28 @@ class Bundle:
                 raise UsageError(f"{path} is a training's folder; its bundle is {inner}: give that") from None
             raise UsageError(f"{path} is not a bundle: it has no {MANIFEST}; give a bundle's folder") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise BundleError(f"{path / MANIFEST} cannot be read ({error}); get the bundle again") from error
+            raise BundleError(f"{path / MANIFEST} cannot be read ({error}); {GET_AGAIN}") from error
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise BundleError(f"{path / MANIFEST} is not the manifest of a bundle; get the bundle again")
+            raise BundleError(f"{path / MANIFEST} is not the manifest of a bundle; {GET_AGAIN}")
         self.format_version = _parse_version(manifest.get("format_version"), path)
         files = manifest.get("files")
         if not isinstance(files, dict) or not all(_is_entry(name, entry) for name, entry in files.items()):
-            raise BundleError(f"{path / MANIFEST} has a broken list of files; get the bundle again")
+            raise BundleError(f"{path / MANIFEST} has a broken list of files; {GET_AGAIN}")
         self.files: dict[str, dict[str, Any]] = files
-        try:
-            config = json.loads(self.read(CONFIG))
-        except (ValueError, RecursionError) as error:
-            raise BundleError(f"{path / CONFIG} is not JSON ({error}); get the bundle again") from error
-        self.config = BundleConfig.from_json(config)
+        self.config = BundleConfig.from_json(self._read_json(CONFIG))
 
     def read_ahead(self, names: Iterable[str]) -> None:
-        """Start to read and check files beside other work. The first `read` of each waits for that and takes it."""
+        """Start reading and checking files in the background. The first `read` of each waits for that."""
         for name in names:
-            self._ahead[name] = _Ahead(self, name)
+            self._ahead[name] = _ReadAhead(self, name)
             self._ahead[name].start()
 
     def read(self, name: str) -> bytes:
-        """The bytes of one of the bundle's files, checked against the manifest.
+        """Return the bytes of one of the bundle's files, checked against the manifest.
 
         Raises:
-            BundleError: the file is not in the manifest, is missing, or differs from its SHA-256.
+            BundleError: the file is not in the manifest, is missing, differs from its SHA-256, or is an ONNX graph
+                with tensors in other files.
         """
         ahead = self._ahead.pop(name, None)
         if ahead is not None:
@@ -252,31 +221,47 @@ class Bundle:
     def _read(self, name: str, *, check: bool) -> bytes:
         entry = self.files.get(name)
         if entry is None:
-            raise BundleError(f"{self.path} has no file {name} in its {MANIFEST}; get the bundle again")
+            raise BundleError(f"{self.path} has no file {name} in its {MANIFEST}; {GET_AGAIN}")
+        path = self.path / name
         try:
-            # Not a byte more than there should be: the sum then tells a longer file.
-            content = read_file(self.path / name, entry["bytes"] if check else sys.maxsize)
+            # One byte more than there should be is enough to notice a longer file.
+            content = read_file(path, entry["bytes"] if check else sys.maxsize)
         except OSError as error:
-            why = error.strerror or error
-            raise BundleError(f"{self.path / name} cannot be read ({why}); get the bundle again") from error
-        if check:
-            _check_sum(content, entry, self.path / name)
+            raise BundleError(f"{path} cannot be read ({error.strerror or error}); {GET_AGAIN}") from error
+        if check and (len(content) != entry["bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]):
+            raise BundleError(f"{path} differs from its SHA-256 in {MANIFEST}: the file was changed; {GET_AGAIN}")
+        if name.endswith(".onnx") and has_external_data(content):
+            raise BundleError(f"{path} keeps tensors in other files; export the graph with all its data inside")
         return content
 
+    def _read_json(self, name: str) -> Any:
+        try:
+            return json.loads(self.read(name))
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{self.path / name} is not valid JSON ({error}); {GET_AGAIN}") from error
+
     def copy_to(self, folder: Path, without: Container[str] = ()) -> None:
-        """Write the files, but those named in `without`, into a folder. Raises BundleError as `read` does."""
+        """Write all files except `without` into a folder. Raises BundleError as `read` does."""
         for name in self.files:
             if name not in without:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(self.read(name))
 
     def card(self) -> dict[str, Any]:
-        """The model card as data: where the bundle comes from and what it was measured to do."""
-        value: dict[str, Any] = json.loads(self.read(CARD_JSON)) if CARD_JSON in self.files else {}
+        """Return the model card as data: where the bundle comes from and how it scored; {} without a card.
+
+        Raises:
+            BundleError: it is not a JSON object.
+        """
+        if CARD_JSON not in self.files:
+            return {}
+        value = self._read_json(CARD_JSON)
+        if not isinstance(value, dict):
+            raise BundleError(f"{self.path / CARD_JSON} is not a JSON object; {GET_AGAIN}")
         return value
 
     def check(self) -> list[str]:
-        """Compare every file with the manifest. Returns one line a problem; none when the bundle is whole."""
+        """Compare every file with the manifest. Returns one line per problem; [] if there is none."""
         problems = []
         for name in self.files:
             try:
@@ -286,8 +271,8 @@ class Bundle:
         return problems
 
 
-class _Ahead(Thread):
-    """Reads one file of a bundle; `content` stays None where that fails, and the next `read` says why."""
+class _ReadAhead(Thread):
+    """Read one file of a bundle; `content` stays None if that fails, and the next `read` says why."""
 
     def __init__(self, bundle: Bundle, name: str) -> None:
         super().__init__(name="mmgcs-read", daemon=True)
@@ -300,22 +285,31 @@ class _Ahead(Thread):
             self.content = self._bundle._read(self._file, check=self._bundle._check)
 
 
+def has_external_data(graph: bytes) -> bool:
+    """Return True if an ONNX graph has a tensor whose data is in another file.
+
+    Such a tensor names its file under the key "location". The test is for that key anywhere in the graph, so it needs
+    no parser and cannot miss one; onnxruntime would read any file below the working directory.
+    """
+    return b"location" in graph and _EXTERNAL.search(graph) is not None
+
+
 def write_bundle(path: Path, config: BundleConfig, fill: Callable[[Path], None], *, replace: bool = False) -> Bundle:
-    """Write a bundle whole or not at all.
+    """Write a complete bundle, or nothing.
 
     Args:
         path: the folder to make.
         config: the content of bundle.json.
         fill: puts the graphs, tokenizers and card into the folder it is given.
-        replace: an existing bundle at `path` is replaced; without it, it is an error.
+        replace: replace an existing bundle at `path`; otherwise that is an error.
 
     Raises:
         UsageError: `path` exists and `replace` is not given, or it is a folder that is not a bundle.
     """
     if path.exists() and not (path / MANIFEST).is_file() and any(path.iterdir() if path.is_dir() else [path]):
         raise UsageError(f"{path} exists and is not a bundle; choose another --out")
-    if not replace and (_found(path) / MANIFEST).is_file():
-        raise UsageError(f"{_found(path)} already holds a bundle; choose another --out or remove it")
+    if not replace and (_find(path) / MANIFEST).is_file():
+        raise UsageError(f"{_find(path)} already holds a bundle; choose another --out or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
@@ -333,13 +327,13 @@ def write_bundle(path: Path, config: BundleConfig, fill: Callable[[Path], None],
 
 
 def _put_in_place(made: Path, path: Path, replace: bool) -> None:
-    """Rename a finished bundle to `path`; what was there stays until then, and comes back if that fails."""
+    """Rename a finished bundle to `path`. The old bundle stays until then, and is put back if that fails."""
     old = _aside(path)
     if replace and path.exists():
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
     else:
-        with suppress(OSError):  # an empty folder: Windows renames nothing onto it
+        with suppress(OSError):  # an empty folder: Windows cannot rename onto it
             path.rmdir()
     try:
         made.rename(path)
@@ -347,24 +341,24 @@ def _put_in_place(made: Path, path: Path, replace: bool) -> None:
         if old.exists() and not path.exists():
             old.rename(path)
         if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise UsageError(f"another mmgcs has written {path} meanwhile; choose another --out") from None
+            raise UsageError(f"another mmgcs has written {path} in the meantime; choose another --out") from None
         raise
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _aside(path: Path) -> Path:
-    """Where the old bundle lies between the two renames that replace it."""
+    """Return where the old bundle lies between the two renames that replace it."""
     return path.with_name(f".{path.name}.old")
 
 
-def _found(path: Path) -> Path:
-    """Where the bundle of `path` lies; a writer that was killed between its renames left it aside."""
-    # It is not put back: the writer may be alive and about to rename. The next one removes it.
+def _find(path: Path) -> Path:
+    """Return where the bundle of `path` lies: aside, if a writer was killed between its two renames."""
+    # It is not put back: the writer may still be running. The next writer removes it.
     return _aside(path) if not path.exists() and _aside(path).is_dir() else path
 
 
 def seal(path: Path) -> None:
-    """Write the manifest of every file that lies in the folder `path`."""
+    """Write the manifest of all files in the folder `path`."""
     files = {
         file.relative_to(path).as_posix(): {"sha256": sha256(file), "bytes": file.stat().st_size}
         for file in sorted(path.rglob("*"))
@@ -376,22 +370,15 @@ def seal(path: Path) -> None:
 
 def _is_entry(name: Any, entry: Any) -> bool:
     # A name that leads out of the folder would let a bundle read any file.
-    sound = isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int)
-    return is_inside(name) and sound and entry["bytes"] >= 0
-
-
-def _check_sum(content: bytes, entry: Mapping[str, Any], path: Path) -> None:
-    if len(content) != entry["bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise BundleError(f"{path} differs from its SHA-256 in {MANIFEST}: the file was changed; get the bundle again")
+    valid = isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int)
+    return valid and entry["bytes"] >= 0 and is_inside(name)
 
 
 def _parse_version(text: Any, path: Path) -> tuple[int, int]:
-    try:
-        major, minor = (int(part) for part in str(text).split("."))
-        if major < 1 or minor < 0:
-            raise ValueError("there was no such version")
-    except ValueError:
-        raise BundleError(f"{path / MANIFEST} has format version {text!r}; get the bundle again") from None
+    match = re.fullmatch(r"([1-9]\d{0,8})\.(\d{1,9})", str(text))
+    if match is None:
+        raise BundleError(f"{path / MANIFEST} has format version {text!r}; {GET_AGAIN}")
+    major, minor = int(match[1]), int(match[2])
     if major > FORMAT_VERSION[0]:
         raise BundleError(
             f"{path} is of bundle format {text}, this mmgcs reads up to {FORMAT_VERSION[0]}.x; upgrade mmgcs"

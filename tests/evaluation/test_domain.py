@@ -97,7 +97,7 @@ def test_detectors_survive_the_bundle_and_an_older_reader_ignores_what_it_does_n
 def test_a_damaged_file_of_detectors_is_one_clear_error(fitted: Path, tmp_path: Path) -> None:
     shutil.copytree(fitted, tmp_path / "bad")
     (tmp_path / "bad" / DOMAIN_FILE).write_bytes(b"PK\x03\x04 not an archive")
-    with pytest.raises(BundleError, match="get the bundle again"):
+    with pytest.raises(BundleError, match="download or export the bundle again"):
         Domain.of(Bundle(tmp_path / "bad", check=False))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mmgcs.bundle import Branch, Bundle
+from mmgcs.bundle import GET_AGAIN, Branch, Bundle
 from mmgcs.errors import BundleError
 from mmgcs.preprocess import PREPROCESSORS, Prepared, Preprocessor
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 DYNAMIC = b"DynamicQuantizeLinear"
-"""What the graphs have in them whose activations are scaled as they come."""
+"""The operator in graphs whose 8-bit activations are scaled while they run."""
 
 
 class LoadedBranch:
-    """A branch with its preprocessor and graph, each made when first used: a plot needs no poster graph.
+    """A branch with its preprocessor and graph, each created on first use: a plot needs no poster graph.
 
     Safe to share between threads.
     """
@@ -46,7 +46,7 @@ class LoadedBranch:
             return PREPROCESSORS[self.spec.kind](self.spec.options, self._bundle.read)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             name = self.spec.name
-            raise BundleError(f"the options of {name} do not fit ({error!r}); get the bundle again") from error
+            raise BundleError(f"the options of {name} do not fit ({error!r}); {GET_AGAIN}") from error
 
     @property
     def session(self) -> ort.InferenceSession:
@@ -54,7 +54,7 @@ class LoadedBranch:
         return self._session(self._threads)
 
     def try_open(self) -> None:
-        """Open the graph ahead of its first use, which tells what is wrong where it cannot be opened."""
+        """Open the graph ahead of its first use, which reports the error if it cannot be opened."""
         with suppress(BundleError):
             _ = self.session
 
@@ -67,21 +67,21 @@ class LoadedBranch:
 
     @cached_property
     def alone(self) -> bool:
-        """Whether each film goes through the graph by itself.
+        """True if each film must go through the graph separately.
 
-        Where 8-bit activations are scaled as they come, the scale is that of the whole batch, so that films would
-        change one another's answers. By themselves, each on one thread, they are answered as fast.
+        With dynamic 8-bit activations the scale depends on the whole batch, so films would change each other's
+        answers. Separately, each on one thread, they are just as fast.
         """
         return DYNAMIC in self._bundle.read(self.spec.graph)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        from concurrent.futures import ThreadPoolExecutor  # here: one film needs none
+        from concurrent.futures import ThreadPoolExecutor  # one film needs no pool
 
         return ThreadPoolExecutor(self._threads, thread_name_prefix="mmgcs-graph")
 
     def run(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-        """Features (films, width) of prepared inputs."""
+        """Return the features (films, width) of prepared inputs."""
         if len(prepared) == 1 or not self.alone:
             return self._run(self.session, prepared)
         session = self._session(1)
@@ -109,7 +109,7 @@ def open_session(graph: bytes, name: str, threads: int, *, spin: bool = True) ->
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common public base
         line = str(error).splitlines()[0]
-        raise BundleError(f"{name} cannot be loaded by onnxruntime ({line}); get the bundle again") from error
+        raise BundleError(f"{name} cannot be loaded by onnxruntime ({line}); {GET_AGAIN}") from error
 
 
 def run_graph(
@@ -124,8 +124,8 @@ def run_graph(
         (result,) = session.run([output], dict(feed))
     except Exception as error:  # onnxruntime's exceptions have no common public base
         line = str(error).splitlines()[0]
-        raise BundleError(f"the graph of {output} cannot be run ({line}); get the bundle again") from error
+        raise BundleError(f"the graph of {output} cannot be run ({line}); {GET_AGAIN}") from error
     if result.ndim != 2 or result.shape[1] != width:
-        raise BundleError(f"the graph of {output} gives {result.shape}, not {width} a film; get the bundle again")
+        raise BundleError(f"the graph of {output} gives {result.shape}, not {width} per film; {GET_AGAIN}")
     numbers: NDArray[np.float32] = result
     return numbers

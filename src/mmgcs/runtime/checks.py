@@ -89,15 +89,16 @@ def _compare_with_card(bundle: Bundle, classifier: Classifier) -> Check:
     if not recorded:
         return Check("card", True, "the card records no sample predictions to compare with")
     films = {film.id: film for film in sample_films()}
-    known = [row for row in recorded if row["id"] in films]
-    current = {
-        (row["id"], row["inputs"]): row["probabilities"]
-        for row in record_samples(classifier, [films[name] for name in dict.fromkeys(row["id"] for row in known)])
-    }
     worst = 0.0
-    for row in known:
-        now = current.get((row["id"], row["inputs"]), {})
-        for genre, probability in row["probabilities"].items():
-            worst = max(worst, abs(now.get(genre, -1.0) - probability))
+    try:
+        known = [row for row in recorded if row["id"] in films]
+        shown = [films[name] for name in dict.fromkeys(row["id"] for row in known)]
+        current = {(row["id"], row["inputs"]): row["probabilities"] for row in record_samples(classifier, shown)}
+        for row in known:
+            now = current.get((row["id"], row["inputs"]), {})
+            for genre, probability in row["probabilities"].items():
+                worst = max(worst, abs(now.get(genre, -1.0) - probability))
+    except (KeyError, TypeError, AttributeError) as error:
+        return Check("card", False, f"the card's {CARD_KEY} cannot be read ({error!r})")
     detail = f"the largest difference from {len(known)} recorded predictions is {worst:.4f} (at most {TOLERANCE})"
     return Check("card", bool(known) and worst <= TOLERANCE, detail)

@@ -1,10 +1,10 @@
-"""Is this a film at all? Inputs unlike all that the model learned from are answered "not sure".
+"""Detect inputs that are unlike the films the model learned from; their predictions are marked as not sure.
 
-A detector looks at an input in one way, a *view*, and measures how far it lies from films, as the Mahalanobis distance
-(Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples"; where a view has more
-directions than are kept, the others share one variance, as in Tipping & Bishop 1999). The distance that few films
-of `valid` exceed is its limit. The detectors lie in the bundle's `domain.npz`, small float16 arrays;
-`mmgcs.evaluation.domain` fits them. A bundle without them calls no input strange.
+A detector computes some features of an input, its *view*, and measures how far they are from those of films, as the
+Mahalanobis distance (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples";
+directions that are not kept share one variance, as in Tipping & Bishop 1999). An input beyond the detector's limit,
+which few films of split `valid` exceed, is strange. The detectors are in the bundle's `domain.npz`, small float16
+arrays; `mmgcs.evaluation.domain` fits them. A bundle without detectors calls no input strange.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from mmgcs.bundle import Bundle
+from mmgcs.bundle import GET_AGAIN, Bundle
 from mmgcs.errors import BundleError
 from mmgcs.preprocess import NOT_ENGLISH, Prepared
 from mmgcs.registry import Registry
@@ -28,23 +28,23 @@ DOMAIN = "domain"
 DOMAIN_FILE = "domain.npz"
 
 View = Callable[[NDArray[np.float32], Sequence[Prepared]], NDArray[np.float32]]
-"""From a branch's features (films, width) and the films' prepared inputs to what a detector looks at, (films, any)."""
+"""From a branch's features (films, width) and the films' prepared inputs to a detector's features, (films, any)."""
 
 VIEWS: Registry[View] = Registry("view of an input")
 
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """How far from films is too far, in one view of one branch's input.
+    """One test of one branch's inputs.
 
     Attributes:
         branch: the branch's name.
         view: a name in `VIEWS`.
-        limit: the distance from which an input is strange.
+        limit: inputs at a larger distance are strange.
         mean: (any,) of films.
-        whitening: (any, kept), to directions in which films have the variance 1.
+        whitening: (any, kept), to directions in which films have variance 1.
         scale: (kept,) the standard deviation of films in those directions.
-        rest: the variance of films in each other direction; 0 where all are kept.
+        rest: the variance of films in each other direction; 0 if all are kept.
     """
 
     branch: str
@@ -56,7 +56,7 @@ class Detector:
     rest: float
 
     def distance(self, seen: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The squared distance (films,) of what is seen (films, any) from films."""
+        """Return the squared distance (films,) of features (films, any) from those of films."""
         centred = seen - self.mean
         white = centred @ self.whitening
         distance: NDArray[np.float32] = (white**2).sum(1)
@@ -76,12 +76,12 @@ class Domain:
         self.detectors = tuple(detectors)
 
     def strange(self, branch: str, features: NDArray[np.float32], prepared: Sequence[Prepared]) -> NDArray[np.bool_]:
-        """Which inputs (films,) of a branch are unlike films'.
+        """Return which inputs (films,) of a branch are strange.
 
         Args:
             branch: the branch's name.
-            features: (films, width) what it made of them.
-            prepared: what it made that from.
+            features: (films, width) of the inputs.
+            prepared: the inputs.
         """
         found = np.zeros(len(prepared), dtype=bool)
         for detector in self.detectors:
@@ -90,7 +90,7 @@ class Domain:
         return found
 
     def spec(self) -> dict[str, Any]:
-        """What bundle.json says of the detectors, under `extra`."""
+        """Return the description of the detectors for bundle.json, under `extra`."""
         return {
             "file": DOMAIN_FILE,
             "detectors": [
@@ -99,7 +99,7 @@ class Domain:
         }
 
     def to_bytes(self) -> bytes:
-        """The content of `domain.npz`: for the n-th detector `n.mean`, `n.whitening` and `n.scale`, float16."""
+        """Return the content of `domain.npz`: for the n-th detector `n.mean`, `n.whitening` and `n.scale`, float16."""
         buffer = io.BytesIO()
         arrays: Mapping[str, NDArray[np.float16]] = {
             f"{index}.{name}": getattr(one, name).astype(np.float16)
@@ -111,7 +111,7 @@ class Domain:
 
     @classmethod
     def of(cls, bundle: Bundle) -> Domain:
-        """The detectors of a bundle; none where it has none. Views that this version does not know are left aside.
+        """Return a bundle's detectors, if it has any. Views that this version does not know are ignored.
 
         Raises:
             BundleError: the file or its description is damaged.
@@ -135,29 +135,29 @@ class Domain:
                     if one["view"] in VIEWS
                 ]
         except (KeyError, TypeError, ValueError, OSError, EOFError, BadZipFile) as error:
-            raise BundleError(f"{DOMAIN_FILE} cannot be read ({error!r}); get the bundle again") from error
+            raise BundleError(f"{DOMAIN_FILE} cannot be read ({error!r}); {GET_AGAIN}") from error
         return cls(detectors)
 
 
 @VIEWS.register("features")
 def _features(features: NDArray[np.float32], prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-    """What the encoder makes of the input."""
+    """Return the encoder's own features."""
     del prepared
     return features
 
 
 @VIEWS.register("english")
 def _english(features: NDArray[np.float32], prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-    """1 where a text does not read like English, else 0; (films, 1)."""
+    """Return 1 for text that does not read like English, else 0; (films, 1)."""
     del features
     return np.array([[NOT_ENGLISH in one.warnings] for one in prepared], dtype=np.float32)
 
 
 @VIEWS.register("picture")
 def _picture(features: NDArray[np.float32], prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-    """What the pixels are like, whatever they show: flat or noisy, of few or many colours, sharp or soft; (films, 14).
+    """Return statistics of the pixels, whatever they show: flat or noisy, colors, sharpness; (films, 14).
 
-    An encoder of posters is blind to what tells no genre: to it a blank page is an ordinary poster.
+    A poster encoder ignores what says nothing about genres: to it, a blank page is an ordinary poster.
     """
     del features
     return np.stack([_pixel_statistics(one.value) for one in prepared])
