@@ -89,6 +89,11 @@ def tag(
     table: Annotated[str | None, typer.Option(help="With --from: the table of films.")] = None,
     key: Annotated[str | None, typer.Option(help="With --from: a unique column; by default the primary key.")] = None,
     into: Annotated[str | None, typer.Option(help="With --from: the table of predictions.")] = None,
+    schema: Annotated[str | None, typer.Option(help="With --from: the schema of the table.")] = None,
+    where: Annotated[str | None, typer.Option(help="With --from: tag only films that meet this SQL condition.")] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="With --from: also write a row per film and genre, and a view.")
+    ] = False,
     enrich: Annotated[str | None, typer.Option(help="Look up missing plots and posters: tmdb.")] = None,
     enrich_cache: Annotated[Path | None, typer.Option(help="A SQLite file that keeps what was looked up.")] = None,
     engine: Annotated[str, typer.Option(help="Where the work runs: local, or ray for a cluster.")] = "local",
@@ -125,7 +130,7 @@ def tag(
     _refuse(ctx, cluster, ("--from", "--enrich", *local_only), "--engine ray does not support {}; leave it out")
     _refuse(ctx, database, ("FILMS", "--out", "--resume", "--delimiter"), "--from tags a database; leave out {}")
     _refuse(ctx, database, local_only, "--from does not support {}; query the table of predictions instead")
-    _refuse(ctx, not database, ("--table", "--key", "--into"), "{} needs a database; add --from")
+    _refuse(ctx, not database, ("--table", "--key", "--into", "--schema", "--where", "--probabilities"), "{} needs a database; add --from")
     _refuse(ctx, not cluster, ("--address", "--workers"), "{} needs a cluster; add --engine ray")
     _refuse(ctx, enrich is None, ("--enrich-cache",), "{} needs --enrich")
     _refuse(ctx, films != STDIO, ("--format",), "{} is the format of standard input; use it with - for FILMS")
@@ -142,19 +147,13 @@ def tag(
         complete = enricher(enrich, cache=enrich_cache)
         ctx.call_on_close(complete.close)
     if source is not None:
-        from mmgcs.cli.tag_database import tag_from
+        from mmgcs.cli.tag_database import DatabaseTask, tag_from
 
-        summary, place = tag_from(
-            source,
-            table,
-            key=key,
-            into=into,
-            posters=posters,
-            model=model,
-            afresh=overwrite,
-            complete=complete,
-            progress=None if quiet else ProgressLine(),
+        names = _parse_columns(columns or [])
+        database_task = DatabaseTask(
+            source, table, schema, key, names, where, into, probabilities, posters, model, overwrite, complete
         )
+        summary, place = tag_from(database_task, None if quiet else ProgressLine())
         _report(summary, {"out": place}, as_json=as_json, quiet=quiet)
         return
     if films is None or out is None:

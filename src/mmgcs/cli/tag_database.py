@@ -1,9 +1,10 @@
-"""What `mmgcs tag --from` does: the genres of every film in a table of a database."""
+"""`mmgcs tag --from`: the genres of every film in a table of a database."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,38 +12,44 @@ from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
     from mmgcs.film import Film
+    from mmgcs.tagging import TagSummary
     from mmgcs.tagging.pipeline import Progress
-    from mmgcs.tagging.summary import TagSummary
 
 
-def tag_from(
-    address: str,
-    table: str | None,
-    *,
-    key: str | None = None,
-    into: str | None = None,
-    posters: Path | None = None,
-    model: Path | None = None,
-    afresh: bool = False,
-    complete: Callable[[list[Film]], list[Film]] | None = None,
-    progress: Progress | None = None,
-) -> tuple[TagSummary, str]:
-    """Tag the films of a database that the model has not tagged yet.
+@dataclass(frozen=True, slots=True)
+class DatabaseTask:
+    """One run over a database: the arguments of the command; see `FilmDatabase` for most of them.
 
-    Args:
-        address: as `FilmDatabase`, like `table`, `key`, `into` and `posters`.
-        model: a bundle's folder; the shipped one without it.
-        afresh: forget what this model predicted before.
+    Attributes:
+        model: a bundle's folder; None for the shipped one.
+        overwrite: delete what this model predicted before.
         complete: fills in what films lack.
-        progress: told after each page.
+    """
+
+    address: str
+    table: str | None
+    schema: str | None = None
+    key: str | None = None
+    columns: Mapping[str, str] | None = None
+    where: str | None = None
+    into: str | None = None
+    probabilities: bool = False
+    posters: Path | None = None
+    model: Path | None = None
+    overwrite: bool = False
+    complete: Callable[[list[Film]], list[Film]] | None = None
+
+
+def tag_from(task: DatabaseTask, progress: Progress | None = None) -> tuple[TagSummary, str]:
+    """Tag the films of a database that the model has not tagged yet, or that changed.
 
     Returns:
-        What was done, and where it was written, for a person.
+        The counts, and where predictions were written, for a person.
 
     Raises:
         UsageError, MmgcsError: the call is wrong, or the database refuses.
     """
-    if table is None:
+    if task.table is None:
         raise UsageError("--from needs --table, the table of films")
     try:
         from mmgcs.tables.databases import PREDICTIONS, FilmDatabase
@@ -51,7 +58,20 @@ def tag_from(
     from mmgcs.runtime import load
     from mmgcs.tagging.database import tag_database
 
-    into = into or PREDICTIONS
-    with contextlib.closing(FilmDatabase(address, table, key=key, into=into, posters=posters)) as database:
-        summary = tag_database(load(model), database, afresh=afresh, complete=complete, progress=progress)
+    into = task.into or PREDICTIONS
+    database = FilmDatabase(
+        task.address,
+        task.table,
+        schema=task.schema,
+        key=task.key,
+        columns=task.columns,
+        where=task.where,
+        into=into,
+        probabilities=task.probabilities,
+        posters=task.posters,
+    )
+    with contextlib.closing(database):
+        summary = tag_database(
+            load(task.model), database, overwrite=task.overwrite, complete=task.complete, progress=progress
+        )
         return summary, f"{into} in {database.place}"

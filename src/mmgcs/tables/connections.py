@@ -1,4 +1,4 @@
-"""Connecting to databases: which kinds, how a connection that only reads is made, and which failures may pass."""
+"""Connect to databases: SQLite, PostgreSQL, and whatever else SQLAlchemy has a driver for."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
 
 from mmgcs.errors import UsageError
 from mmgcs.registry import Registry
 
 DIALECTS: Registry[Callable[[sa.URL], sa.URL]] = Registry("kind of database")
-"""From the scheme of an address to the address that SQLAlchemy connects to."""
+"""From the scheme of an address to a function that returns the address SQLAlchemy connects to."""
 
 
 @DIALECTS.register("sqlite")
@@ -31,20 +31,38 @@ def _postgresql(url: sa.URL) -> sa.URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def parsed(address: str) -> sa.URL:
-    """The address as SQLAlchemy connects to it. Raises UsageError where it is none, or of an unknown kind."""
+def parse_address(address: str) -> sa.URL:
+    """Return the address as SQLAlchemy connects to it. Raises UsageError if it is not one."""
     try:
         url = sa.make_url(address)
     except (ArgumentError, ValueError):
-        raise UsageError("--from is no address of a database; write it like sqlite:///films.db") from None
-    return DIALECTS[url.drivername](url)
+        raise UsageError("--from is not the address of a database; write it like sqlite:///films.db") from None
+    return DIALECTS[url.drivername](url) if url.drivername in DIALECTS else url
 
 
-def engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
-    """An engine that only reads, and one that writes."""
-    if url.get_backend_name() != "sqlite":
-        made = sa.create_engine(url, pool_pre_ping=True, pool_size=1, connect_args={"connect_timeout": 10})
-        return made.execution_options(postgresql_readonly=True), made
+def make_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
+    """Return an engine that only reads (of SQLite and PostgreSQL, it cannot write), and one that writes.
+
+    Raises:
+        UsageError: there is no driver for this kind of database.
+    """
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engines(url)
+    try:
+        arguments = {"connect_timeout": 10} if url.get_backend_name() == "postgresql" else {}
+        made = sa.create_engine(url, pool_pre_ping=True, pool_size=1, connect_args=arguments)
+    except NoSuchModuleError:
+        known = ", ".join(DIALECTS)
+        raise UsageError(
+            f"SQLAlchemy does not know the kind of database {url.drivername!r}; supported are {known}, "
+            "and others with their SQLAlchemy packages"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{url.drivername} needs the Python driver {error.name}, which is not installed") from None
+    return made.execution_options(postgresql_readonly=True), made
+
+
+def _sqlite_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
     reader, writer = sa.create_engine(url), sa.create_engine(url)
 
     @event.listens_for(reader, "connect")
@@ -54,7 +72,7 @@ def engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
 
     @event.listens_for(writer, "connect")
     def own_transactions(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # the driver would begin a transaction only after our first look
+        connection.isolation_level = None  # else the driver begins a transaction only after our first read
         connection.text_factory = _text
 
     @event.listens_for(writer, "begin")
@@ -65,15 +83,17 @@ def engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
 
 
 def _text(data: bytes) -> str:
-    # SQLite holds any bytes as text; what is not UTF-8 is read as the tables of other programs are.
+    # SQLite takes any bytes for text; what is not UTF-8 is read like the files of other programs.
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return data.decode("cp1252", errors="replace")
 
 
-def may_pass(error: DBAPIError) -> bool:
-    """Whether an error may be over after a while: a lock, or a server that is away."""
+def is_temporary(error: DBAPIError) -> bool:
+    """Return True for errors that another try may not have: a lock, a server that is away, or a concurrent run."""
+    if isinstance(error, IntegrityError):
+        return True  # another run has written the same film since we looked
     if isinstance(error.orig, sqlite3.Error):
         return "locked" in str(error.orig) or "busy" in str(error.orig)
     return error.connection_invalidated or isinstance(error, OperationalError)

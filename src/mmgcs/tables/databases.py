@@ -1,68 +1,53 @@
-"""Films of a table in a database, and their predictions in tables of their own beside it.
+"""Films of a table in a database, and their predictions in tables of their own next to it.
 
-Films are read in pages by key (keyset pagination: `key > last … order by key limit n`), so that a page costs the same
-at the end of a table as at its start, and no transaction stays open between pages. The table of films is only ever
-read: its connections refuse to write. A page's predictions, and how far they go, are written in one transaction, so a
-run that was killed goes on exactly after the last film that was committed.
+Films are read in pages by key (keyset pagination: `key > last … order by key limit n`), so a page costs the same at
+the end of a table as at its start, and no transaction stays open between pages. The table of films is only read.
+Every prediction is stored with a hash of the film's plot, title and poster: a film is tagged if it has no prediction
+of this model yet, or if its hash changed. A chunk's predictions are written in one transaction that replaces older
+ones, so a run can be killed at any time and repeated.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, NoSuchTableError
+from sqlalchemy.exc import DBAPIError, NoSuchTableError, SAWarning
 from sqlalchemy.types import UserDefinedType
 
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.film import Film, Prediction
-from mmgcs.tables.connections import engines, may_pass, parsed
+from mmgcs.tables.connections import is_temporary, make_engines, parse_address
 from mmgcs.tables.films import CHUNK
 from mmgcs.tables.rows import RowReader, sources_of
 from mmgcs.tables.source import Row
 
 PREDICTIONS = "mmgcs_predictions"
-"""The table that predictions go to, unless another is named."""
+"""The table of predictions, unless another is named."""
 
-READ = ("title", "year", "plot", "genres", "poster")
-"""The fields of a film that are read, where the table has them."""
-IDENTITIES = ("imdb_id", "tmdb_id")
-"""Columns that are read beside them: look-ups go by these."""
+FIELDS = ("title", "year", "plot", "genres", "poster")
+"""The fields of a film that are read, if the table has them."""
+IDENTIFIERS = ("imdb_id", "tmdb_id")
+"""Columns that are read too: `--enrich` looks films up by them."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Films that were read together.
-
-    Attributes:
-        keys: the value of the key column for each film.
-        films: the films, in the order of their keys.
-    """
+class DatabaseChunk:
+    """Films to tag, with the value of the key column and the input hash of each."""
 
     keys: list[Any]
+    hashes: list[str]
     films: list[Film]
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How far a model has come.
-
-    Attributes:
-        last_key: the key of the last film that was committed; None at the start.
-        films: films committed.
-        in_error: those of them that could not be predicted.
-    """
-
-    last_key: Any = None
-    films: int = 0
-    in_error: int = 0
 
 
 class FilmDatabase:
@@ -71,7 +56,8 @@ class FilmDatabase:
     Attributes:
         place: the address without its password, for messages.
         source: the name of the table of films.
-        key: the column that films are told apart and ordered by.
+        key: the column that films are identified and ordered by.
+        unchanged: films that `chunks` has passed over, because they have a prediction already.
     """
 
     def __init__(
@@ -79,139 +65,334 @@ class FilmDatabase:
         address: str,
         table: str,
         *,
+        schema: str | None = None,
         key: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        where: str | None = None,
         into: str = PREDICTIONS,
+        probabilities: bool = False,
         posters: Path | None = None,
         patience: float = 30.0,
     ) -> None:
-        """Connect, and check both tables. Creates the tables of predictions where they are missing.
+        """Connect and check the tables. Creates the tables of predictions if they are missing.
 
         Args:
-            address: like `sqlite:///films.db` or `postgresql://user@host/database`.
-            table: the table or view of films; `schema.table` where it is in a schema of its own.
-            key: a column that is unique and never null; the primary key without it.
-            into: the table of predictions; `<into>_errors` and `<into>_runs` stand beside it.
-            posters: the folder of posters; the current one without it.
+            address: such as `sqlite:///films.db` or `postgresql://user@host/database`.
+            table: the table or view of films, with its schema or without.
+            schema: the schema of the table, if it is not the default one.
+            key: a column that is unique and never null; by default the primary key.
+            columns: a film's field to the column it is read from; `id` names the key.
+            where: a condition in SQL that films must meet.
+            into: the table of predictions; `<into>_runs` is created with it.
+            probabilities: True to also write one row per film and genre, to `<into>_probabilities`.
+            posters: the folder of posters; by default the current one.
             patience: seconds to wait for a database that went away or is locked.
 
         Raises:
-            UsageError: the address, a table or a column is wrong.
+            UsageError: the address, a table, a column or the condition is wrong.
             MmgcsError: the database cannot be reached, or refuses.
         """
-        url = parsed(address)
+        url = parse_address(address)
         self.place = url.render_as_string(hide_password=True)
-        self.source = table
         self._patience = patience
-        self._reader, self._writer = engines(url)
+        self._reader, self._writer = make_engines(url)
         if posters is not None and not posters.is_dir():
             raise UsageError(f"the posters folder {posters} does not exist; check --posters")
-        self._films = self._guarded(lambda: self._reflected(table))
-        self._key = self._key_column(key)
+        self._films = self._retry(lambda: self._reflect(table, schema))
+        self.source = self._films.fullname
+        names = dict(columns or {})
+        self._key = self._key_column(key or names.pop("id", None))
         self.key = self._key.name
-        columns = tuple(column.name for column in self._films.columns if column.name != self.key)
-        sources = {field: name for field, name in sources_of(columns).items() if field in READ}
-        if "plot" not in sources and "poster" not in sources:
-            raise UsageError(
-                f"the table {table} has no column plot (or overview) or poster; its columns are {', '.join(columns)}"
-            )
-        wanted = dict.fromkeys([*sources.values(), *(name for name in columns if name.casefold() in IDENTITIES)])
-        self._columns = [self._films.columns[name] for name in wanted]
-        self._rows = RowReader(("id", *wanted), posters or Path.cwd())
-        self._predictions, self._errors, self._runs = self._targets(into)
+        self._fields = self._field_columns(names)
+        self._rows = RowReader(("id", *self._fields), posters or Path.cwd())
+        self._where = self._condition(where)
+        self._predictions, self._runs, self._probabilities = self._create_targets(into, probabilities)
+        self.unchanged = 0
 
-    def pages(self, after: Any = None, size: int = CHUNK) -> Iterator[Page]:
-        """The films after a key, in the order of their keys, `size` at a time.
+    def _reflect(self, name: str, schema: str | None) -> sa.Table:
+        """Read the columns of a table or view. Raises UsageError if it does not exist."""
 
-        Raises:
-            MmgcsError: the database stays away, or a key does not compare as it reads.
-        """
-        number = 0
-        while True:
-            condition = self._key.is_not(None) if after is None else self._key > after
-            query = sa.select(self._key, *self._columns).where(condition).order_by(self._key).limit(size)
-            rows = self._guarded(lambda query=query: self._read(query))  # type: ignore[misc]
-            if not rows:
-                return
-            keys = [row[0] for row in rows]
-            if keys[0] == after or len(set(keys)) < len(keys):
-                raise MmgcsError(
-                    f"the key {self.key} of {self.source} is not unique, or not UTF-8, at {str(keys[0])[:80]!r}; "
-                    f"name another column with --key"
+        def as_declared(inspector: sa.Inspector, table: sa.Table, column: Any) -> None:
+            # SQLite stores any value in any column: none may be converted by its declared type.
+            if inspector.dialect.name == "sqlite":
+                column["type"] = _Declared(declared.get(column["name"]) or "BLOB")
+
+        with self._reader.connect() as connection:
+            inspector = sa.inspect(connection)
+            if schema is None and "." in name and not inspector.has_table(name):
+                schema, _, name = name.partition(".")
+            declared: dict[str, str] = {}
+            if connection.dialect.name == "sqlite":
+                quoted = connection.dialect.identifier_preparer.quote(name)
+                prefix = f"{connection.dialect.identifier_preparer.quote(schema)}." if schema else ""
+                found = connection.exec_driver_sql(f"PRAGMA {prefix}table_info({quoted})")
+                declared = {row[1]: row[2] for row in found}
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", SAWarning)  # a type it does not know is read as it comes
+                    return sa.Table(
+                        name,
+                        sa.MetaData(),
+                        schema=schema,
+                        autoload_with=connection,
+                        resolve_fks=False,
+                        listeners=[("column_reflect", as_declared)],
+                    )
+            except NoSuchTableError:
+                known = sorted([*inspector.get_table_names(schema), *inspector.get_view_names(schema)])
+                where = f"the schema {schema or inspector.default_schema_name} of {self.place}"
+                raise UsageError(f"{where} has no table {name!r}; it has {_listed(known)}") from None
+
+    def _key_column(self, name: str | None) -> sa.Column[Any]:
+        if name is not None:
+            column = _find(self._films, name)
+            if column is None:
+                there = _listed(self._films.columns.keys())
+                raise UsageError(f"--key {name}: {self.source} has no such column; it has {there}")
+            return column
+        keys = list(self._films.primary_key.columns)
+        if len(keys) != 1:
+            has = "no primary key" if not keys else f"a primary key of {len(keys)} columns"
+            raise UsageError(f"{self.source} has {has}; name a column that is unique and never null with --key")
+        return keys[0]
+
+    def _field_columns(self, names: Mapping[str, str]) -> dict[str, sa.Column[Any]]:
+        """Return the columns to read, by the film's field (or by their own name, for identifiers)."""
+        others = [column.name for column in self._films.columns if column.name != self.key]
+        found = {field: name for field, name in sources_of(others).items() if field in FIELDS} | dict(names)
+        fields = {}
+        for field, name in found.items():
+            column = _find(self._films, name)
+            if column is None:
+                raise UsageError(
+                    f"--columns {field}={name}: {self.source} has no such column; it has {_listed(others)}"
                 )
-            yield Page(keys, [self._film(row, number + place) for place, row in enumerate(rows, 1)])
-            number += len(rows)
-            after = keys[-1]
+            fields[field] = column
+        if "plot" not in fields and "poster" not in fields:
+            raise UsageError(
+                f"{self.source} has no column of plots or posters; name one with --columns plot=COLUMN; "
+                f"it has {_listed(others)}"
+            )
+        return fields | {name.casefold(): self._films.c[name] for name in others if name.casefold() in IDENTIFIERS}
 
-    def without_key(self) -> int:
-        """How many films have no key, as SQLite allows: they cannot be tagged."""
-        query = sa.select(sa.func.count()).select_from(self._films).where(self._key.is_(None))
-        return int(self._guarded(lambda: self._read(query))[0][0])
+    def _condition(self, where: str | None) -> sa.ColumnElement[bool]:
+        """Return the condition that films must meet; tries it once. Raises UsageError if it is not valid SQL."""
+        if where is None:
+            return sa.true()
+        condition: sa.ColumnElement[bool] = sa.literal_column(f"({where})", sa.Boolean)
+        try:
+            self._retry(lambda: self._read(sa.select(self._key).where(condition).limit(1)))
+        except MmgcsError as error:
+            raise UsageError(f"--where {where!r} failed: {error}") from error
+        return condition
 
-    def begin(self, model: str, *, afresh: bool = False) -> Standing:
-        """How far `model` has come. With `afresh` its predictions are removed first.
+    def _create_targets(self, into: str, probabilities: bool) -> tuple[sa.Table, sa.Table, sa.Table | None]:
+        meta, schema, kind = sa.MetaData(), self._films.schema, self._key.type
+        if isinstance(kind, sa.types.NullType):
+            raise UsageError(f"the type of {self.source}.{self.key} is not supported as a key; name another with --key")
+
+        def film_id() -> sa.Column[Any]:
+            return sa.Column("film_id", kind, primary_key=True, nullable=False, autoincrement=False)
+
+        def model() -> sa.Column[Any]:
+            return sa.Column("model", sa.String(200), primary_key=True, nullable=False)
+
+        predictions = sa.Table(
+            into,
+            meta,
+            film_id(),
+            sa.Column("genres", sa.Text),
+            sa.Column("confidence", sa.Double),
+            sa.Column("sure", sa.Boolean),
+            sa.Column("error", sa.Text),
+            sa.Column("warnings", sa.Text),
+            sa.Column("input_hash", sa.String(64), nullable=False),
+            model(),
+            sa.Column("tagged_at", sa.DateTime(timezone=True), nullable=False),
+            schema=schema,
+        )
+        runs = sa.Table(
+            f"{into}_runs",
+            meta,
+            model(),
+            sa.Column("source", sa.Text, nullable=False),
+            sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+            schema=schema,
+        )
+        by_genre = None
+        if probabilities:
+            by_genre = sa.Table(
+                f"{into}_probabilities",
+                meta,
+                film_id(),
+                model(),
+                sa.Column("genre", sa.String(100), primary_key=True, nullable=False),
+                sa.Column("probability", sa.Double, nullable=False),
+                sa.Column("chosen", sa.Boolean, nullable=False),
+                schema=schema,
+            )
+
+        def create() -> None:
+            with self._writer.begin() as connection:
+                inspector = sa.inspect(connection)
+                for ours in meta.tables.values():
+                    if not inspector.has_table(ours.name, schema=schema):
+                        continue
+                    there = {column["name"] for column in inspector.get_columns(ours.name, schema=schema)}
+                    if there != {column.name for column in ours.columns}:
+                        raise UsageError(
+                            f"{ours.fullname} exists, but its columns are not those of this version of mmgcs; "
+                            "drop it, or give --into another name"
+                        )
+                meta.create_all(connection)
+                view = f"{into}_view"
+                if by_genre is not None and view not in inspector.get_view_names(schema):
+                    prepare = connection.dialect.identifier_preparer
+                    name = f"{prepare.quote_schema(schema)}.{prepare.quote(view)}" if schema else prepare.quote(view)
+                    joined = sa.select(predictions, by_genre.c.genre, by_genre.c.probability, by_genre.c.chosen)
+                    joined = joined.join_from(
+                        predictions,
+                        by_genre,
+                        sa.and_(predictions.c.film_id == by_genre.c.film_id, predictions.c.model == by_genre.c.model),
+                        isouter=True,
+                    )
+                    connection.exec_driver_sql(f"CREATE VIEW {name} AS {joined.compile(connection)}")
+
+        self._retry(create)
+        return predictions, runs, by_genre
+
+    def begin(self, model: str, *, overwrite: bool = False) -> None:
+        """Start a run of a model. With `overwrite` its predictions are deleted first.
 
         Raises:
             UsageError: the tables of predictions belong to another table of films.
         """
         runs = self._runs
 
-        def work() -> Standing:
+        def work() -> None:
             with self._writer.begin() as connection:
                 other = connection.execute(sa.select(runs.c.source).where(runs.c.source != self.source)).scalar()
                 if other is not None:
                     raise UsageError(
-                        f"{self._predictions.name} holds predictions of the table {other}; give --into another name"
+                        f"{self._predictions.fullname} holds predictions for {other}; give --into another name"
                     )
-                if afresh:
-                    for table in (self._predictions, self._errors, runs):
-                        connection.execute(sa.delete(table).where(table.c.model == model))
-                row = connection.execute(sa.select(runs).where(runs.c.model == model)).one_or_none()
-                if row is not None:
-                    return Standing(row.last_key, row.films, row.in_error)
-                start = {"model": model, "source": self.source, "films": 0, "in_error": 0, "tagged_at": _now()}
-                connection.execute(sa.insert(runs), [start])
-                return Standing()
+                tables = [table for table in (self._predictions, self._probabilities) if table is not None]
+                for table in [*(tables if overwrite else []), runs]:
+                    connection.execute(sa.delete(table).where(table.c.model == model))
+                connection.execute(sa.insert(runs), [{"model": model, "source": self.source, "started_at": _now()}])
 
-        return self._guarded(work)
+        self._retry(work)
 
-    def commit(self, model: str, before: Standing, page: Page, predictions: Sequence[Prediction]) -> Standing:
-        """Write one page's predictions in one transaction, and return how far the model has come with them.
+    def chunks(self, model: str, *, retry_errors: bool = False, size: int = CHUNK) -> Iterator[DatabaseChunk]:
+        """Yield the films that the model has yet to tag, in the order of their keys.
 
-        Where the connection breaks while the transaction is committed nobody knows whether it was; so what is there is
-        looked at before it is tried again.
+        Args:
+            model: the model's name.
+            retry_errors: True to also yield films whose prediction was an error.
+            size: films per chunk.
 
         Raises:
-            MmgcsError: the database stays away, refuses, or another run of the same model writes at the same time.
+            MmgcsError: the database stays away, or the key is not unique.
         """
-        now, runs = _now(), self._runs
-        wrong = sum(prediction.error is not None for prediction in predictions)
-        after = Standing(page.keys[-1], before.films + len(page.keys), before.in_error + wrong)
-        rows, errors = [], []
-        for key, prediction in zip(page.keys, predictions, strict=True):
-            common = {"film_id": key, "model": model, "tagged_at": now}
-            if prediction.error is not None:
-                errors.append({**common, "error": prediction.error})
-            for genre, probability in prediction.probabilities.items():
-                rows.append(
-                    {**common, "genre": genre, "probability": probability, "chosen": genre in prediction.genres}
+        chunk = DatabaseChunk([], [], [])
+        for keys, films in self._pages(size):
+            known = self._stored(model, keys, retry_errors)
+            for key, film in zip(keys, films, strict=True):
+                hashed = input_hash(film)
+                if known.get(key) == hashed:
+                    self.unchanged += 1
+                    continue
+                chunk.keys.append(key)
+                chunk.hashes.append(hashed)
+                chunk.films.append(film)
+                if len(chunk.films) == size:
+                    yield chunk
+                    chunk = DatabaseChunk([], [], [])
+        if chunk.films:
+            yield chunk
+
+    def _pages(self, size: int) -> Iterator[tuple[list[Any], list[Film]]]:
+        after, number = None, 0
+        while True:
+            start = self._key.is_not(None) if after is None else self._key > after
+            query = sa.select(self._key, *self._fields.values()).where(start, self._where)
+            query = query.order_by(self._key).limit(size + 1)
+            rows = self._retry(lambda query=query: self._read(query))  # type: ignore[misc]
+            keys = [_as_read(row[0]) for row in rows]
+            if len(set(keys)) < len(keys) or (keys and keys[0] == after):
+                raise MmgcsError(
+                    f"the key {self.key} of {self.source} is not unique, or not UTF-8, near {str(keys[0])[:80]!r}; "
+                    f"name another column with --key"
                 )
+            films = [self._film(row, number + place) for place, row in enumerate(rows[:size], 1)]
+            if films:
+                yield keys[:size], films
+            if len(rows) <= size:
+                return
+            number += size
+            after = rows[size - 1][0]
 
-        def work() -> Standing:
+    def _stored(self, model: str, keys: list[Any], retry_errors: bool) -> dict[Any, str]:
+        """Return the input hashes of the films among `keys` that need no new prediction."""
+        table, genres = self._predictions, self._probabilities
+        query = sa.select(table.c.film_id, table.c.input_hash)
+        query = query.where(table.c.model == model, table.c.film_id.in_(keys))
+        if retry_errors:
+            query = query.where(table.c.error.is_(None))
+        if genres is not None:
+            same = sa.and_(genres.c.film_id == table.c.film_id, genres.c.model == model)
+            query = query.where(sa.or_(table.c.error.is_not(None), sa.exists().where(same)))
+        return {_as_read(row[0]): row[1] for row in self._retry(lambda: self._read(query))}
+
+    def save(self, model: str, chunk: DatabaseChunk, predictions: Sequence[Prediction]) -> None:
+        """Write a chunk's predictions in one transaction, in place of older ones.
+
+        Raises:
+            MmgcsError: the database stays away, or refuses.
+        """
+        now, rows, genres = _now(), [], []
+        for key, hashed, prediction in zip(chunk.keys, chunk.hashes, predictions, strict=True):
+            failed = prediction.error is not None
+            rows.append(
+                {
+                    "film_id": key,
+                    "genres": "|".join(prediction.genres),
+                    "confidence": None if failed else prediction.confidence,
+                    "sure": None if failed else prediction.sure,
+                    "error": prediction.error,
+                    "warnings": " | ".join(prediction.warnings) or None,
+                    "input_hash": hashed,
+                    "model": model,
+                    "tagged_at": now,
+                }
+            )
+            for genre, probability in prediction.probabilities.items():
+                chosen = genre in prediction.genres
+                value = {"genre": genre, "probability": probability, "chosen": chosen}
+                genres.append({"film_id": key, "model": model, **value})
+
+        def work() -> None:
             with self._writer.begin() as connection:
-                stands = sa.select(runs.c.last_key, runs.c.films).where(runs.c.model == model).with_for_update()
-                last_key, films = connection.execute(stands).one()
-                if (last_key, films) == (after.last_key, after.films):
-                    return after  # the transaction that seemed lost was not
-                if (last_key, films) != (before.last_key, before.films):
-                    raise MmgcsError(f"another run writes predictions of {model}; let it end, then run this one again")
-                for table, values in ((self._predictions, rows), (self._errors, errors)):
-                    if values:
-                        connection.execute(sa.insert(table), values)
-                standing = {"last_key": after.last_key, "films": after.films, "in_error": after.in_error}
-                connection.execute(sa.update(runs).where(runs.c.model == model).values(**standing, tagged_at=now))
-            return after
+                for table, values in ((self._predictions, rows), (self._probabilities, genres)):
+                    if table is not None:
+                        old = sa.delete(table).where(table.c.model == model, table.c.film_id.in_(chunk.keys))
+                        connection.execute(old)
+                        if values:
+                            connection.execute(sa.insert(table), values)
 
-        return self._guarded(work)
+        self._retry(work)
+
+    def without_key(self) -> int:
+        """Return how many films have no key, which SQLite allows: they cannot be tagged."""
+        query = sa.select(sa.func.count()).select_from(self._films).where(self._key.is_(None), self._where)
+        return int(self._retry(lambda: self._read(query))[0][0])
+
+    def deleted(self, model: str) -> int:
+        """Return how many films have a prediction of this model, but are not in the table of films any more."""
+        predictions = self._predictions
+        there = sa.exists().where(self._key == predictions.c.film_id)
+        query = sa.select(sa.func.count()).select_from(predictions).where(predictions.c.model == model, ~there)
+        return int(self._retry(lambda: self._read(query))[0][0])
 
     def close(self) -> None:
         """Close every connection."""
@@ -223,98 +404,27 @@ class FilmDatabase:
             return connection.execute(query).all()
 
     def _film(self, row: Sequence[Any], number: int) -> Film:
-        values: dict[str, Any] = {"id": str(row[0])}
-        for column, value in zip(self._columns, row[1:], strict=True):
-            values[column.name] = bytes(value) if isinstance(value, memoryview) else value
-        return self._rows.film(Row(values), number)
+        key = _as_read(row[0])
+        name = key.hex() if isinstance(key, bytes) else str(key)
+        values: dict[str, Any] = {"id": name}
+        for field, value in zip(self._fields, map(_as_read, row[1:]), strict=True):
+            if isinstance(value, bytes) and field != "poster":
+                value = value.decode("utf-8", errors="replace")  # noqa: PLW2901  text that was stored as bytes
+            values[field] = value
+        return self._rows.film(Row(values, place=f"{self.key} {name}"), number)
 
-    def _reflected(self, name: str) -> sa.Table:
-        with self._reader.connect() as connection:
-            looker = sa.inspect(connection)
-            schema, plain = None, name
-            if not looker.has_table(name) and "." in name:
-                schema, _, plain = name.partition(".")
-            try:
-                return sa.Table(plain, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
-            except NoSuchTableError:
-                known = sorted([*looker.get_table_names(schema), *looker.get_view_names(schema)])
-                there = f"it has {', '.join(known)[:300]}" if known else "it has none"
-                raise UsageError(f"{self.place} has no table {name!r}; {there}") from None
-
-    def _key_column(self, name: str | None) -> sa.Column[Any]:
-        if name is not None:
-            if name not in self._films.columns:
-                raise UsageError(
-                    f"--key {name}: {self.source} has no such column; it has {', '.join(self._films.columns.keys())}"
-                )
-            return self._films.columns[name]
-        keys = list(self._films.primary_key.columns)
-        if len(keys) != 1:
-            has = f"a primary key of {len(keys)} columns" if keys else "no primary key"
-            raise UsageError(f"{self.source} has {has}; name a column that is unique and never null with --key")
-        return keys[0]
-
-    def _targets(self, into: str) -> tuple[sa.Table, sa.Table, sa.Table]:
-        meta, schema = sa.MetaData(), self._films.schema
-        kind = _kept_type(self._key.type)
-
-        def table(name: str, key: tuple[str, ...], *columns: sa.Column[Any]) -> sa.Table:
-            return sa.Table(name, meta, *columns, sa.PrimaryKeyConstraint(*key), schema=schema)
-
-        def film() -> sa.Column[Any]:
-            return sa.Column("film_id", kind, nullable=False, autoincrement=False)
-
-        def text(name: str) -> sa.Column[Any]:
-            return sa.Column(name, sa.Text, nullable=False)
-
-        def moment() -> sa.Column[Any]:
-            return sa.Column("tagged_at", sa.DateTime(timezone=True), nullable=False)
-
-        probability = sa.Column("probability", sa.Double, nullable=False)
-        chosen = sa.Column("chosen", sa.Boolean, nullable=False)
-        counts = [sa.Column(name, sa.BigInteger, nullable=False) for name in ("films", "in_error")]
-        tables = (
-            table(
-                into, ("film_id", "model", "genre"), film(), text("genre"), probability, chosen, text("model"), moment()
-            ),
-            table(f"{into}_errors", ("film_id", "model"), film(), text("error"), text("model"), moment()),
-            table(
-                f"{into}_runs",
-                ("model",),
-                text("model"),
-                text("source"),
-                sa.Column("last_key", kind),
-                *counts,
-                moment(),
-            ),
-        )
-
-        def create() -> None:
-            with self._writer.begin() as connection:
-                looker = sa.inspect(connection)
-                for ours in tables:
-                    if not looker.has_table(ours.name, schema=schema):
-                        continue
-                    there = {column["name"] for column in looker.get_columns(ours.name, schema=schema)}
-                    if there != {column.name for column in ours.columns}:
-                        raise UsageError(f"{ours.name} exists and is no table of predictions; give --into another name")
-                meta.create_all(connection)
-
-        self._guarded(create)
-        return tables
-
-    def _guarded(self, work: Callable[[], T]) -> T:
+    def _retry(self, work: Callable[[], T]) -> T:
         """Do `work`, again while the database is away or locked and patience lasts."""
         until, wait = time.monotonic() + self._patience, 0.1
         while True:
             try:
                 return work()
             except DBAPIError as error:
-                if not may_pass(error) or time.monotonic() + wait > until:
+                if not is_temporary(error) or time.monotonic() + wait > until:
                     reason = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0].rstrip(".")
                     raise MmgcsError(
-                        f"{self.place} refused or went away ({reason[:300]}); mend that, then run the same command "
-                        f"again: it goes on after the last film that was written"
+                        f"{self.place} refused or went away ({reason[:300]}); fix that, then run the same command "
+                        f"again: predictions that were written are kept"
                     ) from error
                 self._reader.dispose()
                 self._writer.dispose()
@@ -322,19 +432,43 @@ class FilmDatabase:
                 wait = min(2 * wait, 5.0)
 
 
-class _AsItComes(UserDefinedType[Any]):
-    """A column of SQLite without a type: values are kept as they come."""
+class _Declared(UserDefinedType[Any]):
+    """A type of SQLite as it was declared; values are read and written without conversion."""
 
     cache_ok = True
 
+    def __init__(self, name: str) -> None:
+        self.name = name
+
     def get_col_spec(self, **_: Any) -> str:
-        """The type's name in SQL: BLOB converts nothing."""
-        return "BLOB"
+        """Return the type's name in SQL."""
+        return self.name
 
 
-def _kept_type(kind: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
-    """The type of a column that holds another column's values and orders them alike."""
-    return _AsItComes() if isinstance(kind, sa.types.NullType) else kind
+def input_hash(film: Film) -> str:
+    """Return a hash of what a film is predicted from: its title, its plot, and its poster's bytes or path and size."""
+    poster: str | None = None
+    if isinstance(film.poster, Path):
+        size = film.poster.stat().st_size if film.poster.is_file() else None
+        poster = f"{film.poster} {size}"
+    elif film.poster is not None:
+        poster = hashlib.sha256(film.poster).hexdigest()
+    inputs = [film.title, film.plot, poster, film.problem]
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
+
+
+def _as_read(value: Any) -> Any:
+    return bytes(value) if isinstance(value, memoryview | bytearray) else value
+
+
+def _find(table: sa.Table, name: str) -> sa.Column[Any] | None:
+    """Return a column by its name, or by its name in another case."""
+    folded = {column.name.casefold(): column for column in reversed(list(table.columns))}
+    return table.columns.get(name, folded.get(name.casefold()))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)[:300] or "none"
 
 
 def _now() -> datetime:

@@ -22,6 +22,8 @@ class TagSummary:
         unsure: films whose prediction is not sure.
         genres: genre to the number of films it was chosen for.
         found: rows of each list that was asked for.
+        unchanged: films of a database that were left out, because they have a prediction already.
+        deleted: films of a database that have a prediction, but are gone.
         seconds: time spent in this run.
     """
 
@@ -32,6 +34,8 @@ class TagSummary:
     unsure: int = 0
     genres: dict[str, int] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
+    unchanged: int = 0
+    deleted: int = 0
     seconds: float = 0.0
 
     @property
@@ -71,10 +75,13 @@ class TagSummary:
             f"{self.films:,} films in {self.seconds:.1f} s{rate}: {self.in_error:,} in error, "
             f"{self.unsure:,} not sure, {self.warnings:,} with a warning"
             + (f", {self.kept:,} kept as they were" if self.kept else "")
+            + (f", {self.unchanged:,} unchanged since they were tagged" if self.unchanged else "")
         ]
         if self.genres:
             ranked = Counter(self.genres).most_common()
             lines.append("genres: " + ", ".join(f"{genre} {count:,}" for genre, count in ranked))
+        if self.deleted:
+            lines.append(f"{self.deleted:,} films have a prediction, but are not in the table any more")
         lines += [f"error in {count:,}: {kind}" for kind, count in Counter(self.errors).most_common(20)]
         return lines
 
