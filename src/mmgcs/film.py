@@ -42,9 +42,9 @@ class Film:
 
     @classmethod
     def of(cls, value: Film | str | Mapping[str, Any]) -> Film:
-        """Return a film from a plot, or from a mapping; keys that are not fields of `Film` go to `extra`.
+        """Return a film from a plot, or from a mapping; keys that are not fields of `Film` go to `record`.
 
-        >>> Film.of({"plot": "A ghost haunts a house.", "poster": "ghost.jpg", "studio": "Ufa"}).extra
+        >>> Film.of({"plot": "A ghost haunts a house.", "poster": "ghost.jpg", "studio": "Ufa"}).record
         {'studio': 'Ufa'}
         """
         if isinstance(value, Film):
@@ -54,7 +54,7 @@ class Film:
         known = {key: item for key, item in value.items() if key in cls.__slots__}
         if isinstance(known.get("poster"), str):
             known["poster"] = Path(known["poster"])
-        return cls(**{"extra": {key: item for key, item in value.items() if key not in known}, **known})
+        return cls(**{"record": {key: item for key, item in value.items() if key not in known}, **known})
 
 
 @dataclass(frozen=True, slots=True)

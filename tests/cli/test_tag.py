@@ -116,7 +116,10 @@ def test_ctrl_c_says_what_is_kept_and_how_to_resume(tmp_path: Path, tiny_bundle:
         process.send_signal(signal.SIGINT)
         _, told = process.communicate()
     assert process.returncode == 130
-    assert f"the films tagged so far are in {tmp_path / 'o.jsonl.partial'}; resume with --resume" in told.decode()
+    assert (
+        f"what was tagged is kept in {tmp_path / 'o.jsonl.partial'}; run the same command with --resume"
+        in told.decode()
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ import pytest
 
 from mmgcs import load
 from mmgcs.errors import UsageError
-from mmgcs.film import Film
 from mmgcs.files import alone
+from mmgcs.film import Film
 from mmgcs.runtime import Classifier
 from mmgcs.sample import sample_table
 from mmgcs.tables import CHUNK, FilmTable

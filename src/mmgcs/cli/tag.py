@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from mmgcs.cli.output import new_app, print_json, say
+from mmgcs.cli.options import Columns, Model, Posters, parse_columns
+from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, say
 from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,54 +73,99 @@ class TagTask:
     quiet: bool
 
 
-@app.command(cls=_TagCommand)
+_DATABASE = "A database"
+_CLUSTER = "A cluster"
+_LISTS = "Which films, and lists of films worth a look"
+
+
+@app.command(
+    cls=_TagCommand,
+    epilog=examples(
+        "mmgcs tag films.csv --posters posters/ --out tagged.csv",
+        "mmgcs tag films.parquet --out tagged.parquet --only-missing --min-confidence 0.7 --review review.csv",
+        "mmgcs tag films.csv --columns plot=synopsis id=uuid --out tagged.jsonl --resume",
+        "mmgcs tag --from sqlite:///films.db --table films",
+    ),
+)
 def tag(
     ctx: typer.Context,
     films: Annotated[
-        Path | None, typer.Argument(help="CSV, TSV, JSONL or Parquet, the first three also .gz; - for stdin.")
+        Path | None,
+        typer.Argument(help="CSV, TSV, JSONL or Parquet, the first three also .gz; - for stdin.", show_default=False),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="A .jsonl, .csv, .tsv (each also .gz) or .parquet file; - for stdout.")
+        Path | None,
+        typer.Option(help="A .jsonl, .csv, .tsv (each also .gz) or .parquet file; - for stdout.", show_default=False),
     ] = None,
-    posters: Annotated[Path | None, typer.Option(help="The folder of posters; by default the table's.")] = None,
-    model: Annotated[Path | None, typer.Option(help="The folder of a bundle; by default the shipped one.")] = None,
-    source: Annotated[
-        str | None, typer.Option("--from", metavar="URL", help="A database instead of FILMS: sqlite:///films.db …")
-    ] = None,
-    table: Annotated[str | None, typer.Option(help="With --from: the table of films.")] = None,
-    key: Annotated[str | None, typer.Option(help="With --from: a unique column; by default the primary key.")] = None,
-    into: Annotated[str | None, typer.Option(help="With --from: the table of predictions.")] = None,
-    schema: Annotated[str | None, typer.Option(help="With --from: the schema of the table.")] = None,
-    where: Annotated[str | None, typer.Option(help="With --from: tag only films that meet this SQL condition.")] = None,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="With --from: also write a row per film and genre, and a view.")
+    posters: Posters = None,
+    model: Model = None,
+    columns: Columns = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an unfinished run.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output, or start an unfinished run again.")
     ] = False,
     enrich: Annotated[str | None, typer.Option(help="Look up missing plots and posters: tmdb.")] = None,
     enrich_cache: Annotated[Path | None, typer.Option(help="A SQLite file that keeps what was looked up.")] = None,
-    engine: Annotated[str, typer.Option(help="Where the work runs: local, or ray for a cluster.")] = "local",
-    address: Annotated[str | None, typer.Option(help="With ray: the cluster; by default one on this machine.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="With ray: workers; by default one per core.")] = None,
-    resume: Annotated[bool, typer.Option(help="Resume an unfinished run.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace OUT, and start an unfinished run again.")] = False,
-    only_missing: Annotated[
-        bool, typer.Option("--only-missing", help="Keep the genres of films that have some.")
-    ] = False,
-    min_confidence: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Give no genres to films with a lower confidence.")
-    ] = None,
-    review: Annotated[Path | None, typer.Option(help="List films with unsure predictions here.")] = None,
-    compare: Annotated[
-        Path | None,
-        typer.Option(metavar="[FILE]", help="List given genres that are likely wrong; without FILE, next to OUT."),
-    ] = None,
-    problems: Annotated[Path | None, typer.Option(help="List every error and warning with its line here.")] = None,
     delimiter: Annotated[str | None, typer.Option(help="What separates the fields of a CSV.")] = None,
     stdin_format: Annotated[
         str, typer.Option("--format", "--stdin-format", help="The format of stdin: csv, tsv, jsonl, parquet, csv.gz …")
     ] = "csv",
     out_format: Annotated[str, typer.Option("--out-format", help="The format of stdout, as --format.")] = "jsonl",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON value.")] = False,
-    quiet: Annotated[bool, typer.Option(help="No progress and no summary.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+    only_missing: Annotated[
+        bool,
+        typer.Option("--only-missing", help="Keep the genres of films that have some.", rich_help_panel=_LISTS),
+    ] = False,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Give no genres to films with a lower confidence.", rich_help_panel=_LISTS),
+    ] = None,
+    review: Annotated[
+        Path | None, typer.Option(help="List films with unsure predictions here.", rich_help_panel=_LISTS)
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="[FILE]",
+            help="List given genres that are likely wrong; without FILE, next to the output.",
+            rich_help_panel=_LISTS,
+        ),
+    ] = None,
+    problems: Annotated[
+        Path | None, typer.Option(help="List every error and warning with its line here.", rich_help_panel=_LISTS)
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="URL", help="A database instead of FILMS: sqlite:///films.db …", rich_help_panel=_DATABASE
+        ),
+    ] = None,
+    table: Annotated[str | None, typer.Option(help="The table of films.", rich_help_panel=_DATABASE)] = None,
+    schema: Annotated[str | None, typer.Option(help="The schema of the table.", rich_help_panel=_DATABASE)] = None,
+    key: Annotated[
+        str | None, typer.Option(help="A unique column; by default the primary key.", rich_help_panel=_DATABASE)
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="SQL", help="Tag only films that meet this condition.", rich_help_panel=_DATABASE),
+    ] = None,
+    into: Annotated[str | None, typer.Option(help="The table of predictions.", rich_help_panel=_DATABASE)] = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities", help="Also write a row per film and genre, and a view.", rich_help_panel=_DATABASE
+        ),
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(help="Where the work runs: local, or ray for a cluster.", rich_help_panel=_CLUSTER)
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="The cluster; by default one on this machine.", rich_help_panel=_CLUSTER)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers; by default one per core.", rich_help_panel=_CLUSTER)
+    ] = None,
 ) -> None:
     """Tag every film of a table, in order. Exit status 3 if some films are in error."""
     if engine not in ("local", "ray"):
@@ -130,7 +176,8 @@ def tag(
     _refuse(ctx, cluster, ("--from", "--enrich", *local_only), "--engine ray does not support {}; leave it out")
     _refuse(ctx, database, ("FILMS", "--out", "--resume", "--delimiter"), "--from tags a database; leave out {}")
     _refuse(ctx, database, local_only, "--from does not support {}; query the table of predictions instead")
-    _refuse(ctx, not database, ("--table", "--key", "--into", "--schema", "--where", "--probabilities"), "{} needs a database; add --from")
+    database_only = ("--table", "--schema", "--key", "--where", "--into", "--probabilities")
+    _refuse(ctx, not database, database_only, "{} needs a database; add --from")
     _refuse(ctx, not cluster, ("--address", "--workers"), "{} needs a cluster; add --engine ray")
     _refuse(ctx, enrich is None, ("--enrich-cache",), "{} needs --enrich")
     _refuse(ctx, films != STDIO, ("--format",), "{} is the format of standard input; use it with - for FILMS")
@@ -149,9 +196,19 @@ def tag(
     if source is not None:
         from mmgcs.cli.tag_database import DatabaseTask, tag_from
 
-        names = _parse_columns(columns or [])
         database_task = DatabaseTask(
-            source, table, schema, key, names, where, into, probabilities, posters, model, overwrite, complete
+            source,
+            table,
+            schema,
+            key,
+            parse_columns(columns),
+            where,
+            into,
+            probabilities,
+            posters,
+            model,
+            overwrite,
+            complete,
         )
         summary, place = tag_from(database_task, None if quiet else ProgressLine())
         _report(summary, {"out": place}, as_json=as_json, quiet=quiet)
@@ -220,7 +277,8 @@ def _tag_here(task: TagTask) -> TagSummary:
                 records = RecordBuilder(table.columns, classifier.genres)
                 sink = RowSink(records, lambda row: sys.stdout.buffer.write(json_line(row)), options)
                 return Pipeline(classifier, options).run(table.chunks(), sink, progress)
-            try:
+            kept = f"what was tagged is kept in {partial_folder(out)}; run the same command with --resume to continue"
+            with contextlib.nullcontext() if to_stdout else explain_interrupt(kept):
                 summary = tag_table(
                     classifier,
                     table,
@@ -230,10 +288,6 @@ def _tag_here(task: TagTask) -> TagSummary:
                     options=options,
                     progress=progress,
                 )
-            except KeyboardInterrupt:
-                if partial_folder(out).is_dir() and not to_stdout:
-                    say(f"\nthe films tagged so far are in {partial_folder(out)}; resume with --resume")
-                raise
         if to_stdout:
             with out.open("rb") as handle:
                 shutil.copyfileobj(handle, sys.stdout.buffer)

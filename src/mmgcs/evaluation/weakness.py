@@ -67,7 +67,7 @@ def find_groups(
         ("decade", lambda film: f"{film.year // 10 * 10}s" if film.year else None),
         ("plot length", _length),
         ("inputs", lambda film: inputs[id(film)].replace("+", " and ")),
-        ("cohort", lambda film: str(film.extra["cohort"]) if film.extra.get("cohort") else None),
+        ("cohort", lambda film: str(film.record["cohort"]) if film.record.get("cohort") else None),
     )
     for kind, name_of in kinds:
         names = [name_of(film) for film in films]

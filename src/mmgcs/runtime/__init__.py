@@ -12,13 +12,13 @@ from mmgcs.runtime.domain import DOMAIN, DOMAIN_FILE, VIEWS, Detector, Domain
 from mmgcs.runtime.explanation import MAX_PASSES, Explanation, explain
 
 if TYPE_CHECKING:
-    from mmgcs.runtime.batch import Progress, Summary, error_kind, predict_chunks
+    from mmgcs.runtime.batch import predict_chunks
     from mmgcs.runtime.checks import CARD_KEY, Check, record_samples, verify
     from mmgcs.runtime.picture import read_poster, to_html, to_png
 
 # Imported on first use: a single prediction needs neither the sample's tables nor Pillow.
 _LAZY = {
-    **dict.fromkeys(["Progress", "Summary", "error_kind", "predict_chunks"], "batch"),
+    "predict_chunks": "batch",
     **dict.fromkeys(["CARD_KEY", "Check", "record_samples", "verify"], "checks"),
     **dict.fromkeys(["read_poster", "to_html", "to_png"], "picture"),
 }
@@ -40,9 +40,6 @@ __all__ = [
     "Explanation",
     "Features",
     "PreparedFilm",
-    "Progress",
-    "Summary",
-    "error_kind",
     "expected_f1",
     "explain",
     "load",

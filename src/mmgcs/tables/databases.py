@@ -409,7 +409,7 @@ class FilmDatabase:
         values: dict[str, Any] = {"id": name}
         for field, value in zip(self._fields, map(_as_read, row[1:]), strict=True):
             if isinstance(value, bytes) and field != "poster":
-                value = value.decode("utf-8", errors="replace")  # noqa: PLW2901  text that was stored as bytes
+                value = value.decode("utf-8", errors="replace")
             values[field] = value
         return self._rows.film(Row(values, place=f"{self.key} {name}"), number)
 
