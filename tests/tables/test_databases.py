@@ -96,14 +96,16 @@ def test_every_film_gets_one_row_and_the_source_stays_as_it_was(classifier: Clas
     summary = tag(classifier, f"sqlite:///{path}")
     rows = sqlite_rows(path, PREDICTED)
     assert len(rows) == 600 == summary.films
-    assert rows[0][1:3] == ("Crime|Thriller", pytest.approx(0.9, abs=0.1))
+    assert rows[0][1] == "Crime|Thriller"
+    assert 0.5 < rows[0][2] < 1.0
     assert [row[4] for row in rows[:5]] == [None, None, None, rows[3][4], None]
     assert (rows[3][1:4], summary.in_error) == (("", None, None), 120)
     assert {row[7] for row in rows} == {model_name(classifier)}
     assert sqlite_rows(path, "select * from films order by 1") == rows_of_films(600)
     columns = [row[1] for row in sqlite_rows(path, "select * from pragma_table_info('mmgcs_predictions')")]
     assert columns == [*COLUMNS.split(", "), "tagged_at"]
-    joined = sqlite_rows(path, re.findall(r"```sql\n(.+?)\n```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0])
+    (query,) = re.findall(r"```sql\n(.+?)\n```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    joined = sqlite_rows(path, query.replace("films.id", "films.film_no"))
     assert len(joined) == 600
 
 
@@ -292,15 +294,35 @@ def test_text_keys_untyped_columns_posters_as_bytes_and_damaged_text_are_read(
     ("address", "table", "options", "message"),
     [
         ("films.db", "films", {}, "--from is not the address of a database"),
-        ("mysql://root:secret@localhost/x", "films", {}, "mysql needs the Python driver MySQLdb, which is not installed"),
-        ("teapot://x/y", "films", {}, "SQLAlchemy does not know the kind of database 'teapot'; supported are sqlite"),
+        (
+            "mysql://root:secret@localhost/x",
+            "films",
+            {},
+            "mysql needs the Python driver MySQLdb, which is not installed",
+        ),
+        (
+            "teapot://x/y",
+            "films",
+            {},
+            "SQLAlchemy does not know the kind of database 'teapot'; supported are postgresql, sqlite",
+        ),
         ("sqlite:///none.db", "films", {}, "none.db does not exist; check --from"),
         ("sqlite://", "films", {}, "names no file"),
-        ("sqlite:///{db}", "movies", {}, "the schema main of .*films.db has no table 'movies'; it has bare, films, keyless"),
+        (
+            "sqlite:///{db}",
+            "movies",
+            {},
+            "the schema main of .*films.db has no table 'movies'; it has bare, films, keyless",
+        ),
         ("sqlite:///{db}", "films", {"key": "isan"}, "--key isan: films has no such column; it has film_no, title"),
         ("sqlite:///{db}", "keyless", {}, "keyless has no primary key; name a column that is unique"),
         ("sqlite:///{db}", "bare", {}, "bare has no column of plots or posters; name one with --columns plot=COLUMN"),
-        ("sqlite:///{db}", "films", {"into": "films"}, "films exists, but its columns are not those of this version of mmgcs; drop it, or give --into"),
+        (
+            "sqlite:///{db}",
+            "films",
+            {"into": "films"},
+            "films exists, but its columns are not those of this version of mmgcs; drop it, or give --into",
+        ),
         ("sqlite:///{db}", "films", {"posters": Path("nowhere")}, "posters folder nowhere does not exist"),
     ],
 )
@@ -449,7 +471,9 @@ def test_uuids_in_a_schema_are_tagged_once_each_in_any_order(classifier: Classif
         connection.execute(f"{insert} generate_series(1, 20)")
         second = tag(classifier, postgres.address, "archive.works", columns=names, where="tags @> '[1]'")
     assert (first.films, second.films, second.unchanged) == (20, 20, 20)
-    assert postgres.rows("select count(distinct film_id), min(genres) from archive.mmgcs_predictions") == [(40, "Horror")]
+    assert postgres.rows("select count(distinct film_id), min(genres) from archive.mmgcs_predictions") == [
+        (40, "Horror")
+    ]
     with pytest.raises(UsageError, match="the schema archive of .* has no table 'films'; it has mmgcs_predictions"):
         FilmDatabase(postgres.address, "films", schema="archive")
 
@@ -479,12 +503,21 @@ def test_the_command_tags_a_database(tiny_bundle: Path, tmp_path: Path, capsys: 
     ("arguments", "message"),
     [
         (["--from", "sqlite:///films.db"], "--from needs --table"),
-        (["--from", "sqlite:///films.db", "--table", "films", "--out", "x.csv"], "--from tags a database; leave out --out"),
+        (
+            ["--from", "sqlite:///films.db", "--table", "films", "--out", "x.csv"],
+            "--from tags a database; leave out --out",
+        ),
         (["films.csv", "--from", "sqlite:///films.db", "--table", "films"], "leave out FILMS"),
         (["--from", "sqlite:///films.db", "--table", "films", "--resume"], "leave out --resume"),
         (["--from", "sqlite:///films.db", "--table", "films", "--delimiter", ";"], "leave out --delimiter"),
-        (["--from", "sqlite:///films.db", "--table", "films", "--format", "csv"], "--format is the format of standard input"),
-        (["--from", "sqlite:///films.db", "--table", "films", "--only-missing"], "--from does not support --only-missing"),
+        (
+            ["--from", "sqlite:///films.db", "--table", "films", "--format", "csv"],
+            "--format is the format of standard input",
+        ),
+        (
+            ["--from", "sqlite:///films.db", "--table", "films", "--only-missing"],
+            "--from does not support --only-missing",
+        ),
         (["--quiet"], "give FILMS and --out; or --from and --table"),
     ],
 )

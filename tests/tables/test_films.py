@@ -262,7 +262,11 @@ def test_values_of_the_wrong_type_are_left_aside_with_a_warning_and_kept(tmp_pat
 
 def test_halves_of_surrogate_pairs_can_be_written_again(tmp_path: Path) -> None:
     (film,) = films_of(write(tmp_path / "f.jsonl", '{"id": "\\ud800", "plot": "a\\udfff", "x": ["\\ud801"]}\n'))
-    assert (film.id, film.plot, film.record) == ("\ufffd", "a\ufffd", {"id": "\ufffd", "plot": "a\ufffd", "x": ["\ufffd"]})
+    assert (film.id, film.plot, film.record) == (
+        "\ufffd",
+        "a\ufffd",
+        {"id": "\ufffd", "plot": "a\ufffd", "x": ["\ufffd"]},
+    )
 
 
 def test_columns_that_only_some_lines_have_are_found(tmp_path: Path) -> None:
@@ -372,7 +376,7 @@ def test_a_row_that_is_nested_deeply_is_its_own_problem(tmp_path: Path, depth: i
     films = films_of(write(tmp_path / "f.jsonl", f'{json.dumps(rows[0])}\n{deep}\n{{"id": 3, "plot": "p"}}\n'))
     assert problems(films) == [False, True, False]
     assert films[1].problem == "line 2 is nested more than 100 deep; mend the line"
-    assert films[0].record == {"x": [[{"a": [0]}]]}
+    assert films[0].record == rows[0]
 
 
 @pytest.mark.parametrize("name", ["f.csv", "f.jsonl", "f.parquet"])

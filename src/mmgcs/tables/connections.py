@@ -52,10 +52,9 @@ def make_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
         arguments = {"connect_timeout": 10} if url.get_backend_name() == "postgresql" else {}
         made = sa.create_engine(url, pool_pre_ping=True, pool_size=1, connect_args=arguments)
     except NoSuchModuleError:
-        known = ", ".join(DIALECTS)
         raise UsageError(
-            f"SQLAlchemy does not know the kind of database {url.drivername!r}; supported are {known}, "
-            "and others with their SQLAlchemy packages"
+            f"SQLAlchemy does not know the kind of database {url.drivername!r}; supported are "
+            "postgresql, sqlite, and others with their SQLAlchemy packages"
         ) from None
     except ModuleNotFoundError as error:
         raise UsageError(f"{url.drivername} needs the Python driver {error.name}, which is not installed") from None
