@@ -54,11 +54,11 @@ lowest:  ## the quick tests with the oldest versions that pyproject.toml allows,
 	.venv-lowest/bin/uv pip compile --quiet --no-header --resolution lowest-direct --all-extras pyproject.toml \
 	  --output-file .venv-lowest/lowest.txt
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --constraint .venv-lowest/lowest.txt \
-	  -e ".[train,weights,db,gunicorn,scale]" --group dev
+	  -e ".[train,weights,db,scale]" --group dev
 	.venv-lowest/bin/python -m pytest -m "not realdata and not slow"
 
 lock:  ## write deploy/requirements.txt: what a deployment installs, by version and SHA-256
-	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra gunicorn --no-annotate \
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate \
 	  --custom-compile-command "make lock" pyproject.toml --output-file deploy/requirements.txt
 
 .venv-deploy/stamp: deploy/requirements.txt pyproject.toml

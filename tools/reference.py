@@ -267,10 +267,9 @@ def dependencies_markdown() -> str:
 
 def http_markdown() -> str:
     """Every address of the server and every value that it takes and gives, as Markdown, from its own description."""
-    from mmgcs.web import Settings
-    from mmgcs.web.openapi import description
+    from mmgcs.web import create_app
 
-    value = description(Settings())
+    value = create_app().test_client().get("/openapi.json").get_json()
     parts = ["## Addresses\n\n| address | what it does | takes | gives | errors |\n|---|---|---|---|---|"]
     for path, methods in value["paths"].items():
         for method, operation in methods.items():
@@ -293,17 +292,13 @@ def http_markdown() -> str:
 
 
 def settings_markdown() -> str:
-    """Every variable that a server reads, as Markdown, from `mmgcs.web.settings.Settings`."""
+    """Return every environment variable that the server reads, as Markdown."""
     from mmgcs.web import Settings
-    from mmgcs.web.settings import PREFIX
 
-    _, _, described = (inspect.getdoc(Settings) or "").partition("Attributes:\n")
-    meanings = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", described, re.MULTILINE))
-    parts = ["| variable | without it | meaning |\n|---|---|---|"]
-    for setting in dataclasses.fields(Settings):
-        default = str(setting.default) or "nothing"
-        name = f"{PREFIX}{setting.name.upper()}"
-        parts.append(f"| `{name}` | {default} | {_cell(' '.join(meanings[setting.name].split()))} |")
+    parts = ["| variable | default | meaning |\n|---|---|---|"]
+    for name, setting in Settings.model_fields.items():
+        default = "none" if setting.default in (None, "") else str(setting.default)
+        parts.append(f"| `MMGCS_{name.upper()}` | {default} | {_cell(setting.description or '')} |")
     return "\n".join([*parts, ""])
 
 

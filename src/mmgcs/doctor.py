@@ -29,7 +29,6 @@ _REQUIREMENT = re.compile(
 _EXTRAS = {
     "train": "training, evaluation and data preparation",
     "db": "tagging tables of databases",
-    "gunicorn": "serving with gunicorn",
     "scale": "tagging on several machines",
     "weights": "the encoders' starting weights without network",
 }

@@ -45,7 +45,7 @@ def test_extras_and_their_packages_are_known_by_metadata():
 
 def test_every_extra_says_what_it_is_for(findings):
     extras = {f"extra {item.extra}" for item in requirements() if item.extra is not None}
-    assert {"extra train", "extra db", "extra gunicorn"} <= extras
+    assert {"extra train", "extra db"} <= extras
     told = {name: findings[name].detail.split(":")[0] for name in extras}
     assert not {name for name, what in told.items() if what == "more"}
 

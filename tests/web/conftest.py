@@ -70,7 +70,7 @@ Serving = Callable[..., AbstractContextManager[Running]]
 def serving(tiny_bundle: Path) -> Serving:
     @contextmanager
     def start(settings: Settings = SETTINGS, bundle: Path = tiny_bundle) -> Iterator[Running]:
-        server = Server(create_app(bundle, settings), "127.0.0.1", 0, settings)
+        server = Server(create_app(bundle, settings), "127.0.0.1", 0)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:

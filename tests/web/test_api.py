@@ -1,4 +1,4 @@
-"""The API answers as the original did, says more in version 1, and turns what is wrong into JSON with its status."""
+"""The API keeps the original's contract, says more in version 1, and answers errors as JSON with the right status."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def _file(content: bytes, name: str = "poster.jpg") -> tuple[io.BytesIO, str]:
 
 
 @pytest.mark.parametrize("key", ["plot", "text"])
-def test_predict_answers_with_three_genres_as_the_original_did(client: FlaskClient, key: str) -> None:
+def test_predict_returns_three_genres_like_the_original(client: FlaskClient, key: str) -> None:
     answer = client.post("/predict", json={key: PLOT})
     assert answer.status_code == 200
     assert answer.json["genres"][:2] == ["Crime", "Thriller"]
     assert len(answer.json["genres"]) == 3
 
 
-def test_predict_image_answers_with_three_genres_as_the_original_did(client: FlaskClient, poster: bytes) -> None:
+def test_predict_image_returns_three_genres_like_the_original(client: FlaskClient, poster: bytes) -> None:
     answer = client.post("/predict_image", data={"poster": _file(poster)})
     assert answer.status_code == 200
     assert len(answer.json["genres"]) == 3
@@ -60,13 +60,21 @@ def test_json_and_a_form_give_the_same_prediction(client: FlaskClient, poster: b
     assert as_json.json["abstained"] is not as_json.json["sure"]
 
 
-def test_an_explanation_names_words_regions_and_inputs(client: FlaskClient, poster: bytes) -> None:
+def test_an_explanation_has_words_regions_and_inputs(client: FlaskClient, poster: bytes) -> None:
     data = {"plot": PLOT, "poster": _file(poster), "explain": "true", "genres": "Crime"}
     explanation = client.post("/api/v1/predict", data=data).json["explanation"]
     strongest = max(explanation["spans"], key=lambda span: span["drops"]["Crime"])
     assert explanation["text"][strongest["start"] : strongest["end"]] in ("detectives", "killer")
     assert set(explanation["inputs"]["Crime"]) == {"plot", "poster"}
     assert len(explanation["regions"]["Crime"]) == 5
+
+
+def test_explain_returns_the_prediction_with_its_explanation(client: FlaskClient) -> None:
+    predicted = client.post("/api/v1/predict", json={"plot": PLOT}).json
+    explained = client.post("/api/v1/explain", json={"plot": PLOT, "genres": ["Crime"]}).json
+    assert explained["explanation"]["genres"] == ["Crime"]
+    assert predicted["explanation"] is None
+    assert explained["genres"] == predicted["genres"]
 
 
 @pytest.mark.parametrize(
@@ -87,9 +95,10 @@ def test_an_explanation_names_words_regions_and_inputs(client: FlaskClient, post
         (b"plot=a", "text/plain", 415),
         (b"plot", "", 415),
         (b"--x\r\n", "multipart/form-data", 422),
+        (b"title=a", "application/x-www-form-urlencoded", 422),
     ],
 )
-def test_a_wrong_request_gets_its_status_and_one_line(
+def test_an_invalid_request_gets_its_status_and_one_line(
     client: FlaskClient, content: bytes, kind: str, status: int
 ) -> None:
     answer = client.post("/api/v1/predict", data=content, content_type=kind)
@@ -121,17 +130,17 @@ def test_a_wrong_request_gets_its_status_and_one_line(
         ),
     ],
 )
-def test_a_wrong_request_is_told_in_plain_words(client: FlaskClient, path: str, value: object, message: str) -> None:
+def test_an_invalid_request_is_explained_in_plain_words(client: FlaskClient, path: str, value: object, message: str) -> None:
     assert client.post(f"/api/v1/{path}", json=value).json == {"error": message}
 
 
 @pytest.mark.parametrize(
     "content", [b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"<!doctype html>", b"x"]
 )
-def test_what_is_no_picture_is_422(client: FlaskClient, content: bytes) -> None:
+def test_a_poster_that_is_not_an_image_is_422(client: FlaskClient, content: bytes) -> None:
     answer = client.post("/api/v1/predict", data={"poster": _file(content)})
     assert answer.status_code == 422
-    assert "not a picture" in answer.json["error"]
+    assert "poster" in answer.json["error"]
 
 
 def test_limits_on_body_poster_pixels_plot_and_batch_hold(tiny_bundle: Path, poster: bytes) -> None:
@@ -176,20 +185,54 @@ def test_a_batch_answers_each_film_in_order_and_no_bad_film_stops_it(client: Fla
     assert answer[3]["prediction"]["genres"] == ["Horror"]
 
 
-def test_an_unknown_address_or_method_is_json(client: FlaskClient) -> None:
+def test_an_unknown_path_or_method_is_json_for_programs_and_a_page_for_people(client: FlaskClient) -> None:
     assert "error" in client.get("/nowhere").json
     answer = client.get("/api/v1/predict")
     assert answer.status_code == 405
     assert "POST" in answer.headers["Allow"]
+    page = client.get("/nowhere", headers={"Accept": "text/html,application/xml;q=0.9,*/*;q=0.8"})
+    assert (page.status_code, page.mimetype) == (404, "text/html")
+    assert "does not exist" in page.text
 
 
-def test_a_key_is_asked_for_where_there_is_one(tiny_bundle: Path) -> None:
+def test_an_empty_request_to_the_originals_endpoints_is_400(client: FlaskClient) -> None:
+    for path in ("/predict", "/predict_image"):
+        answer = client.post(path)
+        assert (answer.status_code, list(answer.json)) == (400, ["error"])
+
+
+def test_an_api_key_is_required_if_one_is_set(tiny_bundle: Path) -> None:
     client = create_app(tiny_bundle, Settings(api_key="secret")).test_client()
-    assert client.post("/predict", json={"plot": PLOT}).status_code == 401
-    assert client.post("/predict", json={"plot": PLOT}, headers={"Authorization": "Bearer other"}).status_code == 401
+    missing = client.post("/predict", json={"plot": PLOT})
+    wrong = client.post("/predict", json={"plot": PLOT}, headers={"Authorization": "Bearer other"})
+    assert (missing.status_code, wrong.status_code) == (401, 401)
+    assert missing.json != wrong.json
+    assert set(client.get("/openapi.json").json["components"]["securitySchemes"]) == {"bearer", "header"}
     for headers in ({"Authorization": "Bearer secret"}, {"X-API-Key": "secret"}):
         assert client.post("/predict", json={"plot": PLOT}, headers=headers).status_code == 200
     assert client.get("/readyz").status_code == 200
+
+
+def test_an_address_that_tries_many_keys_has_to_wait(tiny_bundle: Path) -> None:
+    client = create_app(tiny_bundle, Settings(api_key="secret")).test_client()
+    statuses = [client.delete("/api/v1/batch/x", headers={"X-API-Key": f"guess {n}"}).status_code for n in range(25)]
+    assert statuses == [401] * 20 + [429] * 5
+    assert client.delete("/api/v1/batch/x", headers={"X-API-Key": "secret"}).status_code == 429
+    other = {"REMOTE_ADDR": "192.0.2.7"}
+    right = client.delete("/api/v1/batch/x", headers={"X-API-Key": "secret"}, environ_overrides=other)
+    assert right.status_code == 404
+
+
+def test_pages_and_static_files_are_compressed_and_not_sent_again(client: FlaskClient) -> None:
+    packed = {"Accept-Encoding": "gzip"}
+    page = client.get("/api/v1/model", headers=packed)
+    assert page.headers["Content-Encoding"] == "gzip"
+    again = client.get("/api/v1/model", headers={**packed, "If-None-Match": page.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    style = re.search(r'href="(/static/style\.css\?v=\w+)"', client.get("/").text)
+    assert style
+    assert "immutable" in client.get(style[1]).headers["Cache-Control"]
+    assert "immutable" not in client.get("/static/style.css").headers["Cache-Control"]
 
 
 def test_more_requests_than_the_rate_are_429_with_a_time_to_wait(tiny_bundle: Path) -> None:
@@ -197,18 +240,27 @@ def test_more_requests_than_the_rate_are_429_with_a_time_to_wait(tiny_bundle: Pa
     answers = [client.post("/predict", json={"plot": PLOT}) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert int(answers[2].headers["Retry-After"]) > 1
+    assert answers[0].headers["X-RateLimit-Remaining"] == "1"
 
 
 def test_metrics_count_requests_predictions_and_abstentions(tiny_bundle: Path) -> None:
     client = create_app(tiny_bundle, Settings()).test_client()
     client.post("/predict", json={"plot": PLOT})
     client.post("/predict", json={"plot": "of the and"})
+    client.post("/api/v1/predict", json={})
+    client.get("/healthz")
     page = client.get("/metrics").text
     assert 'mmgcs_requests_total{method="POST",route="/predict",status="200"} 2.0' in page
     assert 'mmgcs_predictions_total{inputs="plot"} 2.0' in page
     assert "mmgcs_abstentions_total{" in page
     assert "mmgcs_requests_in_flight 1.0" in page
-    assert 'mmgcs_request_seconds_count{route="/predict"} 2.0' in page
+    assert 'mmgcs_request_duration_seconds_count{route="/predict"} 2.0' in page
+    assert f'mmgcs_build_info{{model="{client.get("/api/v1/model").json["name"]}",version=' in page
+    assert "process_resident_memory_bytes" in page
+    assert "mmgcs_queued_films 0.0" in page
+    assert 'mmgcs_requests_rejected_total{reason="invalid"} 1.0' in page
+    assert "_created" not in page
+    assert "/healthz" not in page
     assert "mmgcs_batch_films_count 3.0" in page  # the first is the start's own
     abstained = re.findall(r'mmgcs_abstentions_total\{genre="(\w+)"\} (\S+)', page)
     assert [float(count) for _, count in abstained] == [1.0]
@@ -218,7 +270,7 @@ def test_metrics_count_requests_predictions_and_abstentions(tiny_bundle: Path) -
 def test_the_log_has_a_request_id_and_nothing_that_a_user_wrote(
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from mmgcs.web.observing import JsonLines
+    from mmgcs.web.logs import JsonLines
 
     with caplog.at_level("INFO", "mmgcs.web"):
         client.post("/predict", json={"plot": "sesame"}, headers={"X-Request-ID": "abc-1"})
@@ -228,8 +280,8 @@ def test_the_log_has_a_request_id_and_nothing_that_a_user_wrote(
     assert not any("sesame" in line or "evil" in line or "\n" in line for line in lines)
 
 
-def test_of_what_the_server_itself_logs_only_the_pattern_and_the_place_are_kept() -> None:
-    from mmgcs.web.observing import JsonLines
+def test_records_of_the_http_server_keep_only_their_pattern_and_place() -> None:
+    from mmgcs.web.logs import JsonLines
 
     def line(name: str, message: str, *values: object, error: BaseException | None = None) -> str:
         trace = None if error is None else (type(error), error, error.__traceback__)
@@ -240,8 +292,8 @@ def test_of_what_the_server_itself_logs_only_the_pattern_and_the_place_are_kept(
     except ValueError as error:
         kept = [
             line("waitress", "Exception while serving /sesame", error=error),
-            line("gunicorn.error", "Invalid request from ip=%s: %s", "sesame", error),
-            line("gunicorn.error", "Worker failed", error=error),
+            line("waitress", "Invalid request from ip=%s: %s", "sesame", error),
+            line("waitress", "Worker failed", error=error),
         ]
     assert not any("sesame" in text for text in kept)
     assert json.loads(kept[0])["kind"] == "ValueError"
@@ -257,9 +309,12 @@ def test_every_answer_forbids_scripts_from_elsewhere(client: FlaskClient) -> Non
         assert "unsafe" not in policy
 
 
-def test_the_description_names_every_address_of_the_api(client: FlaskClient) -> None:
-    described = set(client.get("/openapi.json").json["paths"])
-    rules = {rule.rule.replace("batch/<name>", "batch/{id}") for rule in client.application.url_map.iter_rules()}
-    served = {re.sub("<([a-z]+)>", r"{\1}", rule) for rule in rules}
+def test_the_description_has_every_endpoint_with_an_id_and_a_meaning_for_every_field(client: FlaskClient) -> None:
+    described = client.get("/openapi.json").json
+    served = {re.sub("<([a-z_]+)>", r"{\1}", rule.rule) for rule in client.application.url_map.iter_rules()}
     pages = {"/", "/tables", "/model", "/scores", "/data", "/api", "/about", "/samples.csv", "/openapi.json"}
-    assert {rule for rule in served - pages if not rule.startswith(("/static", "/samples/"))} == described
+    assert {rule for rule in served - pages if not rule.startswith(("/static", "/samples"))} == set(described["paths"])
+    operations = [operation for methods in described["paths"].values() for operation in methods.values()]
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    for name, schema in described["components"]["schemas"].items():
+        assert all(field.get("description") for field in schema["properties"].values()), name

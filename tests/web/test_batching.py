@@ -1,4 +1,4 @@
-"""Requests that come together are run together; each gets its own answer, and none waits without end."""
+"""Requests that arrive together are run together; each gets its own answer, and none waits forever."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from mmgcs.film import Film
 from mmgcs.runtime import load
-from mmgcs.web.batching import Batcher, Turns
+from mmgcs.web.batching import Batcher, ConcurrencyLimit
 from mmgcs.web.errors import BusyError
 
 PLOTS = {"A haunted village": "Horror", "The singer and a concert": "Music", "Her wedding": "Romance"}
@@ -25,7 +25,7 @@ def together(work: Callable[[int], None], count: int) -> None:
         thread.join()
 
 
-def test_clients_that_ask_at_once_are_run_together_and_answered_each_with_its_own(tiny_bundle: Path) -> None:
+def test_concurrent_requests_are_batched_and_each_gets_its_own_prediction(tiny_bundle: Path) -> None:
     sizes: list[int] = []
     batcher = Batcher(load(tiny_bundle), capacity=100, timeout=30, observe=sizes.append)
     wrong: list[object] = []
@@ -44,7 +44,7 @@ def test_clients_that_ask_at_once_are_run_together_and_answered_each_with_its_ow
     assert max(sizes) > 1
 
 
-def test_one_client_alone_is_run_alone(tiny_bundle: Path) -> None:
+def test_a_single_client_is_never_batched(tiny_bundle: Path) -> None:
     sizes: list[int] = []
     batcher = Batcher(load(tiny_bundle), capacity=1, timeout=30, observe=sizes.append)
     for _ in range(3):
@@ -52,7 +52,7 @@ def test_one_client_alone_is_run_alone(tiny_bundle: Path) -> None:
     assert sizes == [1, 1, 1]
 
 
-def test_while_the_model_is_busy_few_wait_and_those_not_for_ever(tiny_bundle: Path) -> None:
+def test_while_the_model_is_busy_few_requests_wait_and_not_forever(tiny_bundle: Path) -> None:
     running, go = threading.Event(), threading.Event()
 
     def hold(_: int) -> None:
@@ -82,7 +82,7 @@ def test_while_the_model_is_busy_few_wait_and_those_not_for_ever(tiny_bundle: Pa
     assert batcher.predict([Film(plot="Her wedding")])[0].genres == ("Romance",)
 
 
-def test_a_request_waits_no_longer_than_it_still_may(tiny_bundle: Path) -> None:
+def test_a_request_waits_no_longer_than_its_deadline(tiny_bundle: Path) -> None:
     running, go = threading.Event(), threading.Event()
 
     def hold(_: int) -> None:
@@ -94,33 +94,33 @@ def test_a_request_waits_no_longer_than_it_still_may(tiny_bundle: Path) -> None:
     first.start()
     assert running.wait(30)
     with pytest.raises(BusyError, match="waited too long"):
-        batcher.predict([Film(plot="Her wedding")], until=time.monotonic() - 1)
+        batcher.predict([Film(plot="Her wedding")], deadline=time.monotonic() - 1)
     go.set()
     first.join()
 
 
-def test_slow_work_takes_turns_and_few_wait_for_one() -> None:
-    turns = Turns(at_once=1, waiting=1, timeout=30)
+def test_slow_work_is_limited_and_few_threads_wait_for_it() -> None:
+    limit = ConcurrencyLimit(running=1, waiting=1, timeout=30)
     done: list[str] = []
 
     def work(_: int) -> None:
         try:
-            with turns.turn():
+            with limit.slot():
                 done.append("worked")
         except BusyError as error:
             done.append(str(error))
 
-    with turns.turn():
-        with pytest.raises(BusyError, match="its turn"), turns.turn(until=time.monotonic() - 1):
+    with limit.slot():
+        with pytest.raises(BusyError, match="its turn"), limit.slot(deadline=time.monotonic() - 1):
             pass
         one, other = threading.Thread(target=work, args=(0,)), threading.Thread(target=work, args=(1,))
         one.start()
-        while turns._waiting == 0:
+        while limit._waiting == 0:
             time.sleep(0.001)
         other.start()
         other.join()  # refused, while the one still waits
         assert done == ["too many films are waiting to be explained; try again in a moment"]
     one.join()
     assert done[1:] == ["worked"]
-    with turns.turn():
+    with limit.slot():
         pass

@@ -16,17 +16,17 @@ import pytest
 from mmgcs.web import Settings, create_app
 from mmgcs.web import jobs as jobs_module
 from mmgcs.web.errors import BusyError, NotFoundError
-from mmgcs.web.jobs import Job, Jobs
-from mmgcs.web.unpacked import check_unpacked
+from mmgcs.web.jobs import Job, JobQueue
+from mmgcs.web.upload_check import count_films
 
 TABLE = b"plot\nA haunted village\n"
 
 
 @pytest.fixture
-def jobs(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+def jobs(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobQueue]:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(jobs_module, "_SWEEP", 0.02)
-    found: Jobs = create_app(tiny_bundle, Settings(max_jobs=2, job_minutes=1)).extensions["mmgcs"].jobs
+    found: JobQueue = create_app(tiny_bundle, Settings(max_jobs=2, job_minutes=1)).extensions["mmgcs"].jobs
     yield found
     assert found.close()
     assert list(tmp_path.glob("mmgcs-*")) == []
@@ -52,7 +52,7 @@ def packed(films: int, plot: str) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_tagged_table_is_forgotten_after_its_time_though_nobody_asks(jobs: Jobs) -> None:
+def test_a_tagged_table_is_forgotten_after_its_time_though_nobody_asks(jobs: JobQueue) -> None:
     job = ended(jobs.start(io.BytesIO(TABLE), "films.csv"))
     assert jobs.get(job.id).result_path().is_file()
     job.since -= 61
@@ -61,7 +61,7 @@ def test_a_tagged_table_is_forgotten_after_its_time_though_nobody_asks(jobs: Job
     until(lambda: not job.folder.exists())  # the sweep takes it away
 
 
-def test_removed_tables_count_until_their_work_has_ended(jobs: Jobs) -> None:
+def test_removed_tables_count_until_their_work_has_ended(jobs: JobQueue) -> None:
     started = [jobs.start(io.BytesIO(packed(90_000, "A killer " * 200)), "films.parquet") for _ in range(2)]
     for job in started:
         jobs.remove(job.id)
@@ -73,7 +73,7 @@ def test_removed_tables_count_until_their_work_has_ended(jobs: Jobs) -> None:
     assert ended(jobs.start(io.BytesIO(TABLE), "films.csv")).state == "done"
 
 
-def test_a_table_of_text_need_not_wait_until_another_is_unpacked(jobs: Jobs) -> None:
+def test_a_table_of_text_need_not_wait_until_another_is_unpacked(jobs: JobQueue) -> None:
     large = jobs.start(io.BytesIO(packed(90_000, "A killer " * 200)), "films.parquet")
     assert ended(jobs.start(io.BytesIO(TABLE), "films.csv")).state == "done"
     assert (large.state, large.films) == ("running", 0)
@@ -89,13 +89,13 @@ def test_a_table_that_is_removed_ends_the_process_that_unpacks_it(tmp_path: Path
         stopped.set()
 
     threading.Thread(target=stop).start()
-    check_unpacked(tmp_path / "films.parquet", 2**40, 10**9, stopped)
+    count_films(tmp_path / "films.parquet", 2**40, 10**9, stopped)
     assert stopped.is_set()
     assert seen
     assert not _children() & seen
 
 
-def test_of_many_that_remove_the_same_none_fails_but_for_there_being_nothing(jobs: Jobs) -> None:
+def test_of_many_that_remove_the_same_none_fails_but_for_there_being_nothing(jobs: JobQueue) -> None:
     job = ended(jobs.start(io.BytesIO(TABLE), "films.csv"))
     said: list[Exception] = []
 

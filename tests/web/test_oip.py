@@ -17,7 +17,10 @@ def test_tritonclient_lists_loads_metadata_and_infers(running: Any, poster: byte
         assert client.is_server_live()
         assert client.is_server_ready()
         assert client.is_model_ready("mmgcs")
-        assert [model["name"] for model in client.get_model_repository_index()] == ["mmgcs"]
+        name = running.ask("/api/v1/model").json["name"]
+        assert [model["name"] for model in client.get_model_repository_index()] == [name]
+        assert client.is_model_ready(name)
+        assert client.get_model_config(name)["name"] == name
         metadata = client.get_model_metadata("mmgcs")
         assert [item["name"] for item in metadata["inputs"]] == ["plot", "title", "poster"]
         plots = np.array([PLOT.encode(), b""], dtype=object)
@@ -30,7 +33,7 @@ def test_tritonclient_lists_loads_metadata_and_infers(running: Any, poster: byte
             tensors[0] = http.InferInput("plot", [1], "BYTES")
             tensors[0].set_data_from_numpy(plots[:1], binary_data=False)
         outputs = [http.InferRequestedOutput(name, binary_data=binary) for name in ("probabilities", "genres", "sure")]
-        result = client.infer("mmgcs", tensors, outputs=outputs, request_id="one")
+        result = client.infer(name, tensors, outputs=outputs, request_id="one", request_compression_algorithm="gzip")
         rows = 2 if binary else 1
         assert result.as_numpy("probabilities").shape == (rows, 10)
         first = result.as_numpy("genres")[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,29 +9,35 @@ import typer
 
 from mmgcs.cli.output import new_app
 
-app = new_app("Serve the model over HTTP.")
+app = new_app("Serve the web page and the HTTP API.")
 
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(help="The port; 0 for any.", min=0, max=65535, show_default="$PORT, or 10000")
-    ] = None,
+        int,
+        typer.Option(
+            help="Port to listen on; 0 for any free one.",
+            envvar="PORT",
+            min=0,
+            max=65535,
+            show_default="$PORT, or 10000",
+        ),
+    ] = 10000,
     model: Annotated[
-        Path | None, typer.Option(help="A bundle's folder.", show_default="the one in the package", metavar="DIR")
+        Path | None, typer.Option(help="Folder of the bundle.", show_default="the default model", metavar="DIR")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Requests worked on at once.", min=1)] = None,
-    rate: Annotated[float | None, typer.Option(help="Requests a second from one address.", min=0)] = None,
+    threads: Annotated[int | None, typer.Option(help="Requests handled at the same time.", min=1)] = None,
+    rate: Annotated[float | None, typer.Option(help="Requests per second from one address.", min=0)] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="What predictions ask for; better given as $MMGCS_API_KEY.", show_default=False)
+        str | None,
+        typer.Option(help="API key that predictions require; better set $MMGCS_API_KEY.", show_default=False),
     ] = None,
-    server: Annotated[str, typer.Option(help="waitress, or gunicorn where that is installed.")] = "waitress",
 ) -> None:
-    """Serve the web page and the HTTP API until SIGTERM or Ctrl-C; requests in flight are answered first."""
-    from mmgcs.web.servers import SERVERS
-    from mmgcs.web.settings import Settings, port_from
+    """Serve the web page and the HTTP API until SIGTERM or Ctrl-C; requests in flight are finished first."""
+    from mmgcs.web import create_app, load_settings
+    from mmgcs.web import serve as serve_app
 
-    run = SERVERS[server]
-    settings = Settings.from_environment(threads=threads, rate=rate, api_key=api_key)
-    run(model, settings, host, port if port is not None else port_from(os.environ))
+    settings = load_settings(model=model, threads=threads, rate=rate, api_key=api_key)
+    serve_app(create_app(settings=settings), host, port)

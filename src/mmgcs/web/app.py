@@ -1,31 +1,37 @@
-"""The application factory: a classifier and settings in, a Flask application out."""
+"""The application factory: settings and a classifier in, a Flask application out."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, g, jsonify, request
-from werkzeug.exceptions import HTTPException
+from flask import Flask, Response, g, request
+from flask.json.provider import DefaultJSONProvider
+from flask_compress import Compress
+from flask_cors import CORS
+from PIL import Image
 from werkzeug.http import parse_date
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from mmgcs.errors import InputError, MmgcsError
+from mmgcs.film import Film
 from mmgcs.runtime import Classifier, load
-from mmgcs.web.batching import Batcher, Turns
-from mmgcs.web.errors import BusyError, RequestError
-from mmgcs.web.guard import Guard
-from mmgcs.web.inspected import Inspected, inspected
-from mmgcs.web.jobs import Jobs
-from mmgcs.web.observing import LOG, Metrics, observe, without_text
-from mmgcs.web.settings import Settings
+from mmgcs.web import api, oip, pages
+from mmgcs.web.batching import Batcher, ConcurrencyLimit
+from mmgcs.web.errors import BusyError, register_error_handlers
+from mmgcs.web.guard import GUARDED, Guard
+from mmgcs.web.inspected import inspected
+from mmgcs.web.jobs import JobQueue
+from mmgcs.web.logs import LOG
+from mmgcs.web.metrics import Metrics, observe_requests
+from mmgcs.web.settings import Settings, load_settings
+from mmgcs.web.state import State
 
-ARRIVED = "mmgcs.arrived"
-"""Where the server puts the time.monotonic() at which a request had arrived."""
-
-HEADERS = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -36,37 +42,25 @@ HEADERS = {
 }
 
 
-@dataclass(slots=True)
-class State:
-    """What the application's requests share.
+class StrictJSON(DefaultJSONProvider):
+    """Flask's JSON, without NaN and with keys in their order."""
 
-    Attributes:
-        classifier: the loaded bundle.
-        batcher: predicts for many requests.
-        explaining: explanations take turns.
-        jobs: tables that are tagged in the background.
-        settings: the settings.
-        metrics: the metrics.
-        backlog: tells how many requests wait for a thread.
-        draining: the server is going down and should get no new requests.
-        problem: why the server cannot predict; None where it can.
-        films: the numbers of the films that the model learned from; None where nobody gave them.
-    """
+    sort_keys = False
 
-    classifier: Classifier
-    batcher: Batcher
-    explaining: Turns
-    jobs: Jobs
-    settings: Settings
-    metrics: Metrics
-    backlog: Callable[[], int] = field(default=lambda: 0)
-    draining: bool = False
-    problem: str | None = None
-    films: Inspected | None = None
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """Parse JSON. Raises ValueError for NaN, infinity and excessive nesting too."""
+        try:
+            return json.loads(s, parse_constant=_reject_constant, **kwargs)
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply") from None
+
+
+def _reject_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def create_app(model: Classifier | str | Path | None = None, settings: Settings | None = None) -> Flask:
-    """Make the application.
+    """Create the application.
 
     >>> app = create_app(bundle)  # doctest: +SKIP
     >>> app.test_client().post("/predict", json={"plot": "A vampire count preys on a village."}).json["genres"]
@@ -74,142 +68,129 @@ def create_app(model: Classifier | str | Path | None = None, settings: Settings 
     ['Horror', 'Thriller', 'Drama']
 
     Args:
-        model: a loaded classifier, or a bundle's folder; None for the default bundle.
-        settings: the settings; None for those in the environment.
+        model: a loaded classifier or a bundle's folder; by default MMGCS_MODEL, or the default bundle.
+        settings: the settings; by default those of the environment.
 
     Raises:
-        UsageError, BundleError: the bundle cannot be loaded, or a setting is wrong.
+        UsageError, BundleError: a setting is invalid, or the bundle cannot be loaded.
     """
-    settings = settings or Settings.from_environment()
-    # Reading requests and writing answers shares the cores with the graphs.
-    classifier = model if isinstance(model, Classifier) else load(model, spin=False)
-    metrics = Metrics()
+    settings = settings or load_settings()
+    # Request handling shares the cores with the graphs, so idle graph threads must not spin.
+    classifier = model if isinstance(model, Classifier) else load(model or settings.model, spin=False)
+    app = Flask(__name__)
+    app.json = StrictJSON(app)
+    app.url_map.strict_slashes = False
+    app.config.update(
+        MAX_FORM_MEMORY_SIZE=4 * settings.max_plot + 65_536,
+        MAX_FORM_PARTS=16,
+        COMPRESS_ALGORITHM=["br", "gzip"],
+        COMPRESS_ALGORITHM_STREAMING=["br", "gzip"],
+    )
+    metrics = Metrics(classifier.bundle.config.name)
+    observe_requests(app, metrics)
     batcher = Batcher(
         classifier, capacity=settings.queue, timeout=settings.timeout, observe=lambda size: metrics.batch.observe(size)
     )
     state = State(
         classifier,
         batcher,
-        Turns(2, max(1, settings.threads // 2), settings.timeout),
-        Jobs(batcher, settings, metrics.count),
+        ConcurrencyLimit(2, max(1, settings.threads // 2), settings.timeout),
+        JobQueue(batcher, settings, metrics.count),
         settings,
         metrics,
+        Guard(app, settings),
         films=inspected(settings.data, classifier.bundle.card()),
     )
-    app = Flask(__name__)
     app.extensions["mmgcs"] = state
-    app.config.update(
-        MAX_CONTENT_LENGTH=settings.max_body, MAX_FORM_MEMORY_SIZE=4 * settings.max_plot + 65_536, MAX_FORM_PARTS=16
-    )
-    app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.url_map.strict_slashes = False
-    if settings.trust_proxy:
-        from werkzeug.middleware.proxy_fix import ProxyFix
-
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trust_proxy)  # type: ignore[method-assign]
-    observe(app, metrics)
-    _guard(app, state)
-    _answer_errors(app)
-
-    from mmgcs.web import api, oip, operations, pages
-
-    for blueprint in (operations.blueprint, api.blueprint, oip.blueprint, pages.blueprint):
+    metrics.watch(lambda: state.backlog(), lambda: batcher.waiting, lambda: state.jobs.active)
+    _check_requests(app, state)
+    Compress(app)
+    _prepare_responses(app, state)
+    _cache_static_files(app)
+    register_error_handlers(app)
+    for blueprint in (api.blueprint, oip.blueprint, pages.blueprint):
         app.register_blueprint(blueprint)
+    if settings.cors_origins:
+        CORS(
+            app,
+            origins=settings.cors_origins.split(),
+            resources=r"/(?:api/v1|v2|predict).*",
+            expose_headers=["Location", "Retry-After", "X-Request-ID"],
+        )
+    if proxies := settings.trust_proxy:
+        wrapped = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies, x_prefix=proxies)
+        app.wsgi_app = wrapped  # type: ignore[method-assign]
     _warm_up(state)
     return app
 
 
-def _warm_up(state: State) -> None:
-    """Predict once from each input, so that the first request finds everything loaded and faults show at the start."""
-    import io
-
-    from PIL import Image
-
-    from mmgcs.film import Film
-
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 96), "grey").save(buffer, "PNG")
-    films = {"plot": Film(plot="A film."), "poster": Film(poster=buffer.getvalue())}
-    try:
-        answers = state.batcher.predict([films[name] for name in state.classifier.bundle.config.inputs])
-        state.problem = next((answer.error for answer in answers if answer.error is not None), None)
-    except Exception as error:
-        LOG.exception("the model cannot predict")
-        state.problem = str(error)
-
-
-def _guard(app: Flask, state: State) -> None:
-    guard = Guard(state.settings)
-
+def _check_requests(app: Flask, state: State) -> None:
     @app.before_request
     def check() -> None:
-        now = time.monotonic()
-        g.until = request.environ.get(ARRIVED, now) + state.settings.timeout
-        if request.method not in ("POST", "DELETE"):
-            return
-        if state.backlog() > state.settings.queue:
-            raise BusyError("too many requests are waiting; try again in a moment")
-        if now > g.until:
-            raise BusyError("the request waited too long for its turn; try again in a moment")
-        guard.check(request)
+        g.deadline = time.monotonic() + state.settings.timeout
+        request.max_content_length = state.guard.max_body(request.path)
+        if request.method in GUARDED:
+            if state.backlog() > state.settings.queue:
+                raise BusyError("too many requests are waiting; try again in a moment")
+            state.guard.check_key(request)
 
     @app.before_request
-    def forget_impossible_dates() -> None:
-        # A date beyond the calendar is no condition (RFC 9110, 13.1.3); werkzeug raises OverflowError for it.
+    def ignore_impossible_dates() -> None:
+        # werkzeug raises OverflowError for a date beyond the calendar, which is no condition (RFC 9110, 13.1.3).
         for name in ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE"):
             try:
                 parse_date(request.environ.get(name))
             except (OverflowError, ValueError):
                 del request.environ[name]
 
+
+def _prepare_responses(app: Flask, state: State) -> None:
     @app.after_request
-    def secure(response: Response) -> Response:
-        for name, value in HEADERS.items():
+    def prepare(response: Response) -> Response:
+        for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
-        if request.method != "GET":
+        if request.method not in ("GET", "HEAD"):
             response.headers.setdefault("Cache-Control", "no-store")
+        elif response.status_code == 200 and response.mimetype in ("text/html", "application/json"):
+            response.headers.setdefault("Cache-Control", "no-cache")  # ask each time; the answer is often 304
+            response.add_etag()
+            response.make_conditional(request)
+        if state.draining:
+            # waitress sends "Connection: close" with a response that has no length; an application must not send it.
+            response.automatically_set_content_length = False
+            response.headers.pop("Content-Length", None)
         return response
 
 
-def _answer_errors(app: Flask) -> None:
-    def answer(message: str, status: int, retry_after: int | None = None) -> tuple[Response, int]:
-        response = jsonify(error=message)
-        if retry_after is not None:
-            response.headers["Retry-After"] = str(retry_after)
-        if status == 401:
-            response.headers["WWW-Authenticate"] = "Bearer"
-        return response, status
+def _cache_static_files(app: Flask) -> None:
+    """Let browsers keep static files for a year, under addresses that change with their content."""
+    folder = Path(str(app.static_folder))
 
-    @app.errorhandler(RequestError)
-    def refused(error: RequestError) -> Any:
-        return answer(str(error), error.status, error.retry_after)
+    @lru_cache
+    def version_of(name: str) -> str:
+        path = folder / name
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 
-    @app.errorhandler(InputError)
-    def unusable(error: InputError) -> Any:
-        return answer(str(error), 422)
+    @app.url_defaults
+    def add_version(endpoint: str, values: dict[str, Any]) -> None:
+        if endpoint == "static":
+            values.setdefault("v", version_of(values["filename"]))
 
-    @app.errorhandler(MmgcsError)
-    def failed(error: MmgcsError) -> Any:
-        LOG.error("failed", extra={"fields": {"request_id": g.request_id, "error": str(error)}})
-        return answer("the server cannot answer this now", 503, 10)
+    @app.after_request
+    def keep(response: Response) -> Response:
+        if request.endpoint == "static" and request.args.get("v") and response.status_code in (200, 304):
+            response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response
 
-    @app.errorhandler(HTTPException)
-    def http(error: HTTPException) -> Any:
-        status = error.code or 500
-        if status < 400:
-            return error
-        messages = {
-            404: "there is nothing at this address; /openapi.json lists what there is",
-            405: "this address does not take that method; /openapi.json lists what it takes",
-            413: "the request is too large; send less",
-        }
-        body, _ = answer(messages.get(status, (error.description or error.name).splitlines()[0]), status)
-        for name, value in error.get_headers():
-            if name.lower() == "allow":
-                body.headers[name] = value
-        return body, status
 
-    @app.errorhandler(Exception)
-    def crashed(error: Exception) -> Any:
-        LOG.error("crashed", extra={"fields": {"request_id": g.request_id, **without_text(error)}})
-        return answer(f"something went wrong here; the request's id is {g.request_id}", 500)
+def _warm_up(state: State) -> None:
+    """Predict once from each input, so that the first request is fast and faults show at the start."""
+    poster = io.BytesIO()
+    Image.new("RGB", (64, 96), "grey").save(poster, "PNG")
+    films = {"plot": Film(plot="A film."), "poster": Film(poster=poster.getvalue())}
+    try:
+        predictions = state.batcher.predict([films[name] for name in state.classifier.bundle.config.inputs])
+        state.problem = next((found.error for found in predictions if found.error is not None), None)
+    except Exception as error:
+        LOG.exception("the model cannot predict")
+        state.problem = str(error)

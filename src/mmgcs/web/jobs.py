@@ -1,4 +1,4 @@
-"""Tables that are tagged in the background: a file comes in, its tagged copy is fetched when it is done."""
+"""Tables that are tagged in the background: a file is uploaded, and its tagged copy downloaded when it is done."""
 
 from __future__ import annotations
 
@@ -7,92 +7,122 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from mmgcs.errors import MmgcsError
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime.classifier import BATCH
-from mmgcs.tables import READERS, FilmTable
+from mmgcs.tables import READERS, WRITERS, FilmTable
 from mmgcs.tagging import FileSink, Pipeline, TagSummary
 from mmgcs.web.batching import Batcher
 from mmgcs.web.errors import BusyError, NotFoundError, RequestError, UnprocessableError, UnsupportedError
-from mmgcs.web.observing import LOG, without_text
+from mmgcs.web.logs import LOG, describe_error
 from mmgcs.web.settings import Settings
-from mmgcs.web.unpacked import check_unpacked
+from mmgcs.web.upload_check import count_films
 
+NO_POSTERS = "poster paths in an uploaded table are not read; send posters one by one, or use mmgcs tag"
+PREVIEW = 50
+"""Rows of the preview."""
 _SWEEP = 1.0
 """Seconds between two looks for tables that were kept long enough."""
-NO_POSTERS = "a table's paths to posters are not read here; send posters one by one, or use mmgcs tag"
+_FOLDER = "mmgcs-tables-"
 
 
 class Job:
     """One table.
 
     Attributes:
-        id: what it is asked for by; cannot be guessed.
+        id: its id, which cannot be guessed.
+        filename: the name of the uploaded file.
         state: "waiting", "running", "done" or "failed".
-        films, finished, errors, unsure: how many.
+        rows: films in the table; None until they are counted.
+        films, finished, errors, unsure: films read, tagged, in error, and in need of review so far.
+        genres: how often each genre was predicted.
+        preview: the first rows.
         share: the share of the table that is tagged, 0 to 1.
         error: why it failed.
-        since: when it started or ended, for forgetting it.
+        since: when it started or ended, to delete it in time.
     """
 
-    def __init__(self, folder: Path, suffix: str) -> None:
+    def __init__(self, root: Path, filename: str, suffix: str) -> None:
         self.id = secrets.token_urlsafe(16)
-        self.folder = folder
-        self.suffix = suffix
+        self.filename = filename
+        self.folder = root / self.id
+        # The files' names are ours, not the sender's.
+        self.table = self.folder / f"films{suffix}"
+        self.out = self.folder / f"tagged{suffix if suffix in WRITERS else '.csv'}"
         self.state = "waiting"
+        self.rows: int | None = None
         self.films = self.finished = self.errors = self.unsure = 0
+        self.genres: Counter[str] = Counter()
+        self.preview: list[dict[str, Any]] = []
         self.share = 0.0
         self.error: str | None = None
         self.since = time.monotonic()
         self.stopped = threading.Event()
         self.thread: threading.Thread | None = None
 
-    @property
-    def table(self) -> Path:
-        """The table as it came; its name is ours, not the sender's."""
-        return self.folder / f"films{self.suffix}"
-
-    @property
-    def out(self) -> Path:
-        """The tagged table."""
-        return self.folder / f"tagged{self.suffix}"
-
     def result_path(self) -> Path:
-        """The tagged table. Raises RequestError where it is not done, UnprocessableError where it failed."""
+        """Return the tagged table. Raises RequestError if it is not done, UnprocessableError if it failed."""
         if self.state == "failed":
             raise UnprocessableError(self.error or "the table could not be tagged")
         if self.state != "done":
-            raise RequestError("the table is not done yet; ask for its state until it is")
+            raise RequestError("the table is not tagged yet; ask for the job's state until it is done")
         return self.out
 
     def to_json(self) -> dict[str, Any]:
-        """The job as `JobOut` describes it."""
+        """Return the job as `JobOut` describes it, without its result."""
         return {
             "id": self.id,
+            "filename": self.filename,
             "state": self.state,
+            "rows": self.rows,
             "films": self.films,
             "done": self.finished,
             "share": round(self.share, 4),
             "errors": self.errors,
             "unsure": self.unsure,
+            "genres": dict(self.genres.most_common()),
+            "preview": self.preview,
             "error": self.error,
-            "result": f"/api/v1/batch/{self.id}/result" if self.state == "done" else None,
         }
+
+    def add_preview(self, films: Sequence[Film], predictions: Sequence[Prediction]) -> None:
+        """Keep the first films for the preview."""
+        rows = [
+            {
+                "id": film.id,
+                "title": film.title,
+                "genres": list(prediction.genres),
+                "confidence": None if prediction.error is not None else prediction.confidence,
+                "sure": None if prediction.error is not None else prediction.sure,
+                "error": prediction.error,
+            }
+            for film, prediction in zip(films, predictions, strict=True)
+        ]
+        self.preview = [*self.preview, *rows][:PREVIEW]
+
+    def update(self, summary: TagSummary) -> None:
+        """Take over the counts of the run so far."""
+        self.finished, self.errors, self.unsure = summary.films, summary.in_error, summary.unsure
+        self.genres = Counter(summary.genres)
+        self.share = self.finished / max(1, self.rows or 0)
 
 
 class _StoppedError(Exception):
     """The job was removed while it ran."""
 
 
-class Jobs:
+class JobQueue:
     """All tables of one server, each in a thread that lives while there is work.
 
-    They take turns, a batch of films each, so that a table of three films need not wait for one of a hundred thousand.
+    They take turns, one batch of films each, so that a small table need not wait for a large one.
     """
 
     def __init__(self, batcher: Batcher, settings: Settings, count: Callable[[Sequence[Prediction]], None]) -> None:
@@ -105,28 +135,39 @@ class Jobs:
         self._working: set[Job] = set()
         self._closed = threading.Event()
         self._sweeper: threading.Thread | None = None
+        _delete_abandoned()
+        self._root = Path(tempfile.mkdtemp(prefix=_FOLDER))
+        self._root_lock = FileLock(f"{self._root}.lock")
+        self._root_lock.acquire()
+
+    @property
+    def active(self) -> int:
+        """The number of tables that are waiting or being tagged."""
+        return len(self._working)
 
     def start(self, stream: IO[bytes], filename: str) -> Job:
-        """Take a table in and tag it in the background.
+        """Store a table and tag it in the background.
 
         Raises:
-            UnsupportedError: its name's extension is none that is read.
-            BusyError: too many tables wait.
+            UnsupportedError: its name has no supported extension.
+            BusyError: too many tables are waiting.
         """
-        suffix = Path(filename.replace("\\", "/")).suffix.lower()[:12]
+        name = filename.replace("\\", "/").rpartition("/")[2]
+        suffix = Path(name).suffix.lower()[:12]
         if suffix not in READERS:
-            raise UnsupportedError(f"the table's name ends in none of {', '.join(READERS)}; send one of these")
+            raise UnsupportedError(f"the table's name must end in one of {', '.join(READERS)}")
         with self._lock:
-            # One that was removed counts until its thread has ended.
+            # A removed one counts until its thread has ended.
             if len(self._working) >= self._settings.max_jobs:
                 raise BusyError("too many tables are being tagged; try again in a minute")
-            job = Job(Path(tempfile.mkdtemp(prefix="mmgcs-")), suffix)
+            job = Job(self._root, name[:200], suffix)
             self._jobs[job.id] = job
             self._working.add(job)
             if self._sweeper is None:
-                self._sweeper = threading.Thread(target=self._sweep, name="forget-jobs", daemon=True)
+                self._sweeper = threading.Thread(target=self._sweep, name="delete-old-jobs", daemon=True)
                 self._sweeper.start()
         try:
+            job.folder.mkdir(mode=0o700)
             with job.table.open("wb") as handle:
                 shutil.copyfileobj(stream, handle)
             job.thread = threading.Thread(target=self._work, args=(job,), name=f"job-{job.id[:6]}", daemon=True)
@@ -137,29 +178,29 @@ class Jobs:
             raise
         return job
 
-    def get(self, name: str) -> Job:
-        """The job of that id. Raises NotFoundError where there is none or it was forgotten."""
-        job = self._jobs.get(name)
+    def get(self, job_id: str) -> Job:
+        """Return a job. Raises NotFoundError if there is none of that id, or it was deleted."""
+        job = self._jobs.get(job_id)
         if job is None or self._is_old(job):
-            raise NotFoundError("there is no such job; its result may have been forgotten")
+            raise NotFoundError("there is no such job; tagged tables are deleted after a while")
         return job
 
-    def remove(self, name: str) -> None:
-        """Stop a job and delete its files. Raises NotFoundError where there is none."""
-        self._drop(self.get(name))
+    def remove(self, job_id: str) -> None:
+        """Stop a job and delete its files. Raises NotFoundError if there is none of that id."""
+        self._drop(self.get(job_id))
 
     def _drop(self, job: Job) -> None:
         job.stopped.set()
         with self._lock:
             self._jobs.pop(job.id, None)
-        if job.state != "running":  # else its thread does so, as it ends
+        if job.state != "running":  # otherwise its thread does so when it ends
             shutil.rmtree(job.folder, ignore_errors=True)
 
     def _is_old(self, job: Job) -> bool:
         return job.state in ("done", "failed") and time.monotonic() - job.since > 60 * self._settings.job_minutes
 
     def _sweep(self) -> None:
-        """Delete what ended longer ago than the settings allow, also where nobody asks any more."""
+        """Delete jobs that ended long enough ago, even if nobody asks for them."""
         while not self._closed.wait(_SWEEP):
             for job in list(self._jobs.values()):
                 if self._is_old(job):
@@ -177,6 +218,9 @@ class Jobs:
             self._drop(job)
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
+        shutil.rmtree(self._root, ignore_errors=True)
+        self._root_lock.release()
+        Path(self._root_lock.lock_file).unlink(missing_ok=True)
         return not any(thread.is_alive() for thread in threads)
 
     def _work(self, job: Job) -> None:
@@ -187,11 +231,10 @@ class Jobs:
         except _StoppedError:
             state = "failed"
         except MmgcsError as error:
-            # Messages name the file by our path for it, which is nobody's business.
             state, job.error = "failed", str(error).replace(str(job.table), "the table")
-        except BaseException as error:  # a panic of polars is no Exception; nothing may leave the job running for ever
-            LOG.error("a table failed", extra={"fields": without_text(error)})
-            state, job.error = "failed", "the table cannot be read; check that it is what its name says"
+        except BaseException as error:  # a panic of polars is not an Exception, and must not leave the job running
+            LOG.error("a table failed", extra=describe_error(error))
+            state, job.error = "failed", "the table cannot be read; check that it has the format its name says"
         job.since = time.monotonic()
         job.state = state
         if job.stopped.is_set():
@@ -199,16 +242,14 @@ class Jobs:
         self._working.discard(job)
 
     def _tag(self, job: Job) -> None:
-        check_unpacked(job.table, 4 * self._settings.max_table, self._settings.max_rows, job.stopped)
-        if job.stopped.is_set():  # it was not looked at to the end, and must not be read here
+        job.rows = count_films(job.table, 4 * self._settings.max_table, self._settings.max_rows, job.stopped)
+        if job.stopped.is_set():  # not counted to the end, so it must not be read here
             return
         table, classifier = FilmTable(job.table, posters=job.folder), self._batcher.classifier
 
         def chunks() -> Iterator[list[Film]]:
             for films in table.chunks(BATCH):
                 job.films += len(films)
-                if job.films > self._settings.max_rows:
-                    raise UnprocessableError(f"the table has over {self._settings.max_rows:,} films; send it in parts")
                 yield [_without_path(film) for film in films]
 
         def predict(source: Iterator[list[Film]]) -> Iterator[tuple[list[Film], list[Prediction]]]:
@@ -217,14 +258,11 @@ class Jobs:
                     raise _StoppedError
                 with self._turn:
                     predictions = self._predict(films)
+                job.add_preview(films, predictions)
                 yield films, predictions
 
-        def progress(summary: TagSummary) -> None:
-            job.finished, job.share = summary.films, table.share()
-            job.errors, job.unsure = summary.in_error, summary.unsure
-
         with FileSink(table, job.out, classifier) as sink:
-            Pipeline(classifier, predict=predict).run(chunks(), sink, progress)
+            Pipeline(classifier, predict=predict).run(chunks(), sink, job.update)
 
     def _predict(self, films: list[Film]) -> list[Prediction]:
         while True:
@@ -242,3 +280,16 @@ def _without_path(film: Film) -> Film:
     if not isinstance(film.poster, Path):
         return film
     return replace(film, poster=None, warnings=(*film.warnings, NO_POSTERS))
+
+
+def _delete_abandoned() -> None:
+    """Delete the tables of servers that were killed: those whose lock nobody holds."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*.lock"):
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except (Timeout, OSError):
+            continue
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        lock.release()
+        path.unlink(missing_ok=True)

@@ -12,12 +12,12 @@ from mmgcs.bundle import CARD_TEXT
 from mmgcs.film import Film
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.tables import READERS
-from mmgcs.web.api import state
 from mmgcs.web.card import conditions, films_by, sources, splits
 from mmgcs.web.errors import NotFoundError
 from mmgcs.web.examples import examples
 from mmgcs.web.markdown import to_html
 from mmgcs.web.openapi import TAGS, description
+from mmgcs.web.state import state
 
 blueprint = Blueprint("pages", __name__)
 

@@ -1,220 +1,322 @@
-"""The shapes of requests and answers of the API; /openapi.json is made from them."""
+"""The requests and answers of the API. /openapi.json is generated from these models."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, WithJsonSchema
+
+PLOT = "Two detectives hunt a killer through the city."
 
 
-class Strict(BaseModel):
-    """A request: an unknown key is refused, since it is most often a misspelt one."""
+def _read_text(value: Any) -> Any:
+    return value.read() if hasattr(value, "read") else value
+
+
+def _reject_text(value: Any) -> Any:
+    if isinstance(value, str) and value:
+        raise ValueError("sent as text; send it as a file")
+    return value
+
+
+def _read_file(value: Any) -> Any:
+    value = _reject_text(value)
+    return value.read() or None if hasattr(value, "read") else None
+
+
+FormText = Annotated[str | None, BeforeValidator(_read_text)]
+"""A text field of a form, which curl may also send as a file."""
+
+FormFile = Annotated[
+    bytes | None,
+    BeforeValidator(_read_file),
+    WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"}),
+]
+"""A small file of a form, as bytes."""
+
+FormUpload = Annotated[
+    Any,
+    BeforeValidator(_reject_text),
+    WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"}),
+]
+"""A large file of a form, which is not read into memory."""
+
+
+class StrictModel(BaseModel):
+    """A request. Unknown keys are rejected, because most are misspelt ones."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class FilmIn(Strict):
+class FilmIn(StrictModel):
     """A film to predict: a plot, a poster, or both."""
 
-    plot: str | None = Field(None, description="The plot in prose.")
-    title: str | None = Field(None, max_length=500, description="The title, which helps beside a plot.")
-    poster: str | None = Field(None, description="The poster: a picture file's bytes in base64.")
+    plot: str | None = Field(None, description="The plot, in prose.")
+    title: str | None = Field(None, max_length=500, description="The title, which improves a prediction from a plot.")
+    poster: str | None = Field(None, description="The poster: an image file's bytes in base64.")
 
 
 class PredictIn(FilmIn):
-    """The body of a prediction."""
+    """A film to predict, as JSON."""
 
-    explain: bool = Field(False, description="Say which words and regions mattered.")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"plot": PLOT, "title": "Night Shift"}]})
+
+    explain: bool = Field(False, description="Also explain the prediction, which takes several times as long.")
     genres: list[Annotated[str, Field(max_length=60)]] | None = Field(
-        None, max_length=100, description="The genres to explain; without it, the chosen ones."
+        None, max_length=100, description="The genres to explain; by default the predicted ones."
     )
+
+
+class PredictForm(StrictModel):
+    """A film to predict, as a form."""
+
+    plot: FormText = Field(None, description="The plot, in prose.")
+    title: FormText = Field(None, max_length=500, description="The title, which improves a prediction from a plot.")
+    poster: FormFile = Field(None, description="The poster: a JPEG, PNG, WebP, AVIF, GIF or BMP file.")
+    explain: bool = Field(False, description="Also explain the prediction, which takes several times as long.")
+    genres: str | None = Field(
+        None, max_length=6_000, description="The genres to explain, separated by commas; by default the predicted ones."
+    )
+
+
+class LegacyIn(BaseModel):
+    """A plot, as the original application takes it: `plot` or `text`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"plot": PLOT}], "anyOf": [{"required": ["plot"]}, {"required": ["text"]}]}
+    )
+
+    plot: str = Field("", description="The plot, in prose.")
+    text: str = Field("", description="The plot under its other name.")
+    title: str = Field("", description="The title.")
+
+
+class LegacyPosterForm(BaseModel):
+    """A poster, as the original application takes it."""
+
+    poster: FormFile = Field(description="The poster: a JPEG, PNG, WebP, AVIF, GIF or BMP file.")
 
 
 class BatchFilmIn(FilmIn):
     """A film of a batch."""
 
-    id: str | None = Field(None, max_length=200, description="Comes back with the answer.")
+    id: str | None = Field(None, max_length=200, description="Returned with the prediction.")
 
 
-class BatchIn(Strict):
-    """The body of a batch."""
+class BatchIn(StrictModel):
+    """Several films to predict."""
 
-    films: list[BatchFilmIn] = Field(min_length=1, description="The films, answered in this order.")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"films": [{"id": "1", "plot": PLOT}]}]})
+
+    films: list[BatchFilmIn] = Field(min_length=1, description="The films; predictions come in the same order.")
+
+
+class TableForm(StrictModel):
+    """A table to tag in the background."""
+
+    file: FormUpload = Field(description="The table; its name's extension tells the format.")
 
 
 class SpanOut(BaseModel):
     """Neighbouring words of the plot, and how far each explained genre's log-odds fall without them."""
 
-    start: int = Field(description="The place of their first character in the explanation's text.")
-    end: int = Field(description="The place after their last.")
-    drops: dict[str, float] = Field(description="For each genre the fall; negative where they speak against it.")
+    start: int = Field(description="Position of their first character in the explanation's text.")
+    end: int = Field(description="Position after their last character.")
+    drops: dict[str, float] = Field(description="Genre to contribution; negative if they speak against the genre.")
 
 
 class AttendedOut(BaseModel):
-    """A word as the model's tokenizer cut it, and its share of the model's attention."""
+    """A word as the model's tokenizer split it, and its share of the model's attention."""
 
     word: str = Field(description="The word.")
-    weight: float = Field(description="Its share; those of a plot sum to 1.")
+    weight: float = Field(description="Its share; the shares of a plot sum to 1.")
 
 
 class ExplanationOut(BaseModel):
-    """What speaks for and against each explained genre, as falls in its log-odds."""
+    """What speaks for and against each explained genre.
 
-    genres: list[str] = Field(description="The genres that are explained, most probable first.")
-    text: str = Field(description="The plot as it was read; spans are places in it.")
+    Every contribution is the fall of the genre's log-odds when that part of the input is hidden.
+    """
+
+    genres: list[str] = Field(description="The explained genres, most probable first.")
+    text: str = Field(description="The plot as it was read; spans are positions in it.")
     spans: list[SpanOut] = Field(description="The plot's words, in order.")
-    regions: dict[str, list[list[float]]] = Field(description="For each genre the poster's regions, row by row.")
-    inputs: dict[str, dict[str, float]] = Field(description="For each genre and input, the fall without that input.")
-    passes: int = Field(description="How often the encoders were run.")
+    regions: dict[str, list[list[float]]] = Field(description="Genre to the poster's regions, row by row.")
+    inputs: dict[str, dict[str, float]] = Field(description="Genre to the contribution of each input; may be negative.")
+    passes: int = Field(description="How often the encoders ran.")
     attention: list[AttendedOut] = Field(
-        default_factory=list, description="Where an encoder with attention looked, which need not be why it answered."
+        default_factory=list,
+        description="Where an encoder with attention looked, which is not necessarily why it answered.",
     )
 
 
 class PredictionOut(BaseModel):
-    """What the model says of one film."""
+    """The prediction for one film."""
 
-    genres: list[str] = Field(description="The chosen genres, most probable first; may be empty.")
-    top: list[str] = Field(description="The three most probable genres, chosen or not.")
+    genres: list[str] = Field(description="The predicted genres, most probable first; may be empty.")
+    top: list[str] = Field(description="The three most probable genres, predicted or not.")
     probabilities: dict[str, float] = Field(description="The calibrated probability of every genre.")
-    thresholds: dict[str, float] = Field(description="The probability from which a genre is chosen.")
-    inputs: list[str] = Field(description='What was read, of "plot" and "poster".')
-    confidence: float = Field(description="The expected F1 of the chosen genres, 0 to 1.")
-    sure: bool = Field(description="Whether the confidence suffices to use the answer without a look.")
+    thresholds: dict[str, float] = Field(description="The probability above which each genre is predicted.")
+    inputs: list[str] = Field(description='The inputs used: "plot", "poster" or both.')
+    confidence: float = Field(description="The expected F1 of the predicted genres, 0 to 1.")
+    sure: bool = Field(description="Whether the prediction can be used without review.")
     abstained: bool = Field(description="The opposite of sure.")
     possible: list[str] = Field(
-        description="The prediction set: for 90% of films it holds every true genre. Empty where the model states none."
+        description="Very likely one or more of these; for 90% of films the set contains every true genre."
     )
-    undecided: list[str] = Field(
-        description="Genres, chosen or not, too near their threshold to tell. Empty where the model leaves none open."
-    )
-    warnings: list[str] = Field(description="What was left aside, as a poster that cannot be read beside a plot.")
-    explanation: ExplanationOut | None = Field(None, description="Where it was asked for.")
+    undecided: list[str] = Field(description="Genres, predicted or not, that are too close to their threshold to tell.")
+    warnings: list[str] = Field(description="What was ignored, such as an unreadable poster next to a plot.")
+    explanation: ExplanationOut | None = Field(None, description="Only if requested.")
 
 
 class BatchFilmOut(BaseModel):
-    """One film of a batch: a prediction, or why there is none."""
+    """One film of a batch: a prediction or an error."""
 
-    id: str | None = Field(description="The id that came with the film.")
+    id: str | None = Field(description="The id that was sent with the film.")
     error: str | None = Field(description="Why there is no prediction.")
     prediction: PredictionOut | None = Field(description="The prediction.")
 
 
 class BatchOut(BaseModel):
-    """The answer to a batch."""
+    """The predictions of a batch."""
 
-    predictions: list[BatchFilmOut] = Field(description="One for each film, in the films' order.")
+    predictions: list[BatchFilmOut] = Field(description="One per film, in the same order.")
+
+
+class PreviewOut(BaseModel):
+    """One of the first rows of a tagged table."""
+
+    id: str = Field(description="The film's id.")
+    title: str | None = Field(description="Its title.")
+    genres: list[str] = Field(description="The predicted genres.")
+    confidence: float | None = Field(description="The expected F1 of the predicted genres.")
+    sure: bool | None = Field(description="False if the film needs review.")
+    error: str | None = Field(description="Why there is no prediction.")
 
 
 class JobOut(BaseModel):
-    """A table that is being tagged."""
+    """A table being tagged."""
 
-    id: str = Field(description="What it is asked for by; cannot be guessed.")
-    state: str = Field(description="waiting, running, done or failed.")
-    films: int = Field(description="Films that were read so far.")
-    done: int = Field(description="Films that are tagged.")
-    share: float = Field(description="The share of the table that is tagged, 0 to 1.")
+    id: str = Field(description="The job's id, which cannot be guessed.")
+    filename: str = Field(description="The name of the uploaded file.")
+    state: Literal["waiting", "running", "done", "failed"] = Field(description="Where the job stands.")
+    rows: int | None = Field(description="Films in the table; null until they are counted.")
+    films: int = Field(description="Films read so far.")
+    done: int = Field(description="Films tagged so far.")
+    share: float = Field(description="Share of the table that is tagged, 0 to 1.")
     errors: int = Field(description="Films that could not be predicted.")
-    unsure: int = Field(description="Films that are worth a human look.")
-    error: str | None = Field(description="Why it failed.")
-    result: str | None = Field(description="Where the tagged table is fetched.")
+    unsure: int = Field(description="Films that need review.")
+    genres: dict[str, int] = Field(description="How often each genre was predicted, most frequent first.")
+    preview: list[PreviewOut] = Field(description="The first tagged rows.")
+    error: str | None = Field(description="Why the job failed.")
+    result: str | None = Field(description="Where to download the tagged table.")
 
 
 class ModelOut(BaseModel):
-    """The model that answers."""
+    """The model being served."""
 
-    name: str = Field(description="The bundle's name.")
-    genres: list[str] = Field(description="The genres that it knows.")
-    inputs: list[str] = Field(description="What it reads.")
-    thresholds: dict[str, dict[str, float]] = Field(description="For each combination of inputs, each genre's.")
+    name: str = Field(description="The bundle's name; the same under /v2.")
+    genres: list[str] = Field(description="The genres it knows.")
+    inputs: list[str] = Field(description="The inputs it reads.")
+    thresholds: dict[str, dict[str, float]] = Field(description="Combination of inputs to each genre's threshold.")
     version: str = Field(description="The version of mmgcs.")
-    card: dict[str, Any] = Field(description="Where it comes from and what it was measured to do.")
+    card: dict[str, Any] = Field(description="Its training data and measured quality.")
 
 
 class LegacyOut(BaseModel):
-    """The original application's answer, with what was added to it."""
+    """The original application's answer, with additions."""
 
-    genres: list[str] = Field(description="The three most probable genres.")
-    chosen: list[str] = Field(description="The genres that reach their threshold.")
+    genres: list[str] = Field(description="The three most probable genres, whether or not they are predicted.")
+    chosen: list[str] = Field(description="The predicted genres: those above their threshold.")
     probabilities: dict[str, float] = Field(description="The calibrated probability of every genre.")
-    confidence: float = Field(description="The expected F1 of the chosen genres, 0 to 1.")
-    sure: bool = Field(description="Whether the confidence suffices to use the answer without a look.")
-    warnings: list[str] = Field(description="What was left aside.")
+    confidence: float = Field(description="The expected F1 of the predicted genres, 0 to 1.")
+    sure: bool = Field(description="Whether the prediction can be used without review.")
+    warnings: list[str] = Field(description="What was ignored.")
 
 
 class ErrorOut(BaseModel):
-    """What went wrong, in one line."""
+    """An error."""
 
-    error: str = Field(description="What is wrong, and how to mend it.")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"error": "plot: must be text, not 7"}]})
+
+    error: str = Field(description="What is wrong and how to fix it, in one line.")
 
 
 Parameters = dict[str, Any]
-"""What a request of the Open Inference Protocol adds; unknown ones are left aside, as the protocol says."""
+"""Extension parameters of the Open Inference Protocol; unknown ones are ignored, as it demands."""
 
 
 class TensorIn(BaseModel):
-    """An input of the Open Inference Protocol. An empty or missing value says that a film has none."""
+    """An input tensor of the Open Inference Protocol. An empty or missing value means that the film has none."""
 
-    name: Literal["plot", "title", "poster"] = Field(description="Which input; a poster in JSON is base64.")
+    name: Literal["plot", "title", "poster"] = Field(description="The input; a poster in JSON is base64.")
     datatype: Literal["BYTES"] = Field(description="BYTES.")
     shape: list[Annotated[StrictInt, Field(ge=1)]] = Field(
-        min_length=1, max_length=2, description="[films], or [films, 1]."
+        min_length=1, max_length=2, description="[films] or [films, 1]."
     )
     data: list[str | None] | list[Annotated[list[str | None], Field(min_length=1, max_length=1)]] | None = Field(
-        None, description="The values; left out where they follow as binary data."
+        None, description="The values; absent if they follow as binary data."
     )
-    parameters: Parameters = Field(default_factory=dict, description="binary_data_size, of values that follow.")
+    parameters: Parameters = Field(default_factory=dict, description="binary_data_size, for binary data that follows.")
 
 
-class TensorWanted(BaseModel):
-    """An output that is asked for."""
+class RequestedOutput(BaseModel):
+    """A requested output tensor."""
 
-    name: Literal["probabilities", "genres", "confidence", "sure"] = Field(description="Which output.")
-    parameters: Parameters = Field(default_factory=dict, description="binary_data: whether it comes as binary data.")
+    name: Literal["probabilities", "genres", "confidence", "sure"] = Field(description="The output.")
+    parameters: Parameters = Field(default_factory=dict, description="binary_data: whether to send it as binary data.")
 
 
 class InferIn(BaseModel):
-    """A request of the Open Inference Protocol."""
+    """An inference request of the Open Inference Protocol."""
 
-    id: str | None = Field(None, max_length=200, description="Comes back with the answer.")
-    inputs: list[TensorIn] = Field(min_length=1, max_length=3, description="The inputs, each with as many films.")
-    outputs: list[TensorWanted] = Field(default_factory=list, max_length=4, description="All, where there are none.")
-    parameters: Parameters = Field(default_factory=dict, description="binary_data_output: all outputs as binary data.")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"inputs": [{"name": "plot", "datatype": "BYTES", "shape": [1], "data": [PLOT]}]}]
+        }
+    )
+
+    id: str | None = Field(None, max_length=200, description="Returned with the answer.")
+    inputs: list[TensorIn] = Field(min_length=1, max_length=3, description="The inputs, for the same films each.")
+    outputs: list[RequestedOutput] = Field(default_factory=list, max_length=4, description="By default, all outputs.")
+    parameters: Parameters = Field(
+        default_factory=dict, description="binary_data_output: whether to send all outputs as binary data."
+    )
 
 
 class TensorOut(BaseModel):
-    """An output of the Open Inference Protocol."""
+    """An output tensor of the Open Inference Protocol."""
 
-    name: str = Field(description="Which output.")
+    name: str = Field(description="The output.")
     datatype: str = Field(description="FP32, BYTES or BOOL.")
-    shape: list[int] = Field(description="[films], or [films, genres].")
-    data: list[Any] | None = Field(None, description="The values, row by row; genres of a film are joined by |.")
-    parameters: Parameters | None = Field(None, description="binary_data_size, of values that follow.")
+    shape: list[int] = Field(description="[films] or [films, genres].")
+    data: list[Any] | None = Field(None, description="The values, row by row; a film's genres are joined by |.")
+    parameters: Parameters | None = Field(None, description="binary_data_size, for binary data that follows.")
 
 
 class InferOut(BaseModel):
-    """The answer of the Open Inference Protocol."""
+    """An inference answer of the Open Inference Protocol."""
 
-    model_name: str = Field(description="mmgcs.")
+    model_name: str = Field(description="The model's name.")
     model_version: str = Field(description="1.")
-    id: str | None = Field(None, description="The request's.")
-    outputs: list[TensorOut] = Field(description="The outputs that were asked for.")
+    id: str | None = Field(None, description="The request's id.")
+    outputs: list[TensorOut] = Field(description="The requested outputs.")
 
 
-class TensorKind(BaseModel):
-    """What an input or output of the Open Inference Protocol is."""
+class TensorMetadata(BaseModel):
+    """An input or output of a model, as the Open Inference Protocol describes it."""
 
     name: str = Field(description="Its name.")
     datatype: str = Field(description="FP32, BYTES or BOOL.")
-    shape: list[int] = Field(description="-1 stands for any number of films.")
+    shape: list[int] = Field(description="Its dimensions; -1 for any number of films.")
 
 
 class ModelMetadataOut(BaseModel):
-    """The model as the Open Inference Protocol describes it."""
+    """The model, as the Open Inference Protocol describes it."""
 
-    name: str = Field(description="mmgcs.")
-    versions: list[str] = Field(description="One.")
-    platform: str = Field(description="What runs it.")
-    inputs: list[TensorKind] = Field(description="plot, title and poster.")
-    outputs: list[TensorKind] = Field(description="probabilities, genres, confidence and sure.")
+    name: str = Field(description="The model's name.")
+    versions: list[str] = Field(description="Its only version.")
+    platform: str = Field(description="The runtime.")
+    inputs: list[TensorMetadata] = Field(description="plot, title and poster.")
+    outputs: list[TensorMetadata] = Field(description="probabilities, genres, confidence and sure.")
     parameters: dict[str, str] = Field(description="genres: the columns of probabilities, joined by |.")

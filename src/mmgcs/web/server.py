@@ -1,8 +1,8 @@
-"""Running the application with waitress: JSON errors, a bounded queue, and an orderly end."""
+"""Serve the application with waitress, and shut down in order."""
 
 from __future__ import annotations
 
-import json
+import ipaddress
 import os
 import select
 import signal
@@ -10,255 +10,163 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import waitress
 from flask import Flask
-from waitress import create_server, wasyncore
+from waitress import wasyncore
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
-from waitress.utilities import Error
+from waitress.utilities import RequestEntityTooLarge
 
 from mmgcs.errors import UsageError
-from mmgcs.web.app import ARRIVED, State, create_app
-from mmgcs.web.observing import LOG, log_to_stderr
-from mmgcs.web.servers import greet
+from mmgcs.web.logs import LOG, log_to_stderr
 from mmgcs.web.settings import Settings
+from mmgcs.web.state import State
 
-PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
-"""What balancers and operators ask; answered also while every thread is busy."""
+_TICK = 0.1
+"""Seconds between two looks at the connections."""
 
-_TICK = 0.2
-_SELECTED = 500
-"""Connections at most where the system has no `poll`: Windows waits for up to 512 at once."""
-_MESSAGES = {
-    408: "the request did not arrive in time; send it again",
-    413: "the request is too large; send less",
-    431: "the request's headers are too large; send less",
-    500: "something went wrong here",
-    501: "the request's transfer encoding is not known here",
-}
-
-
-class _JsonErrorTask(ErrorTask):  # type: ignore[misc]
-    """What waitress itself refuses (it never reaches the application) is answered as JSON too."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        body = json.dumps({"error": _MESSAGES.get(error.code, "the request is not HTTP as it should be")}).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Refuses addresses that cannot be taken apart (`http://[x/`), which would close the connection without a word."""
-
-    def parse_header(self, header_plus: bytes) -> None:
-        try:
-            super().parse_header(header_plus)
-        except ValueError as error:
-            raise ParsingError("Bad address") from error
-
-
-class _SlowRequestError(Error):  # type: ignore[misc]
-    code = 408
-    reason = "Request Timeout"
-
-
-class _Task(WSGITask):  # type: ignore[misc]
-    """Tells the application when the request had arrived, so that waiting for a thread counts as waiting."""
-
-    def get_environment(self) -> dict[str, Any]:
-        environment: dict[str, Any] = super().get_environment()
-        environment[ARRIVED] = self.channel.arrived
-        return environment
-
-
-class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
-    """Gives probes a thread of their own: a server that is only busy must not look dead and be killed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._probes = ThreadedTaskDispatcher()
-        self._probes.set_thread_count(1)
-
-    def add_task(self, task: _Channel) -> None:
-        if task.is_probe():
-            self._probes.add_task(task)
-        else:
-            super().add_task(task)
-
-    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
-        self._probes.shutdown(cancel_pending, timeout)
-        return bool(super().shutdown(cancel_pending, timeout))
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]
-    task_class = _Task
-    error_task_class = _JsonErrorTask
-    parser_class = _Parser
-    request: Any = None
-    began = 0.0
-    arrived = 0.0
-
-    def received(self, data: bytes) -> Any:
-        self.arrived = time.monotonic()
-        if self.request is None:
-            self.began = self.arrived
-        return super().received(data)
-
-    def writable(self) -> Any:
-        """Whether to be told of room for output: not while a thread sends some.
-
-        It tells the loop by itself if any is left over. Asked meanwhile, the loop could not send and would turn in
-        circles, and the threads would wait five milliseconds for Python's lock at each of their steps.
-        """
-        if self.requests and not self.will_close:
-            if not self.outbuf_lock.acquire(blocking=False):
-                return False
-            self.outbuf_lock.release()
-        return super().writable()
-
-    def is_probe(self) -> bool:
-        """Whether the request that comes next is an operator's question and not a user's."""
-        return bool(self.requests) and getattr(self.requests[0], "path", None) in PROBES
-
-    def refuse_if_slow(self, now: float, seconds: float) -> None:
-        """Answer 408 where a request began to arrive longer ago than that and is not whole yet."""
-        with self.requests_lock:
-            slow = self.request
-            if slow is None or self.requests or now - self.began < seconds:
-                return
-            slow.error, slow.completed = _SlowRequestError(""), True
-            self.request = None
-            self.requests.append(slow)
-        self.server.add_task(self)
+_MAX_SELECT = 500
+"""Connections on systems without `poll`: Windows can wait for at most 512 sockets."""
 
 
 class Server:
-    """A listening server. `run` answers until `stop` is called or SIGTERM comes, and then ends in order.
+    """A listening server.
 
     Attributes:
-        address: the host and port that it listens on.
+        address: the host and port it listens on.
     """
 
-    def __init__(self, app: Flask, host: str, port: int, settings: Settings) -> None:
-        """Listen.
+    def __init__(self, app: Flask, host: str, port: int) -> None:
+        """Listen on an address.
 
         Raises:
-            UsageError: the address cannot be listened on.
+            UsageError: the address is not available.
         """
         self._state: State = app.extensions["mmgcs"]
-        self._settings = settings
-        self._map: dict[int, Any] = {}
-        self._dispatcher = _Dispatcher()
-        self._dispatcher.set_thread_count(settings.threads)
+        self._settings = settings = self._state.settings
         self._stopping = threading.Event()
-        self._next_look = 0.0
+        self._sockets: dict[int, Any] = {}
         try:
-            create_server(
+            server = waitress.create_server(
                 app,
-                map=self._map,
-                _dispatcher=self._dispatcher,
+                map=self._sockets,
                 host=host,
                 port=port,
+                threads=settings.threads,
                 ident=None,
                 connection_limit=settings.connections
                 if hasattr(select, "poll")
-                else min(settings.connections, _SELECTED),
+                else min(settings.connections, _MAX_SELECT),
                 backlog=2048,
-                channel_timeout=max(10, int(settings.timeout)),
+                channel_timeout=int(settings.receive),
                 cleanup_interval=5,
-                # The application gives a table more room than other requests.
-                max_request_body_size=max(settings.max_body, settings.max_table) + 65_536,
+                max_request_body_size=self._state.guard.max_body("/api/v1/batch"),
                 max_request_header_size=32_768,
                 asyncore_use_poll=True,
                 clear_untrusted_proxy_headers=not settings.trust_proxy,
             )
         except (OSError, ValueError) as error:
-            self._dispatcher.shutdown()
             raise UsageError(
                 f"cannot listen on {host} port {port} ({getattr(error, 'strerror', None) or error}); "
                 "choose another --host or --port"
             ) from None
-        self._listeners = [item for item in self._map.values() if isinstance(item, BaseWSGIServer)]
-        for listener in self._listeners:
-            listener.channel_class = _Channel
+        self._dispatcher = server.task_dispatcher
+        self._listeners = [item for item in self._sockets.values() if isinstance(item, BaseWSGIServer)]
         self.address = (str(self._listeners[0].effective_host), int(self._listeners[0].effective_port))
         self._state.backlog = lambda: len(self._dispatcher.queue)
 
     def stop(self) -> None:
-        """Begin the end: not ready, then no new connections, then requests in flight answered."""
+        """Begin to shut down: report not ready, then stop accepting connections, then finish what is in flight."""
         self._state.draining = True
         self._stopping.set()
 
     def run(self) -> bool:
-        """Answer requests until told to stop. Returns whether all that was begun was also ended."""
-        while not self._stopping.is_set():
-            self._loop()
+        """Answer requests until `stop` is called. Returns whether everything in flight was finished."""
+        self._loop(self._stopping.is_set)
         LOG.info("draining")
-        self._loop_until(lambda: False, self._settings.drain)
+        self._loop(lambda: False, self._settings.drain)
         for listener in self._listeners:
-            wasyncore.dispatcher.close(listener)  # the socket only: its trigger still wakes this loop
-        done = self._loop_until(self._idle, self._settings.grace)
-        done = self._state.jobs.close() and done
+            wasyncore.dispatcher.close(listener)  # only the socket: its trigger still wakes the loop
+        finished = self._loop(self._is_idle, self._settings.grace)
+        finished = self._state.jobs.close() and finished
         self._dispatcher.shutdown(timeout=1)
-        for item in list(self._map.values()):
+        for item in list(self._sockets.values()):
             item.close()
-        LOG.info("stopped" if done else "stopped with requests unanswered")
-        return done
+        LOG.info("stopped" if finished else "stopped with unanswered requests")
+        return finished
 
-    def _loop(self) -> None:
-        wasyncore.loop(timeout=_TICK, use_poll=True, map=self._map, count=1)
-        now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + 1.0
-            for item in list(self._map.values()):
-                if isinstance(item, _Channel):
-                    item.refuse_if_slow(now, self._settings.receive)
-
-    def _loop_until(self, ended: Callable[[], bool], seconds: float) -> bool:
+    def _loop(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
+        """Run waitress's loop until `done`, or for some seconds. Returns whether it was done."""
         until = time.monotonic() + seconds
-        while not ended():
-            if time.monotonic() >= until:
+        next_look = 0.0
+        while not done():
+            now = time.monotonic()
+            if now >= until:
                 return False
-            self._loop()
+            wasyncore.loop(timeout=min(_TICK, until - now), use_poll=True, map=self._sockets, count=1)
+            if now >= next_look:
+                next_look = now + _TICK
+                self._reject_bodies()
         return True
 
-    def _idle(self) -> bool:
-        # A channel that has begun to receive, waits for a thread, or has bytes to send is in flight.
+    def _channels(self) -> list[HTTPChannel]:
+        return [item for item in list(self._sockets.values()) if isinstance(item, HTTPChannel)]
+
+    def _is_idle(self) -> bool:
         return not any(
-            item.requests or item.request is not None or item.total_outbufs_len
-            for item in list(self._map.values())
-            if isinstance(item, HTTPChannel)
+            channel.requests or channel.request is not None or channel.total_outbufs_len for channel in self._channels()
         )
 
+    def _reject_bodies(self) -> None:
+        """Answer 413 to requests whose headers show that their body will not be accepted.
 
-def run_until_signal(server: Server) -> bool:
-    """Run a server in the main thread; SIGTERM and SIGINT end it in order. Returns what `Server.run` does."""
+        waitress receives a whole body before the application sees the request, so without this anyone could fill the
+        temporary folder.
+        """
+        for channel in self._channels():
+            incoming = channel.request
+            if incoming is None or not incoming.headers_finished or channel.requests:
+                continue
+            length = max(incoming.content_length, incoming.body_bytes_received)
+            if self._state.guard.rejects_headers(channel.addr[0], incoming.path, incoming.headers, length):
+                with channel.requests_lock:
+                    incoming.error = RequestEntityTooLarge("the request is too large, or its API key is missing")
+                    incoming.completed = True
+                    channel.request = None
+                    channel.requests.append(incoming)
+                channel.server.add_task(channel)
 
-    def end(_number: int, _frame: FrameType | None) -> None:
+
+def serve(app: Flask, host: str, port: int) -> None:
+    """Serve until SIGTERM or Ctrl-C, and shut down in order. Raises UsageError if the address is not available."""
+    log_to_stderr()
+    server = Server(app, host, port)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
         server.stop()
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        return server.run()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def serve(model: Path | None, settings: Settings, host: str, port: int) -> None:
-    """Serve until SIGTERM, and end in order. Raises UsageError where the address cannot be listened on."""
-    log_to_stderr()
-    server = Server(create_app(model, settings), host, port, settings)
-    greet(*server.address, settings)
-    if not run_until_signal(server):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    state: State = app.extensions["mmgcs"]
+    print_banner(*server.address, state.settings)
+    if not server.run():
         sys.stderr.flush()
         os._exit(1)  # a thread that is still in the model would abort an orderly exit
+
+
+def print_banner(host: str, port: int, settings: Settings) -> None:
+    """Print on stderr where the server listens, and whether anyone can use it."""
+    lines = [f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C to stop)"]
+    if not settings.api_key and not _is_loopback(host):
+        lines.append("anyone who can reach this port can use it; set MMGCS_API_KEY to require a key, or omit --host")
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # waitress looked up the name
+        return host in ("localhost", "ip6-localhost")

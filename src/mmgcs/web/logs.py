@@ -1,0 +1,60 @@
+"""The server's log: one JSON line per record on stderr, without anything a user sent."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from pathlib import Path
+
+from pythonjsonlogger.core import LogData
+from pythonjsonlogger.json import JsonFormatter
+
+LOG = logging.getLogger("mmgcs.web")
+
+
+def describe_error(error: BaseException) -> dict[str, str]:
+    """Return the kind and place of an error, as log fields; its message may contain what a user sent."""
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return {"kind": type(error).__name__, "where": " ".join(places[-8:])}
+
+
+class JsonLines(JsonFormatter):
+    """Format log records as JSON, one per line.
+
+    Messages of the HTTP server may contain a path or a header, so only their pattern and place in the code are kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            ["asctime", "levelname", "message"],
+            datefmt="%Y-%m-%dT%H:%M:%S%z",
+            rename_fields={"asctime": "time", "levelname": "level"},
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON."""
+        if not record.name.startswith("mmgcs"):
+            error = record.exc_info[1] if record.exc_info else None
+            message = str(record.msg) if record.args else record.name
+            record = logging.LogRecord(record.name, record.levelno, record.pathname, record.lineno, message, (), None)
+            record.__dict__.update(describe_error(error) if error is not None else {})
+            record.__dict__["from"] = f"{record.filename}:{record.lineno}"
+        return super().format(record)
+
+    def process_log_record(self, log_data: LogData) -> LogData:
+        """Drop fields that are not set."""
+        return {name: value for name, value in log_data.items() if value is not None}
+
+
+def log_to_stderr() -> None:
+    """Write the application's and the HTTP server's log to stderr as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    for name in ("mmgcs.web", "waitress"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+    LOG.setLevel(logging.INFO)
+    # waitress warns about each request that waits for a thread; the metrics show that.
+    logging.getLogger("waitress").setLevel(logging.ERROR)

@@ -1,0 +1,141 @@
+"""Prometheus metrics, and the request log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable
+
+from flask import Flask, Response, g, request
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+import mmgcs
+from mmgcs.film import Prediction
+from mmgcs.web.logs import LOG
+
+PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
+"""Routes of balancers and operators, which are neither counted nor logged."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
+_REASONS = {
+    400: "malformed",
+    401: "key",
+    413: "too_large",
+    415: "content_type",
+    422: "invalid",
+    429: "rate",
+    503: "busy",
+}
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """The server's metrics, in their own registry so that several applications in one process do not mix."""
+
+    def __init__(self, model: str) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        build = Info("mmgcs_build", "The version of mmgcs and the model it serves.", registry=registry)
+        build.info({"version": mmgcs.__version__, "model": model})
+        self.requests = Counter(
+            "mmgcs_requests", "Requests answered.", ("method", "route", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            "mmgcs_request_duration_seconds", "Time to answer.", ("route",), registry=registry, buckets=_SECONDS
+        )
+        self.rejected = Counter("mmgcs_requests_rejected", "Requests rejected.", ("reason",), registry=registry)
+        self.in_flight = Gauge("mmgcs_requests_in_flight", "Requests being answered.", registry=registry)
+        self.queued = Gauge("mmgcs_queued_requests", "Requests waiting for a thread.", registry=registry)
+        self.waiting = Gauge("mmgcs_queued_films", "Films waiting for the model.", registry=registry)
+        self.jobs = Gauge("mmgcs_jobs", "Tables waiting or being tagged.", registry=registry)
+        self.batch = Histogram(
+            "mmgcs_batch_films", "Films per model run.", registry=registry, buckets=(1, 2, 4, 8, 16, 32, 64)
+        )
+        self.predictions = Counter("mmgcs_predictions", "Films predicted.", ("inputs",), registry=registry)
+        self.chosen = Counter(
+            "mmgcs_genres_chosen", "Films for which a genre was predicted.", ("genre",), registry=registry
+        )
+        self.abstentions = Counter(
+            "mmgcs_abstentions",
+            "Films that need review, by their most probable genre.",
+            ("genre",),
+            registry=registry,
+        )
+
+    def watch(self, queued: Callable[[], int], waiting: Callable[[], int], jobs: Callable[[], int]) -> None:
+        """Read the queue depths from these functions."""
+        self.queued.set_function(queued)
+        self.waiting.set_function(waiting)
+        self.jobs.set_function(jobs)
+
+    def count(self, predictions: Iterable[Prediction]) -> None:
+        """Count predictions."""
+        for prediction in predictions:
+            if prediction.error is not None:
+                continue
+            self.predictions.labels("+".join(prediction.inputs)).inc()
+            for genre in prediction.genres:
+                self.chosen.labels(genre).inc()
+            if not prediction.sure:
+                self.abstentions.labels(prediction.top(1)[0]).inc()
+
+    def page(self) -> Response:
+        """Return the metrics in Prometheus's text format."""
+        return Response(generate_latest(self.registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def observe_requests(app: Flask, metrics: Metrics) -> None:
+    """Count, time and log each request, and give it an id."""
+
+    @app.before_request
+    def begin() -> None:
+        g.began = time.perf_counter()
+        given = request.headers.get("X-Request-ID", "")
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        metrics.in_flight.inc()
+        g.in_flight = True
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        response.headers["X-Request-ID"] = g.request_id
+        # The route, not the path: a path is the user's text.
+        route = request.url_rule.rule if request.url_rule is not None else "none"
+        if route in PROBES:
+            return response
+        seconds = time.perf_counter() - g.began
+        method = request.method if request.method in _METHODS else "other"
+        metrics.requests.labels(method, route, str(response.status_code)).inc()
+        metrics.seconds.labels(route).observe(seconds)
+        if reason := _REASONS.get(response.status_code):
+            metrics.rejected.labels(reason).inc()
+        if LOG.isEnabledFor(logging.INFO):
+            fields = {
+                "request_id": g.request_id,
+                "method": method,
+                "route": route,
+                "status": response.status_code,
+                "ms": round(1000 * seconds, 2),
+                "bytes_in": request.content_length or 0,
+            }
+            LOG.info("request", extra=fields)
+        return response
+
+    @app.teardown_request
+    def leave(_: BaseException | None) -> None:
+        if g.pop("in_flight", False):
+            metrics.in_flight.dec()
