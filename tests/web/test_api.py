@@ -130,7 +130,9 @@ def test_an_invalid_request_gets_its_status_and_one_line(
         ),
     ],
 )
-def test_an_invalid_request_is_explained_in_plain_words(client: FlaskClient, path: str, value: object, message: str) -> None:
+def test_an_invalid_request_is_explained_in_plain_words(
+    client: FlaskClient, path: str, value: object, message: str
+) -> None:
     assert client.post(f"/api/v1/{path}", json=value).json == {"error": message}
 
 

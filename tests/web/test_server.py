@@ -143,7 +143,11 @@ def test_a_body_that_will_not_be_accepted_is_refused_before_it_fills_the_disk(
                     pass
             return sent, received
 
-        for path, *headers in (("/nowhere", "X-API-Key: secret"), ("/api/v1/batch",), ("/predict", "X-API-Key: secret")):
+        for path, *headers in (
+            ("/nowhere", "X-API-Key: secret"),
+            ("/api/v1/batch",),
+            ("/predict", "X-API-Key: secret"),
+        ):
             sent, received = send(path, *headers)
             assert sent < size, path
             assert received[:12] in (b"HTTP/1.1 413", b""), path

@@ -77,7 +77,9 @@ def test_a_blank_key_on_the_command_line_is_one_line_and_status_2(tiny_bundle: P
     assert "API_KEY is blank" in done.stderr
 
 
-@pytest.mark.parametrize(("host", "key", "warns"), [("127.0.0.1", "", False), ("0.0.0.0", "", True), ("0.0.0.0", "k", False)])
+@pytest.mark.parametrize(
+    ("host", "key", "warns"), [("127.0.0.1", "", False), ("0.0.0.0", "", True), ("0.0.0.0", "k", False)]
+)
 def test_a_server_that_anyone_can_use_says_so(tiny_bundle: Path, host: str, key: str, warns: bool) -> None:
     command = [sys.executable, "-m", "mmgcs", "serve", "--model", str(tiny_bundle), "--port", "0", "--host", host]
     command += ["--api-key", key] if key else []

@@ -21,6 +21,8 @@ class PosterPixels:
     """
 
     views: tuple[str, ...] = ("features", "picture")
+    max_pixels: int | None = None
+    """The largest width × height decoded by this process; None for the default of `decode_poster`."""
 
     def __init__(self, height: int, width: int) -> None:
         self.height = height
@@ -39,7 +41,7 @@ class PosterPixels:
         from mmgcs.preprocess.decode import decode_poster
 
         # Decoding at twice the size leaves the resampling filter enough pixels to average.
-        poster = decode_poster(film.poster, at_least=(2 * self.width, 2 * self.height))
+        poster = decode_poster(film.poster, at_least=(2 * self.width, 2 * self.height), max_pixels=self.max_pixels)
         resized = poster.resize((self.width, self.height), Image.Resampling.BICUBIC, reducing_gap=3.0)
         return np.asarray(resized, dtype=np.uint8)
 

@@ -19,6 +19,8 @@ from werkzeug.http import parse_date
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from mmgcs.film import Film
+from mmgcs.preprocess import PosterPixels
+from mmgcs.preprocess.decode import MAX_PIXELS
 from mmgcs.runtime import Classifier, load
 from mmgcs.web import api, oip, pages
 from mmgcs.web.batching import Batcher, ConcurrencyLimit
@@ -77,6 +79,8 @@ def create_app(model: Classifier | str | Path | None = None, settings: Settings 
     settings = settings or load_settings()
     # Request handling shares the cores with the graphs, so idle graph threads must not spin.
     classifier = model if isinstance(model, Classifier) else load(model or settings.model, spin=False)
+    if settings.max_pixels > MAX_PIXELS:
+        PosterPixels.max_pixels = settings.max_pixels
     app = Flask(__name__)
     app.json = StrictJSON(app)
     app.url_map.strict_slashes = False

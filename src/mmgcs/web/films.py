@@ -51,12 +51,7 @@ def _check_poster(poster: bytes, settings: Settings) -> None:
     if len(poster) > settings.max_poster:
         raise TooLargeError(f"the poster has {len(poster):,} bytes, over the limit of {settings.max_poster:,}")
     try:
-        width, height = read_poster_size(poster)
+        read_poster_size(poster, max_pixels=settings.max_pixels)
     except InputError as error:
         if "over the limit" in str(error):
             raise TooLargeError(str(error)) from None
-        return
-    if width * height > settings.max_pixels:
-        raise TooLargeError(
-            f"the poster has {width} × {height} pixels, over the limit of {settings.max_pixels:,}; resize it"
-        )
