@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -87,3 +88,6 @@ def test_the_shown_configuration_is_valid_and_answers_through_tls(address: str, 
     assert b"Horror" in answer
     assert ask("/metrics")[0] == 403
     assert ask("/api/v1/predict", b" " * (66 * 2**20))[0] == 413
+    description = json.loads(ask("/genres/openapi.json")[1])
+    assert description["servers"][0]["url"] == f"{address}/genres"
+    assert b'"/genres/static/' in ask("/genres/")[1]
