@@ -1,10 +1,10 @@
-"""How fast `mmgcs serve` answers beside bare onnxruntime. Prints ratios, each with its target.
+"""Compare the speed of `mmgcs serve` with bare onnxruntime. Prints ratios, each with its target.
 
     python benchmarks/serve.py [--seconds 20] [--model DIR]
 
-The server is a process of its own, started here. Whatever is compared is measured by turns in this run, so that a busy
+The server is a separate process, started here. What is compared is measured alternately in the same run, so that a busy
 machine slows both. The load comes from one thread with prebuilt requests on connections that stay open, and shares the
-cores with the server. The plots are those of the shipped sample.
+cores with the server. The plots are those of the sample.
 
 - Concurrency 1: the p50 of /predict over the p50 of the bare call (plot graph and fusion graph) on the same tokens.
 - Concurrency 16: requests a second over the films a second that the bare sessions do in batches of 16.

@@ -1,8 +1,8 @@
-"""Whether `mmgcs serve` holds under mixed load: answers that are not due, and memory at the end beside the beginning.
+"""Check that `mmgcs serve` withstands mixed load: wrong answers, and memory at the end compared with the beginning.
 
     python benchmarks/soak.py [--seconds 600] [--users 8] [--model DIR]
 
-locust makes the load (`soak_users.py` says what users do); the server is a process of its own, started here.
+locust generates the load (`soak_users.py` defines the users); the server is a separate process, started here.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from serve import server, show
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process holds."""
+    """Return the resident memory of a process, in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def soak(port: int, pid: int, seconds: float, users: int) -> bool:
-    """Load the server. Returns whether every answer was the one that is due, and memory stayed."""
+    """Load the server. Returns whether every answer was right and memory did not grow."""
     samples: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("soak_users.py")), "--headless"]
@@ -45,7 +45,7 @@ def soak(port: int, pid: int, seconds: float, users: int) -> bool:
         median = float(row["Median Response Time"] or 0)
         print(f"{row['Name']:<40} {row['Request Count']:>9} answers   median {median:.0f} ms")
     total = int(rows[-1]["Request Count"])
-    show("answers that are not due", str(len(failures)), f"{total:,}", len(failures), "0")
+    show("wrong answers", str(len(failures)), f"{total:,}", len(failures), "0")
     print(*failures, sep="\n", end="\n" if failures else "")
     # A fifth is warm-up: graphs are opened and pools grow when first used.
     fifths = [

@@ -1,4 +1,4 @@
-"""What the users of `soak.py` do: all kinds of requests, good and bad, each with the status that is due."""
+"""What the users of `soak.py` do: all kinds of requests, good and bad, each with the status it should get."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmgcs.sample import sample_films, sample_table
 PLOTS = [film.plot for film in sample_films() if film.plot]
 POSTERS = [film.poster.read_bytes() for film in sample_films() if isinstance(film.poster, Path)]
 TABLES = BoundedSemaphore(3)
-"""One fewer than the server takes at once: past them it answers 503, as it should."""
+"""One fewer than the server accepts at once; beyond that it answers 503, as it should."""
 
 
 class Someone(HttpUser):
@@ -27,7 +27,7 @@ class Someone(HttpUser):
             if answer.status_code == due:
                 answer.success()
             else:
-                answer.failure(f"{answer.status_code} where {due} is due")
+                answer.failure(f"{answer.status_code} instead of {due}")
         return answer
 
     @task(50)
@@ -40,15 +40,8 @@ class Someone(HttpUser):
 
     @task(2)
     def explained(self) -> None:
-        form = {"plot": random.choice(PLOTS), "explain": "true"}
-        self.ask(
-            "POST",
-            "/api/v1/predict",
-            200,
-            "/api/v1/predict explained",
-            data=form,
-            files={"poster": random.choice(POSTERS)},
-        )
+        form, files = {"plot": random.choice(PLOTS)}, {"poster": random.choice(POSTERS)}
+        self.ask("POST", "/api/v1/explain", 200, data=form, files=files)
 
     @task(5)
     def several(self) -> None:

@@ -69,7 +69,7 @@ def check_body() -> None:
 )
 def predict_plot() -> Any:
     """Predict from a plot: `{"plot": …}` or `{"text": …}`."""
-    given = request.form if request.mimetype in FORMS else request.get_json() if request.content_length else {}
+    given = request.form if request.mimetype in FORMS else request.get_json(silent=True)
     get = given.get if hasattr(given, "get") else dict[str, Any]().get
     plot, title = get("plot") or get("text"), get("title")
     if not isinstance(plot, str) or not plot.strip():

@@ -108,8 +108,10 @@ def create_app(model: Classifier | str | Path | None = None, settings: Settings 
     app.extensions["mmgcs"] = state
     metrics.watch(lambda: state.backlog(), lambda: batcher.waiting, lambda: state.jobs.active)
     _check_requests(app, state)
+    # What follows changes responses; the last one comes first.
+    _close_connections(app, state)
     Compress(app)
-    _prepare_responses(app, state)
+    _prepare_responses(app)
     _cache_static_files(app)
     register_error_handlers(app)
     for blueprint in (api.blueprint, oip.blueprint, pages.blueprint):
@@ -148,7 +150,19 @@ def _check_requests(app: Flask, state: State) -> None:
                 del request.environ[name]
 
 
-def _prepare_responses(app: Flask, state: State) -> None:
+def _close_connections(app: Flask, state: State) -> None:
+    """While the server is shutting down, let clients close their connections."""
+
+    @app.after_request
+    def close(response: Response) -> Response:
+        if state.draining:
+            # waitress sends "Connection: close" with a response that has no length; an application must not send it.
+            response.automatically_set_content_length = False
+            response.headers.pop("Content-Length", None)
+        return response
+
+
+def _prepare_responses(app: Flask) -> None:
     @app.after_request
     def prepare(response: Response) -> Response:
         for name, value in SECURITY_HEADERS.items():
@@ -159,10 +173,6 @@ def _prepare_responses(app: Flask, state: State) -> None:
             response.headers.setdefault("Cache-Control", "no-cache")  # ask each time; the answer is often 304
             response.add_etag()
             response.make_conditional(request)
-        if state.draining:
-            # waitress sends "Connection: close" with a response that has no length; an application must not send it.
-            response.automatically_set_content_length = False
-            response.headers.pop("Content-Length", None)
         return response
 
 

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mmgcs.film import Film, Prediction
-from mmgcs.runtime import Classifier
-from mmgcs.runtime.classifier import BATCH, PreparedFilm
+from mmgcs.runtime import BATCH, Classifier, PreparedFilm
 from mmgcs.web.errors import BusyError
 
 GATHER = 0.2

@@ -7,7 +7,7 @@ import binascii
 
 from mmgcs.errors import InputError
 from mmgcs.film import Film
-from mmgcs.preprocess.decode import read_poster_size
+from mmgcs.preprocess import read_poster_size
 from mmgcs.web.errors import TooLargeError, UnprocessableError
 from mmgcs.web.settings import Settings
 

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from mmgcs.errors import MmgcsError
 from mmgcs.film import Film, Prediction
-from mmgcs.runtime.classifier import BATCH
+from mmgcs.runtime import BATCH
 from mmgcs.tables import READERS, WRITERS, FilmTable
 from mmgcs.tagging import FileSink, Pipeline, TagSummary
 from mmgcs.web.batching import Batcher
@@ -135,10 +135,9 @@ class JobQueue:
         self._working: set[Job] = set()
         self._closed = threading.Event()
         self._sweeper: threading.Thread | None = None
+        self._root: Path | None = None
+        self._root_lock: FileLock | None = None
         _delete_abandoned()
-        self._root = Path(tempfile.mkdtemp(prefix=_FOLDER))
-        self._root_lock = FileLock(f"{self._root}.lock")
-        self._root_lock.acquire()
 
     @property
     def active(self) -> int:
@@ -160,7 +159,7 @@ class JobQueue:
             # A removed one counts until its thread has ended.
             if len(self._working) >= self._settings.max_jobs:
                 raise BusyError("too many tables are being tagged; try again in a minute")
-            job = Job(self._root, name[:200], suffix)
+            job = Job(self._make_root(), name[:200], suffix)
             self._jobs[job.id] = job
             self._working.add(job)
             if self._sweeper is None:
@@ -177,6 +176,16 @@ class JobQueue:
             self._drop(job)
             raise
         return job
+
+    def _make_root(self) -> Path:
+        """Return the folder of all jobs. A lock beside it says that it is in use."""
+        if self._root is None:
+            root = Path(tempfile.gettempdir()) / f"{_FOLDER}{secrets.token_hex(8)}"
+            self._root_lock = FileLock(f"{root}.lock", thread_local=False)
+            self._root_lock.acquire()
+            root.mkdir(mode=0o700)
+            self._root = root
+        return self._root
 
     def get(self, job_id: str) -> Job:
         """Return a job. Raises NotFoundError if there is none of that id, or it was deleted."""
@@ -218,9 +227,11 @@ class JobQueue:
             self._drop(job)
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
-        shutil.rmtree(self._root, ignore_errors=True)
-        self._root_lock.release()
-        Path(self._root_lock.lock_file).unlink(missing_ok=True)
+        if self._root is not None and self._root_lock is not None:
+            shutil.rmtree(self._root, ignore_errors=True)
+            self._root_lock.release()
+            Path(self._root_lock.lock_file).unlink(missing_ok=True)
+            self._root = None
         return not any(thread.is_alive() for thread in threads)
 
     def _work(self, job: Job) -> None:
