@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -80,9 +79,9 @@ def test_usage_shows_arguments_that_may_be_left_out() -> None:
 
 def test_every_setting_of_the_server_has_its_variable_its_default_and_its_meaning() -> None:
     page = reference.settings_markdown()
-    assert "| `MMGCS_MAX_BODY` | 12582912 | bytes of a request at most, except a table to tag. |" in page
+    assert "| `MMGCS_MAX_BODY` | 12582912 | Bytes in a request, except for an uploaded table. |" in page
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `MMGCS_")]
-    assert [row[0].strip("`") for row in rows] == [f"MMGCS_{field.name.upper()}" for field in fields(Settings)]
+    assert [row[0].strip("`") for row in rows] == [f"MMGCS_{name.upper()}" for name in Settings.model_fields]
     assert all(len(row) == 3 and row[1] and len(row[2]) > 10 for row in rows)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Flask, Response, g, jsonify, make_response, render_template, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
@@ -88,7 +90,7 @@ def register_error_handlers(app: Flask) -> None:
         return _answer("the server cannot answer this now", 503, 10)
 
     @app.errorhandler(HTTPException)
-    def handle_http_error(error: HTTPException) -> Response | HTTPException:
+    def handle_http_error(error: HTTPException) -> Any:
         status = error.code or 500
         if status < 400:
             return error
