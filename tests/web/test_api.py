@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,6 @@ def test_an_invalid_request_gets_its_status_and_one_line(
         ("predict", {"plot": 7}, "plot: must be text, not 7"),
         ("predict", {"plot": "a", "explain": "perhaps"}, 'explain: must be true or false, not "perhaps"'),
         ("predict", {"title": "a" * 501}, "title: must have at most 500 characters"),
-        ("predict", [], "the body must be an object of keys and values"),
         ("batch", [{"plot": "a"}], "the body must be an object of keys and values"),
         ("batch", {"films": []}, "films: must have at least 1 item"),
         ("batch", {}, "films: is missing"),
@@ -160,9 +160,12 @@ def test_limits_on_body_poster_pixels_plot_and_batch_hold(tiny_bundle: Path, pos
 
 
 def test_a_decompression_bomb_is_refused_from_its_header(client: FlaskClient) -> None:
-    bomb = io.BytesIO()
-    Image.new("1", (30_000, 30_000)).save(bomb, "PNG")
-    answer = client.post("/api/v1/predict", data={"poster": _file(bomb.getvalue())})
+    small = io.BytesIO()
+    Image.new("1", (30, 30)).save(small, "PNG")
+    size = (30_000).to_bytes(4, "big")
+    header = b"IHDR" + size + size + small.getvalue()[24:29]
+    bomb = small.getvalue()[:12] + header + zlib.crc32(header).to_bytes(4, "big") + small.getvalue()[33:]
+    answer = client.post("/api/v1/predict", data={"poster": _file(bomb)})
     assert answer.status_code == 413
 
 
@@ -233,8 +236,9 @@ def test_pages_and_static_files_are_compressed_and_not_sent_again(client: FlaskC
     assert (again.status_code, again.data) == (304, b"")
     style = re.search(r'href="(/static/style\.css\?v=\w+)"', client.get("/").text)
     assert style
-    assert "immutable" in client.get(style[1]).headers["Cache-Control"]
-    assert "immutable" not in client.get("/static/style.css").headers["Cache-Control"]
+    with client.get(style[1]) as versioned, client.get("/static/style.css") as plain:
+        assert "immutable" in versioned.headers["Cache-Control"]
+        assert "immutable" not in plain.headers["Cache-Control"]
 
 
 def test_more_requests_than_the_rate_are_429_with_a_time_to_wait(tiny_bundle: Path) -> None:
@@ -263,7 +267,7 @@ def test_metrics_count_requests_predictions_and_abstentions(tiny_bundle: Path) -
     assert 'mmgcs_requests_rejected_total{reason="invalid"} 1.0' in page
     assert "_created" not in page
     assert "/healthz" not in page
-    assert "mmgcs_batch_films_count 3.0" in page  # the first is the start's own
+    assert "mmgcs_batch_films_count 4.0" in page  # the first is the start's own
     abstained = re.findall(r'mmgcs_abstentions_total\{genre="(\w+)"\} (\S+)', page)
     assert [float(count) for _, count in abstained] == [1.0]
     assert {genre for genre, _ in abstained} <= set(client.get("/api/v1/model").json["genres"])

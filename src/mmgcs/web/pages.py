@@ -22,7 +22,7 @@ from mmgcs.web.state import state
 blueprint = Blueprint("pages", __name__)
 
 
-@blueprint.context_processor
+@blueprint.app_context_processor
 def shared() -> dict[str, Any]:
     """What every page shows."""
     here = state()
