@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from mmgcs.machine import cores
+from mmgcs.training.branch import fit_branch
 from mmgcs.training.data import Labelled, read_labelled
-from mmgcs.training.job import Run
 from mmgcs.training.recipe import Recipe
-from mmgcs.training.run import learn_branch
+from mmgcs.training.rundir import Run
 
 
 def text_variants(glove: Path) -> dict[str, dict[str, Any]]:
@@ -63,7 +63,7 @@ def measure(name: str, base: dict[str, Any], change: dict[str, Any], data: Label
     recipe = Recipe.model_validate({"name": "ablation", "seed": seed, name: branch})
     with tempfile.TemporaryDirectory() as folder:
         run = Run(recipe, data, Path(folder), "", lambda line: None, progress=False, caches=caches)
-        return learn_branch(run, name, recipe.branches[name], np.zeros(0, dtype=np.int64)).score
+        return fit_branch(run, name, recipe.branches[name], np.zeros(0, dtype=np.int64)).score
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/compression.py FILMS --posters DIR [--bundle DIR] [--sizes 24 18 12]
 
-Every line is what `mmgcs export --max-size-mb` makes, chosen on `valid` alone; `test` is only reported. Speeds are
+Every line is what `mmgcs export --max-size-mb` makes, fitted on `valid`; `test` is only reported. Speeds are
 ratios to the bundle as it was, of one film by itself, measured in the same run.
 """
 
@@ -16,10 +16,9 @@ from typing import Any
 from mmgcs.bundle import DEFAULT_BUNDLE
 from mmgcs.errors import UsageError
 from mmgcs.evaluation import evaluate
+from mmgcs.runtime import Classifier
 from mmgcs.tables import read_films
-from mmgcs.training.compress import Compression
-from mmgcs.training.levels import Source
-from mmgcs.training.smaller import make_smaller
+from mmgcs.training.compress import export_bundle, measure, open_source
 
 SHOWN = ("all films", "plot only", "poster only")
 
@@ -37,26 +36,28 @@ def main() -> None:
     parser.add_argument("--sizes", type=float, nargs="+", default=[24.0, 18.0, 12.0])
     arguments = parser.parse_args()
     films = [film for chunk in read_films(arguments.data, posters=arguments.posters) for film in chunk]
-    compression = Compression(Source.open(arguments.bundle), films)
+    classifier = Classifier(open_source(arguments.bundle)[0])
     test = [film for film in films if film.split == "test"]
     names = " | ".join(f"macro-F1 on test, {name}" for name in SHOWN)
     print(f"| asked | MB | × as fast | mAP on valid | {names} | how |\n|---|---|---|---|{'---|' * len(SHOWN)}---|")
-    before = evaluate(compression.classifier, test, bootstrap=0).to_json()["conditions"]
-    size = sum(entry["bytes"] for entry in compression.source.bundle.files.values()) / 1e6
-    precision = compression.outcome(compression.as_it_is).precision
+    before = evaluate(classifier, test, bootstrap=0).to_json()["conditions"]
+    size = sum(entry["bytes"] for entry in classifier.bundle.files.values()) / 1e6
+    precision = measure(classifier, [film for film in films if film.genres]).precision
     print(f"| as it is | {size:.1f} | 1.00 | {precision:.4f} | {' | '.join(macro_f1(before))} | |", flush=True)
     for asked in arguments.sizes:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                done = make_smaller(compression, films, Path(folder), size=asked)
+                done = export_bundle(arguments.bundle, Path(folder) / "small", films, size=asked)
             except UsageError as error:
                 print(f"| {asked:g} | | | | {' | ' * (len(SHOWN) - 1)} | {error} |", flush=True)
                 continue
-            was, now = done.table[:2]
-            speed = (was.milliseconds or 0.0) / (now.milliseconds or 1.0)
+            if not done.table:
+                continue
+            was, now = done.table
             scores = " | ".join(macro_f1(done.bundle.card()["evaluation"]["conditions"]))
             print(
-                f"| {asked:g} | {now.megabytes:.1f} | {speed:.2f} | {now.precision:.4f} | {scores} | {now.what} |",
+                f"| {asked:g} | {now.megabytes:.1f} | {was.milliseconds / now.milliseconds:.2f} | {now.precision:.4f} "
+                f"| {scores} | {now.what} |",
                 flush=True,
             )
 

@@ -26,8 +26,7 @@ from mmgcs.genres import DEFAULT_GENRES
 from mmgcs.runtime import Classifier, Features, margins
 from mmgcs.training import read_recipe
 from mmgcs.training.data import read_labelled
-from mmgcs.training.job import Run
-from mmgcs.training.run import choose_holdout
+from mmgcs.training.fusion import choose_holdout
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "default.yaml"
 CONDITIONS = {"plot": (1.0, 0.0), "poster": (0.0, 1.0), "plot+poster": (1.0, 1.0)}
@@ -127,9 +126,8 @@ def read(given: argparse.Namespace, classifier: Classifier) -> dict[str, Array]:
             return dict(kept)
     recipe = read_recipe(RECIPE)
     data = read_labelled(given.data, given.posters, list(DEFAULT_GENRES), recipe.target_source)
-    run = Run(recipe, data, Path(), "", lambda line: None)
     found = {}
-    for part, rows in (("valid", data.rows("valid")), ("held", choose_holdout(run))):
+    for part, rows in (("valid", data.rows("valid")), ("held", choose_holdout(recipe, data))):
         features = classifier.features([data.films[row] for row in rows])
         found |= {f"{part}.{name}": value for name, value in features.values.items()}
         found |= {f"{part}.present": features.present, f"{part}.truth": data.truth[rows]}

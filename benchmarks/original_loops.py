@@ -35,12 +35,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmgcs.machine import cores
-from mmgcs.models import ENCODERS
-from mmgcs.models.word_vectors import vectors_of
-from mmgcs.training.data import Labelled, ResumableLoader, read_labelled
-from mmgcs.training.job import Run
+from mmgcs.models import ENCODERS, vectors_of
+from mmgcs.training.batches import Batches, BranchData
+from mmgcs.training.branch import fit_branch, learn_words, make_encoder
+from mmgcs.training.data import Labelled, read_labelled
 from mmgcs.training.recipe import Recipe, read_recipe
-from mmgcs.training.run import learn_branch
+from mmgcs.training.rundir import Run
 
 PAD_TO = 200
 WORDS = 20_000
@@ -200,7 +200,7 @@ def compare(name: str, data: Labelled, recipe: Recipe, original: Original, targe
     with tempfile.TemporaryDirectory() as folder:
         run = Run(recipe, data, Path(folder), "", lambda line: None, progress=False)
         mark = now()
-        learned = learn_branch(run, name, branch, np.zeros(0, dtype=np.int64), turn)
+        learned = fit_branch(run, name, branch, np.zeros(0, dtype=np.int64), turn)
         share = pipeline_work(run, name) / statistics.median(taken.work for taken in ours[1:])
     micro, precision = scores(*predict(name, data, learned))
     best = max(original.scores)
@@ -217,7 +217,7 @@ def compare(name: str, data: Labelled, recipe: Recipe, original: Original, targe
 
 
 def predict(name: str, data: Labelled, learned: Any) -> tuple[np.ndarray, np.ndarray]:
-    encoder = learned.module.eval()
+    encoder = learned.encoder.eval()
     preprocessor = encoder.preprocessor()
     parts = []
     with torch.no_grad():
@@ -232,18 +232,14 @@ def predict(name: str, data: Labelled, learned: Any) -> tuple[np.ndarray, np.nda
 def pipeline_work(run: Run, name: str) -> float:
     """Seconds of work that making every training batch of an epoch takes."""
     from mmgcs.training.augment import Augmenter
-    from mmgcs.training.cache import BranchData
 
     branch = run.recipe.branches[name]
-    encoder: Any = ENCODERS[branch.encoder.kind](**branch.encoder.options)
+    encoder = make_encoder(branch)
     rows = run.data.rows("train", name)
-    if hasattr(encoder, "fit"):
-        encoder.fit([run.data.films[row].plot or "" for row in rows])
-    made = BranchData(
-        encoder, run.data, rows, branch.views, {}, run.folder / "again", cache=branch.training.cache,
-        augment=Augmenter(branch.augment, name), progress=False,
-    )  # fmt: skip
-    loader = ResumableLoader(made, made.rows, branch.training.batch_size, 0, shuffle=True)
+    learn_words(encoder, run.data, rows)
+    augment = Augmenter([(change.kind, change.options) for change in branch.augment], name)
+    made = BranchData(encoder, run.data, rows, views=branch.views, augment=augment, progress=False)
+    loader = Batches(made, made.rows, branch.training.batch_size, 0, shuffle=True)
     begun = now()
     for _ in loader:
         pass

@@ -39,9 +39,9 @@ LEARNING = (
     "mmgcs.training",
     "mmgcs.cli.ensemble",
     "mmgcs.evaluation.ensemble",
-    "mmgcs.export.ensemble",
+    "mmgcs.export.join",
     "mmgcs.cli.export",
-    "mmgcs.training.smaller",
+    "mmgcs.training.compress",
 )
 FETCHING = (
     *COMMAND,

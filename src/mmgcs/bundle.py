@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -55,7 +55,7 @@ class Branch:
 
     Attributes:
         name: the branch's name, also the name of the fusion graph's input for its features.
-        input: what it reads of a film, "plot" or "poster".
+        input: what it reads of a film.
         kind: the preprocessing, a name in `mmgcs.preprocess.PREPROCESSORS`.
         options: the preprocessing's settings (tokenizer file, lengths, sizes).
         graph: the ONNX file, from the prepared arrays to `features` of shape (batch, width).
@@ -64,7 +64,7 @@ class Branch:
     """
 
     name: str
-    input: Annotated[str, Field(pattern="^(plot|poster)$")]
+    input: Literal["plot", "poster"]
     kind: str
     options: Mapping[str, Any]
     graph: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,7 @@ class Film:
             return value
         if not isinstance(value, Mapping):
             return cls(plot=value)
-        names = {one.name for one in fields(cls)}
-        known = {key: item for key, item in value.items() if key in names}
+        known = {key: item for key, item in value.items() if key in cls.__slots__}
         if isinstance(known.get("poster"), str):
             known["poster"] = Path(known["poster"])
         return cls(**{"record": {key: item for key, item in value.items() if key not in known}, **known})

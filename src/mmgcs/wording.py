@@ -1,4 +1,4 @@
-"""Plain error messages for failed checks, and suggestions for misspelt names."""
+"""What people read where a check of ours or of a library says no: plain words, and the name that was likely meant."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _WORDS = {
     r"\bgreater than\b": "above",
     r"\bless than\b": "below",
 }
-"""Patterns in pydantic's messages, and our words for them; applied in this order."""
+"""Pydantic's words, as patterns, to ours; in this order."""
 
 
 def plain(text: str) -> str:
-    """Return one of pydantic's messages in plain words.
+    """A message of pydantic's in our words.
 
     >>> plain("Input should be a valid integer, unable to parse string as an integer")
     'must be a whole number'
@@ -42,54 +42,66 @@ def plain(text: str) -> str:
 
 
 def refusal(error: ValidationError, model: type[BaseModel], noun: str) -> tuple[str, str]:
-    """Describe the first problem that pydantic found.
+    """Return the first of `refusals`."""
+    return refusals(error, model, noun)[0]
+
+
+def refusals(error: ValidationError, model: type[BaseModel], noun: str) -> list[tuple[str, str]]:
+    """Return everything that pydantic found wrong.
 
     Args:
-        error: what pydantic raised.
-        model: the model that was validated.
+        error: what it raised.
+        model: what was checked.
         noun: what a field is called, such as "setting".
 
     Returns:
-        The place, such as "films.0.id", "" for the whole value; and the problem. For an unknown field, the nearest
-        known one and a list of all.
+        For each place, such as "films.0.id" ("" for the whole value), what is wrong there. An unknown field comes with
+        the nearest one and a list of all.
     """
-    first, *others = error.errors(include_url=False, include_context=False)
-    parts = _place(first["loc"])
-    where = ".".join(str(part)[:60] for part in parts)
+    places: dict[tuple[int | str, ...], list[Any]] = {}
+    for found in error.errors(include_url=False, include_context=False):
+        places.setdefault(tuple(_place(found["loc"])), []).append(found)
+    return [
+        (".".join(str(part)[:60] for part in parts), _what(parts, found, model, noun))
+        for parts, found in places.items()
+    ]
+
+
+def _what(parts: tuple[int | str, ...], found: list[Any], model: type[BaseModel], noun: str) -> str:
+    first, *others = found
     if first["type"] == "extra_forbidden":
         names = _fields(model, parts[:-1])
         meant = did_you_mean(str(parts[-1]), names)
-        return where, f"there is no such {noun}; {meant + ' ' if meant else ''}known: {', '.join(names)}"
+        return f"there is no such {noun}; {meant + ' ' if meant else ''}known: {', '.join(names)}"
     what, value = plain(first["msg"]), first["input"]
     if not what.startswith("must be "):
-        return where, what
-    for other in others:
-        if _place(other["loc"]) == parts:  # the branches of a union
-            what += f", or {plain(other['msg']).removeprefix('must be ')}"
+        return what
+    for other in others:  # the branches of a union
+        what += f", or {plain(other['msg']).removeprefix('must be ')}"
     if value is None or isinstance(value, str | int | float):
         what += f", not {json.dumps(value if not isinstance(value, str) else value[:40], ensure_ascii=False)}"
-    return where, what
+    return what
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return the question "did you mean …?" with the nearest of `names`; "" if none is near.
+    """The question whether the nearest of `names` was meant; "" where none is near.
 
     >>> did_you_mean("plto", ["plot", "poster"]), did_you_mean("x", ["plot"])
     ("did you mean 'plot'?", '')
     """
-    import difflib  # only for errors
+    import difflib  # here: every start would pay for it
 
     close = difflib.get_close_matches(name, list(names), n=1)
     return f"did you mean {close[0]!r}?" if close else ""
 
 
 def _place(parts: Iterable[int | str]) -> list[int | str]:
-    """Return a place in the value, without what pydantic adds for the members of a union."""
+    """A place in the value, without what pydantic adds for the branch of a union."""
     return [part for part in parts if isinstance(part, int) or not re.search(r"[\[(]", part)]
 
 
 def _fields(model: type[BaseModel], place: Iterable[Any]) -> list[str]:
-    """Return the fields of the model at a place within a model, skipping list indices and dictionary keys."""
+    """The fields of the model at a place within a model; indices of lists and keys of dictionaries are passed over."""
     for part in place:
         if part in model.model_fields:
             model = next(_models(model.model_fields[part].annotation), model)
@@ -97,7 +109,7 @@ def _fields(model: type[BaseModel], place: Iterable[Any]) -> list[str]:
 
 
 def _models(annotation: Any) -> Iterator[Any]:
-    """Yield the models in an annotation."""
+    """The models that an annotation names."""
     if hasattr(annotation, "model_fields"):
         yield annotation
     for part in get_args(annotation):

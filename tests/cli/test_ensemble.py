@@ -13,7 +13,7 @@ import pytest
 from mmgcs.bundle import Bundle
 from mmgcs.cli import main
 from mmgcs.evaluation.ensemble import WEIGHINGS, fit_blend
-from mmgcs.runtime import load
+from mmgcs.runtime import load, verify
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.tables import read_films
 
@@ -29,7 +29,9 @@ def test_the_joined_bundle_says_the_weighted_sum_of_what_its_members_say(tiny_bu
     assert join(tmp_path, [tiny_bundle, tiny_bundle], "--method", method, "--json") == 0
     scores = json.loads(capsys.readouterr().out)["valid_mean_average_precision"]
     joined, alone = load(tmp_path / "joined"), load(tiny_bundle)
-    assert joined.bundle.check() == []
+    checks = {check.name: check for check in verify(tmp_path / "joined")}
+    assert all(check.passed for check in checks.values())
+    assert "recorded predictions" in checks["card"].detail
     films = [film for film in sample_films() if film.plot and film.poster][:5]
     ours, theirs = joined.logits(joined.features(films)), alone.logits(alone.features(films))
     if method == "weighted":  # the same bundle twice: shares add up to one

@@ -162,7 +162,7 @@ def test_posters_of_which_none_comes_end_the_run_before_any_training_and_are_tri
     try:
         order = Order(tmp_path, broken.url)
         assert order.call("--recipes", "poster-original") == 1
-        assert "posters could be fetched (HTTP 404); mend that" in capsys.readouterr().err.splitlines()[-1]
+        assert "posters could be downloaded (HTTP 404); fix that" in capsys.readouterr().err.splitlines()[-1]
         assert not (order.out / "poster-original").exists()
         for poster in (sample_table().parent / "posters").glob("*.jpg"):
             broken.answers[f"/{poster.name}"] = send(poster.read_bytes())
@@ -194,6 +194,6 @@ def test_a_folder_with_files_of_others_is_refused_before_anything_is_done(name, 
     mine.write_text('{"mine": 1}', encoding="utf-8")
     command = ["train-all", "--data", str(sample_table()), "--out", str(tmp_path), "--recipes", "text"]
     assert main(command) == 2
-    assert f"{mine} exists and is not of mmgcs train-all; give another --out" in capsys.readouterr().err
+    assert f"{mine} exists and was not written by mmgcs train-all; give another --out" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert mine.read_text(encoding="utf-8") == '{"mine": 1}'

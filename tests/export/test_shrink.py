@@ -1,4 +1,4 @@
-"""Smaller graphs: fewer words, thinner matrices, fewer bits."""
+"""Smaller graphs: fewer words, fewer bits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mmgcs.export import quantize_blocks, quantize_dynamic
-from mmgcs.export.quantize import fold_constants
-from mmgcs.export.shrink import factorise, is_int8, prune_vocabulary, pruning_saves, thin, to_float, word_tables
+from mmgcs.export import is_int8, prune_vocabulary, quantize_blocks, quantize_dynamic, to_float, word_tables
+from mmgcs.export.int8 import fold_constants
 
 WORDS, WIDTH = 400, 96
 
@@ -71,14 +70,6 @@ def test_kept_words_say_what_they_said_and_others_what_the_nearest_kept_one_says
         assert np.allclose(run(small, np.array([[word]])), run(model, np.array([[nearest]])))
 
 
-def test_the_bytes_that_pruning_saves_are_known_before(model):
-    for share in (0.5, 0.1):
-        small = prune_vocabulary(model, np.arange(WORDS), share)
-        saved = model.ByteSize() - small.ByteSize()
-        assert saved == pytest.approx(pruning_saves(model, share), abs=300)
-    assert prune_vocabulary(model, np.arange(WORDS), 1.0) == model
-
-
 def test_an_int8_graph_can_be_pruned_too(model, tmp_path):
     onnx.save(model, tmp_path / "float.onnx")
     quantize_dynamic(tmp_path / "float.onnx", tmp_path / "int8.onnx")
@@ -90,7 +81,7 @@ def test_an_int8_graph_can_be_pruned_too(model, tmp_path):
     assert np.allclose(run(small, ids), run(int8, ids), atol=1e-6)
 
 
-def test_an_int8_graph_in_float_again_answers_the_same_and_quantised_again_too(model, tmp_path):
+def test_an_int8_graph_in_float_again_answers_the_same_and_quantized_again_too(model, tmp_path):
     onnx.save(model, tmp_path / "float.onnx")
     quantize_dynamic(tmp_path / "float.onnx", tmp_path / "int8.onnx")
     int8 = onnx.load(tmp_path / "int8.onnx")
@@ -115,35 +106,6 @@ def test_four_bits_are_smaller_than_eight_and_say_nearly_the_same(model, tmp_pat
     exact, small = run(model, tokens()), run(onnx.load(tmp_path / "int4.onnx"), tokens())
     cosine = (exact * small).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(small, axis=1)
     assert cosine.min() > 0.98
-
-
-def test_thin_matrices_have_the_asked_share_of_numbers_and_err_less_than_plain_svd(model):
-    batches = [{"input_ids": tokens(64, seed)} for seed in range(4)]
-    factors = factorise(model, batches)
-    assert list(factors) == ["product"]
-    ids = tokens(64, 9)
-    exact = run(model, ids)
-    errors = []
-    for share in (0.25, 0.5, 0.9):
-        small = thin(model, factors, share)
-        sizes = [np.prod(tensor.dims) for tensor in small.graph.initializer if tensor.name.startswith("weights")]
-        assert sum(sizes) == pytest.approx(share * WIDTH * WIDTH, rel=0.05)
-        errors.append(np.abs(run(small, ids) - exact).mean())
-    assert errors == sorted(errors, reverse=True)
-    weights = next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "weights")
-    left, sizes, right = np.linalg.svd(weights)
-    rank = len(factors["product"].first[0]) // 4
-    table = numpy_helper.to_array(model.graph.initializer[0])
-    plain = run(graph(((left[:, :rank] * sizes[:rank]) @ right[:rank]).astype(np.float32), table), ids)
-    parts = factors["product"]
-    ours = run(graph(parts.first[:, :rank] @ parts.second[:rank], table), ids)
-    assert np.abs(ours - exact).mean() < 0.5 * np.abs(plain - exact).mean()
-
-
-def test_factors_at_full_rank_are_the_matrix(model):
-    parts = factorise(model, [{"input_ids": tokens(64)}])["product"]
-    weights = next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "weights")
-    assert np.allclose(parts.first @ parts.second, weights, atol=1e-3)
 
 
 def test_constants_are_folded_without_changing_any_answer(model, tmp_path):

@@ -13,7 +13,7 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.export import export_encoder
 from mmgcs.film import Film
 from mmgcs.models import ENCODERS
-from mmgcs.models.bilstm_attention import word_tokenizer
+from mmgcs.models.base import word_tokenizer
 
 TEXTS = [
     "A thief plans one last robbery in Paris, but the police know.",
@@ -37,7 +37,7 @@ def glove(tmp_path):
 def made(**options):
     torch.manual_seed(0)
     encoder = ENCODERS["bilstm_attention"](**{"tune": True, "dimension": 12, "hidden": 8, **options})
-    encoder.fit(TEXTS)
+    encoder.learn_words(TEXTS)
     return encoder.eval()
 
 
@@ -104,7 +104,7 @@ def test_the_vocabulary_keeps_the_commonest_words_and_tells_unknown_from_padding
 
 def test_the_same_texts_in_another_order_give_the_same_vocabulary():
     one, other = made(), ENCODERS["bilstm_attention"](tune=True, dimension=12, hidden=8)
-    other.fit(TEXTS[::-1])
+    other.learn_words(TEXTS[::-1])
     assert one.preprocessor()._tokenizer.get_vocab() == other.preprocessor()._tokenizer.get_vocab()
 
 

@@ -13,7 +13,7 @@ def encoders(count, **options):
         torch.manual_seed(seed)
         found.append(ENCODERS["bilstm_attention"](tune=True, dimension=6, hidden=5, **options))
     for encoder in found:
-        encoder.fit(["a ghost in the house", "a joke in the house"])
+        encoder.learn_words(["a ghost in the house", "a joke in the house"])
     return [encoder.eval() for encoder in found]
 
 

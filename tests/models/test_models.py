@@ -53,8 +53,8 @@ def test_frozen_stages_and_batchnorm_statistics_stay_as_they_were(freeze_until, 
     after = encoder.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert not any("running" in name for name in changed)
-    assert not any(name.startswith(f"stages.{stage}.") for stage in range(stages) for name in changed)
-    assert {name.split(".")[1] for name in changed if name.startswith("stages.")} == set(map(str, range(stages, 8)))
+    assert not any(name.startswith(f"blocks.{stage}.") for stage in range(stages) for name in changed)
+    assert {name.split(".")[1] for name in changed if name.startswith("blocks.")} == set(map(str, range(stages, 8)))
     assert any(name.startswith("head.") for name in changed) == (stages < 8)
     assert encoder.stem_is_frozen() == (stages > 0)
 

@@ -1,18 +1,19 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from mmgcs.film import Film
-from mmgcs.models import ENCODERS, TokenBagEncoder
+from mmgcs.models import TokenBagEncoder, TokenEncoder
 from mmgcs.training.bag import add_bag
 from mmgcs.training.data import Labelled
 
 
-class Counted(nn.Module):
+class Counted(TokenEncoder):
     """An encoder that knows nothing but how long a plot is."""
 
-    input, kind, width = "plot", "tokens", 1
+    width = 1
 
     def forward(self, input_ids, attention_mask):
         return attention_mask.sum(1, keepdim=True).float()
@@ -53,12 +54,18 @@ def told_by_one_word():
         truth[index, genre] = True
     zeros = np.zeros(120, dtype=np.int64)
     split = np.array(["train"] * 80 + ["valid"] * 40)
-    return Labelled(films, ("Horror", "Comedy"), truth, split, ("tmdb",), zeros, "0")
+    return Labelled(films, ("Horror", "Comedy"), truth, np.ones_like(truth), split, ("tmdb",), zeros, "0")
+
+
+def counted(data, max_tokens):
+    encoder = Counted(vocabulary=100, max_tokens=max_tokens)
+    encoder.learn_words([film.plot for film in data.films])
+    return encoder.eval()
 
 
 def test_a_bag_helps_a_head_that_knows_nothing(told_by_one_word):
     data = told_by_one_word
-    encoder = ENCODERS["transformer"](source="all-MiniLM-L6-v2", max_tokens=32).eval()
+    encoder = counted(data, 32)
     head = torch.zeros(2, encoder.width), torch.zeros(2)
     rows, valid = np.arange(80), np.arange(80, 120)
     module, (weight, bias), share, score = add_bag(encoder, head, data, rows, valid, np.ones(80, dtype=np.float32))
@@ -67,3 +74,19 @@ def test_a_bag_helps_a_head_that_knows_nothing(told_by_one_word):
     assert weight.shape == (2, encoder.width + 2)
     assert bias.shape == (2,)
     assert module.preprocessor().max_tokens == 32
+
+
+def test_a_bag_does_not_learn_from_unknown_labels(told_by_one_word):
+    data = told_by_one_word
+    rows, valid, weights = np.arange(80), np.arange(80, 120), np.ones(80, dtype=np.float32)
+    head = torch.zeros(2, 1), torch.zeros(2)
+    # Half of the ghosts come from a source that does not know Horror, so that it is missing and unknown.
+    silent = np.arange(0, 80, 4)
+    truth, known = data.truth.copy(), data.known.copy()
+    truth[silent, 0] = known[silent, 0] = False
+    tables = {}
+    for name, masked in (("unknown", replace(data, truth=truth, known=known)), ("no", replace(data, truth=truth))):
+        module, *_ = add_bag(counted(data, 32), head, masked, rows, valid, weights)
+        ghost = counted(data, 32).tokenizer.token_to_id("ghost")
+        tables[name] = float(module.table.weight[ghost, 0])
+    assert tables["unknown"] > tables["no"] + 0.5

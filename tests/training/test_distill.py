@@ -36,7 +36,7 @@ def cost(soft: torch.Tensor | None, share: float) -> float:
     learner.log = lambda *args, **kwargs: None
     batch = {
         "hidden": torch.randn(4, 3), "inputs": {}, "truth": torch.ones(4, 2), "weight": torch.ones(4),
-        "source": torch.zeros(4, dtype=torch.int64),
+        "source": torch.zeros(4, dtype=torch.int64), "known": torch.ones(4, 2),
     }  # fmt: skip
     if soft is not None:
         batch["soft"] = soft
@@ -99,7 +99,8 @@ def test_a_teacher_is_shown_only_what_the_student_reads(tmp_path):
     films = [film for film in sample_films() if film.plot and film.poster][:3]
     zeros = np.zeros(3, dtype=np.int64)
     genres = mmgcs.load().bundle.config.genres
-    data = Labelled(films, genres, np.zeros((3, len(genres)), dtype=bool), np.full(3, "train"), ("a",), zeros, "")
+    truth = np.zeros((3, len(genres)), dtype=bool)
+    data = Labelled(films, genres, truth, ~truth, np.full(3, "train"), ("a",), zeros, "")
     rows = np.arange(3)
     plot, poster, both = (teacher_answers("default", data, rows, shown) for shown in ("plot", "poster", "all"))
     assert np.abs(plot - poster).max() > 0.05

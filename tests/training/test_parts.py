@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from mmgcs.errors import UsageError
-from mmgcs.training.data import ResumableLoader, augment_pixels, batches_by_length
+from mmgcs.models import TokenEncoder
+from mmgcs.training.batches import Batches, augment_pixels, batches_by_length, cache_pays
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import macro_average_precision, warmup_then_linear
+from mmgcs.training.progress import StageProgress
 
 SHARES = torch.tensor([0.5, 0.1])
 
@@ -63,34 +65,37 @@ class Rows:
         return {"rows": rows.tolist(), "seed": seed}
 
 
-def test_a_loader_goes_on_in_the_middle_of_an_epoch_with_the_very_batches_that_were_left():
+def test_batches_continue_in_the_middle_of_an_epoch_with_exactly_the_batches_that_were_left():
     def loader():
-        return ResumableLoader(Rows(), np.arange(50), 8, seed=3, shuffle=True)
+        return Batches(Rows(), np.arange(50), 8, seed=3, shuffle=True)
 
     whole = loader()
     expected = list(whole) + list(whole)
     assert expected[:7] != expected[7:]
     for step in range(15):
         begun = loader()
-        begun.go_to(step)
+        begun.skip_to(step)
         assert (list(begun) + list(begun))[: 14 - step] == expected[step:]
 
 
-def test_processes_share_each_batch_so_that_its_mean_loss_is_that_of_one_process():
+def test_processes_share_each_batch_so_that_its_mean_loss_is_that_of_one_process(monkeypatch):
     class Weighted(Rows):
         def batch(self, rows, seed):
             return {"loss": np.sqrt(rows), "weight": np.ones(len(rows))}
 
-    def loader(rank, world_size):
-        return ResumableLoader(Weighted(), np.arange(50), 7, 3, shuffle=True, rank=rank, world_size=world_size)
+    def batches(rank, world_size):
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: world_size)
+        return list(Batches(Weighted(), np.arange(50), 7, 3, shuffle=True))
 
-    expected = [batch["loss"].mean() for batch in loader(0, 1)]
-    parts = zip(*(loader(rank, 3) for rank in range(3)), strict=True)
+    expected = [batch["loss"].mean() for batch in batches(0, 1)]
+    parts = zip(*(batches(rank, 3) for rank in range(3)), strict=True)
     means = [np.mean([(part["loss"] * part["weight"]).mean() for part in step]) for step in parts]
     assert np.allclose(means, expected)
 
 
-def test_the_rate_rises_then_falls_to_nought():
+def test_the_rate_rises_then_falls_to_zero():
     rates = [warmup_then_linear(step, 100, 0.1) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[10] == 1.0
@@ -110,3 +115,38 @@ def test_views_of_a_poster_differ_and_keep_its_size():
 def test_macro_average_precision_of_a_perfect_ranking_is_one():
     truth = np.array([[1, 0], [0, 1], [0, 0]], dtype=bool)
     assert macro_average_precision(truth, truth.astype(float)) == 1.0
+
+
+def test_a_perfect_ranking_of_the_known_labels_is_enough():
+    truth = np.array([[1], [0], [0]], dtype=bool)
+    scores = np.array([[0.5], [0.1], [0.9]])
+    assert macro_average_precision(truth, scores) == 0.5
+    assert macro_average_precision(truth, scores, np.array([[True], [True], [False]])) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("freeze", "epochs", "views", "pays"), [(0, 9, 1, False), (1, 9, 1, False), (5, 3, 1, True), (5, 2, 2, False)]
+)
+def test_a_frozen_part_is_cached_only_if_that_saves_time(freeze, epochs, views, pays):
+    class Frozen(TokenEncoder):
+        def stem_is_frozen(self):
+            return freeze > 0
+
+        def frozen_share(self):
+            return freeze / 6
+
+    assert cache_pays(Frozen(), epochs, views) is pays
+
+
+def test_progress_in_a_file_is_plain_lines_with_share_loss_rate_and_time_left(capsys, monkeypatch):
+    monkeypatch.setattr("mmgcs.training.progress.INTERVAL", 0.0)
+    progress = StageProgress("plot", 40, "batches")
+    progress.update(10, loss=0.25)
+    progress.close()
+    first, second, last = capsys.readouterr().err.splitlines()
+    assert first == "plot: 0% (0 of 40 batches)"
+    assert second.startswith("plot: 25% (10 of 40 batches), loss 0.2500, ")
+    assert "left" in second and "\x1b" not in second
+    assert last.startswith("plot: 25%")
+    StageProgress("plot", 40, "batches", enabled=False).close()
+    assert capsys.readouterr().err == ""

@@ -42,7 +42,7 @@ def test_every_recipe_in_the_repository_is_valid(path):
         ("name: x\nplot: {encoder: {kind: t}, training: {epochs: two}}", 'epochs: must be a whole number, not "two"'),
         ("name: x\nplot: 3", "plot: must be an object of keys and values, not 3"),
         ("name: x\nplot: {encoder: {}}", "plot.encoder.kind: is missing"),
-        ("name: x\ngenres: 5", "genres: must be 'default' or 'data', or a list, not 5"),
+        ("name: x\ngenres: 5", "line 2, genres: must be 'default', 'ten' or 'data', or a list, not 5"),
         ("name: x\nplot: {encoder: {kind: t}}\nfusion: {}", "a `fusion` of one input"),
         ("name: x\nplot: {encoder: {kind: t}}\nposter: {encoder: {kind: p}}", "no `fusion`"),
         ("- a\n- b", "must be a YAML mapping"),
@@ -99,3 +99,23 @@ def test_a_setting_that_is_no_yaml_is_refused(value):
 def test_a_setting_without_a_value_is_refused():
     with pytest.raises(UsageError, match="KEY=VALUE"):
         read_recipe(RECIPES / "default.yaml", ["seed"])
+
+
+def test_all_mistakes_of_a_recipe_are_told_at_once_with_key_and_line(tmp_path):
+    text = "name: x\ngenres: 5\nplot:\n  encoder: {kind: t}\n  training:\n    epochs: two\n    lrr: 1\n"
+    with pytest.raises(UsageError) as error:
+        read_recipe(write(tmp_path / "r.yaml", text))
+    first, *mistakes = str(error.value).splitlines()
+    assert first.endswith("r.yaml has 3 mistakes:")
+    assert [line.strip().split(": ")[0] for line in mistakes] == [
+        "line 2, genres",
+        "line 6, plot.training.epochs",
+        "line 7, plot.training.lrr",
+    ]
+
+
+@pytest.mark.parametrize(("genres", "count"), [("default", 18), ("ten", 10), ("data", None), ("[Noir, Western]", 2)])
+def test_genres_are_a_name_or_a_list(tmp_path, genres, count):
+    recipe = read_recipe(write(tmp_path / "r.yaml", f"name: x\ngenres: {genres}\nplot: {{encoder: {{kind: t}}}}"))
+    names = recipe.genre_list()
+    assert names is None if count is None else names is not None and len(names) == count

@@ -64,7 +64,7 @@ def refusal(capsys: pytest.CaptureFixture[str], recipe: Path, out: Path, data: P
         ({"plot": changed(PLOT, distill={})}, "plot.distill has no teacher: name one, or give plot.members 2 or more"),
         ({"plot": changed(PLOT, members=0)}, "plot.members: "),
         ({"poster": changed(POSTER, token_bag=True)}, "poster.token_bag: only plots have tokens"),
-        ({"plot": PLOT, "precision": "16-mixed"}, "precision is 16-mixed, which needs a GPU"),
+        ({"plot": PLOT, "precision": "16-mixed"}, "precision: 16-mixed needs a GPU"),
         ({"plot": PLOT, "genres": ["Drama"]}, "genres must name at least two, each once"),
         ({"plot": PLOT, "genres": ["Drama", "Drama", "Comedy"]}, "genres must name at least two, each once"),
         ({"plot": PLOT, "genres": ["Drama", "Opera"]}, "has no train film of Opera; leave the genre out"),
@@ -81,6 +81,15 @@ def test_an_impossible_recipe_is_refused(tmp_path, capsys, parts, message):
             pytest.skip("there is a GPU")
     line = refusal(capsys, write_recipe(tmp_path / "r.yaml", **parts), tmp_path / "run")
     assert message in line
+
+
+def test_all_unknown_names_of_a_recipe_are_told_at_once(tmp_path, capsys):
+    plot = changed(PLOT, encoder={"kind": "gpt"}, augment=[{"kind": "flip"}], training={"loss": {"kind": "hinge"}})
+    recipe = write_recipe(tmp_path / "r.yaml", plot=plot)
+    assert main(["train", str(recipe), "--data", str(sample_table()), "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "the recipe tiny has 3 mistakes:" in said
+    assert all(f"\n  plot.{key}.kind: there is no " in said for key in ("encoder", "augment.0", "training.loss"))
 
 
 def table(path: Path, films: list[tuple[str, str]]) -> Path:

@@ -20,6 +20,7 @@ from mmgcs.bundle import Bundle
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.training import read_recipe, train
+from mmgcs.training.trainer import read_curve
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 # The default recipe, made small enough for seconds.
@@ -84,7 +85,7 @@ def test_the_bundle_predicts_what_torch_predicts_up_to_quantisation(trained):
     from safetensors.torch import load_file
 
     from mmgcs.sample import sample_films
-    from mmgcs.training.run import make_encoder
+    from mmgcs.training.branch import make_encoder
 
     recipe = read_recipe(RECIPES / "default.yaml", SMALL)
     films = [film for film in sample_films() if film.plot][:12]
@@ -103,8 +104,9 @@ def test_the_bundle_predicts_what_torch_predicts_up_to_quantisation(trained):
 
 
 def test_curves_are_written_as_table_picture_and_tensorboard(trained):
-    with (trained / "plot" / "curves" / "metrics.csv").open(encoding="utf-8") as handle:
+    with (trained / "plot" / "curves" / "version_0" / "metrics.csv").open(encoding="utf-8") as handle:
         assert any(row["valid_map"] for row in csv.DictReader(handle))
+    assert read_curve(trained / "plot", "valid_map")
     assert (trained / "plot" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((trained / "plot" / "tensorboard").glob("events.*"))
 

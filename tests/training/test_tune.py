@@ -17,8 +17,7 @@ from tiny_training import PLOT, errors, run_command, write_recipe
 
 from mmgcs.errors import UsageError
 from mmgcs.sample import sample_table
-from mmgcs.training import read_recipe
-from mmgcs.training.tune import tune
+from mmgcs.training import read_recipe, search_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,7 +29,7 @@ SEARCH = {
 
 
 def search(recipe: Path, out: Path, **options):
-    return tune(read_recipe(recipe), sample_table(), None, out, log=lambda _: None, **options)
+    return search_settings(read_recipe(recipe), sample_table(), None, out, log=lambda _: None, **options)
 
 
 def command(recipe: Path, out: Path, *more: str) -> list[str]:

@@ -26,11 +26,10 @@ def ensemble(
     as_json: AsJson = False,
 ) -> None:
     """Join bundles into one that predicts with all of them, each weighted by its scores on split "valid"."""
-    from mmgcs.bundle import CARD_JSON, CARD_TEXT, MANIFEST
+    from mmgcs.bundle import MANIFEST
     from mmgcs.errors import UsageError
     from mmgcs.evaluation.ensemble import fit_blend
     from mmgcs.export import Member, join_bundles
-    from mmgcs.files import atomic_writer, write_json
     from mmgcs.runtime import load
     from mmgcs.tables import read_films
 
@@ -57,13 +56,8 @@ def ensemble(
         f"- {condition}: mean average precision on valid {together:.3f}" for condition, (together, _) in found.items()
     ]
 
-    def finish(folder: Path) -> None:
-        write_json(folder / CARD_JSON, card)
-        with atomic_writer(folder / CARD_TEXT) as handle:
-            handle.write("\n".join(lines) + "\n")
-
     parts = [Member(member.bundle, scale) for member, scale in zip(members, blend.scale, strict=True)]
-    join_bundles(out, name, blend.genres, parts, blend.shift, blend.decisions, finish)
+    join_bundles(out, name, blend.genres, parts, blend.shift, blend.decisions, card, "\n".join(lines) + "\n")
     if as_json:
         print_json({"bundle": str(out), "valid_mean_average_precision": scores})
         return

@@ -44,15 +44,14 @@ def export(
     are fitted again, and its card says what was done.
     """
     from mmgcs.tables import read_films
-    from mmgcs.training.smaller import export as write
-    from mmgcs.training.smaller import table_lines
+    from mmgcs.training import export_bundle, table_lines
 
     films = None if data is None else [film for chunk in read_films(data, posters=posters) for film in chunk]
     command = ["mmgcs", "export", run.name, "--out", out.name, *(["--int8"] if int8 else [])]
     command += [] if max_size_mb is None else ["--max-size-mb", f"{max_size_mb:g}"]
     command += [] if data is None else ["--data", data.name]
     command += [] if posters is None else ["--posters", posters.name]
-    done = write(run, out, films, int8=int8, size=max_size_mb, command=shlex.join(command), log=say)
+    done = export_bundle(run, out, films, int8=int8, size=max_size_mb, command=shlex.join(command), log=say)
     size = sum(entry["bytes"] for entry in done.bundle.files.values())
     if as_json:
         print_json({"bundle": str(out), "bytes": size, "table": [row.to_json() for row in done.table]})

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_command
 
 import mmgcs
 from mmgcs.cli.options import repeat_columns
@@ -64,7 +63,7 @@ class _Commands(TyperGroup):
 def load_command(name: str) -> Any:
     """Import a command's module and return the command, a click command or group."""
     module = importlib.import_module(f"mmgcs.cli.{name.replace('-', '_')}")
-    command: Any = get_command(module.app)
+    command: Any = typer.main.get_command(module.app)
     command.name, command.rich_help_panel = name, COMMANDS[name]
     return command
 

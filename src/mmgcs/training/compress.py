@@ -1,220 +1,463 @@
-"""A finished bundle made smaller: in int8, or in whatever way costs least on `valid` under a size.
+"""Make a finished bundle smaller: int8, or the first of a ladder of settings that is under a size.
 
-Every way keeps the tokenizer, the fusion and the labels; the graphs change, so calibration, thresholds and the
-detectors of strange inputs are fitted again.
+The graphs change, so calibration, thresholds and the detectors of strange inputs are fitted again. Tokenizer, fusion
+and labels stay.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from mmgcs.bundle import MANIFEST, Branch, Decision
+from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Branch, Bundle, Decision, write_bundle
 from mmgcs.errors import UsageError
-from mmgcs.evaluation import average_precision, fit_decision
+from mmgcs.evaluation import Report, average_precision, evaluate, fit_decision, fit_domain, to_markdown
+from mmgcs.export import (
+    is_int8,
+    prune_vocabulary,
+    quantize_blocks,
+    quantize_dynamic,
+    quantize_static,
+    to_float,
+    word_tables,
+)
+from mmgcs.files import sha256
 from mmgcs.film import Film
 from mmgcs.labels import read_labels
-from mmgcs.preprocess import Prepared
-from mmgcs.runtime import Classifier, Features
-from mmgcs.runtime.classifier import PreparedFilm, without
-from mmgcs.training.finish import CALIBRATION_POSTERS, macro_f1
-from mmgcs.training.levels import Graphs, Level, Plan, Source, describe
+from mmgcs.preprocess import PREPROCESSORS, Prepared
+from mmgcs.runtime import CARD_KEY, DOMAIN, DOMAIN_FILE, Classifier, Domain, record_samples, without
+from mmgcs.training.assemble import macro_f1
+from mmgcs.training.branch import CALIBRATION_POSTERS
+from mmgcs.training.card import summarised, write_card
 
 MEGABYTE = 1_000_000
-"""Bytes of a megabyte, as disks and downloads count them."""
+COMPRESSION = "compression"
+"""The card's key for what was done, with a table of size, speed and macro-F1."""
+ROOM = 24_000
+"""Bytes by which the card and the configuration may grow."""
+TIMED = 48
+"""Films whose time is measured."""
 
-WORDS = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05)
-"""Shares of a vocabulary's rows that are tried."""
-NUMBERS = (1.0, 0.7, 0.5, 0.35)
-"""Shares of the numbers of matrices that are tried."""
-FEW = 400
-"""Films that every plan is tried on first; only the `LAST` best are tried on all."""
-LAST = 3
-_ROOM = 24_000  # bytes that the card and the configuration may grow by
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a plan gives on `valid`.
+class Setting:
+    """One rung of the ladder.
 
     Attributes:
-        plan: the plan.
-        size: bytes of the bundle, about.
+        bits: of the weights of matrix products: 8, or 4 (tables of words and posters' graphs keep 8).
+        words: the share of rows that tables of words keep.
+    """
+
+    bits: int = 8
+    words: float = 1.0
+
+    def __str__(self) -> str:
+        return f"int{self.bits}" + (f", {self.words:.0%} of the words" if self.words < 1 else "")
+
+
+LADDER = (
+    Setting(),
+    Setting(words=0.5),
+    Setting(words=0.25),
+    Setting(4, words=0.5),
+    Setting(4, words=0.25),
+    Setting(4, words=0.1),
+    Setting(4, words=0.05),
+)
+"""From the best to the smallest."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRow:
+    """One line of the table: a bundle's size, its speed and its scores on `valid`.
+
+    Attributes:
+        what: the setting.
+        megabytes: of the whole bundle.
+        milliseconds: for one film with all inputs, the graphs alone.
+        macro_f1: for each combination of inputs, with decisions fitted on the same films.
         precision: mean average precision, the mean over the combinations of inputs.
     """
 
-    plan: Plan
-    size: int
+    what: str
+    megabytes: float
+    milliseconds: float
+    macro_f1: Mapping[str, float]
     precision: float
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the line as JSON values."""
+        return {
+            "what": self.what,
+            "megabytes": round(self.megabytes, 2),
+            "milliseconds": round(self.milliseconds, 2),
+            "valid_macro_f1": dict(self.macro_f1),
+            "valid_mean_average_precision": self.precision,
+        }
 
-class Compression:
-    """A bundle and the films that decide how it is made smaller."""
 
-    def __init__(self, source: Source, films: Sequence[Film]) -> None:
-        """Prepare films of the splits `train` and `valid`; others are not looked at.
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The result of an export.
 
-        Raises:
-            UsageError: no film of `valid` has all the inputs of one of the bundle's decisions.
-        """
-        self.source = source
-        self.classifier = Classifier(source.bundle)
-        config = source.bundle.config
-        self.films = [film for film in films if film.genres and film.split in ("train", "valid")]
-        chosen = [film for film in self.films if film.split == "valid"]
-        ready = [(film, item) for film, item in zip(chosen, self.classifier.prepare(chosen), strict=True) if item.parts]
-        self.truth = read_labels([film for film, _ in ready], config.genres)[0]
-        self.present = np.array([[part is not None for part in item.parts] for _, item in ready], dtype=np.float32)
-        self.present = self.present.reshape(len(ready), len(config.branches))
-        shown = Features({}, self.present, [], [])
-        for condition in config.decisions:
-            if not shown.having(config.branches, condition.split("+")).any():
-                what = condition.replace("+", " and ")
-                raise UsageError(f"no film of split valid has a {what}; decisions are fitted on such films")
-        self.graphs = {}
-        for column, branch in enumerate(config.branches):
-            learn = self._learn(branch, column)
-            valid = [part for _, item in ready if (part := item.parts[column]) is not None]
-            self.graphs[branch.name] = Graphs(source, branch, learn, valid)
+    Attributes:
+        bundle: the bundle.
+        table: the bundle before and after; empty if nothing was changed.
+    """
 
-    def _learn(self, branch: Branch, column: int) -> list[Prepared]:
-        having = [film for film in self.films if film.split == "train" and getattr(film, branch.input)]
-        if branch.input == "poster":  # decoding takes time, and a few are enough
-            drawn = np.random.default_rng(0).permutation(len(having))[:CALIBRATION_POSTERS]
-            having = [having[row] for row in drawn]
-        other = "poster" if branch.input == "plot" else "plot"
-        prepared: list[PreparedFilm] = self.classifier.prepare([without(film, other) for film in having])
-        return [part for item in prepared if item.parts and (part := item.parts[column]) is not None]
+    bundle: Bundle
+    table: tuple[SizeRow, ...] = ()
 
-    @cached_property
-    def as_it_is(self) -> Plan:
-        """The bundle's own plan."""
-        kinds = dict.fromkeys(graphs.branch.kind for graphs in self.graphs.values())
-        return {kind: Level(8 if all(one.is_int8 for one in self._of(kind)) else 32) for kind in kinds}
 
-    @property
-    def int8(self) -> Plan:
-        """Every branch in int8.
+def export_bundle(
+    path: Path,
+    out: Path,
+    films: Sequence[Film] | None = None,
+    *,
+    int8: bool = False,
+    size: float | None = None,
+    command: str = "",
+    log: Log = lambda line: None,
+) -> Exported:
+    """Write the bundle of a run, or another bundle, in int8 or under a size.
 
-        Raises:
-            UsageError: a graph of posters must be quantised and there are no posters to measure its ranges on.
-        """
-        for graphs in self._of("pixels"):
-            if not graphs.can_quantize:
-                raise UsageError("int8 for posters needs posters to measure ranges on; give --posters")
-        return {kind: Level(8) for kind in self.as_it_is}
+    Args:
+        path: the folder of a run of `mmgcs train`, or of a bundle.
+        out: the folder to make.
+        films: labelled films. Decisions are fitted on `valid`, words are counted in `train`, `test` is reported. Not
+            needed if nothing has to be changed.
+        int8: convert every branch to int8.
+        size: the most megabytes (of a million bytes) that the bundle may have.
+        command: the command, recorded in the card.
+        log: called with one line per step.
 
-    def _of(self, kind: str) -> list[Graphs]:
-        return [graphs for graphs in self.graphs.values() if graphs.branch.kind == kind]
-
-    def _levels(self, kind: str, *, int8: bool) -> list[Level]:
-        own = self.as_it_is[kind]
-        if kind != "tokens":
-            smaller = [Level(8)] if own.bits > 8 and all(one.can_quantize for one in self._of(kind)) else []
-            return smaller if int8 and smaller else [own, *smaller]
-        words = WORDS if all(one.has_words for one in self._of(kind)) else WORDS[:1]
-        small = [Level(bits, w, n) for bits in (8, 4) for w in words for n in NUMBERS]
-        return [*([own] if own.bits > 8 and not int8 else []), *small]
-
-    def plans(self, *, int8: bool = False) -> Iterator[Plan]:
-        """Every plan that is tried."""
-        kinds = list(self.as_it_is)
-        for levels in itertools.product(*(self._levels(kind, int8=int8) for kind in kinds)):
-            yield dict(zip(kinds, levels, strict=True))
-
-    def size(self, plan: Plan) -> int:
-        """Bytes of the bundle with a plan, about: its card and its configuration are not written yet."""
-        files = self.source.bundle.files
-        old: int = sum(files[graphs.branch.graph]["bytes"] for graphs in self.graphs.values())
-        total: int = (
-            sum(entry["bytes"] for entry in files.values()) + (self.source.bundle.path / MANIFEST).stat().st_size
+    Raises:
+        UsageError: `path` is neither, `out` is not empty, films are missing, or no setting is small enough.
+    """
+    source, floats = open_source(path)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists and is not empty; choose another --out or remove it")
+    before = _bytes(source.path)
+    models = {branch.name: onnx.load_from_string(source.read(branch.graph)) for branch in source.config.branches}
+    too_large = size is not None and before > size * MEGABYTE
+    if not too_large and not (int8 and not all(is_int8(model) for model in models.values())):
+        log(f"the bundle has {before / MEGABYTE:.1f} MB; it is written as it is")
+        return Exported(write_bundle(out, source.config, source.copy_to))
+    if films is None:
+        what = "--int8" if int8 else f"--max-size-mb {size:g}"
+        raise UsageError(
+            f"{what} changes graphs, so thresholds must be fitted again: give --data FILMS with a valid split"
         )
-        return total - old + sum(graphs.size(plan[graphs.branch.kind]) for graphs in self.graphs.values())
+    films = [film for film in films if film.genres]
+    classifier = Classifier(source)
+    was = measure(classifier, films)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        shrunk = Shrunk(source, floats, models, films)
+        setting = LADDER[0] if size is None else _first_that_fits(shrunk, before, size, log)
+        result = _write(shrunk, setting, was, Path(folder), size, command, log)
+        return Exported(write_bundle(out, result.bundle.config, result.bundle.copy_to), result.table)
 
-    def logits(
-        self, plan: Plan, films: NDArray[np.bool_] | None = None
-    ) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.bool_]]]:
-        """For each combination of inputs its name, and the logits and truth (films, genres) of films that have it.
 
-        Args:
-            plan: how the graphs are reduced.
-            films: (films,) which of `valid`'s films are looked at; None for all.
-        """
-        config = self.source.bundle.config
-        films = np.ones(len(self.truth), dtype=bool) if films is None else films
-        values = {}
-        for column, branch in enumerate(config.branches):
-            there = self.present[:, column] > 0
-            out = np.zeros((len(self.truth), branch.width), dtype=np.float32)
-            out[there] = self.graphs[branch.name].features(plan[branch.kind], films[there])
-            values[branch.name] = out[films]
-        count = int(films.sum())
-        some = Features(values, self.present[films], [()] * count, [""] * count)
-        for condition in config.decisions:
-            names = condition.split("+")
-            having = some.having(config.branches, names)
-            logits = self.classifier.logits(some.only(config.branches, names, having))
-            yield condition, logits, self.truth[films][having]
+def open_source(path: Path) -> tuple[Bundle, dict[str, Path]]:
+    """Open the folder of a run or a bundle.
 
-    def outcome(self, plan: Plan, films: NDArray[np.bool_] | None = None) -> Outcome:
-        """What a plan gives, on all of `valid`'s films or on some."""
-        scores = [float(np.nanmean(average_precision(truth, logits))) for _, logits, truth in self.logits(plan, films)]
-        return Outcome(plan, self.size(plan), float(np.mean(scores)))
+    Returns:
+        the bundle, and the float graphs that a run keeps next to it, by branch.
 
-    def decide(self, plan: Plan) -> tuple[dict[str, Decision], dict[str, float]]:
-        """The decisions fitted for a plan, and each one's macro-F1 on the films that it was fitted on."""
-        recipe = self.source.bundle.card().get("recipe") or {}
-        fit = partial(fit_decision, coverage=float(recipe["coverage"])) if "coverage" in recipe else fit_decision
-        decisions, scores = {}, {}
-        for condition, logits, truth in self.logits(plan):
-            decisions[condition] = fit(logits, truth)
-            scores[condition] = macro_f1(logits, truth, decisions[condition])
-        return decisions, scores
+    Raises:
+        UsageError: it is neither, or the run is not finished.
+    """
+    if (path / MANIFEST).is_file():
+        return Bundle(path), {}
+    if not (path / "run.json").is_file():
+        raise UsageError(f"{path} is neither a run of mmgcs train nor a bundle; give the folder of one")
+    if not (path / "bundle" / MANIFEST).is_file():
+        raise UsageError(f"the run in {path} is not finished; resume it: mmgcs train … --out {path} --resume")
+    bundle = Bundle(path / "bundle")
+    floats = {branch.name: path / branch.name / "float.onnx" for branch in bundle.config.branches}
+    return bundle, {name: file for name, file in floats.items() if file.is_file()}
 
-    def milliseconds(self, plan: Plan) -> float:
-        """Time of a film with all inputs, its graphs alone, in ms."""
-        return sum(graphs.milliseconds(plan[graphs.branch.kind]) for graphs in self.graphs.values())
 
-    def search(self, size: int, *, int8: bool = False) -> list[Outcome]:
-        """The plans under a size that keep most, the best on `valid` first.
+class Shrunk:
+    """The graphs of a bundle at any setting.
 
-        A plan that another under the size spares in every way is not tried: it could only be worse.
+    Args:
+        source: the bundle.
+        floats: float graphs by branch, if the run has them.
+        models: the bundle's graphs by branch.
+        films: labelled films; those of split `train` are used.
+    """
 
-        Args:
-            size: bytes at most.
-            int8: leave float graphs out.
+    def __init__(
+        self,
+        source: Bundle,
+        floats: Mapping[str, Path],
+        models: Mapping[str, onnx.ModelProto],
+        films: Sequence[Film],
+    ) -> None:
+        self.source = source
+        self.films = films
+        self.models = models
+        self._floats = floats
+        self._made: dict[tuple[str, Setting], onnx.ModelProto] = {}
+        self._prepared: dict[str, list[Prepared]] = {}
 
-        Raises:
-            UsageError: no plan is small enough.
-        """
-        sizes = [(plan, self.size(plan)) for plan in self.plans(int8=int8)]
-        fitting = [plan for plan, there in sizes if there + _ROOM <= size]
-        if not fitting:
-            least, there = min(sizes, key=lambda pair: pair[1])
-            need = (there + _ROOM) / MEGABYTE
-            raise UsageError(
-                f"{self.source.bundle.path} cannot be made smaller than {np.ceil(100 * need) / 100:.2f} MB "
-                f"({describe(least)}); give --max-size-mb that much or more, or train a smaller model"
-            )
-        most = [
-            plan
-            for plan in fitting
-            if not any(other != plan and all(other[k].spares(plan[k]) for k in plan) for other in fitting)
-        ]
-        if len(most) > LAST:
-            few = self._few()
-            most = sorted(most, key=lambda plan: -self.outcome(plan, few).precision)[:LAST]
-        return sorted((self.outcome(plan) for plan in most), key=lambda outcome: -outcome.precision)
+    def graph(self, branch: Branch, setting: Setting) -> onnx.ModelProto:
+        """Return a branch's graph at a setting."""
+        if branch.kind == "pixels":
+            setting = Setting()
+        key = branch.name, setting
+        if key not in self._made:
+            if setting.words < 1:
+                self._made[key] = self._pruned(branch, setting)
+            else:
+                self._made[key] = self._quantized(branch, setting.bits)
+        return self._made[key]
 
-    def _few(self) -> NDArray[np.bool_]:
-        """`FEW` films, those with the most inputs first: each combination of inputs needs some."""
-        random = np.random.default_rng(0).permutation(len(self.truth))
-        order = random[np.argsort(-self.present[random].sum(1), kind="stable")]
-        few = np.zeros(len(self.truth), dtype=bool)
-        few[order[:FEW]] = True
-        return few
+    def _quantized(self, branch: Branch, bits: int) -> onnx.ModelProto:
+        model = self.models[branch.name]
+        if bits == 8 and is_int8(model):
+            return model
+        with tempfile.TemporaryDirectory() as folder:
+            before, after = Path(folder) / "float.onnx", Path(folder) / "small.onnx"
+            exact = onnx.load(str(self._floats[branch.name])) if branch.name in self._floats else model
+            onnx.save(to_float(exact) if is_int8(exact) else exact, str(before))
+            if branch.kind == "pixels":
+                preprocessor = PREPROCESSORS[branch.kind](branch.options, self.source.read)
+                posters = self._train(branch, CALIBRATION_POSTERS)
+                if not posters:
+                    raise UsageError("int8 for posters needs posters to measure ranges on; give --posters")
+                quantize_static(before, after, (preprocessor.collate([poster]) for poster in posters))
+            elif bits == 4:
+                quantize_blocks(before, after)
+            else:
+                quantize_dynamic(before, after)
+            return onnx.load(str(after))
+
+    def _pruned(self, branch: Branch, setting: Setting) -> onnx.ModelProto:
+        model = self.graph(branch, replace(setting, words=1.0))
+        if not word_tables(model):
+            return model
+        plots = self._train(branch)
+        if not plots:
+            raise UsageError("no film of split train has a plot; the words to keep are counted in those")
+        counts = np.bincount(np.concatenate([plot.value for plot in plots])).astype(np.int64)
+        # The tokens that begin, end and fill every plot.
+        always = {int(token) for plot in plots[:8] for token in (plot.value[0], plot.value[-1])} | {0, 1}
+        return prune_vocabulary(model, counts, setting.words, sorted(always))
+
+    def _train(self, branch: Branch, most: int | None = None) -> list[Prepared]:
+        """Return what the branch reads of films of split train, at most `most` of them, drawn at random."""
+        if branch.name not in self._prepared:
+            films = [film for film in self.films if film.split == "train" and getattr(film, branch.input)]
+            chosen = np.random.default_rng(0).permutation(len(films))[:most]
+            column = self.source.config.branches.index(branch)
+            other = "poster" if branch.input == "plot" else "plot"
+            ready = Classifier(self.source).prepare([without(films[row], other) for row in chosen])
+            self._prepared[branch.name] = [
+                part for film in ready if film.parts and (part := film.parts[column]) is not None
+            ]
+        return self._prepared[branch.name]
+
+    def size(self, setting: Setting) -> int:
+        """Return the bytes of all graphs at a setting."""
+        return sum(self.graph(branch, setting).ByteSize() for branch in self.source.config.branches)
+
+
+def _first_that_fits(shrunk: Shrunk, before: int, size: float, log: Log) -> Setting:
+    """Return the first setting of the ladder under `size` megabytes, or raise UsageError."""
+    graphs = sum(shrunk.source.files[branch.graph]["bytes"] for branch in shrunk.source.config.branches)
+    smallest = float("inf")
+    for setting in LADDER:
+        there = before - graphs + shrunk.size(setting) + ROOM
+        log(f"{setting}: {there / MEGABYTE:.2f} MB")
+        if there <= size * MEGABYTE:
+            return setting
+        smallest = min(smallest, there)
+    raise UsageError(
+        f"{shrunk.source.path} cannot be made smaller than {np.ceil(smallest / 10_000) / 100:.2f} MB, the smallest "
+        "size it can reach; give --max-size-mb that much or more, or train a smaller model"
+    )
+
+
+@dataclass(frozen=True)
+class ValidScores:
+    """A bundle on the films of `valid`: decisions fitted for it, and its scores and speed with them."""
+
+    decisions: dict[str, Decision]
+    macro_f1: dict[str, float]
+    precision: float
+    milliseconds: float
+
+
+def measure(classifier: Classifier, films: Sequence[Film]) -> ValidScores:
+    """Fit decisions for a bundle on the films of split `valid` and measure it there.
+
+    Raises:
+        UsageError: no film of `valid` has the inputs of one of the bundle's decisions.
+    """
+    config = classifier.bundle.config
+    valid = [film for film in films if film.split == "valid"]
+    prepared = classifier.prepare(valid)
+    features = classifier.features_of(prepared, check=False)
+    truth, known = read_labels(valid, config.genres)
+    coverage = (classifier.bundle.card().get("recipe") or {}).get("coverage")
+    fit = partial(fit_decision, coverage=float(coverage)) if coverage else fit_decision
+    decisions, scores, precisions = {}, {}, []
+    for condition in config.decisions:
+        names = condition.split("+")
+        having = features.having(config.branches, names)
+        if not having.any():
+            raise UsageError(f"no film of split valid has a {' and '.join(names)}; decisions are fitted on such films")
+        logits = classifier.logits(features.only(config.branches, names, having))
+        decisions[condition] = fit(logits, truth[having])
+        scores[condition] = macro_f1(logits, truth[having], decisions[condition])
+        precisions.append(_mean_precision(logits, truth[having], known[having]))
+    timed = [film for film in prepared if film.parts and all(part is not None for part in film.parts)][:TIMED]
+    taken = []
+    for film in timed or prepared[:TIMED]:
+        begun = time.perf_counter()
+        classifier.features_of([film], check=False)
+        taken.append(1000.0 * (time.perf_counter() - begun))
+    return ValidScores(decisions, scores, float(np.mean(precisions)), float(np.median(taken)))
+
+
+def _mean_precision(logits: NDArray[np.float32], truth: NDArray[np.bool_], known: NDArray[np.bool_]) -> float:
+    each = [
+        average_precision(truth[rows, genre, None], logits[rows, genre, None])[0]
+        for genre, rows in enumerate(known.T)
+        if truth[rows, genre].any()
+    ]
+    return float(np.mean(each))
+
+
+def _write(
+    shrunk: Shrunk, setting: Setting, was: ValidScores, folder: Path, size: float | None, command: str, log: Log
+) -> Exported:
+    source, films = shrunk.source, shrunk.films
+    log("fitting decisions and detectors again")
+    config = replace(source.config, extra={key: value for key, value in source.config.extra.items() if key != DOMAIN})
+    bare = _fill(shrunk, setting, config, folder / "bare")
+    now = measure(Classifier(bare), films)
+    domain = _domain(shrunk, setting, bare, log)
+    extra = {**config.extra, **({DOMAIN: domain.spec()} if domain.detectors else {})}
+    config = replace(config, decisions=now.decisions, extra=extra)
+    whole = _fill(shrunk, setting, config, folder / "whole", domain)
+    log("measuring the bundle for its card")
+    split = "test" if any(film.split == "test" for film in films) else "valid"
+    classifier = Classifier(whole)
+    report = evaluate(classifier, [film for film in films if film.split == split], split=split)
+    rows = (
+        SizeRow("as it was", _bytes(source.path) / MEGABYTE, was.milliseconds, was.macro_f1, was.precision),
+        SizeRow(str(setting), _bytes(whole.path) / MEGABYTE, now.milliseconds, now.macro_f1, now.precision),
+    )
+    kinds = dict.fromkeys(branch.kind for branch in source.config.branches)
+    card: dict[str, Any] = {
+        **source.card(),
+        "command": command,
+        COMPRESSION: {
+            "made_from": {"name": source.config.name, "manifest": sha256(source.path / MANIFEST)},
+            "plan": {kind: str(Setting() if kind == "pixels" else setting) for kind in kinds},
+            "max_size_mb": size,
+            "table": [row.to_json() for row in rows],
+        },
+        "evaluation": summarised(report),
+        CARD_KEY: record_samples(classifier),
+    }
+    # The card's own length counts too.
+    length = len(json.dumps(card, indent=2, ensure_ascii=False).encode()) + len(_render(card, rows, report).encode())
+    rows = (rows[0], replace(rows[1], megabytes=rows[1].megabytes + length / MEGABYTE))
+    card[COMPRESSION]["table"][1] = rows[1].to_json()
+    text = _render(card, rows, report)
+    bundle = _fill(shrunk, setting, config, folder / "done", domain, lambda to: write_card(to, card, text))
+    return Exported(bundle, rows)
+
+
+def _fill(
+    shrunk: Shrunk,
+    setting: Setting,
+    config: Any,
+    path: Path,
+    domain: Domain | None = None,
+    finish: Callable[[Path], None] = lambda folder: None,
+) -> Bundle:
+    source = shrunk.source
+
+    def fill(folder: Path) -> None:
+        graphs = {branch.graph for branch in source.config.branches}
+        source.copy_to(folder, without={CONFIG, CARD_JSON, CARD_TEXT, DOMAIN_FILE, *graphs})
+        for branch in source.config.branches:
+            (folder / branch.graph).parent.mkdir(parents=True, exist_ok=True)
+            onnx.save(shrunk.graph(branch, setting), str(folder / branch.graph))
+        if domain is not None and domain.detectors:
+            (folder / DOMAIN_FILE).write_bytes(domain.to_bytes())
+        finish(folder)
+
+    return write_bundle(path, config, fill)
+
+
+def _domain(shrunk: Shrunk, setting: Setting, bare: Bundle, log: Log) -> Domain:
+    """Return the detectors: new ones for graphs that changed, if the bundle had any."""
+    old = Domain.of(shrunk.source)
+    changed = {
+        branch.name
+        for branch in shrunk.source.config.branches
+        if shrunk.graph(branch, setting) is not shrunk.models[branch.name]
+    }
+    if not any(detector.branch in changed for detector in old.detectors):
+        return old
+    films = [film for film in shrunk.films if film.split in ("train", "valid")]
+    new = fit_domain(Classifier(bare), films, branches=changed, log=log)
+    return Domain([*(one for one in old.detectors if one.branch not in changed), *new.detectors])
+
+
+def _bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _render(card: Mapping[str, Any], rows: Sequence[SizeRow], report: Report) -> str:
+    origin = card[COMPRESSION]["made_from"]
+    lines = [
+        f"# Model card: {report.model['name']}",
+        "",
+        f"Predicts {len(report.model['genres'])} genres: {', '.join(report.model['genres'])}.",
+        "",
+        "## Made smaller",
+        "",
+        f"From the bundle `{origin['name']}` (SHA-256 of its manifest: `{origin['manifest']}`), by",
+        "",
+        f"    {card['command']}",
+        "",
+        f"Setting: {rows[1].what}. Calibration, thresholds and detectors were fitted again.",
+        "",
+        *table_lines(rows),
+        "",
+        "Macro-F1 and mAP (the mean over combinations of inputs) are on valid, where thresholds were fitted too; ms of",
+        "one film with all inputs, on the machine that made this. card.json says how the first bundle was made.",
+        "",
+    ]
+    return "\n".join(lines) + "\n" + to_markdown(report)
+
+
+def table_lines(rows: Sequence[SizeRow]) -> list[str]:
+    """Return the table of size, speed and scores, in Markdown."""
+    names = ["bundle", "MB", "ms per film", *(f"macro-F1, {name}" for name in rows[0].macro_f1), "mAP"]
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    for row in rows:
+        scores = [f"{value:.3f}" for value in row.macro_f1.values()]
+        cells = [row.what, f"{row.megabytes:.1f}", f"{row.milliseconds:.1f}", *scores, f"{row.precision:.4f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines

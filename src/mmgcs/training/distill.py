@@ -1,7 +1,7 @@
-"""Soft targets: what a teacher says of the training films, learned from beside their labels.
+"""Soft targets: a teacher's probabilities for the training films, learned in addition to their labels.
 
 Distillation as in Hinton et al. 2015 ("Distilling the Knowledge in a Neural Network"), for several labels at once: the
-student's logits are fitted to the teacher's probabilities of each genre. Where members teach one another it is that of
+student's logits are fitted to the teacher's probabilities of each genre. If members teach each other, this is
 Furlanello et al. 2018 ("Born-Again Neural Networks").
 """
 
@@ -20,7 +20,7 @@ from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier, sigmoid, without
-from mmgcs.training.cache import BranchData
+from mmgcs.training.batches import BranchData
 from mmgcs.training.data import Labelled
 from mmgcs.training.module import BranchModule
 
@@ -28,10 +28,10 @@ CHUNK = 64
 
 
 def teacher_answers(bundle: str, data: Labelled, rows: NDArray[np.int64], shown: str) -> NDArray[np.float32]:
-    """A finished bundle's probabilities for the training films, before calibration.
+    """Return a finished bundle's probabilities for the training films, before calibration.
 
     Args:
-        bundle: its folder, or "default" for the one that is shipped.
+        bundle: its folder, or "default" for the packaged one.
         data: the films.
         rows: those to learn from.
         shown: the input that the student reads, "plot" or "poster"; or "all" to show the teacher every input.
@@ -54,7 +54,7 @@ def teacher_answers(bundle: str, data: Labelled, rows: NDArray[np.int64], shown:
         part = order[start : start + CHUNK]
         features = classifier.features([films[index] for index in part])
         said = sigmoid(classifier.logits(features))[:, columns]
-        said[features.present.sum(1) == 0] = np.nan  # what it could not read it has no opinion of
+        said[features.present.sum(1) == 0] = np.nan  # it could not read these
         answers[rows[part]] = said
     return answers
 
@@ -68,7 +68,7 @@ def _show(film: Film, shown: str) -> Film:
 
 @torch.no_grad()
 def member_answers(learner: BranchModule, data: BranchData, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """A trained member's probabilities for the training films, in the words of the target source.
+    """Return a trained member's probabilities for the training films, for the target source.
 
     Returns:
         (films, genres) float32, in the order of `data.data`; NaN for films that are not in `rows`.
@@ -84,6 +84,6 @@ def member_answers(learner: BranchModule, data: BranchData, rows: NDArray[np.int
 
 
 def save_answers(path: Path, answers: NDArray[np.float32]) -> None:
-    """Write soft targets, whole or not at all: a training that goes on takes a file that is there for finished."""
+    """Write soft targets, whole or not at all: a resumed training uses an existing file."""
     with atomic_writer(path, "wb") as handle:
         np.save(handle, answers)

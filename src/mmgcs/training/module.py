@@ -1,9 +1,8 @@
-"""What Lightning trains: a branch with its head, or the fusion of finished branches."""
+"""The modules that Lightning trains: a branch with its head, or the fusion of finished branches."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,33 +16,40 @@ from torch import Tensor, nn
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.models import Encoder, SourceHead
 from mmgcs.training.augment import cut_and_paste
-from mmgcs.training.losses import Loss
 from mmgcs.training.recipe import Optimization
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
-def macro_average_precision(truth: NDArray[Any], scores: NDArray[Any]) -> float:
-    """The mean over genres of average precision; genres without a film are left out."""
-    there = truth.any(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(average_precision_score(truth[:, there], scores[:, there], average="macro"))
+def macro_average_precision(truth: NDArray[Any], scores: NDArray[Any], known: NDArray[np.bool_] | None = None) -> float:
+    """Return the mean over genres of average precision, as far as labels are known.
+
+    Args:
+        truth: (films, genres).
+        scores: (films, genres).
+        known: (films, genres), False for labels to leave out; None for none. Genres without a film are left out too.
+    """
+    found = []
+    for genre in range(truth.shape[1]):
+        rows = slice(None) if known is None else known[:, genre].astype(bool)
+        if truth[rows, genre].any():
+            found.append(average_precision_score(truth[rows, genre], scores[rows, genre]))
+    return float(np.mean(found)) if found else 0.0
 
 
 def warmup_then_linear(step: int, steps: int, warmup: float) -> float:
-    """The factor on the learning rate: it rises in the first `warmup` share of the steps and falls to nought after."""
+    """Return the factor on the learning rate: it rises for the first `warmup` share of the steps and decays to zero."""
     rise = max(1.0, warmup * steps)
     if step < rise:
         return (step + 1) / rise
     return max(0.0, (steps - step) / max(1.0, steps - rise))
 
 
-class LossIsNoNumberError(MmgcsError):
-    """The loss or a gradient became infinite or no number.
+class NotFiniteError(MmgcsError):
+    """The loss or a score became infinite or NaN.
 
     Attributes:
-        step: updates done before.
+        step: the number of updates before.
     """
 
     def __init__(self, what: str, step: int) -> None:
@@ -55,23 +61,22 @@ class LossIsNoNumberError(MmgcsError):
 
 
 class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is untyped
-    """What both have in common: one loss, AdamW with warm-up and decay, macro average precision on `valid`."""
+    """The common part: loss, optimizer with its schedule, macro average precision on `valid`."""
 
-    def __init__(self, training: Optimization, loss: Loss) -> None:
+    def __init__(self, training: Optimization, loss: nn.Module) -> None:
         super().__init__()
         self.settings = training
         self.loss = loss
         self.seed = 0
-        self._truth: list[Tensor] = []
-        self._scores: list[Tensor] = []
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def check(self, loss: Tensor) -> Tensor:
         if not math.isfinite(float(loss.detach())):
-            raise LossIsNoNumberError(f"the loss became {float(loss.detach())}", self.global_step)
+            raise NotFiniteError(f"the loss became {float(loss.detach())}", self.global_step)
         return loss
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:
-        """Make what is random in a step (dropout) depend on the step alone, so that a resumed training repeats it."""
+        """Seed each step (dropout) by its number, so that a resumed training repeats it."""
         del batch, index
         torch.manual_seed(self.seed + 1_000_003 * self.global_step + 7_919 * self.global_rank)
 
@@ -86,17 +91,15 @@ class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def score(self, truth: Tensor, logits: Tensor) -> None:
-        self._truth.append(truth.cpu())
-        self._scores.append(logits.float().cpu())
+    def collect(self, truth: Tensor, logits: Tensor, known: Tensor) -> None:
+        self._seen.append((truth.cpu(), logits.float().cpu(), known.cpu()))
 
-    def take_scores(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        truth, scores = torch.cat(self._truth).numpy(), torch.cat(self._scores).numpy()
-        self._truth.clear()
-        self._scores.clear()
+    def collected(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+        truth, scores, known = (torch.cat(part).numpy() for part in zip(*self._seen, strict=True))
+        self._seen.clear()
         if not np.isfinite(scores).all():
-            raise LossIsNoNumberError("the scores of valid became no numbers", self.global_step)
-        return truth, scores
+            raise NotFiniteError("the scores on valid became NaN", self.global_step)
+        return truth, scores, known.astype(bool)
 
 
 class BranchModule(_Learner):
@@ -106,52 +109,53 @@ class BranchModule(_Learner):
     """
 
     def __init__(
-        self, encoder: nn.Module, head: SourceHead, training: Optimization, loss: Loss, distilled: float = 0.0
+        self, encoder: Encoder, head: SourceHead, training: Optimization, loss: nn.Module, distilled: float = 0.0
     ) -> None:
         super().__init__(training, loss)
         self.encoder = encoder
         self.head = head
-        self.distilled = distilled  # share of the loss that the batch's soft targets make up
+        self.distilled = distilled  # share of the loss that comes from soft targets
 
     def features(self, batch: Mapping[str, Any]) -> Tensor:
-        """Features (B, width) of a batch."""
-        encoder: Encoder = self.encoder  # type: ignore[assignment]
-        hidden = batch["hidden"] if "hidden" in batch else encoder.stem(batch["inputs"])
-        return encoder.tail(hidden, batch["inputs"])
+        """Return the features (B, width) of a batch."""
+        return self.encoder.tail(self._hidden(batch), batch["inputs"])
 
-    def _answer(self, features: Tensor, source: Tensor) -> Tensor:
-        # The head is small and its sums decide: it computes in 32 bits whatever the encoder does.
+    def _hidden(self, batch: Mapping[str, Any]) -> Tensor:
+        hidden: Tensor = batch["hidden"] if "hidden" in batch else self.encoder.stem(batch["inputs"])
+        return hidden
+
+    def _logits(self, features: Tensor, source: Tensor) -> Tensor:
+        # The head is small and its sums decide: it always computes in 32 bits.
         with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(features.float(), source)
         return logits
 
     def target_logits(self, batch: Mapping[str, Any]) -> Tensor:
-        """Logits (B, genres) in the words of the target source."""
-        return self._answer(self.features(batch), torch.full_like(batch["source"], self.head.target))
+        """Return logits (B, genres) for the target source."""
+        return self._logits(self.features(batch), torch.full_like(batch["source"], self.head.target))
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
-        """The weighted loss of a batch."""
+        """Return the weighted loss of a batch."""
         if self.settings.mixup or self.settings.cutmix:
             batch = self._mix(batch, index)
         features, source = self.features(batch), batch["source"]
         # Unknown labels cost nothing, so they cannot pull a probability down.
-        losses = (self.loss(self._answer(features, source), batch["truth"]) * batch["known"]).mean(1)  # (B,)
+        losses = (self.loss(self._logits(features, source), batch["truth"]) * batch["known"]).mean(1)  # (B,)
         if "soft" in batch:
-            said = self._answer(features, torch.full_like(source, self.head.target))
+            logits = self._logits(features, torch.full_like(source, self.head.target))
             soft = batch["soft"]
-            there = torch.isfinite(soft)  # a film that the teacher could not read has its labels alone
-            cost = nn.functional.binary_cross_entropy_with_logits(said, soft.nan_to_num(0.5), reduction="none")
-            share = self.distilled * there.all(1)
+            cost = nn.functional.binary_cross_entropy_with_logits(logits, soft.nan_to_num(0.5), reduction="none")
+            # A film that the teacher could not read has only its labels.
+            share = self.distilled * torch.isfinite(soft).all(1)
             losses = (1.0 - share) * losses + share * cost.mean(1)
         loss = self.check((losses * batch["weight"]).mean())
-        self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
+        self.log("train_loss", loss, on_step=True, on_epoch=False)
         return loss
 
     def _mix(self, batch: dict[str, Any], index: int) -> dict[str, Any]:
-        encoder: Encoder = self.encoder  # type: ignore[assignment]
-        hidden = batch["hidden"] if "hidden" in batch else encoder.stem(batch["inputs"])
+        hidden = self._hidden(batch)
         if not hidden.is_floating_point():
-            raise UsageError("mixup: the encoder has no hidden values between its layers to mix; leave it out")
+            raise UsageError("mixup: this encoder has no hidden values to mix; set mixup to 0")
         random = np.random.default_rng((self.global_step, index))
         strength = self.settings.mixup or self.settings.cutmix
         share = float(random.beta(strength, strength))
@@ -160,25 +164,30 @@ class BranchModule(_Learner):
             mixed, share = cut_and_paste(hidden, share, random)
         else:
             mixed = share * hidden + (1.0 - share) * hidden.flip(0)
-        targets: dict[str, Tensor] = {name: batch[name] for name in ("truth", "known", "soft") if name in batch}
-        both: dict[str, Any] = {name: share * value + (1.0 - share) * value.flip(0) for name, value in targets.items()}
+
+        def blend(value: Tensor) -> Tensor:
+            return share * value + (1.0 - share) * value.flip(0)
+
+        # Each film's known labels count with its share, as if the two losses were added.
+        known = blend(batch["known"])
+        both = {"known": known, "truth": blend(batch["truth"] * batch["known"]) / known.clamp_min(1e-6)}
+        if "soft" in batch:
+            both["soft"] = blend(batch["soft"])
         return {**batch, "hidden": mixed, **both}
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
-        """Collect logits in the words of the target source."""
+        """Collect logits for the target source."""
         del index
-        self.score(batch["truth"], self.target_logits(batch))
+        self.collect(batch["truth"], self.target_logits(batch), batch["known"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the macro average precision."""
-        truth, scores = self.take_scores()
-        self.log("valid_map", macro_average_precision(truth, scores), prog_bar=True)
+        self.log("valid_map", macro_average_precision(*self.collected()))
 
     def configure_optimizers(self) -> Any:
-        """The recipe's optimiser; the head has its own rate, and each source's correction its own decay."""
-        encoder: Encoder = self.encoder  # type: ignore[assignment]
+        """Return the recipe's optimizer; the head has its own rate, and the sources' corrections their own decay."""
         settings = self.settings
-        groups = encoder.parameter_groups(settings.lr, settings.layer_decay, settings.weight_decay)
+        groups = self.encoder.parameter_groups(settings.lr, settings.layer_decay, settings.weight_decay)
         groups.append({"params": list(self.head.common.parameters()), "lr": settings.head_lr, "weight_decay": 0.0})
         own = [self.head.weight, self.head.bias]
         groups.append({"params": own, "lr": settings.head_lr, "weight_decay": settings.source_decay})
@@ -186,41 +195,41 @@ class BranchModule(_Learner):
 
 
 class FusionModule(_Learner):
-    """A fusion over features that the finished branches made; training hides inputs at random."""
+    """A fusion of the finished branches' features; training hides inputs at random."""
 
-    def __init__(self, fusion: nn.Module, training: Optimization, loss: Loss, drop: float) -> None:
+    def __init__(self, fusion: nn.Module, training: Optimization, loss: nn.Module, drop: float) -> None:
         super().__init__(training, loss)
         self.fusion = fusion
         self.drop = drop
 
     def training_step(self, batch: Sequence[Tensor], index: int) -> Tensor:
-        """The loss of a batch of (features…, present, truth), one input hidden in a share of its films."""
-        *features, present, truth = batch
+        """Return the loss of a batch of (features…, present, truth, known); some films have one input hidden."""
+        *features, present, truth, known = batch
         generator = torch.Generator().manual_seed(self.global_step)
         hide = torch.rand(len(truth), generator=generator) < self.drop
         which = torch.randint(present.shape[1], (len(truth),), generator=generator)
         present = present.clone()
         rows = torch.nonzero(hide & (present.sum(1).cpu() > 1)).squeeze(1)
         present[rows, which[rows]] = 0.0
-        loss = self.check(self.loss(self.fusion(features, present), truth).mean())
+        loss = self.check((self.loss(self.fusion(features, present), truth) * known).mean())
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: Sequence[Tensor], index: int) -> None:
         """Collect the logits of every combination of inputs, side by side."""
-        *features, present, truth = batch
+        *features, present, truth, known = batch
         conditions = [self.fusion(features, present * mask) for mask in input_masks(present.shape[1])]
-        self.score(truth, torch.stack(conditions, 1))
+        self.collect(truth, torch.stack(conditions, 1), known)
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean macro average precision over the combinations of inputs."""
-        truth, scores = self.take_scores()
-        each = [macro_average_precision(truth, scores[:, index]) for index in range(scores.shape[1])]
-        self.log("valid_map", float(np.mean(each)), prog_bar=True)
+        truth, scores, known = self.collected()
+        each = [macro_average_precision(truth, scores[:, index], known) for index in range(scores.shape[1])]
+        self.log("valid_map", float(np.mean(each)))
         self.log("valid_map_all", each[-1])
 
     def configure_optimizers(self) -> Any:
-        """AdamW over what is trained; mixing weights and shifts start at a good place and are not decayed."""
+        """Return AdamW; mixing weights and shifts start at good values and have no weight decay."""
         matrices = [p for n, p in self.fusion.named_parameters() if p.requires_grad and n.endswith("weight")]
         others = [p for n, p in self.fusion.named_parameters() if p.requires_grad and not n.endswith("weight")]
         settings = self.settings
@@ -232,6 +241,6 @@ class FusionModule(_Learner):
 
 
 def input_masks(branches: int) -> list[Tensor]:
-    """For each branch a mask (branches,) that leaves it alone, and last one that leaves all."""
+    """Return a mask (branches,) for each branch alone and, last, one for all branches."""
     masks = [torch.nn.functional.one_hot(torch.tensor(index), branches).float() for index in range(branches)]
     return [*masks, torch.ones(branches)] if branches > 1 else masks

@@ -1,31 +1,37 @@
-"""The recipe: everything that decides what a training makes, typed, in one YAML file, read in one place."""
+"""The recipe: all settings of a training, typed, in one YAML file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mmgcs.errors import UsageError
 from mmgcs.genres import LABEL_SETS
 from mmgcs.labels import LABEL_SOURCES, LabelSource
-from mmgcs.wording import refusal
+from mmgcs.models import ENCODERS, FUSIONS
+from mmgcs.registry import Registry
+from mmgcs.training.augment import PLOT_CHANGES, POSTER_CHANGES
+from mmgcs.training.losses import LOSSES
+from mmgcs.wording import refusals
 
 _PLACES = (Path("recipes"), Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")
-"""Where recipes are found by name: the current folder's, a wheel's, a clone's."""
+"""Where recipes are looked up by name: in the current folder, a wheel, a clone."""
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class _Part(BaseModel):
+class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Loss(_Part):
-    """What a wrong probability costs."""
+class Loss(_Settings):
+    """The loss."""
 
     kind: str = "bce"
     """A name in `mmgcs.training.losses.LOSSES`."""
@@ -33,7 +39,7 @@ class Loss(_Part):
     """Its settings."""
 
 
-class Component(_Part):
+class Component(_Settings):
     """A model by its registered name, with its settings."""
 
     kind: str
@@ -42,13 +48,13 @@ class Component(_Part):
     """Arguments of its constructor."""
 
 
-class Optimization(_Part):
-    """How one stage is fitted."""
+class Optimization(_Settings):
+    """How one stage is trained."""
 
     epochs: Annotated[int, Field(ge=0, le=1000)] = 3
-    """Passes over the training films at most."""
+    """The most passes over the training films."""
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """Films a step."""
+    """Films per step."""
     lr: Annotated[float, Field(gt=0.0)] = 1e-4
     """Highest learning rate of the deepest layers."""
     head_lr: Annotated[float, Field(gt=0.0)] = 1e-3
@@ -56,8 +62,8 @@ class Optimization(_Part):
     optimizer: Literal["adamw", "adam"] = "adamw"
     """Loshchilov & Hutter 2019 (decoupled weight decay), or Kingma & Ba 2015."""
     schedule: Literal["linear", "plateau"] = "linear"
-    """How the learning rate changes: it rises and falls linearly, or is divided by ten after two epochs in which
-    `valid` did not get better."""
+    """How the learning rate changes: it rises and falls linearly, or is divided by ten after two epochs without a
+    better score on `valid`."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Factor on the learning rate for each layer further from the head."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
@@ -65,13 +71,13 @@ class Optimization(_Part):
     source_decay: Annotated[float, Field(ge=0.0)] = 0.1
     """Weight decay of each label source's own correction of the head."""
     warmup: Share = 0.06
-    """Share of the steps in which the learning rate rises; it falls linearly to nought after."""
+    """Share of the steps in which the learning rate rises; it then decays linearly to zero."""
     clip: Annotated[float, Field(gt=0.0)] = 1.0
     """Largest norm of the gradient."""
     patience: Annotated[int, Field(ge=1)] = 3
-    """Looks at `valid` without a better macro average precision after which the stage stops."""
+    """Validations without a better macro average precision after which the stage stops."""
     validations: Annotated[int, Field(ge=1)] = 1
-    """Looks at `valid` in each epoch."""
+    """Validations per epoch."""
     mixup: Annotated[float, Field(ge=0.0)] = 0.0
     """Beta parameter of mixup on the hidden values (Verma et al. 2019, Manifold Mixup); 0 is off."""
     cutmix: Annotated[float, Field(ge=0.0)] = 0.0
@@ -79,20 +85,20 @@ class Optimization(_Part):
     loss: Loss = Loss()
     """The loss."""
     cache: bool = True
-    """Compute the frozen half of the encoder once and keep it on disk."""
+    """Compute the frozen part of the encoder once and keep its output on disk, if that saves time."""
 
 
-class Distillation(_Part):
-    """What a model learns from another one's answers, beside the labels."""
+class Distillation(_Settings):
+    """Learning from another model's probabilities, in addition to the labels."""
 
     teacher: str | None = None
     """A finished bundle's folder, or "default" for the one that is shipped. Without one, each member after the first
     learns from the one before it."""
     share: Share = 0.5
-    """Share of the loss that the teacher's answers make up."""
+    """Share of the loss that comes from the teacher's probabilities."""
 
 
-class BranchRecipe(_Part):
+class BranchRecipe(_Settings):
     """One encoder and how it is trained."""
 
     encoder: Component
@@ -100,69 +106,69 @@ class BranchRecipe(_Part):
     training: Optimization = Optimization()
     """How it is trained."""
     source_weights: dict[str, float] = {}
-    """What a film counts, by the source of its labels; 1 where not named."""
+    """Weight of a film, by the source of its labels; 1 for other sources."""
     views: Annotated[int, Field(ge=1, le=8)] = 1
     """Versions of each film that training alternates between: plots with and without title, posters as they are and
     mirrored, then shifted."""
     members: Annotated[int, Field(ge=1, le=8)] = 1
-    """Encoders trained one after the other, each from a seed of its own; the bundle holds them all, on one frozen half,
-    and averages what they say."""
+    """Number of encoders, trained one after the other from different seeds. The bundle holds all of them, on one frozen
+    part, and averages their logits."""
     distill: Distillation | None = None
-    """Learn from a teacher's answers too."""
+    """Learn from a teacher's probabilities too."""
     augment: list[Component] = []
-    """Random changes of plots or posters, by name in `mmgcs.training.augment`. Fresh for every batch with
-    `training.cache: false`; with a cached half, one for each view after the first."""
+    """Random changes of plots or posters, by name in `mmgcs.training.augment`. They are drawn
+    for every batch with `training.cache: false`; with a cached part, once for each view after the first."""
     token_bag: bool = False
-    """Put a linear model of TF-IDF weights of the tokens beside the trained encoder of plots (`training.bag`)."""
+    """Add a linear model of TF-IDF weights of the tokens to the trained encoder of plots (`training.bag`)."""
     int8: bool = True
-    """Quantise the graph."""
+    """Quantize the graph."""
     int8_may_cost: Annotated[float, Field(ge=0.0)] = 0.3
-    """Points of macro-F1 on `valid` that quantising may cost; the float graph is kept where it costs more."""
+    """Points of macro-F1 on `valid` that quantization may cost; if it costs more, the float graph is kept."""
 
 
-class FusionRecipe(_Part):
-    """How the branches are brought together."""
+class FusionRecipe(_Settings):
+    """How the branches are combined."""
 
     model: Component = Component(kind="gated")
     """The fusion."""
     training: Optimization = Optimization(epochs=60, batch_size=64, lr=1e-3, weight_decay=0.1, patience=12)
     """How it is trained, on features that the finished branches make."""
     holdout: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.12
-    """Share of the training films with every input that the branches do not see, so that the fusion learns from
-    features as they are on new films. It trusts a branch too much that has learned its films by heart."""
+    """Share of the training films with both inputs that the branches do not see. The fusion learns from them, since it
+    would trust a branch too much on films that the branch has memorized."""
     drop: Share = 0.3
     """Probability with which training hides one of a film's inputs."""
 
 
-class HeadRecipe(_Part):
+class HeadRecipe(_Settings):
     """New heads on the frozen encoders of a finished bundle."""
 
     bundle: str = "default"
     """The bundle's folder, or "default" for the one that is shipped."""
     folds: Annotated[int, Field(ge=2, le=20)] = 4
-    """Parts that the films are cut into; each is predicted by heads that were fitted on the others."""
+    """Folds of cross-validation."""
     strengths: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)] = [3, 10, 30, 100, 300, 1000, 3000]
-    """How strongly weights may be pulled to nought; the one with the best out-of-fold predictions is taken."""
+    """Strengths of L2 regularization to try; the one with the best out-of-fold predictions is used."""
 
 
-class SearchRange(_Part):
-    """What `mmgcs tune` draws one setting from: `choices`, or `low` to `high`."""
+class SearchRange(_Settings):
+    """The values that `mmgcs tune` tries for one setting: `choices`, or `low` to `high`."""
 
     choices: list[Any] | None = None
     """The values."""
     low: float | None = None
-    """The least value."""
+    """The lowest value."""
     high: float | None = None
-    """The greatest value."""
+    """The highest value."""
     log: bool = False
-    """Draw evenly in the logarithm."""
+    """Draw evenly on a logarithmic scale."""
     whole: bool = False
     """Whole numbers only."""
 
     @model_validator(mode="before")
     @classmethod
     def _list_of_choices(cls, value: Any) -> Any:
-        """A list stands for its choices."""
+        """Read a list as the choices."""
         return {"choices": value} if isinstance(value, list) else value
 
     @model_validator(mode="after")
@@ -177,8 +183,8 @@ class SearchRange(_Part):
         return self
 
 
-class Recipe(_Part):
-    """Everything that decides what a training makes."""
+class Recipe(_Settings):
+    """All settings of a training."""
 
     name: str
     """The bundle's name."""
@@ -187,27 +193,26 @@ class Recipe(_Part):
     label_sources: dict[str, LabelSource] = {}
     """Further label sources, or other descriptions of known ones, by the name in the data's `labels` column."""
     target_source: str | None = None
-    """The label source whose words the model speaks; the commonest of `valid` where not given."""
+    """The label source to predict as; by default the most common one in `valid`."""
     seed: int = 7
     """Seed of everything random."""
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
-    """Numbers the training computes with; "auto" is mixed where a GPU or the processor computes faster so
-    and 32 bit elsewhere."""
+    """Precision of the training; "auto" is mixed precision if it is faster on this machine, and 32 bits otherwise."""
     checkpoint_steps: Annotated[int, Field(ge=1)] = 200
-    """Steps between checkpoints, from which --resume goes on."""
+    """Steps between checkpoints, from which --resume continues."""
     plot: BranchRecipe | None = None
     """The encoder of plots."""
     poster: BranchRecipe | None = None
     """The encoder of posters."""
     fusion: FusionRecipe | None = None
-    """How both are brought together; needed where there are two."""
+    """How both are combined; needed if there are two."""
     head: HeadRecipe | None = None
     """Train only new heads, on the encoders of a finished bundle; instead of `plot`, `poster` and `fusion`."""
     coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
-    """Share of `valid` on which the model shall call itself sure."""
+    """Share of `valid` on which the model should be sure."""
 
     search: dict[str, SearchRange] = {}
-    """Settings that `mmgcs tune` tries, by their place, such as "plot.training.lr"; training does not read it."""
+    """Settings that `mmgcs tune` tries, by their key, such as "plot.training.lr"; training ignores it."""
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -216,7 +221,9 @@ class Recipe(_Part):
         if self.poster is not None and self.poster.token_bag:
             raise ValueError("poster.token_bag: only plots have tokens; leave it out")
         if self.head is not None and (self.plot or self.poster or self.fusion):
-            raise ValueError("has `head` beside `plot`, `poster` or `fusion`; the encoders of a head are finished")
+            raise ValueError(
+                "has `head` beside `plot`, `poster` or `fusion`; a head uses finished encoders: remove one of them"
+            )
         if self.plot is None and self.poster is None and self.head is None:
             raise ValueError("names neither `plot` nor `poster`; give at least one")
         if self.plot is not None and self.poster is not None and self.fusion is None:
@@ -234,16 +241,16 @@ class Recipe(_Part):
 
     @property
     def branches(self) -> dict[str, BranchRecipe]:
-        """The branches that the recipe has, "plot" first."""
+        """Return the branches of the recipe, "plot" first."""
         both = {"plot": self.plot, "poster": self.poster}
         return {name: branch for name, branch in both.items() if branch is not None}
 
     def sources(self) -> dict[str, LabelSource]:
-        """The label sources that come with mmgcs, and the recipe's own."""
+        """Return the label sources that come with mmgcs, and the recipe's own."""
         return {**LABEL_SOURCES, **self.label_sources}
 
     def genre_list(self) -> tuple[str, ...] | None:
-        """The genres to learn; None for all that the data has."""
+        """Return the genres to learn; None for all genres in the data."""
         if isinstance(self.genres, str):
             return None if self.genres == "data" else LABEL_SETS[self.genres]
         return tuple(self.genres)
@@ -253,13 +260,13 @@ PARTS = tuple(
     name
     for name, setting in Recipe.model_fields.items()
     if setting.default is None
-    and any(isinstance(kind, type) and issubclass(kind, _Part) for kind in get_args(setting.annotation))
+    and any(isinstance(kind, type) and issubclass(kind, _Settings) for kind in get_args(setting.annotation))
 )
-"""The groups of settings that a recipe may lack."""
+"""The optional groups of settings."""
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The file of a recipe given by its path, or by the name of one that comes with mmgcs.
+    """Return the file of a recipe, given by its path or by the name of one that comes with mmgcs.
 
     Raises:
         UsageError: there is no such file and no such name; the known names are listed.
@@ -285,32 +292,33 @@ def read_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
     """
     path = find_recipe(name)
     try:
-        value = _yaml(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = _yaml(text)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a YAML file ({' '.join(str(error).split())})") from error
     if not isinstance(value, dict):
         raise UsageError(f"{path} is not a recipe: it must be a YAML mapping")
     for override in overrides or []:
-        key, equals, text = override.partition("=")
+        key, equals, setting = override.partition("=")
         if not equals:
             raise UsageError(f"--set {override}: give KEY=VALUE, such as plot.training.epochs=1")
         try:
-            _put(value, key, _yaml(text))
+            _put(value, key, _yaml(setting))
         except ValueError:
-            raise UsageError(f"--set {override}: {text!r} is not YAML") from None
-    return _validated(value, f"{path}: ")
+            raise UsageError(f"--set {override}: {setting!r} is not YAML") from None
+    return _validated(value, str(path), _lines(text))
 
 
 def change_recipe(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """The recipe with other values at the places that `settings` names, such as "plot.training.lr".
+    """Return the recipe with other values for the given keys, such as "plot.training.lr".
 
     Raises:
-        UsageError: there is no such place, or it cannot have the value.
+        UsageError: there is no such key, or the value is impossible.
     """
     value = recipe.model_dump(mode="json", exclude_unset=True)
     for place, setting in settings.items():
         _put(value, place, setting)
-    return _validated(value, "")
+    return _validated(value, "the recipe", {})
 
 
 def _yaml(text: str) -> Any:
@@ -333,9 +341,80 @@ def _put(value: dict[str, Any], key: str, setting: Any) -> None:
     value[last] = setting
 
 
-def _validated(value: dict[str, Any], where_from: str) -> Recipe:
+def _validated(value: dict[str, Any], name: str, lines: Mapping[str, int]) -> Recipe:
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:
-        where, what = refusal(error, Recipe, "setting")
-        raise UsageError(f"{where_from}{where + ': ' if where else ''}{what}") from None
+        raise _mistakes(name, refusals(error, Recipe, "setting"), lines) from None
+
+
+def _mistakes(name: str, found: Iterable[tuple[str, str]], lines: Mapping[str, int]) -> UsageError:
+    """Return one error for all mistakes (key, what is wrong) of a recipe."""
+    told = []
+    for key, what in found:
+        line = lines.get(key)
+        told.append(f"{f'line {line}, ' if line and key else ''}{key + ': ' if key else ''}{what}")
+    if len(told) == 1:
+        return UsageError(f"{name}: {told[0]}")
+    return UsageError("\n  ".join([f"{name} has {len(told)} mistakes:", *told]))
+
+
+def _lines(text: str) -> dict[str, int]:
+    """Return the line of each key of a YAML mapping, such as "plot.training.lr"."""
+    found: dict[str, int] = {}
+
+    def walk(node: yaml.Node | None, key: str) -> None:
+        items: Iterable[tuple[Any, yaml.Node]] = ()
+        if isinstance(node, yaml.MappingNode):
+            items = [(name, value) for name, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            items = [(yaml.ScalarNode("", str(index)), value) for index, value in enumerate(node.value)]
+        for name, value in items:
+            place = f"{key}.{name.value}" if key else str(name.value)
+            found[place] = (name.start_mark or value.start_mark).line + 1
+            if place.count(".") < 8:  # an alias can make a mapping contain itself
+                walk(value, place)
+
+    walk(yaml.compose(text, Loader=yaml.SafeLoader), "")
+    return found
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise UsageError, with all mistakes and their keys, for unknown names and options."""
+    found: list[tuple[str, str]] = []
+    for name, branch in recipe.branches.items():
+        kind, options = branch.encoder.kind, branch.encoder.options
+        found += _wrong_options(f"{name}.encoder", ENCODERS, kind, options)
+        reads = getattr(ENCODERS[kind], "input", name) if kind in ENCODERS else name
+        if reads != name:
+            known = ", ".join(each for each in ENCODERS if getattr(ENCODERS[each], "input", "") == name)
+            found.append((f"{name}.encoder.kind", f"{kind} reads {reads}s; known for {name}s: {known}"))
+        changes: Registry[Callable[..., Any]] = PLOT_CHANGES if name == "plot" else POSTER_CHANGES
+        for index, change in enumerate(branch.augment):
+            found += _wrong_options(f"{name}.augment.{index}", changes, change.kind, change.options)
+        loss = branch.training.loss
+        found += _wrong_options(f"{name}.training.loss", LOSSES, loss.kind, loss.options, given=1)
+    if recipe.fusion is not None:
+        model, loss = recipe.fusion.model, recipe.fusion.training.loss
+        found += _wrong_options("fusion.model", FUSIONS, model.kind, model.options, given=1)
+        found += _wrong_options("fusion.training.loss", LOSSES, loss.kind, loss.options, given=1)
+    if recipe.precision == "16-mixed" and not torch.cuda.is_available():
+        found.append(("precision", "16-mixed needs a GPU, and there is none; give auto, 32 or bf16-mixed"))
+    if found:
+        raise _mistakes(f"the recipe {recipe.name}", found, {})
+
+
+def _wrong_options(
+    key: str, registry: Registry[Callable[..., Any]], kind: str, options: Mapping[str, Any], *, given: int = 0
+) -> list[tuple[str, str]]:
+    """Return what is wrong unless `kind` is registered and takes `options`; its first `given` arguments are ours."""
+    if kind not in registry:
+        return [(f"{key}.kind", f"there is no {registry.what} {kind!r}; known: {', '.join(registry)}")]
+    parameters = inspect.signature(registry[kind]).parameters
+    known = list(parameters)[given:]
+    has = f"{kind} has {', '.join(known)}" if known else f"{kind} has none"
+    missing = [name for name in known if parameters[name].default is inspect.Parameter.empty and name not in options]
+    return [
+        *((f"{key}.options.{name}", f"there is no such setting; {has}") for name in options if name not in known),
+        *((f"{key}.options.{name}", f"is missing; {kind} needs it") for name in missing),
+    ]

@@ -1,4 +1,4 @@
-"""Everything from labelled films to measured and verified bundles: a plan of steps, each skipped where it is done."""
+"""Train several recipes and report on them: a plan of steps, each skipped if it is done."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import polars as pl
 from mmgcs.bundle import MANIFEST
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import sha256, write_json
-from mmgcs.training.check import check_recipe
 from mmgcs.training.data import read_labelled
-from mmgcs.training.job import Log
-from mmgcs.training.recipe import PARTS, Recipe, find_recipe, read_recipe
+from mmgcs.training.recipe import PARTS, Recipe, check_recipe, find_recipe, read_recipe
 from mmgcs.training.run import train
+from mmgcs.training.rundir import Log
+from mmgcs.training.train_all_report import report_is_current, write_summary
 
 _GLOVE = re.compile(r"glove\.6B\.(\d+)d\.txt$")
 _FILES = ("data.json", "posters.json", "films.jsonl", "report.json", "report.md", "report.html")
-"""What the steps write into the folder itself."""
+"""The files that the steps write into the folder itself."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Step:
 
     Attributes:
         name: its name.
-        what: what it does, for people.
-        done: whether its result is there and of the data and models that it would be made from now.
+        what: what it does, in words.
+        done: returns True if its result is there, from the current data and models.
         run: does it.
     """
 
@@ -44,21 +44,21 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Order:
-    """What `mmgcs train-all` was asked for.
+class TrainAllOptions:
+    """The options of `mmgcs train-all`.
 
     Attributes:
         data: the table of films with genres and splits.
-        posters: the folder its posters lie in, and where missing ones are put.
-        out: where everything goes: a folder for each recipe, and the report.
+        posters: the folder its posters lie in; missing ones are downloaded into it.
+        out: the folder of the results: one folder per recipe, and the report.
         recipes: each recipe by its name.
-        settings: what was set over the recipes, for the model cards.
-        glove: word vectors (or the archive of them) that lie here already; None to fetch them.
-        fetch: whether what is missing may be fetched.
-        base_url: what stands before a `poster_path`; None for TMDB's.
-        allow_private: also fetch from private addresses.
+        settings: the changed settings, for the model cards.
+        glove: a local file (or archive) of word vectors; None to download them.
+        fetch: False to download nothing.
+        base_url: the address before a `poster_path`; None for TMDB's.
+        allow_private: also download from private addresses.
         devices, progress: as in `train`.
-        log: called with one line a step.
+        log: called with one line per step.
     """
 
     data: Path
@@ -76,18 +76,18 @@ class Order:
 
     @property
     def table(self) -> Path:
-        """The table to train on: the one given, or the copy that names the posters that were fetched."""
+        """Return the table to train on: the given one, or the copy with the downloaded posters."""
         fetched = self.out / "films.jsonl"
         return fetched if _made_from(self.out / "posters.json", sha256(self.data)) else self.data
 
     @property
     def shown(self) -> Path | None:
-        """The folder of posters to read from; None while there is none."""
+        """Return the folder of posters, or None if it does not exist yet."""
         return self.posters if self.posters.is_dir() else None
 
 
 def read_recipes(names: list[str], settings: list[str]) -> dict[str, Recipe]:
-    """Read and check the recipes, each with the settings that it has a place for.
+    """Read and check the recipes, each with the settings that apply to it.
 
     Args:
         names: names or paths.
@@ -119,66 +119,68 @@ def read_recipes(names: list[str], settings: list[str]) -> dict[str, Recipe]:
     return recipes
 
 
-def make_plan(order: Order) -> list[Step]:
-    """The steps, in their order. Nothing is written.
+def make_plan(options: TrainAllOptions) -> list[Step]:
+    """Return the steps in order. Nothing is written.
 
     Raises:
-        UsageError: the data cannot be trained on, `out` holds somebody else's files, or something is missing that
-            cannot be fetched.
+        UsageError: the data cannot be trained on, `out` holds other files, or something is missing that cannot be
+            downloaded.
     """
-    _check_free(order.out)
-    for recipe in order.recipes.values():
-        labelled = read_labelled(order.data, order.shown, recipe.genre_list(), recipe.target_source, recipe.sources())
+    _check_free(options.out)
+    for recipe in options.recipes.values():
+        labelled = read_labelled(
+            options.data, options.shown, recipe.genre_list(), recipe.target_source, recipe.sources()
+        )
         if not (labelled.split == "test").any():
             raise UsageError(
-                f"{order.data} has no films of the split 'test' to measure on; make splits: mmgcs data split"
+                f"{options.data} has no films of the split 'test' to measure on; make splits: mmgcs data split"
             )
     steps = [
         Step(
             "check",
-            "look for films that belong together but stand in different splits",
-            lambda: _made_from(order.out / "data.json", sha256(order.data)),
-            lambda: _check(order),
+            "look for leaks: films that belong together in different splits",
+            lambda: _made_from(options.out / "data.json", sha256(options.data)),
+            lambda: _check(options),
         )
     ]
-    steps += [_glove_step(order, path) for path in _vectors(order)]
-    lacking = len(_lacking_posters(order))
-    made = order.out / "posters.json"
+    steps += [_glove_step(options, path) for path in _vectors(options)]
+    lacking = len(_lacking_posters(options))
+    made = options.out / "posters.json"
     if lacking or made.is_file():
-        what = f"fetch {lacking:,} missing posters into {order.posters}"
-        steps.append(Step("posters", what, lambda: _made_from(made, sha256(order.data)), lambda: _fetch_posters(order)))
-    for name in order.recipes:
-        steps += _recipe_steps(order, name)
-    from mmgcs.training.train_all_report import report_is_current, write_summary
-
+        what = f"download {lacking:,} missing posters into {options.posters}"
+        steps.append(
+            Step("posters", what, lambda: _made_from(made, sha256(options.data)), lambda: _fetch_posters(options))
+        )
+    for name in options.recipes:
+        steps += _recipe_steps(options, name)
     return [
         *steps,
         Step(
             "report",
-            f"write {order.out}/report.html, .md and .json, with curves",
-            lambda: report_is_current(order.out, list(order.recipes)),
-            lambda: write_summary(order.out, list(order.recipes)),
+            f"write {options.out}/report.html, .md and .json, with curves",
+            lambda: report_is_current(options.out, list(options.recipes)),
+            lambda: write_summary(options.out, list(options.recipes)),
         ),
     ]
 
 
 def _check_free(out: Path) -> None:
-    """Refuse a folder with files that steps would replace, unless the first step's file says that they are ours."""
+    """Raise UsageError if steps would replace files that an earlier `train-all` did not write."""
     try:
         ours = "made_from" in json.loads((out / "data.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         ours = False
     for name in () if ours else _FILES:
         if (out / name).exists():
-            raise UsageError(f"{out / name} exists and is not of mmgcs train-all; give another --out")
+            raise UsageError(f"{out / name} exists and was not written by mmgcs train-all; give another --out")
 
 
-def carry_out(steps: list[Step], log: Log) -> list[str]:
-    """Do the steps that are not done. Returns the names of those that were."""
+def run_plan(steps: list[Step], log: Log) -> list[str]:
+    """Run the steps that are not done. Return their names."""
     worked = []
     for number, step in enumerate(steps, 1):
         if step.done():
-            log(f"[{number}/{len(steps)}] {step.name}: done already")
+            log(f"[{number}/{len(steps)}] {step.name}: already done")
             continue
         log(f"[{number}/{len(steps)}] {step.name}: {step.what}")
         step.run()
@@ -186,33 +188,33 @@ def carry_out(steps: list[Step], log: Log) -> list[str]:
     return worked
 
 
-def _recipe_steps(order: Order, name: str) -> list[Step]:
-    folder = order.out / name
+def _recipe_steps(options: TrainAllOptions, name: str) -> list[Step]:
+    folder = options.out / name
     bundle = folder / "bundle"
 
     def learn() -> None:
-        command = ["mmgcs", "train-all", "--data", order.data.name, "--out", order.out.name, "--recipes", name]
-        for setting in order.settings:
+        command = ["mmgcs", "train-all", "--data", options.data.name, "--out", options.out.name, "--recipes", name]
+        for setting in options.settings:
             command += ["--set", setting]
         train(
-            order.recipes[name],
-            order.table,
-            order.shown,
+            options.recipes[name],
+            options.table,
+            options.shown,
             folder,
             resume=True,
             command=shlex.join(command),
-            log=order.log,
-            devices=order.devices,
-            progress=order.progress,
+            log=options.log,
+            devices=options.devices,
+            progress=options.progress,
         )
 
     def learned() -> bool:
-        # A bundle of another recipe or other data is not this one; training then says so in its own words.
+        # For a bundle of another recipe or other data, training raises its own error.
         if not (bundle / MANIFEST).is_file():
             return False
         state = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        same = state["recipe"] == order.recipes[name].model_dump(mode="json")
-        return bool(same and state["data"] == sha256(order.table))
+        same = state["recipe"] == options.recipes[name].model_dump(mode="json")
+        return bool(same and state["data"] == sha256(options.table))
 
     def current(file: Path) -> Callable[[], bool]:
         return lambda: learned() and _made_from(file, sha256(bundle / MANIFEST))
@@ -221,13 +223,13 @@ def _recipe_steps(order: Order, name: str) -> list[Step]:
         Step(f"train {name}", f"train and export to {bundle}", learned, learn),
         Step(
             f"evaluate {name}",
-            "measure it on the split test",
+            "measure it on test",
             current(folder / "evaluation" / "made.json"),
-            lambda: _evaluate(order, folder),
+            lambda: _evaluate(options, folder),
         ),
         Step(
             f"verify {name}",
-            "check sums, predictions and card",
+            "check checksums, predictions and card",
             current(folder / "verify.json"),
             lambda: _verify(folder),
         ),
@@ -235,75 +237,77 @@ def _recipe_steps(order: Order, name: str) -> list[Step]:
 
 
 def _made_from(path: Path, fingerprint: str) -> bool:
-    """Whether a step's result is there and was made from the file with this SHA-256."""
+    """Return True if a step's result is there and was made from the file with this SHA-256."""
     try:
         return bool(json.loads(path.read_text(encoding="utf-8"))["made_from"] == fingerprint)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _check(order: Order) -> None:
+def _check(options: TrainAllOptions) -> None:
     from mmgcs.datasets import find_leaks, read_films
 
-    frame = read_films(order.data).frame
+    frame = read_films(options.data).frame
     leaks = find_leaks(frame)
     if leaks:
-        order.log(f"{len(leaks):,} pairs of films belong together but stand in different splits: scores flatter;")
-        order.log("mmgcs data split makes splits without such pairs")
+        options.log(
+            f"{len(leaks):,} pairs of films belong together but are in different splits, so scores will be too high;"
+        )
+        options.log("mmgcs data split makes splits without leaks")
     counts = {name: int((frame["split"] == name).sum()) for name in ("train", "valid", "test")}
     write_json(
-        order.out / "data.json",
-        {"made_from": sha256(order.data), "data": order.data.name, "splits": counts, "leaks": len(leaks)},
+        options.out / "data.json",
+        {"made_from": sha256(options.data), "data": options.data.name, "splits": counts, "leaks": len(leaks)},
     )
 
 
-def _vectors(order: Order) -> list[Path]:
-    """The files of word vectors that recipes name, each once."""
+def _vectors(options: TrainAllOptions) -> list[Path]:
+    """Return the files of word vectors that recipes name, each once."""
     named = [
         branch.encoder.options["glove"]
-        for recipe in order.recipes.values()
+        for recipe in options.recipes.values()
         for branch in recipe.branches.values()
         if branch.encoder.options.get("glove")
     ]
     return [Path(name) for name in dict.fromkeys(named)]
 
 
-def _glove_step(order: Order, path: Path) -> Step:
+def _glove_step(options: TrainAllOptions, path: Path) -> Step:
     match = _GLOVE.search(path.name)
-    if not path.is_file() and (match is None or not (order.fetch or order.glove)):
-        mend = "get it with mmgcs data glove, or give --glove FILE" if match else "give a file that exists"
-        raise UsageError(f"there are no word vectors at {path}; {mend}")
-    if not path.is_file() and order.glove is not None and not order.glove.is_file():
-        raise UsageError(f"--glove {order.glove} is not a file; give glove.6B.zip, or a .txt or .txt.gz of vectors")
+    if not path.is_file() and (match is None or not (options.fetch or options.glove)):
+        fix = "get it with mmgcs data glove, or give --glove FILE" if match else "give a file that exists"
+        raise UsageError(f"there are no word vectors at {path}; {fix}")
+    if not path.is_file() and options.glove is not None and not options.glove.is_file():
+        raise UsageError(f"--glove {options.glove} is not a file; give glove.6B.zip, or a .txt or .txt.gz of vectors")
 
     def get() -> None:
         from mmgcs.datasets import get_glove
 
         assert match is not None
-        get_glove(path.parent, int(match[1]), source=order.glove)
+        get_glove(path.parent, int(match[1]), source=options.glove)
 
-    where = f"take the word vectors from {order.glove}" if order.glove else "fetch the word vectors (862 MB)"
+    where = f"take the word vectors from {options.glove}" if options.glove else "download the word vectors (862 MB)"
     return Step("glove", f"{where} into {path}", path.is_file, get)
 
 
-def _lacking_posters(order: Order) -> pl.DataFrame:
-    """The films without a poster file that give an address to fetch one from; none where nothing may be fetched."""
+def _lacking_posters(options: TrainAllOptions) -> pl.DataFrame:
+    """Return the films without a poster file but with an address; none if nothing may be downloaded."""
     from mmgcs.datasets import TMDB_BASE, poster_files, poster_stem, poster_urls, read_films
 
-    frame = read_films(order.data).frame
-    reads = any(recipe.poster is not None for recipe in order.recipes.values())
-    if not order.fetch or not reads or not {"poster_url", "poster_path"} & set(frame.columns):
+    frame = read_films(options.data).frame
+    reads = any(recipe.poster is not None for recipe in options.recipes.values())
+    if not options.fetch or not reads or not {"poster_url", "poster_path"} & set(frame.columns):
         return frame.clear()
-    there = poster_files(order.posters)
+    there = poster_files(options.posters)
     lacks = []
-    urls = poster_urls(frame, order.base_url or TMDB_BASE)
+    urls = poster_urls(frame, options.base_url or TMDB_BASE)
     for (film, url), poster in zip(urls, frame["poster"], strict=True):
-        here = bool(poster) and (order.posters / poster).is_file()
+        here = bool(poster) and (options.posters / poster).is_file()
         lacks.append(url is not None and not here and poster_stem(film) not in there)
     return frame.filter(pl.Series(lacks, dtype=pl.Boolean))
 
 
-def _fetch_posters(order: Order) -> None:
+def _fetch_posters(options: TrainAllOptions) -> None:
     from mmgcs.datasets import (
         FAILED,
         TMDB_BASE,
@@ -315,48 +319,48 @@ def _fetch_posters(order: Order) -> None:
         write_films,
     )
 
-    options = PosterOptions(base_url=order.base_url or TMDB_BASE, allow_private=order.allow_private)
-    lacking = _lacking_posters(order)
-    # What failed in an earlier call is tried again first: that may have had no network.
-    retried = download_posters(lacking, order.posters, replace(options, retry_failed=True))
-    result = download_posters(lacking, order.posters, options)
+    how = PosterOptions(base_url=options.base_url or TMDB_BASE, allow_private=options.allow_private)
+    lacking = _lacking_posters(options)
+    # Failures of an earlier call are retried first: it may have had no network.
+    retried = download_posters(lacking, options.posters, replace(how, retry_failed=True))
+    result = download_posters(lacking, options.posters, how)
     result.downloaded += retried.downloaded
     result.failed += retried.failed
-    order.log(f"{result.downloaded:,} posters fetched")
+    options.log(f"{result.downloaded:,} posters downloaded")
     for reason, count in result.reasons().items():
-        order.log(f"{count:,} failed: {reason}; see {order.posters / FAILED}")
-    if result.failed and not poster_files(order.posters):
+        options.log(f"{count:,} failed: {reason}; see {options.posters / FAILED}")
+    if result.failed and not poster_files(options.posters):
         raise MmgcsError(
-            f"none of {len(result.failed):,} posters could be fetched ({next(iter(result.reasons()))}); mend that and "
-            "give the same command again, or add --no-fetch to train without them"
+            f"none of {len(result.failed):,} posters could be downloaded ({next(iter(result.reasons()))}); fix that "
+            "and run the same command again, or add --no-fetch to train without them"
         )
-    frame = read_films(order.data).frame
-    own = [bool(name) and (order.posters / name).is_file() for name in frame["poster"]]
-    fetched = with_posters(frame, order.posters)["poster"]
+    frame = read_films(options.data).frame
+    own = [bool(name) and (options.posters / name).is_file() for name in frame["poster"]]
+    fetched = with_posters(frame, options.posters)["poster"]
     frame = frame.with_columns(
         pl.when(pl.Series(own, dtype=pl.Boolean)).then(pl.col("poster")).otherwise(fetched).alias("poster")
     )
     write_films(
         frame.select([name for name in frame.columns if frame[name].null_count() < len(frame)]),
-        order.out / "films.jsonl",
+        options.out / "films.jsonl",
     )
     made = {"downloaded": result.downloaded, "failed": len(result.failed), "reasons": result.reasons()}
-    write_json(order.out / "posters.json", {"made_from": sha256(order.data), **made})
+    write_json(options.out / "posters.json", {"made_from": sha256(options.data), **made})
 
 
-def _evaluate(order: Order, folder: Path) -> None:
+def _evaluate(options: TrainAllOptions, folder: Path) -> None:
     from mmgcs.evaluation import evaluate, write_report
     from mmgcs.runtime import load
     from mmgcs.tables import read_films
 
-    films = [film for chunk in read_films(order.table, posters=order.shown) for film in chunk]
+    films = [film for chunk in read_films(options.table, posters=options.shown) for film in chunk]
     parts = {name: [film for film in films if film.split == name] for name in ("train", "valid", "test")}
     report = evaluate(
         load(folder / "bundle"),
         parts["test"],
         train=parts["train"],
         valid=parts["valid"],
-        data={"data": order.data.name, "data SHA-256": sha256(order.data)},
+        data={"data": options.data.name, "data SHA-256": sha256(options.data)},
     )
     write_report(report, folder / "evaluation")
     write_json(folder / "evaluation" / "made.json", {"made_from": sha256(folder / "bundle" / MANIFEST)})

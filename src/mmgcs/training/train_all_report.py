@@ -10,14 +10,14 @@ from typing import Any
 from mmgcs.bundle import MANIFEST, Bundle
 from mmgcs.evaluation import fill_template
 from mmgcs.files import atomic_writer, sha256, write_json
-from mmgcs.training.curves import read_curve
+from mmgcs.training.trainer import read_curve
 
 METRICS = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "mean_average_precision": "mAP"}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def report_is_current(out: Path, names: list[str]) -> bool:
-    """Whether the report in `out` is of the bundles that are there now."""
+    """Return True if the report in `out` is about the bundles that are there now."""
     try:
         told = json.loads((out / "report.json").read_text(encoding="utf-8"))
         made = {model["recipe"]: model["manifest_sha256"] for model in told["models"]}
@@ -41,7 +41,7 @@ def write_summary(out: Path, names: list[str]) -> None:
         template = _TEMPLATES / f"all.{kind}.j2"
         with atomic_writer(out / f"report.{kind}") as handle:
             handle.write(fill_template(template, filters, report=report, metrics=METRICS, pictures=pictures))
-    write_json(out / "report.json", report)  # last: without it the others do not count
+    write_json(out / "report.json", report)  # last: a report without it is incomplete
 
 
 def _model(out: Path, name: str) -> dict[str, Any]:
@@ -59,9 +59,8 @@ def _model(out: Path, name: str) -> dict[str, Any]:
     ]
     curves, pictures = {}, []
     for stage in ("plot", "poster", "fusion"):
-        metrics = folder / stage / "curves" / "metrics.csv"
-        if metrics.is_file():
-            curves[stage] = {column: read_curve(metrics, column) for column in ("train_loss", "valid_map")}
+        if (folder / stage / "curves").is_dir():
+            curves[stage] = {column: read_curve(folder / stage, column) for column in ("train_loss", "valid_map")}
         if (folder / stage / "curves.png").is_file():
             pictures.append(f"{name}/{stage}/curves.png")
     return {

@@ -26,31 +26,31 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import atomic_path, atomic_writer
-from mmgcs.training.check import check_recipe
+from mmgcs.training.branch import fit_branch
 from mmgcs.training.data import Labelled, read_labelled
-from mmgcs.training.job import Log, Run, claimed
-from mmgcs.training.module import LossIsNoNumberError
-from mmgcs.training.recipe import Recipe, SearchRange, change_recipe
-from mmgcs.training.run import choose_holdout, learn_branch
+from mmgcs.training.fusion import choose_holdout
+from mmgcs.training.module import NotFiniteError
+from mmgcs.training.recipe import Recipe, SearchRange, change_recipe, check_recipe
+from mmgcs.training.rundir import Log, Run, lock_run_dir
 
 STUDY = "mmgcs"
 BEST_RECIPE = "best.yaml"
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-# A worker says that it lives; one that has been silent is taken for dead, and its trial for failed.
+# A worker without a heartbeat for the grace period counts as dead, and its trial as failed.
 _HEARTBEAT, _GRACE = 30, 90
 _NEVER = 10**9
-_WAIT = 120  # seconds for which a worker waits for another's write to the storage
+_WAIT = 120  # seconds that a worker waits for another's write to the storage
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         recipe: the file of the best recipe.
         score: its macro average precision on `valid`.
         settings: the searched settings and their best values.
-        trials: how many trials ended how: "complete", "pruned", "fail".
+        trials: the number of trials by how they ended: "complete", "pruned", "fail".
     """
 
     recipe: Path
@@ -59,7 +59,7 @@ class Tuned:
     trials: dict[str, int]
 
 
-def tune(
+def search_settings(
     recipe: Recipe,
     data: Path,
     posters: Path | None,
@@ -77,19 +77,19 @@ def tune(
         data: the table of films with genres and splits.
         posters: the folder its posters lie in.
         out: the search's folder: study.db, best.yaml, trials.csv, history.png, importance.png.
-        trials: trials in all, those of earlier calls included.
-        workers: processes that try settings at once.
-        resume: go on with the search that `out` holds.
-        log: called with one line a trial.
+        trials: the number of trials, including those of earlier calls.
+        workers: processes that run trials in parallel.
+        resume: continue the search in `out`.
+        log: called with one line per trial.
 
     Raises:
-        UsageError: nothing to search, a setting that there is not, or `out` holds another search.
-        MmgcsError: no trial came to an end.
+        UsageError: nothing to search, an unknown setting, or `out` holds another search.
+        MmgcsError: no trial was completed.
     """
     _check_search(recipe)
     labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources())
     identity = {"recipe": recipe.model_dump(mode="json"), "data": labelled.fingerprint}
-    with claimed(out, identity, resume, "search"), _quiet_optuna():
+    with lock_run_dir(out, identity, resume, "search"), _quiet_optuna():
         study = _study(out, recipe.seed, 0)
         if not study.trials:
             study.enqueue_trial(_own_settings(recipe), skip_if_exists=True)
@@ -102,7 +102,7 @@ def tune(
 
 
 def apply_settings(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
-    """The recipe with other values at the places that `settings` names, checked, and without its `search`."""
+    """Return the recipe with other values for the given keys, and without its `search`."""
     return change_recipe(recipe, {**settings, "search": {}})
 
 
@@ -126,7 +126,7 @@ def _number(spread: SearchRange, value: float | None) -> float | int:
 
 
 def _own_settings(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's own values of the searched settings, where they lie in the ranges."""
+    """Return the recipe's own values of the searched settings, if they lie in the ranges."""
     found = {}
     for place, spread in recipe.search.items():
         value: Any = recipe.model_dump()
@@ -152,7 +152,7 @@ def _study(out: Path, seed: int, worker: int) -> optuna.Study:
     return optuna.create_study(
         study_name=STUDY,
         storage=storage,
-        # Trials that other workers have begun count as bad, so that two do not try the same.
+        # Running trials of other workers count as bad, so that two workers do not try the same.
         sampler=optuna.samplers.TPESampler(seed=seed + worker, constant_liar=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
         direction="maximize",
@@ -161,7 +161,7 @@ def _study(out: Path, seed: int, worker: int) -> optuna.Study:
 
 
 def _search(recipe: Recipe, data: Labelled, out: Path, trials: int, worker: int, log: Log) -> None:
-    """Try settings until the study has `trials` of them."""
+    """Run trials until the study has `trials` of them."""
     study = _study(out, recipe.seed, worker)
 
     def tell(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -173,18 +173,18 @@ def _search(recipe: Recipe, data: Labelled, out: Path, trials: int, worker: int,
         return _try(recipe, data, out, trial)
 
     if len(study.get_trials(deepcopy=False, states=_DONE)) < trials:
-        # Where every setting leads to a loss that is no number, failed trials too must come to an end.
+        # Failed trials count too, or a search whose every loss is NaN would never end.
         limit = optuna.study.MaxTrialsCallback(trials, states=_DONE)
-        study.optimize(objective, callbacks=[tell, limit], catch=(LossIsNoNumberError,))
+        study.optimize(objective, callbacks=[tell, limit], catch=(NotFiniteError,))
 
 
 def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
     settings = {place: _draw(trial, place, spread) for place, spread in recipe.search.items()}
-    # A trial that is cut short is not gone on with, so it needs no checkpoints between its looks at `valid`.
+    # A trial is never resumed, so it needs no checkpoints between validations.
     tried = apply_settings(recipe, {**settings, "checkpoint_steps": _NEVER})
     folder = out / "trials" / str(trial.number)
     run = Run(tried, data, folder, "", lambda line: None, progress=False, caches=out / "caches")
-    holdout = choose_holdout(run)
+    holdout = choose_holdout(tried, data)
     looks = 0
     scores: list[float] = []
 
@@ -197,8 +197,8 @@ def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
 
     try:
         for name in sorted({place.split(".")[0] for place in recipe.search}):
-            learned = learn_branch(run, name, tried.branches[name], holdout, watch)
-            scores.append(learned.score)
+            trained = fit_branch(run, name, tried.branches[name], holdout, watch)
+            scores.append(trained.score)
     finally:
         for checkpoint in folder.rglob("*.ckpt"):  # curves stay, weights would fill the disk
             checkpoint.unlink(missing_ok=True)
@@ -232,11 +232,11 @@ def _search_together(recipe: Recipe, data: Path, posters: Path | None, out: Path
                 process.kill()
     failed = [process.exitcode for process in processes if process.exitcode]
     if len(failed) == workers:
-        raise MmgcsError(f"every worker ended early (status {failed[0]}); go on with --resume")
+        raise MmgcsError(f"every worker ended early (status {failed[0]}); resume with --resume")
 
 
 def _work(recipe: Recipe, data: Path, posters: Path | None, out: Path, trials: int, number: int, threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process stops the others
     torch.set_num_threads(threads)
     labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources())
 
@@ -256,7 +256,7 @@ def _report(study: optuna.Study, recipe: Recipe, out: Path, log: Log) -> Tuned:
     counts = {state.name.lower(): sum(trial.state == state for trial in ended) for state in _DONE}
     complete = [trial for trial in ended if trial.state == TrialState.COMPLETE]
     if not complete:
-        raise MmgcsError(f"none of {len(ended)} trials came to an end; see {out}/trials, or search smaller ranges")
+        raise MmgcsError(f"none of {len(ended)} trials was completed; see {out}/trials, or search smaller ranges")
     best = study.best_trial
     with atomic_writer(out / BEST_RECIPE) as handle:
         handle.write(f"# Trial {best.number} of {len(ended)}: macro average precision {best.value:.4f} on valid.\n")
@@ -292,7 +292,7 @@ def _draw_plots(study: optuna.Study, complete: int, out: Path, log: Log) -> None
     for name, draw in drawings.items():
         try:
             axes = draw(study)
-        except (RuntimeError, ValueError) as error:  # every trial scored the same: there is nothing to explain
+        except (RuntimeError, ValueError) as error:  # every trial has the same score
             log(f"no {name}.png: {error}")
             continue
         with atomic_path(out / f"{name}.png") as temporary:
@@ -306,7 +306,7 @@ def _short(value: Any) -> str:
 
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
-    """Optuna's log lines repeat ours, and its warnings of experimental features are for its own users."""
+    """Silence Optuna's log lines, which repeat ours, and its warnings about experimental features."""
     logger = logging.getLogger("optuna")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -11,13 +11,13 @@ from tiny_training import write_recipe
 from mmgcs import Film, load
 from mmgcs.cli import main
 from mmgcs.errors import UsageError
-from mmgcs.runtime import Classifier
+from mmgcs.runtime import Classifier, verify
 from mmgcs.sample import sample_table
 from mmgcs.tables import read_films
 from mmgcs.training import read_recipe, train
-from mmgcs.training.finetune import logistic, read_own
-from mmgcs.training.job import Run
-from mmgcs.training.seen import Remembering, see
+from mmgcs.training.data import read_own
+from mmgcs.training.head import LEAST_FILMS, CachedClassifier, logistic, read_features
+from mmgcs.training.rundir import Run
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune-head.yaml"
 # Other genres than the encoders' own, told by words that the tiny bundle's features react to.
@@ -46,7 +46,8 @@ def recipe(tiny_bundle: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("splits", [False, True])
 def test_twenty_films_a_genre_give_a_bundle_for_own_genres(recipe, tmp_path, splits) -> None:
     table = write_films(tmp_path / "mine.csv", splits=splits)
-    bundle = train(read_recipe(recipe), table, None, tmp_path / "run", log=lambda _: None)
+    lines: list[str] = []
+    bundle = train(read_recipe(recipe), table, None, tmp_path / "run", log=lines.append, progress=False)
     assert bundle.config.genres == ("Bands", "Sleuths", "Spooky")
     assert bundle.config.inputs == ("plot",)  # no film has a poster to learn from
     prediction = load(bundle.path).predict(plot="A haunted ghost in the village")
@@ -54,6 +55,10 @@ def test_twenty_films_a_genre_give_a_bundle_for_own_genres(recipe, tmp_path, spl
     card = bundle.card()
     assert card["heads"]["refitted_on_all_films"] is not splits
     assert card["evaluation"]["conditions"][0]["tuned"]["micro_f1"]["value"] > 0.8
+    assert all(check.passed for check in verify(bundle.path))
+    text = bundle.read("CARD.md").decode()
+    assert text.index("## Scores on test") < text.index("## Made by")
+    assert any(line.startswith("on test: all films (") and "macro-F1" in line for line in lines)
 
 
 def test_posters_and_plots_get_shares_of_their_own(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -68,17 +73,14 @@ def test_posters_and_plots_get_shares_of_their_own(tiny_bundle: Path, tmp_path: 
 
 def test_measuring_reads_no_film_again_and_finds_the_same(tiny_bundle: Path, tmp_path: Path, monkeypatch) -> None:
     films = [film for chunk in read_films(sample_table(), posters=sample_table().parent) for film in chunk]
-    data = read_own(sample_table(), sample_table().parent, ["Drama", "Comedy", "Crime"])
+    data = read_own(sample_table(), sample_table().parent, ["Drama", "Comedy", "Crime"], LEAST_FILMS)
     classifier = load(tiny_bundle)
-    run = Run(read_recipe(RECIPE), data, tmp_path, "", lambda _: None)
-    seen = see(run, classifier)
-    remembering = Remembering(classifier.bundle, data.films, seen)
+    run = Run(read_recipe(RECIPE), data, tmp_path, log=lambda _: None, progress=False)
+    cached = CachedClassifier(classifier.bundle, data.films, read_features(run, classifier))
     expected = classifier.predict_batch(data.films)
-    assert remembering.predict_batch(films[:3]) == classifier.predict_batch(
-        films[:3]
-    )  # equal, but not these very films
+    assert cached.predict_batch(films[:3]) == classifier.predict_batch(films[:3])  # equal, but not these very films
     monkeypatch.setattr(Classifier, "prepare", None)
-    for one, other in zip(remembering.predict_batch(data.films), expected, strict=True):
+    for one, other in zip(cached.predict_batch(data.films), expected, strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
         assert (one.genres, one.inputs, one.sure) == (other.genres, other.inputs, other.sure)
 
@@ -97,9 +99,9 @@ def test_the_command_names_its_folder_after_the_recipe_and_goes_on_where_it_stop
 def test_a_genre_with_too_few_films_is_left_out_or_refused_by_name(tmp_path: Path) -> None:
     table = write_films(tmp_path / "mine.csv", each=5)
     table.write_text(table.read_text(encoding="utf-8") + "x,A lone cowboy,Western\n", encoding="utf-8")
-    assert read_own(table, None, None).genres == ("Bands", "Sleuths", "Spooky")
+    assert read_own(table, None, None, LEAST_FILMS).genres == ("Bands", "Sleuths", "Spooky")
     with pytest.raises(UsageError, match="Western"):
-        read_own(table, None, ["Sleuths", "Western"])
+        read_own(table, None, ["Sleuths", "Western"], LEAST_FILMS)
 
 
 def test_a_head_beside_encoders_is_refused(tmp_path: Path) -> None:
@@ -108,19 +110,21 @@ def test_a_head_beside_encoders_is_refused(tmp_path: Path) -> None:
         read_recipe(path)
 
 
-def test_heads_are_the_regularised_optimum() -> None:
+def test_heads_are_the_regularized_optimum_over_the_known_labels() -> None:
     from sklearn.linear_model import LogisticRegression
 
     random = np.random.default_rng(0)
     inputs = random.normal(size=(200, 5))
     truth = random.random((200, 2)) < 1 / (1 + np.exp(-inputs[:, :2] * 2))
-    weight = logistic(inputs, truth, 3.0, None)
+    known = random.random((200, 2)) < 0.8
+    weight = logistic(inputs, truth, known, 3.0, None)
     for genre in range(2):
-        reference = LogisticRegression(C=1 / 3.0, tol=1e-8).fit(inputs, truth[:, genre])
+        rows = known[:, genre]
+        reference = LogisticRegression(C=1 / 3.0, tol=1e-8).fit(inputs[rows], truth[rows, genre])
         assert weight[:-1, genre] == pytest.approx(reference.coef_[0], abs=0.01)
 
 
 def test_a_table_without_a_column_of_genres_is_refused_with_the_columns_that_it_has(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("plot,category\na ghost,Horror\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"mine\.csv has no column genres; its columns are plot, category"):
-        read_own(tmp_path / "mine.csv", None, None)
+        read_own(tmp_path / "mine.csv", None, None, LEAST_FILMS)

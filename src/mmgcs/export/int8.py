@@ -1,4 +1,4 @@
-"""Graphs with 8-bit weights, dynamic for text and static (calibrated) for posters, or with 4-bit weights in blocks."""
+"""Quantize graphs: 8 bits, dynamic for text and static (calibrated) for posters, or 4 bits in blocks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 NARROW = 64
-"""Columns under which a look-up table stays in float."""
+"""Look-up tables with fewer columns stay in float."""
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # The quantisers advise through the root logger, and one of them configures it when it is imported.
+    # The quantizers log advice through the root logger, and one of them configures it on import.
     root = logging.getLogger()
     level, handlers, disabled = root.level, list(root.handlers), logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -30,9 +30,9 @@ def _quiet() -> Iterator[None]:
 
 
 def quantize_dynamic(source: Path, target: Path) -> None:
-    """Weights of matrix products and embeddings in int8, one scale a channel; activations are scaled as they come.
+    """Quantize weights of matrix products and embeddings, one scale per channel; activations are scaled at run time.
 
-    All 8 bits are used: with 7 (`reduce_range`), which only x86 processors from before VNNI (2019) need to be exact,
+    All 8 bits are used. With 7 (`reduce_range`), which only x86 processors without VNNI (before 2019) need to be exact,
     the default text graph lost 0.5 points of macro-F1 on `valid` and a fifth of its speed.
     """
     with _quiet(), TemporaryDirectory() as folder:
@@ -42,9 +42,9 @@ def quantize_dynamic(source: Path, target: Path) -> None:
 
 
 def fold_constants(source: Path, target: Path) -> None:
-    """Compute beforehand what no input changes. The answers stay the same bit by bit; opening takes a third less time.
+    """Fold constants. The outputs stay the same bit by bit; opening the graph takes a third less time.
 
-    Only onnxruntime's basic level, which leaves ONNX's own operators: they run on every version and can be shrunk.
+    Uses only onnxruntime's basic level, which keeps standard operators: they run on every version and can be shrunk.
     """
     import onnx
     import onnxruntime as ort
@@ -56,7 +56,7 @@ def fold_constants(source: Path, target: Path) -> None:
     ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
     model = onnx.load(str(target))
     used = {node.domain for node in model.graph.node}
-    # onnxruntime lists all operator sets that it knows, and readers refuse those that they do not.
+    # onnxruntime lists all operator sets that it knows, and readers reject unknown ones.
     kept = [each for each in model.opset_import if each.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
@@ -78,7 +78,7 @@ def _quantize_weights(source: Path, target: Path, kinds: list[str]) -> None:
 
 
 def _narrow_tables(graph: Path) -> list[str]:
-    """Look-ups in tables of few columns: they hold finished logits, are small, and would lose precision for nothing."""
+    """Return look-ups in tables of few columns: these hold logits, are small, and would only lose precision."""
     import onnx
 
     model = onnx.load(str(graph)).graph
@@ -95,7 +95,7 @@ class _Reader:
 
 
 def quantize_static(source: Path, target: Path, batches: Iterable[dict[str, NDArray[Any]]]) -> None:
-    """Convolutions in int8, with the range of every activation measured on `batches` of prepared posters."""
+    """Quantize convolutions, with the range of every activation measured on `batches` of prepared posters."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as quantize
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -117,9 +117,9 @@ def quantize_static(source: Path, target: Path, batches: Iterable[dict[str, NDAr
 
 
 def quantize_blocks(source: Path, target: Path) -> None:
-    """Weights of matrix products in 4 bits, one scale for 32 of them, and tables of embeddings in int8.
+    """Quantize the weights of matrix products to 4 bits, one scale for 32 of them, and embedding tables to int8.
 
-    Half the size of int8. The products are computed in int8 but unpacked first, which costs more time than int8 itself.
+    Half the size of int8, but slower: the weights are unpacked to int8 before every product.
     """
     import onnx
 

@@ -1,17 +1,21 @@
-"""Several bundles as one: all their branches, and one fusion graph that holds theirs. Needs no torch."""
+"""Join bundles into one: all their branches, and one fusion graph that contains theirs. Needs no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 
-from mmgcs.bundle import Branch, Bundle, BundleConfig, Decision, write_bundle
+from mmgcs.bundle import CARD_JSON, CARD_TEXT, Branch, Bundle, BundleConfig, Decision, write_bundle
+from mmgcs.files import atomic_writer, write_json
+from mmgcs.runtime import CARD_KEY, Classifier, record_samples
 
 OPSET = 18
 
@@ -22,8 +26,8 @@ class Member:
 
     Attributes:
         bundle: the bundle.
-        scale: (conditions, genres), what its logits are multiplied by with each combination of inputs; 0 where it
-            cannot read any of them.
+        scale: (conditions, genres), the factor of its logits for each combination of inputs; 0 if it reads none of
+            them.
     """
 
     bundle: Bundle
@@ -37,21 +41,23 @@ def join_bundles(
     members: Sequence[Member],
     shift: NDArray[np.float32],
     decisions: Mapping[str, Decision],
-    finish: Callable[[Path], None],
+    card: Mapping[str, Any],
+    text: str,
 ) -> Bundle:
     """Write the bundle whose logits are Σ scale · the members' logits + shift.
 
     Args:
         path: the folder to make.
         name: its name.
-        genres: the genres, which every member knows, in any order.
+        genres: the genres; every member knows them, in any order.
         members: the bundles and their weights.
         shift: (conditions, genres).
         decisions: for each condition, in the order of the rows above, the decision.
-        finish: writes the card into the folder it is given.
+        card: the card; the bundle's predictions of sample films are added to it.
+        text: the card in Markdown.
 
     Raises:
-        UsageError: `path` is not free.
+        UsageError: `path` exists already.
     """
     branches = [
         _renamed(branch, f"m{number}", member.bundle)
@@ -67,9 +73,18 @@ def join_bundles(
             wanted |= {file for branch in member.bundle.config.branches for file in _assets(branch, member.bundle)}
             member.bundle.copy_to(folder / f"m{number}", without=member.bundle.files.keys() - wanted)
         onnx.save(graph, folder / "fusion.onnx")
-        finish(folder)
 
-    return write_bundle(path, config, fill)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        samples = record_samples(Classifier(write_bundle(Path(folder) / "bare", config, fill)))
+
+    def fill_with_card(folder: Path) -> None:
+        fill(folder)
+        write_json(folder / CARD_JSON, {**card, CARD_KEY: samples})
+        with atomic_writer(folder / CARD_TEXT) as handle:
+            handle.write(text)
+
+    return write_bundle(path, config, fill_with_card)
 
 
 def _assets(branch: Branch, bundle: Bundle) -> list[str]:
@@ -130,7 +145,7 @@ def _fusion(
 def _condition(
     branches: Sequence[Branch], conditions: list[str], constants: dict[str, NDArray[np.generic]]
 ) -> list[onnx.NodeProto]:
-    """Nodes that make `condition` (batch, conditions), 1 for the combination of inputs that a film has."""
+    """Return nodes that compute `condition` (batch, conditions), 1 for the combination of inputs that a film has."""
     reads = {name: [float(branch.input == name) for branch in branches] for name in ("plot", "poster")}
     constants.update({f"reads_{name}": np.array(row, dtype=np.float32)[:, None] for name, row in reads.items()})
     constants.update({"zero": np.array(0.0, dtype=np.float32), "one": np.array(1.0, dtype=np.float32)})

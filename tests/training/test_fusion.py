@@ -8,7 +8,7 @@ import torch
 
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Features
-from mmgcs.training.fuse import choose_shares, run_fusion
+from mmgcs.training.fusion import FusionFilms, choose_shares, fused_logits
 from mmgcs.training.module import input_masks, macro_average_precision
 
 FILMS, GENRES = 400, 4
@@ -37,7 +37,7 @@ def scores(fusion, features: Features, truth) -> dict[str, float]:
     for name, mask in zip(("plot", "poster", "both"), input_masks(2), strict=True):
         values = {branch: value[both] for branch, value in features.values.items()}
         shown = Features(values, features.present[both] * mask.numpy(), [], [])
-        found[name] = macro_average_precision(truth[both], run_fusion(fusion, shown))
+        found[name] = macro_average_precision(truth[both], fused_logits(fusion, shown))
     return found
 
 
@@ -47,7 +47,7 @@ def test_a_poster_that_says_nothing_does_not_spoil_the_plot(made):
     torch.nn.init.normal_(fusion.out.weight, std=3.0)  # a correction that learned nonsense
     before = scores(fusion, features, truth)
     assert before["both"] < before["plot"] < 1.0
-    assert choose_shares(fusion, fusion.share, features, truth) == 0
+    assert choose_shares(fusion, fusion.share, FusionFilms(features, truth, np.ones_like(truth))) == 0
     after = scores(fusion, features, truth)
     plain = scores(FUSIONS["gated"](heads).eval(), features, truth)
     assert after["both"] >= max(plain["plot"], plain["poster"])
@@ -61,7 +61,7 @@ def test_inputs_that_help_each_other_stay_together(made):
     poster = (truth + random.normal(0.0, 0.6, truth.shape)).astype(np.float32)
     features.values["poster"][:] = poster * features.present[:, 1:]
     mix = fusion.mix.clone()
-    assert choose_shares(fusion, fusion.share, features, truth) is None
+    assert choose_shares(fusion, fusion.share, FusionFilms(features, truth, np.ones_like(truth))) is None
     after = scores(fusion, features, truth)
     assert after["both"] > max(after["plot"], after["poster"])
     assert torch.equal(fusion.mix, mix)

@@ -1,4 +1,4 @@
-"""What the stages of one training share."""
+"""The folder of a training or a search: what it was made from, and its lock."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ class Run:
     """One training's settings and places.
 
     Attributes:
-        recipe: what to make.
-        data: what to learn from.
-        folder: where the run keeps its stages and its bundle.
+        recipe: what to train.
+        data: the films to train on.
+        folder: the folder of the run's stages and its bundle.
         command: the command that repeats it, for the card.
-        log: tells the user what happens.
+        log: called with each line for the user.
         devices: processes or GPUs to train on.
-        progress: show progress bars.
-        caches: where frozen halves are kept; None for a place inside `folder` that goes with the stage.
+        progress: show progress.
+        caches: the folder of cached stems; None for one inside `folder` that is removed with the stage.
     """
 
     recipe: Recipe
     data: Labelled
     folder: Path
-    command: str
-    log: Log
+    command: str = ""
+    log: Log = print
     devices: int = 1
     progress: bool = True
     caches: Path | None = None
 
 
 @contextmanager
-def claimed(out: Path, identity: Mapping[str, Any], resume: bool, what: str = "run") -> Iterator[None]:
-    """Have a folder for one piece of work: a new one, or with `resume` the one that an earlier call left.
+def lock_run_dir(out: Path, identity: Mapping[str, Any], resume: bool, what: str = "run") -> Iterator[None]:
+    """Lock a folder for one piece of work: a new folder, or with `resume` the one that an earlier call left.
 
     Args:
         out: the folder.
-        identity: what the work is of, kept in the folder's `<what>.json`; only the same work is gone on with.
-        resume: go on with what is there.
+        identity: what the work is made from, kept in the folder's `<what>.json`; only the same work is resumed.
+        resume: continue with what is there.
         what: what the folder holds, for that file's name and for errors.
 
     Raises:
-        UsageError: the folder is used, holds other work, or another process is at it.
+        UsageError: the folder is used, holds other work, or another process is writing to it.
     """
     state = out / f"{what}.json"
     used = out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())
     if used and not resume:
-        raise UsageError(f"{out} already holds a {what}; give --resume to go on with it, or another --out")
+        raise UsageError(f"{out} already holds a {what}; continue it with --resume, or give another --out")
     if used and (not state.is_file() or json.loads(state.read_text(encoding="utf-8")) != identity):
         raise UsageError(f"{out} was made with another recipe or other data; give another --out")
     with alone(out):
@@ -66,4 +66,10 @@ def claimed(out: Path, identity: Mapping[str, Any], resume: bool, what: str = "r
             remove_parts(folder, "*")
         if not state.is_file():
             write_json(state, identity)
-        yield
+        try:
+            yield
+        except UsageError:
+            # A wrong call leaves the folder free, so that the corrected call does not need --resume.
+            if [path.name for path in out.iterdir() if not path.name.startswith(".")] == [state.name]:
+                state.unlink()
+            raise

@@ -1,0 +1,105 @@
+"""Put finished branches and a fusion together into a bundle."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mmgcs.bundle import Branch, Bundle, BundleConfig, Decision, write_bundle
+from mmgcs.evaluation import fit_decision
+from mmgcs.export import export_fusion
+from mmgcs.models import FUSIONS
+from mmgcs.runtime import DOMAIN, DOMAIN_FILE, Classifier, Domain, sigmoid
+from mmgcs.training.module import macro_average_precision
+from mmgcs.training.rundir import Run
+
+
+@dataclass(frozen=True)
+class FinishedBranch:
+    """A branch that is ready for a bundle.
+
+    Attributes:
+        spec: its description in the bundle.
+        graph: the file of its graph.
+        head: its head's weight (genres, width) and bias (genres,).
+    """
+
+    spec: Branch
+    graph: Path
+    head: tuple[Tensor, Tensor]
+
+
+def assemble(
+    run: Run,
+    folder: Path,
+    branches: Sequence[FinishedBranch],
+    fusion: nn.Module | None = None,
+    decisions: Mapping[str, Decision] | None = None,
+    domain: Domain | None = None,
+    finish: Callable[[Path], None] = lambda folder: None,
+) -> Bundle:
+    """Write a bundle of finished branches.
+
+    Args:
+        run: for the name, the genres and the assets.
+        folder: the bundle's folder; one that is there is replaced.
+        branches: the branches.
+        fusion: the fusion; None for the mean of the heads' logits.
+        decisions: the decisions; None for neutral ones.
+        domain: the detectors of strange inputs.
+        finish: writes the card into the folder it is given.
+    """
+    specs = [branch.spec for branch in branches]
+    module = FUSIONS["linear"]([branch.head for branch in branches]) if fusion is None else fusion
+    genres = run.data.genres
+    if decisions is None:
+        ones, zeros = (1.0,) * len(genres), (0.0,) * len(genres)
+        neutral = Decision(ones, zeros, (0.5,) * len(genres), 0.0)
+        decisions = {"+".join(names): neutral for names in conditions([spec.input for spec in specs])}
+    extra = {DOMAIN: domain.spec()} if domain is not None and domain.detectors else {}
+    config = BundleConfig(run.recipe.name, genres, tuple(specs), "fusion.onnx", decisions, extra)
+
+    def fill(target: Path) -> None:
+        for branch in branches:
+            shutil.copyfile(branch.graph, target / branch.spec.graph)
+            for asset in (run.folder / branch.spec.name / "assets").iterdir():
+                shutil.copyfile(asset, target / asset.name)
+        export_fusion(module, [spec.name for spec in specs], [spec.width for spec in specs], target / "fusion.onnx")
+        if domain is not None and domain.detectors:
+            (target / DOMAIN_FILE).write_bytes(domain.to_bytes())
+        finish(target)
+
+    return write_bundle(folder, config, fill, replace=True)
+
+
+def score_branch(run: Run, branch: FinishedBranch, valid: NDArray[np.int64]) -> dict[str, float]:
+    """Return a finished branch's scores on the films `valid`, with a decision fitted on them."""
+    folder = run.folder / branch.spec.name / "try"
+    classifier = Classifier(assemble(run, folder, [branch]))
+    logits = classifier.logits(classifier.features([run.data.films[row] for row in valid]))
+    shutil.rmtree(folder)
+    truth = run.data.truth[valid]
+    return {
+        "macro_f1": macro_f1(logits, truth, fit_decision(logits, truth)),
+        "map": macro_average_precision(truth, logits, run.data.known[valid]),
+    }
+
+
+def macro_f1(logits: NDArray[np.float32], truth: NDArray[np.bool_], decision: Decision) -> float:
+    """Return the macro-F1 of a decision rule."""
+    from sklearn.metrics import f1_score
+
+    chosen = sigmoid(logits * np.array(decision.slope) + np.array(decision.intercept)) >= np.array(decision.thresholds)
+    return float(f1_score(truth, chosen, average="macro", zero_division=0))
+
+
+def conditions(inputs: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the combinations of inputs that get their own decision: each alone and, if there are several, all."""
+    alone: list[tuple[str, ...]] = [(name,) for name in inputs]
+    return [*alone, tuple(inputs)] if len(inputs) > 1 else alone

@@ -1,0 +1,309 @@
+"""One branch of a model: prepare its films, fit its encoder and head, export its graph."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mmgcs.bundle import Branch
+from mmgcs.errors import UsageError
+from mmgcs.export import export_encoder, quantize_dynamic, quantize_static
+from mmgcs.files import write_json
+from mmgcs.models import ENCODERS, Encoder, MemberEncoder, SourceHead, join_heads
+from mmgcs.preprocess import PlotTokens
+from mmgcs.training.assemble import FinishedBranch, score_branch
+from mmgcs.training.augment import Augmenter
+from mmgcs.training.bag import add_bag
+from mmgcs.training.batches import Batches, BranchData, cache_pays
+from mmgcs.training.data import Labelled, fingerprint
+from mmgcs.training.distill import member_answers, save_answers, teacher_answers
+from mmgcs.training.losses import make_loss
+from mmgcs.training.module import BranchModule
+from mmgcs.training.recipe import BranchRecipe
+from mmgcs.training.rundir import Run
+from mmgcs.training.trainer import Watch, fit
+
+CALIBRATION_POSTERS = 256
+"""Posters on which the ranges of an int8 graph are measured."""
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained branch at its best weights.
+
+    Attributes:
+        encoder: the encoder, on the CPU.
+        head: weight (genres, width) and bias (genres,) of the linear head for the target source.
+        rows: the films it was trained on.
+        valid: the films it was validated on.
+        score: macro average precision on those.
+    """
+
+    encoder: Encoder
+    head: tuple[Tensor, Tensor]
+    rows: Rows
+    valid: Rows
+    score: float
+
+
+def train_branch(run: Run, name: str, recipe: BranchRecipe, holdout: Rows) -> FinishedBranch:
+    """Train one encoder with its head, or several members, and export the graph; skipped if an earlier call did.
+
+    Args:
+        run: the training.
+        name: "plot" or "poster".
+        recipe: the branch's part of the recipe.
+        holdout: rows of films that it must not see.
+    """
+    folder = run.folder / name
+    if (folder / "branch.json").is_file():
+        run.log(f"{name}: already trained")
+    else:
+        fitting = fit_members if recipe.members > 1 else fit_branch
+        trained = fitting(run, name, recipe, holdout)
+        state = {key: value.contiguous() for key, value in trained.encoder.state_dict().items()}
+        save_file(state, folder / "encoder.safetensors")
+        export_branch(run, name, recipe, trained)
+        for cache in folder.glob("cache-*"):
+            shutil.rmtree(cache, ignore_errors=True)
+    return read_branch(folder, name)
+
+
+def read_branch(folder: Path, name: str) -> FinishedBranch:
+    """Read what `export_branch` wrote."""
+    info = json.loads((folder / "branch.json").read_text(encoding="utf-8"))
+    head = load_file(folder / "head.safetensors")
+    spec = Branch(name, info["input"], info["kind"], info["options"], f"{name}.onnx", info["width"], info["encoder"])
+    return FinishedBranch(spec, folder / info["graph"], (head["weight"], head["bias"]))
+
+
+# --- prepare -----------------------------------------------------------------------------------------------------
+
+
+def make_encoder(recipe: BranchRecipe) -> Encoder:
+    """Return the encoder that a recipe names. Raises UsageError for an unknown name or setting."""
+    try:
+        return ENCODERS[recipe.encoder.kind](**recipe.encoder.options)
+    except TypeError as error:
+        raise UsageError(f"encoder {recipe.encoder.kind}: {error}") from error
+
+
+def learn_words(encoder: Encoder, data: Labelled, rows: Rows) -> None:
+    """Let an encoder learn its vocabulary from the training films, never from those of `valid`."""
+    preprocessor = encoder.preprocessor()
+    if isinstance(preprocessor, PlotTokens):
+        encoder.learn_words([preprocessor.text(data.films[row]) for row in rows])
+
+
+def prepare(
+    run: Run, name: str, recipe: BranchRecipe, encoder: Encoder, rows: Rows, valid: Rows
+) -> tuple[BranchData, Rows, Rows]:
+    """Prepare a branch's films and cache the frozen part of its encoder if that pays.
+
+    Returns:
+        the prepared films, and those of `rows` and `valid` that could be read.
+
+    Raises:
+        UsageError: no training or no validation film could be read.
+    """
+    folder, settings = run.folder / name, recipe.training
+    data = BranchData(
+        encoder,
+        run.data,
+        np.concatenate([rows, valid]),
+        views=recipe.views,
+        weights=recipe.source_weights,
+        augment=Augmenter([(change.kind, change.options) for change in recipe.augment], name),
+        progress=run.progress,
+    )
+    if settings.cache and cache_pays(encoder, settings.epochs, recipe.views):
+        key = fingerprint([run.data.fingerprint, recipe.encoder, recipe.views, recipe.augment, rows[:50], len(rows)])
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        data.cache_stem((run.caches or folder) / f"cache-{key}", device, run.log)
+    if data.unreadable:
+        write_json(folder / "unreadable.json", data.unreadable)
+        run.log(f"{name}: {len(data.unreadable)} could not be read; see {folder / 'unreadable.json'}")
+    rows, valid = np.intersect1d(rows, data.rows), np.intersect1d(valid, data.rows)
+    if not len(rows) or not len(valid):
+        raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films whose {name} can be read")
+    return data, rows, valid
+
+
+# --- fit ---------------------------------------------------------------------------------------------------------
+
+
+def fit_branch(
+    run: Run,
+    name: str,
+    recipe: BranchRecipe,
+    holdout: Rows,
+    watch: Watch | None = None,
+    *,
+    member: int = 0,
+    soft: Path | None = None,
+    answers: Path | None = None,
+) -> Trained:
+    """Train one encoder with its head, continuing from a checkpoint if there is one.
+
+    Args:
+        run: the training.
+        name: "plot" or "poster".
+        recipe: the branch's part of the recipe.
+        holdout: rows of films that it must not see.
+        watch: called with the score of each validation.
+        member: its number among the branch's members, from 0.
+        soft: a file of soft targets (`training.distill`) to learn from in addition to the labels.
+        answers: where to write its own probabilities, for the next member.
+    """
+    folder, data, settings = run.folder / name, run.data, recipe.training
+    seed = run.recipe.seed + member
+    lightning.seed_everything(seed, verbose=False)
+    encoder = make_encoder(recipe)
+    rows = np.setdiff1d(data.rows("train", name), holdout)
+    valid = data.rows("valid", name)
+    if not len(rows) or not len(valid):
+        raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films with a {name}; both are needed")
+    run.log(f"{name}: {len(rows):,} films to train on, {len(valid):,} to validate on")
+    folder.mkdir(parents=True, exist_ok=True)
+    learn_words(encoder, data, rows)
+    branch_data, rows, valid = prepare(run, name, recipe, encoder, rows, valid)
+    if recipe.distill and recipe.distill.teacher and member == 0:
+        soft = folder / "teacher.npy"
+        if not soft.is_file():
+            run.log(f"{name}: computing the teacher's probabilities")
+            save_answers(soft, teacher_answers(recipe.distill.teacher, data, rows, name))
+    if soft is not None:
+        branch_data.soft = np.load(soft)
+    head = SourceHead(encoder.width, len(data.genres), len(data.sources), 0)
+    positives = torch.from_numpy(data.shares(rows)).clamp(1e-3, 1 - 1e-3)
+    with torch.no_grad():
+        head.common.bias.copy_(torch.logit(positives))
+    loss = make_loss(settings.loss.kind, settings.loss.options, positives)
+    module = BranchModule(encoder, head, settings, loss, recipe.distill.share if recipe.distill else 0.0)
+    score = fit(
+        module,
+        Batches(branch_data, rows, settings.batch_size, seed, shuffle=True),
+        Batches(branch_data, valid, 64, seed, shuffle=False),
+        settings,
+        run.recipe.model_copy(update={"seed": seed}),
+        member_folder(folder, member) if recipe.members > 1 else folder,
+        stage=name if recipe.members == 1 else f"{name}, member {member + 1} of {recipe.members}",
+        devices=run.devices,
+        progress=run.progress,
+        watch=watch,
+    )
+    run.log(f"{name}: macro average precision on valid {score:.4f}")
+    module.cpu().eval()
+    if answers is not None:
+        save_answers(answers, member_answers(module, branch_data, rows))
+    return Trained(encoder, head.target_linear(), rows, valid, score)
+
+
+def fit_members(run: Run, name: str, recipe: BranchRecipe, holdout: Rows) -> Trained:
+    """Train a branch's members one after the other and join them; those that an earlier call finished are kept.
+
+    With `distill`, each member after the first learns from the one before it.
+    """
+    folder = run.folder / name
+    members: list[Trained] = []
+    answers: Path | None = None
+    for number in range(recipe.members):
+        here = member_folder(folder, number)
+        soft, answers = answers, here / "answers.npy" if recipe.distill else None
+        if (here / "learned.json").is_file():
+            members.append(_read_member(run, recipe, here))
+            continue
+        member = fit_branch(run, name, recipe, holdout, member=number, soft=soft, answers=answers)
+        _save_member(member, here)
+        members.append(member)
+    first, last = members[0], members[-1]
+    joined = MemberEncoder([member.encoder for member in members]).eval()
+    assert isinstance(joined, Encoder)
+    return Trained(joined, join_heads([member.head for member in members]), first.rows, first.valid, last.score)
+
+
+def member_folder(folder: Path, number: int) -> Path:
+    """Return the folder of a member's training."""
+    return folder / f"member-{number + 1}"
+
+
+def _save_member(trained: Trained, folder: Path) -> None:
+    state = {f"encoder.{key}": value.contiguous() for key, value in trained.encoder.state_dict().items()}
+    weight, bias = (value.contiguous() for value in trained.head)
+    save_file({**state, "head.weight": weight, "head.bias": bias}, folder / "learned.safetensors")
+    rows = {"rows": trained.rows.tolist(), "valid": trained.valid.tolist()}
+    write_json(folder / "learned.json", {"valid_map": trained.score, **rows})
+
+
+def _read_member(run: Run, recipe: BranchRecipe, folder: Path) -> Trained:
+    found = json.loads((folder / "learned.json").read_text(encoding="utf-8"))
+    rows, valid = np.array(found["rows"], dtype=np.int64), np.array(found["valid"], dtype=np.int64)
+    state = load_file(folder / "learned.safetensors")
+    head = state.pop("head.weight"), state.pop("head.bias")
+    encoder = make_encoder(recipe)
+    learn_words(encoder, run.data, rows)
+    encoder.load_state_dict({key.removeprefix("encoder."): value for key, value in state.items()})
+    encoder.eval()
+    return Trained(encoder, head, rows, valid, float(found["valid_map"]))
+
+
+# --- export ------------------------------------------------------------------------------------------------------
+
+
+def export_branch(run: Run, name: str, recipe: BranchRecipe, trained: Trained) -> None:
+    """Write a trained branch's graph, in int8 if that costs little enough on `valid`, and its description."""
+    folder, data = run.folder / name, run.data
+    encoder, head, score = trained.encoder, trained.head, trained.score
+    if recipe.token_bag:
+        weights = np.array([recipe.source_weights.get(source, 1.0) for source in data.sources], dtype=np.float32)
+        encoder, head, share, score = add_bag(
+            encoder, head, data, trained.rows, trained.valid, weights[data.source[trained.rows]]
+        )
+        run.log(f"{name}: with {share} of a linear model of the tokens, {score:.4f}")
+    save_file({"weight": head[0].contiguous(), "bias": head[1].contiguous()}, folder / "head.safetensors")
+    assets = folder / "assets"
+    assets.mkdir(exist_ok=True)
+    options = encoder.save_assets(assets)
+    run.log(f"{name}: exporting the graph")
+    graph = folder / "float.onnx"
+    export_encoder(encoder, graph)
+    spec = Branch(name, encoder.input, encoder.kind, options, f"{name}.onnx", encoder.width, recipe.encoder.kind)
+    result: dict[str, Any] = {"valid_map": score}
+    if recipe.int8:
+        small = folder / "int8.onnx"
+        _quantize(run, encoder, trained.rows, graph, small)
+        scores = {
+            kind: score_branch(run, FinishedBranch(spec, file, head), trained.valid)
+            for kind, file in (("float", graph), ("int8", small))
+        }
+        cost = 100.0 * (scores["float"]["macro_f1"] - scores["int8"]["macro_f1"])
+        result["quantization"] = {**scores, "cost_points_macro_f1": cost}
+        kept = cost <= recipe.int8_may_cost
+        run.log(
+            f"{name}: int8 costs {cost:+.2f} points of macro-F1 on valid; {'using int8' if kept else 'keeping float'}"
+        )
+        graph = small if kept else graph
+    info = {"options": options, "width": spec.width, "input": spec.input, "kind": spec.kind, "encoder": spec.encoder}
+    write_json(folder / "branch.json", {"graph": graph.name, **info, **result})
+
+
+def _quantize(run: Run, encoder: Encoder, rows: Rows, source: Path, target: Path) -> None:
+    if encoder.kind != "pixels":
+        quantize_dynamic(source, target)
+        return
+    preprocessor = encoder.preprocessor()
+    chosen = np.random.default_rng(run.recipe.seed).permutation(rows)[:CALIBRATION_POSTERS]
+    films = (run.data.films[row] for row in chosen)
+    quantize_static(source, target, (preprocessor.collate(preprocessor.prepare([film])) for film in films))

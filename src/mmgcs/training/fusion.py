@@ -1,0 +1,154 @@
+"""Fit the fusion of finished branches, on films that the branches have not seen."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from mmgcs.errors import UsageError
+from mmgcs.models import FUSIONS
+from mmgcs.runtime import Features
+from mmgcs.training.data import Labelled
+from mmgcs.training.losses import make_loss
+from mmgcs.training.module import FusionModule, input_masks, macro_average_precision
+from mmgcs.training.recipe import Recipe
+from mmgcs.training.rundir import Run
+from mmgcs.training.trainer import fit
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Weights of a gated fusion's correction that are tried."""
+
+
+@dataclass(frozen=True)
+class FusionFilms:
+    """Films as the fusion sees them.
+
+    Attributes:
+        features: the branches' features.
+        truth, known: their labels (films, genres), as in `Labelled`.
+    """
+
+    features: Features
+    truth: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+
+def choose_holdout(recipe: Recipe, data: Labelled) -> NDArray[np.int64]:
+    """Return training films with both inputs, of the target source, that the branches do not see."""
+    if recipe.fusion is None:
+        return np.zeros(0, dtype=np.int64)
+    both = np.intersect1d(data.rows("train", "plot"), data.rows("train", "poster"))
+    count = int(len(both) * recipe.fusion.holdout)
+    if count < 2:
+        raise UsageError("the fusion needs training films with both plot and poster; this data has too few")
+    target = both[data.source[both] == 0]
+    pool = target if len(target) >= count else both
+    chosen: NDArray[np.int64] = np.sort(np.random.default_rng(recipe.seed).choice(pool, count, replace=False))
+    return chosen
+
+
+def fused_logits(fusion: nn.Module, features: Features) -> NDArray[np.float32]:
+    """Return the logits (films, genres) of a torch fusion."""
+    fusion.eval()
+    with torch.no_grad():
+        parts = [torch.from_numpy(value) for value in features.values.values()]
+        logits: NDArray[np.float32] = fusion(parts, torch.from_numpy(features.present)).numpy()
+    return logits
+
+
+def train_fusion(run: Run, heads: list[tuple[Tensor, Tensor]], held: FusionFilms, valid: FusionFilms) -> nn.Module:
+    """Train the fusion, then choose how much of its correction to use.
+
+    The weight of the correction is chosen on `valid`, for each branch alone and for all together, from a few values
+    including zero. With zero, a single input gets the prediction of its own head. If all together are worse than the
+    best head alone, that head decides alone. So on `valid` the fusion is never worse than its parts.
+    """
+    recipe = run.recipe.fusion
+    assert recipe is not None
+    lightning.seed_everything(run.recipe.seed, verbose=False)
+    fusion = FUSIONS[recipe.model.kind](heads, **recipe.model.options)
+    shares = (held.truth & held.known).sum(0) / np.maximum(held.known.sum(0), 1)
+    positives = torch.from_numpy(shares.astype(np.float32)).clamp(1e-3, 1 - 1e-3)
+    settings = recipe.training
+    loss = make_loss(settings.loss.kind, settings.loss.options, positives)
+    generator = torch.Generator().manual_seed(run.recipe.seed)
+    folder = run.folder / "fusion"
+    shutil.rmtree(folder, ignore_errors=True)  # it takes seconds, so it is never resumed
+    score = fit(
+        FusionModule(fusion, settings, loss, recipe.drop),
+        DataLoader(_with_all_inputs(held), settings.batch_size, shuffle=True, generator=generator),
+        DataLoader(_with_all_inputs(valid), 512),
+        settings,
+        run.recipe,
+        folder,
+        stage="fusion",
+        progress=run.progress,
+    )
+    fusion.eval()
+    share = getattr(fusion, "share", None)
+    if isinstance(share, Tensor):
+        best = choose_shares(fusion, share, valid)
+        run.log(f"fusion: weight of the correction {[round(float(value), 2) for value in share]}")
+        if best is not None:
+            run.log(f"fusion: {list(valid.features.values)[best]} alone is better than all together, so it decides")
+    run.log(f"fusion: mean macro average precision on valid {score:.4f}")
+    return fusion
+
+
+def _with_all_inputs(films: FusionFilms) -> TensorDataset:
+    present = films.features.present
+    rows = present.sum(1) == present.shape[1]
+    parts = [torch.from_numpy(value[rows]) for value in films.features.values.values()]
+    labels = (torch.from_numpy(value[rows]).float() for value in (films.truth, films.known))
+    return TensorDataset(*parts, torch.from_numpy(present[rows]), *labels)
+
+
+def choose_shares(fusion: nn.Module, share: Tensor, valid: FusionFilms) -> int | None:
+    """Choose how much of a gated fusion's correction is used, so that on `valid` it is never worse than its parts.
+
+    Args:
+        fusion: the trained fusion; its `share`, and if necessary its `mix` and `shift`, are changed.
+        share: its (branches + 1,).
+        valid: the films to choose on.
+
+    Returns:
+        The branch that decides alone when all inputs are present, if all together were worse; otherwise None.
+    """
+    branches = valid.features.present.shape[1]
+    masks = input_masks(branches)
+    for index, mask in enumerate(masks):
+        scores = []
+        for value in SHARES:
+            share[index] = value
+            scores.append(_score(fusion, valid, mask, mask))
+        share[index] = SHARES[int(np.argmax(scores))]
+    every = torch.ones(branches)
+    together, chosen = _score(fusion, valid, every, every), share.clone()
+    share.zero_()  # each branch's own head
+    alone = [_score(fusion, valid, every, mask) for mask in masks[:-1]]
+    share.copy_(chosen)
+    best = int(np.argmax(alone))
+    if together >= alone[best]:
+        return None
+    share[-1] = 0.0
+    with torch.no_grad():
+        fusion.get_parameter("mix").copy_(torch.eye(branches)[best].unsqueeze(1))
+        fusion.get_parameter("shift").zero_()
+    return best
+
+
+def _score(fusion: nn.Module, films: FusionFilms, having: Tensor, shown: Tensor) -> float:
+    """Return the macro average precision of films that have the inputs `having`, with only `shown` of them shown."""
+    present = films.features.present
+    rows = (present * having.numpy()).sum(1) == having.numpy().sum()
+    parts = [torch.from_numpy(value[rows]) for value in films.features.values.values()]
+    with torch.no_grad():
+        logits = fusion(parts, torch.from_numpy(present[rows]) * shown)
+    return macro_average_precision(films.truth[rows], logits.numpy(), films.known[rows])

@@ -1,0 +1,375 @@
+"""New heads on the frozen encoders of a finished bundle: a user's own genres in minutes.
+
+The films' features are computed once, by the bundle itself. On them, each branch gets a linear head (logistic
+regression, one per genre) with as much L2 regularization as cross-validation chooses, so that it works with twenty
+films per genre and makes use of thousands. Everything is chosen on out-of-fold predictions of train and valid together,
+so no films have to be set aside: the regularization, the weight of each input for each genre, calibration, thresholds.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Bundle, BundleConfig, Decision, write_bundle
+from mmgcs.errors import UsageError
+from mmgcs.evaluation import fit_decision
+from mmgcs.evaluation.ensemble import WEIGHINGS
+from mmgcs.export import export_fusion
+from mmgcs.files import atomic_path, sha256, write_json
+from mmgcs.film import Film
+from mmgcs.models import FUSIONS, GatedFusion
+from mmgcs.runtime import CARD_KEY, DOMAIN, DOMAIN_FILE, Classifier, Features, load, record_samples
+from mmgcs.training.assemble import conditions
+from mmgcs.training.card import make_card, write_card
+from mmgcs.training.data import fingerprint
+from mmgcs.training.module import macro_average_precision
+from mmgcs.training.progress import track
+from mmgcs.training.recipe import HeadRecipe
+from mmgcs.training.rundir import Run
+
+LEAST_FILMS = 4
+"""Films that a genre needs, so that each fold has some to learn from and to predict."""
+LEAST_INPUT = 10
+"""Films with an input that its branch needs; with fewer, the new bundle does not read that input."""
+LEAST_BOTH = 20
+"""Films with both inputs from which their weights are fitted; with fewer, both have the same weight."""
+MOST_STRANGE = 0.05
+"""The share of the films that the encoders' bundle may find strange for its detectors to be kept."""
+DIRECTIONS = 256
+"""Principal directions of the features that heads are fitted in. More take longer and were not better."""
+NOISE = 0.25
+"""How much better average precision must be, times the root of the number of films, for less regularization."""
+PATIENCE = 2
+"""The search ends after this many smaller strengths in a row that are worse than the best."""
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class FilmFeatures:
+    """The encoders' features of all films.
+
+    Attributes:
+        values: for each branch, features (films, width).
+        present: for each branch (films,), True if it could read the film.
+        strange: for each branch (films,), True if the encoders' bundle finds the input unlike a film's.
+        errors: for each film, why it could not be read, or "".
+    """
+
+    values: dict[str, NDArray[np.float32]]
+    present: dict[str, NDArray[np.bool_]]
+    strange: dict[str, NDArray[np.bool_]]
+    errors: list[str]
+
+    @property
+    def keeps_detectors(self) -> bool:
+        """Return True if few enough films are strange for the detectors of the encoders' bundle."""
+        return float(np.any(list(self.strange.values()), axis=0).mean()) <= MOST_STRANGE
+
+
+class CachedClassifier(Classifier):
+    """A classifier that does not read films again whose features are known: these film objects, with all inputs."""
+
+    def __init__(self, bundle: Bundle, films: Sequence[Film], cached: FilmFeatures) -> None:
+        super().__init__(bundle, spin=False)
+        self._films = films  # keeps the objects alive, so that no other film can get the id of one of them
+        self._rows = {id(film): row for row, film in enumerate(films)}
+        self._cached = cached
+
+    def features(self, films: Sequence[Film]) -> Features:
+        """Return the films' features, without reading films that are known."""
+        rows = [self._rows[id(film)] for film in films if id(film) in self._rows]
+        if len(rows) < len(films):
+            return super().features(films)
+        known = np.array(rows, dtype=np.int64)
+        cached, names = self._cached, [branch.name for branch in self.bundle.config.branches]
+        strange = np.stack([cached.strange[name][known] for name in names], axis=1)
+        return Features(
+            {name: cached.values[name][known] for name in names},
+            np.stack([cached.present[name][known] for name in names], axis=1).astype(np.float32),
+            [()] * len(known),
+            [cached.errors[row] for row in known],
+            strange & cached.keeps_detectors,
+        )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """New heads and what belongs to them.
+
+    Attributes:
+        heads: for each branch in use, weight (genres, width) and bias (genres,).
+        mix: (branches, genres), the weight of each branch's logit when all inputs are present.
+        decisions: the decision for each combination of inputs.
+        scores: for each branch, macro average precision of its out-of-fold predictions.
+        strengths: for each branch, the chosen regularization.
+    """
+
+    heads: dict[str, tuple[Tensor, Tensor]]
+    mix: NDArray[np.float32]
+    decisions: dict[str, Decision]
+    scores: dict[str, float]
+    strengths: dict[str, float]
+
+
+def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
+    """Fit new heads on `run.data` and write the bundle to the run's folder.
+
+    If no film has the split "test", a fifth of the films is held out to measure the heads; then they are fitted again
+    on all films.
+
+    Raises:
+        UsageError: there is no bundle with encoders, or it can read too few of the films.
+    """
+    base = load(None if recipe.bundle == "default" else recipe.bundle, spin=False)
+    data = run.data
+    features = read_features(run, base)
+    measured = data
+    if not (data.split == "test").any():
+        split = data.split.copy()
+        split[np.random.default_rng(run.recipe.seed).permutation(len(split))[: len(split) // 5]] = "test"
+        measured = replace(data, split=split)
+    fitted = fit_heads(run, recipe, base, features, np.flatnonzero(measured.split != "test"))
+    for name, score in fitted.scores.items():
+        run.log(f"{name}: strength {fitted.strengths[name]:g}, out-of-fold macro average precision {score:.4f}")
+        (run.folder / name).mkdir(exist_ok=True)
+        encoder = next(branch.encoder for branch in base.bundle.config.branches if branch.name == name)
+        found = {"encoder": encoder, "graph": f"{name}.onnx", "valid_map": score}
+        write_json(run.folder / name / "branch.json", found)
+    run.log("measuring the heads for the card")
+    bare = _write(run, base, features, fitted, run.folder / "uncarded")
+    card, text = make_card(run.recipe, measured, run.command, run.folder, CachedClassifier(bare, data.films, features))
+    note = (
+        f"Only the heads are new; the encoders are those of the bundle {base.bundle.config.name!r}. Heads, calibration "
+        "and thresholds were chosen on out-of-fold predictions of train and valid together."
+    )
+    if measured is not data:
+        fitted = fit_heads(run, recipe, base, features, np.arange(len(data.films)), fitted.strengths)
+        bare = _write(run, base, features, fitted, run.folder / "uncarded")
+        card[CARD_KEY] = record_samples(Classifier(bare))  # of the heads that are shipped
+        note += "\nThe films of test were drawn at random to measure; then the heads were fitted again on all films."
+    card["heads"] = {"encoders_of": base.bundle.config.name, "refitted_on_all_films": measured is not data}
+    text = f"{text.rstrip()}\n\n## Heads\n\n{note}\n"
+    bundle = _write(run, base, features, fitted, run.folder / "bundle", lambda folder: write_card(folder, card, text))
+    shutil.rmtree(run.folder / "uncarded")
+    return bundle
+
+
+def read_features(run: Run, base: Classifier) -> FilmFeatures:
+    """Compute the films' features, or read them from the run's folder if an earlier call left them."""
+    films = run.data.films
+    key = fingerprint(["features and errors", run.data.fingerprint, sha256(base.bundle.path / MANIFEST), len(films)])
+    path = run.folder / f"features-{key}.npz"
+    branches = [branch.name for branch in base.bundle.config.branches]
+    if not path.is_file():
+        chunks = [films[start : start + CHUNK] for start in range(0, len(films), CHUNK)]
+        stage = f"reading {len(films):,} films"
+        parts = [base.features(chunk) for chunk in track(chunks, stage, "chunks", enabled=run.progress)]
+        arrays = {f"values.{name}": np.concatenate([part.values[name] for part in parts]) for name in branches}
+        with atomic_path(path) as temporary, temporary.open("wb") as handle:
+            np.savez(
+                handle,
+                allow_pickle=False,
+                present=np.concatenate([part.present for part in parts]),
+                strange=np.concatenate([part.strange for part in parts if part.strange is not None]),
+                errors=np.array([error for part in parts for error in part.errors], dtype=np.str_),
+                **arrays,
+            )
+    with np.load(path, allow_pickle=False) as kept:
+        values = {name: kept[f"values.{name}"] for name in branches}
+        present = {name: kept["present"][:, column] > 0 for column, name in enumerate(branches)}
+        strange = {name: kept["strange"][:, column] for column, name in enumerate(branches)}
+        errors = [str(error) for error in kept["errors"]]
+    usable = [name for name in branches if present[name].sum() >= LEAST_INPUT]
+    if not usable:
+        raise UsageError(f"fewer than {LEAST_INPUT} films could be read; check the plots, and --posters")
+    # A film whose only input belongs to an unused branch cannot be predicted.
+    there = np.any([present[name] for name in usable], axis=0)
+    errors = [error or ("" if has else "its only input is not used") for error, has in zip(errors, there, strict=True)]
+    return FilmFeatures(
+        {name: values[name] for name in usable},
+        {name: present[name] for name in usable},
+        {name: strange[name] for name in usable},
+        errors,
+    )
+
+
+def fit_heads(
+    run: Run,
+    recipe: HeadRecipe,
+    base: Classifier,
+    features: FilmFeatures,
+    rows: NDArray[np.int64],
+    strengths: dict[str, float] | None = None,
+) -> Fitted:
+    """Fit heads, weights of the branches and decisions on the films `rows`.
+
+    Args:
+        run: for the data and the seed.
+        recipe: the settings.
+        base: the bundle of the encoders.
+        features: the films' features.
+        rows: the films to learn from.
+        strengths: for each branch, the regularization; None to choose it.
+    """
+    data = run.data
+    fold = np.random.default_rng(run.recipe.seed).permutation(len(data.films)) % recipe.folds
+    heads, scores, chosen, logits = {}, {}, {}, {}
+    for name, values in features.values.items():
+        mine = rows[features.present[name][rows]]
+        truth, known = data.truth[mine], data.known[mine]
+        project, inputs = _principal_directions(values[mine])
+        best: tuple[float, float, NDArray[np.float64]] | None = None
+        starts: dict[int, NDArray[np.float64]] = {}
+        worse = 0
+        for strength in sorted([strengths[name]] if strengths else recipe.strengths, reverse=True):
+            found = np.zeros(truth.shape)
+            for part in range(recipe.folds):
+                held = fold[mine] == part
+                if not held.any():
+                    continue
+                # The previous fit, with more regularization, is a good start.
+                weight = starts[part] = logistic(inputs[~held], truth[~held], known[~held], strength, starts.get(part))
+                found[held] = inputs[held] @ weight[:-1] + weight[-1]
+            score = macro_average_precision(truth, found, known)
+            # The strongest regularization that is as good, given chance: with few films the best one fits noise.
+            if best is None or score > best[0] + NOISE / np.sqrt(len(mine)):
+                best = (score, strength, found)
+            worse = 0 if score >= best[0] else worse + 1
+            if worse >= PATIENCE:
+                break
+        assert best is not None
+        scores[name], chosen[name], found = best
+        heads[name] = project(logistic(inputs, truth, known, chosen[name], None))
+        logits[name] = np.full(data.truth.shape, np.nan)
+        logits[name][mine] = found
+    mix, decisions = _decide(run, base, logits, rows)
+    return Fitted(heads, mix, decisions, scores, chosen)
+
+
+def logistic(
+    inputs: NDArray[np.float64],
+    truth: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    strength: float,
+    start: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """Fit logistic regressions of all genres at once, with the penalty `strength` / 2 · ‖weights‖².
+
+    Args:
+        inputs: (films, directions).
+        truth: (films, genres).
+        known: (films, genres); labels that are not known are left out.
+        strength: of the L2 penalty on the weights; the biases have none.
+        start: weights to start from; None for zeros and the genres' frequencies.
+
+    Returns:
+        Weights (directions + 1, genres); the last row is the biases.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit, logit
+
+    width, genres = inputs.shape[1], truth.shape[1]
+    target = truth.astype(np.float64)
+    if start is None:
+        start = np.zeros((width + 1, genres))
+        shares = (truth & known).sum(0) / np.maximum(known.sum(0), 1)
+        start[-1] = logit(np.clip(shares, 1e-3, 1 - 1e-3))
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weight = flat.reshape(width + 1, genres)
+        z = inputs @ weight[:-1] + weight[-1]
+        error = (expit(z) - target) * known
+        gradient = np.vstack([inputs.T @ error + strength * weight[:-1], error.sum(0)])
+        value = ((np.logaddexp(0.0, z) - target * z) * known).sum() + strength / 2 * (weight[:-1] ** 2).sum()
+        return float(value), gradient.ravel()
+
+    result = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 100, "ftol": 1e-7})
+    weights: NDArray[np.float64] = result.x.reshape(width + 1, genres)
+    return weights
+
+
+def _principal_directions(
+    values: NDArray[np.float32],
+) -> tuple[Callable[[NDArray[np.float64]], tuple[Tensor, Tensor]], NDArray[np.float64]]:
+    """Return the films in the principal directions (films, directions), and a function that maps weights back."""
+    mean = values.mean(0, dtype=np.float64)
+    spread = values.std(0, dtype=np.float64)
+    spread = np.maximum(spread, 1e-3 * spread.max() + 1e-9)  # a nearly constant feature must not be blown up
+    scaled = (values - mean) / spread
+    _, directions = np.linalg.eigh(scaled.T @ scaled)
+    directions = directions[:, ::-1][:, :DIRECTIONS]  # (width, directions)
+
+    def project(weight: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+        back = (directions @ weight[:-1]) / spread[:, None]  # (width, genres)
+        bias = weight[-1] - mean @ back
+        return torch.from_numpy(back.T.astype(np.float32).copy()), torch.from_numpy(bias.astype(np.float32))
+
+    return project, scaled @ directions
+
+
+def _decide(
+    run: Run, base: Classifier, logits: dict[str, NDArray[np.float64]], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], dict[str, Decision]]:
+    """Fit the branches' weights and the decisions on out-of-fold logits."""
+    truth, coverage = run.data.truth, run.recipe.coverage
+    input_of = {branch.name: branch.input for branch in base.bundle.config.branches}
+    stacked = np.stack(list(logits.values()))  # (branches, films, genres), NaN if a film lacks the input
+    there = np.asarray(np.isfinite(stacked).all(axis=2))  # (branches, films)
+    mix = np.full((len(logits), truth.shape[1]), 1.0 / len(logits))
+    both = rows[there[:, rows].all(axis=0)]
+    if len(logits) > 1 and len(both) >= LEAST_BOTH:
+        mix = WEIGHINGS["stacked"](stacked[:, both], truth[both])
+    decisions: dict[str, Decision] = {}
+    most = ("", 0)
+    for index, name in enumerate(logits):
+        mine = rows[there[index, rows]]
+        decisions[input_of[name]] = fit_decision(stacked[index, mine], truth[mine], coverage=coverage)
+        most = max(most, (input_of[name], len(mine)), key=lambda pair: pair[1])
+    if len(logits) > 1:
+        fused = np.einsum("bg,bfg->fg", mix, stacked[:, both])
+        (names,) = (names for names in conditions([input_of[name] for name in logits]) if len(names) > 1)
+        enough = len(both) >= LEAST_BOTH
+        decisions["+".join(names)] = (
+            fit_decision(fused, truth[both], coverage=coverage) if enough else decisions[most[0]]
+        )
+    return mix.astype(np.float32), decisions
+
+
+def _write(
+    run: Run,
+    base: Classifier,
+    features: FilmFeatures,
+    fitted: Fitted,
+    path: Path,
+    finish: Callable[[Path], None] = lambda folder: None,
+) -> Bundle:
+    """Write the bundle of the old encoders and the new heads."""
+    old = base.bundle
+    branches = tuple(branch for branch in old.config.branches if branch.name in fitted.heads)
+    heads = [fitted.heads[branch.name] for branch in branches]
+    fusion: nn.Module = FUSIONS["linear"](heads)
+    if len(branches) > 1:
+        gated = GatedFusion(heads, hidden=1)  # without its correction it is the weighted sum of logits
+        gated.share.zero_()
+        gated.mix.data.copy_(torch.from_numpy(fitted.mix))
+        fusion = gated
+    keeps_detectors = DOMAIN in old.config.extra and features.keeps_detectors
+    extra = {DOMAIN: old.config.extra[DOMAIN]} if keeps_detectors else {}
+    config = BundleConfig(run.recipe.name, run.data.genres, branches, "fusion.onnx", fitted.decisions, extra)
+    dropped = {branch.graph for branch in old.config.branches if branch not in branches}
+    dropped |= {CONFIG, CARD_JSON, CARD_TEXT, old.config.fusion, *(() if keeps_detectors else (DOMAIN_FILE,))}
+
+    def fill(folder: Path) -> None:
+        old.copy_to(folder, without=dropped)
+        export_fusion(fusion, [b.name for b in branches], [b.width for b in branches], folder / "fusion.onnx")
+        finish(folder)
+
+    return write_bundle(path, config, fill, replace=True)

@@ -1,0 +1,167 @@
+"""One progress format for every stage: a bar on a terminal, one plain line a minute in a file or CI.
+
+plot: 35% (812 of 2,345 batches), loss 0.2134, score 0.6120, 4.1 per second, 6 minutes left
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, TypeVar
+
+import pytorch_lightning as lightning
+from pytorch_lightning.callbacks import Callback
+
+T = TypeVar("T")
+
+INTERVAL = 60.0
+"""Seconds between two lines in a file."""
+
+
+class StageProgress:
+    """The progress of one stage, on stderr.
+
+    Args:
+        stage: its name, such as "plot".
+        total: how many steps it has.
+        unit: what a step is, in the plural.
+        done: steps that an interrupted run did before.
+        enabled: False to print nothing.
+    """
+
+    def __init__(self, stage: str, total: int, unit: str, *, done: int = 0, enabled: bool = True) -> None:
+        self.stage = stage
+        self.total = total
+        self.unit = unit
+        self.done = done
+        self._first = done
+        self._started = self._printed = time.monotonic()
+        self._enabled = enabled
+        self._values: dict[str, float] = {}
+        self._bar: Any = None
+        if enabled and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True))
+            self._task = self._bar.add_task(self.line(), total=total, completed=done)
+            self._bar.start()
+        else:
+            self._print()
+
+    def line(self) -> str:
+        """Return the stage's state in words."""
+        share = self.done / self.total if self.total else 1.0
+        parts = [f"{self.stage}: {share:.0%} ({self.done:,} of {self.total:,} {self.unit})"]
+        parts += [f"{name} {value:.4f}" for name, value in self._values.items()]
+        seconds, steps = time.monotonic() - self._started, self.done - self._first
+        if steps and seconds > 0:
+            rate = steps / seconds
+            parts.append(f"{rate:.1f} per second" if rate >= 1 else f"{1 / rate:.1f} seconds each")
+            parts.append(f"{_duration((self.total - self.done) / rate)} left")
+        return ", ".join(parts)
+
+    def update(self, done: int, **values: float) -> None:
+        """Set how many steps are done, and values to show, such as `loss`."""
+        self.done = done
+        self._values.update(values)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, description=self.line())
+        elif time.monotonic() - self._printed >= INTERVAL:
+            self._print()
+
+    def close(self) -> None:
+        """Print the last state."""
+        if self._bar is not None:
+            self._bar.stop()
+        else:
+            self._print()
+
+    def _print(self) -> None:
+        self._printed = time.monotonic()
+        if self._enabled:
+            print(self.line(), file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[T], stage: str, unit: str, *, enabled: bool, total: int | None = None) -> Iterator[T]:
+    """Yield the items and show how many were taken."""
+    if total is None:
+        assert isinstance(items, Sized)
+        total = len(items)
+    progress = StageProgress(stage, total, unit, enabled=enabled)
+    try:
+        for number, item in enumerate(items, 1):
+            yield item
+            progress.update(number)
+    finally:
+        progress.close()
+
+
+class TrainingProgress(Callback):  # type: ignore[misc]  # Lightning is untyped
+    """Shows a fit's progress with its loss and its best score on `valid`.
+
+    Args:
+        stage: its name.
+        enabled: False to print nothing.
+    """
+
+    def __init__(self, stage: str, enabled: bool) -> None:
+        self._stage = stage
+        self._enabled = enabled
+        self._progress: StageProgress | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Begin, at the step that a resumed run reached."""
+        del pl_module
+        if trainer.is_global_zero:
+            total = int(trainer.estimated_stepping_batches)
+            self._progress = StageProgress(
+                self._stage, total, "batches", done=trainer.global_step, enabled=self._enabled
+            )
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch."""
+        del pl_module, batch, batch_idx
+        if self._progress:
+            self._progress.update(trainer.global_step, loss=float(outputs["loss"]))
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Show the score."""
+        del pl_module
+        if self._progress:
+            self._progress.update(trainer.global_step, score=float(trainer.callback_metrics["valid_map"]))
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Print the last state."""
+        del trainer, pl_module
+        self._close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Give the terminal back."""
+        del trainer, pl_module, exception
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress:
+            self._progress.close()
+            self._progress = None
+
+
+def peak_memory() -> float | None:
+    """Return the most memory that this process used so far, in GB; None if the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

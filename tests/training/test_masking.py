@@ -1,0 +1,116 @@
+"""Labels that a source leaves unknown never pull a probability down, and undescribed sources are announced."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mmgcs.labels import LabelSource
+from mmgcs.models import SourceHead, TokenEncoder
+from mmgcs.training.losses import make_loss
+from mmgcs.training.module import BranchModule, FusionModule
+from mmgcs.training.recipe import Optimization, Recipe
+from mmgcs.training.run import read
+
+FILMS, GENRES, WIDTH = 6, 3, 4
+
+
+class Given(TokenEncoder):
+    """An encoder whose features are the batch's hidden values."""
+
+    width = WIDTH
+
+    def tail(self, hidden, inputs):
+        return hidden
+
+
+def batch(known: torch.Tensor) -> dict:
+    torch.manual_seed(1)
+    return {
+        "hidden": torch.randn(FILMS, WIDTH),
+        "inputs": {},
+        "truth": (torch.rand(FILMS, GENRES) < 0.5).float() * known,
+        "known": known,
+        "weight": torch.ones(FILMS),
+        "source": torch.zeros(FILMS, dtype=torch.int64),
+    }
+
+
+def logits_gradient(loss: str, known: torch.Tensor, **training) -> torch.Tensor:
+    """The gradient of a training step's loss by the logits of the films (FILMS, GENRES)."""
+    head = SourceHead(WIDTH, GENRES, 1, 0)
+    settings = Optimization(**training)
+    module = BranchModule(Given(), head, settings, make_loss(loss, {}, torch.full((GENRES,), 0.5)))
+    module.log = lambda *args, **kwargs: None
+    seen = []
+
+    def keep(_, __, logits):
+        logits.retain_grad()
+        seen.append(logits)
+
+    head.register_forward_hook(keep)
+    module.training_step(batch(known), 0).backward()
+    return seen[0].grad
+
+
+@pytest.mark.parametrize("loss", ["bce", "asymmetric"])
+def test_unknown_labels_have_no_gradient_and_known_ones_do(loss):
+    known = torch.ones(FILMS, GENRES)
+    known[0], known[2, 1] = 0.0, 0.0
+    gradient = logits_gradient(loss, known)
+    assert (gradient[known == 0] == 0).all()
+    assert (gradient[known == 1] != 0).any(0).all()
+
+
+def test_mixing_films_adds_no_gradient_for_labels_that_are_unknown_in_both():
+    known = torch.ones(FILMS, GENRES)
+    known[0, 0] = known[FILMS - 1, 0] = 0.0  # these two are mixed with each other
+    gradient = logits_gradient("bce", known, mixup=0.3)
+    assert gradient[0, 0] == gradient[FILMS - 1, 0] == 0
+    # Mixed with a film that has the genre, a film for which it is unknown is not a half no.
+    known = torch.ones(FILMS, GENRES)
+    known[0] = 0.0
+    data = batch(known)
+    data["truth"][FILMS - 1] = 1.0
+    module = BranchModule(Given(), SourceHead(WIDTH, GENRES, 1, 0), Optimization(mixup=0.3), torch.nn.Identity())
+    module.log = lambda *args, **kwargs: None
+    assert torch.allclose(module._mix(data, 0)["truth"][0], torch.ones(GENRES))
+
+
+def test_the_fusion_skips_unknown_labels():
+    class Sum(torch.nn.Module):
+        def forward(self, features, present):
+            return sum(features)
+
+    module = FusionModule(Sum(), Optimization(), make_loss("bce", {}, torch.full((GENRES,), 0.5)), 0.0)
+    module.log = lambda *args, **kwargs: None
+    features = torch.zeros(FILMS, GENRES, requires_grad=True)
+    known = torch.ones(FILMS, GENRES)
+    known[1] = 0.0
+    present, truth = torch.ones(FILMS, 1), torch.zeros(FILMS, GENRES)
+    module.training_step([features, present, truth, known], 0).backward()
+    assert (features.grad[1] == 0).all() and (features.grad[0] > 0).all()
+
+
+def test_a_label_source_without_a_description_is_announced_once(tmp_path):
+    table = tmp_path / "films.csv"
+    rows = [
+        f"{row},a plot,{genre},{split},mine"
+        for row, (genre, split) in enumerate(
+            zip(["Drama", "Comedy"] * 2, ["train", "train", "valid", "valid"], strict=True)
+        )
+    ]
+    table.write_text("\n".join(["id,plot,genres,split,labels", *rows]), encoding="utf-8")
+    recipe = Recipe.model_validate({"name": "r", "genres": "data", "plot": {"encoder": {"kind": "transformer"}}})
+    lines: list[str] = []
+    data = read(recipe, table, None, lines.append)
+    assert lines == [
+        "label source 'mine' has no description; a missing genre counts as no. "
+        "Describe it in the recipe under label_sources"
+    ]
+    described = recipe.model_copy(update={"label_sources": {"mine": LabelSource(unnamed=("Drama",))}})
+    lines.clear()
+    known = read(described, table, None, lines.append).known
+    assert lines == []
+    assert np.array_equal(known[:, data.genres.index("Drama")], [True, False, True, False])
