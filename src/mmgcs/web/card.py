@@ -1,8 +1,8 @@
-"""What a bundle's card says of its data and its scores, as the pages show it. A card may say less: then so do they."""
+"""What a bundle's card says about its data and scores, as the pages show it. Any part of a card may be missing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,119 +12,102 @@ SCORES = {
     "samples_f1": "samples-F1",
     "mean_average_precision": "mean average precision",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A score and its 95% interval, each 0 to 1."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, found: Any) -> Interval | None:
-        """The interval that a card holds; None where it holds none or cannot tell."""
-        if not isinstance(found, Mapping) or any(found.get(name) is None for name in ("value", "low", "high")):
-            return None
-        return cls(found["value"], found["low"], found["high"])
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A line through points, each 0 to 1 in both directions.
-
-    Attributes:
-        name: what is drawn upwards.
-        points: (across, up) pairs.
-    """
-
-    name: str
-    points: tuple[tuple[float, float], ...]
-
-    def path(self, width: float, height: float) -> str:
-        """The points of an SVG polyline in a box of that size, the origin at the bottom left."""
-        return " ".join(f"{x * width:.1f},{(1 - y) * height:.1f}" for x, y in self.points)
+Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How well films are judged whose inputs are shown in one way.
+    """The scores of films that are judged by the same inputs.
 
     Attributes:
         name: which films, with which inputs.
-        films: how many.
-        scores: (name, ours, the baseline's) of each overall score.
-        genres: (genre, films that have it, F1, average precision).
-        abstention: the micro-F1 of the share of films that the model is surest of.
-        sure: the share of films that it is sure of, and their micro-F1; None where the card does not say.
-        calibration: the expected calibration error; None where the card does not say.
-        precision: for each genre its precision by recall; empty where the card has no curves.
-        reliability: for each genre the share of films that have it by the probability that was given.
+        films: their number.
+        scores: (name, ours, the baseline's) of each overall score; a score has `value`, `low` and `high`, or is None.
+        genres: (genre, support, f1, average_precision) of each genre, by name.
+        right: the share of predicted genres that are right (micro precision), if the card says.
+        found: the share of true genres that are predicted (micro recall), if the card says.
+        abstention: the micro-F1 by the share of films answered, most certain first.
+        sure: the share of films that the model is sure of, and their micro-F1, if the card says.
+        calibration: the expected calibration error, if the card says.
+        precision: for each genre the precision by recall.
+        dots: for each genre the recall and precision at its threshold.
+        reliability: for each genre the observed share by predicted probability.
     """
 
     name: str
     films: int
-    scores: tuple[tuple[str, Interval | None, Interval | None], ...]
-    genres: tuple[tuple[str, int, Interval | None, Interval | None], ...]
-    abstention: Curve
+    scores: list[tuple[str, Any, Any]]
+    genres: list[dict[str, Any]]
+    right: float | None
+    found: float | None
+    abstention: Points
     sure: tuple[float, float] | None
     calibration: float | None
-    precision: Mapping[str, Curve]
-    reliability: Mapping[str, Curve]
+    precision: dict[str, Points]
+    dots: dict[str, tuple[float, float]]
+    reliability: dict[str, Points]
 
 
 def conditions(card: Mapping[str, Any]) -> list[Condition]:
-    """The card's measurements, one for each way of showing films to the model; empty where it has none."""
-    return [_condition(found) for found in _mapping(card, "evaluation").get("conditions", [])]
+    """Return the card's measurements, one for each combination of inputs."""
+    return [_condition(found) for found in part(card, "evaluation").get("conditions", [])]
 
 
 def _condition(found: Mapping[str, Any]) -> Condition:
-    tuned, other = _mapping(found, "tuned"), _mapping(_mapping(found, "baseline"), "scores")
-    abstention, curves = _mapping(found, "abstention"), _mapping(found, "curves")
-    sure = (abstention.get("sure"), abstention.get("sure_micro_f1"))
+    tuned, baseline = part(found, "tuned"), part(found, "baseline", "scores")
+    abstention, curves = part(found, "abstention"), part(found, "curves")
+    genres, sure = tuned.get("genres", []), (abstention.get("sure"), abstention.get("sure_micro_f1"))
     return Condition(
         name=str(found.get("name", "")),
         films=int(tuned.get("films", 0)),
-        scores=tuple((text, Interval.of(tuned.get(key)), Interval.of(other.get(key))) for key, text in SCORES.items()),
-        genres=tuple(
-            (row["genre"], int(row["support"]), Interval.of(row.get("f1")), Interval.of(row.get("average_precision")))
-            for row in tuned.get("genres", [])
-        ),
-        abstention=Curve("micro-F1", tuple((x, y) for x, y in abstention.get("table", []) if y is not None)),
-        sure=None if sure[0] is None or sure[1] is None else (sure[0], sure[1]),
+        scores=[(name, _score(tuned.get(key)), _score(baseline.get(key))) for key, name in SCORES.items()],
+        genres=[{**row, **{key: _score(row.get(key)) for key in ("f1", "average_precision")}} for row in genres],
+        right=_weighted(genres, "precision", "chosen"),
+        found=_weighted(genres, "recall", "support"),
+        abstention=[(x, y) for x, y in abstention.get("table", []) if y is not None],
+        sure=None if None in sure else sure,
         calibration=tuned.get("ece_equal_mass"),
         precision={
-            genre: Curve("precision", tuple(((at + 1) / len(points), point) for at, point in enumerate(points)))
-            for genre, points in _mapping(curves, "precision").items()
+            genre: [((index + 1) / len(points), point) for index, point in enumerate(points)]
+            for genre, points in part(curves, "precision").items()
             if points
         },
+        dots={
+            row["genre"]: (row["recall"]["value"], row["precision"]["value"])
+            for row in genres
+            if _score(row.get("recall")) and _score(row.get("precision"))
+        },
         reliability={
-            genre: Curve("films", tuple((predicted, observed) for predicted, observed, _ in bins))
-            for genre, bins in _mapping(curves, "reliability").items()
+            genre: [(predicted, observed) for predicted, observed, _ in bins]
+            for genre, bins in part(curves, "reliability").items()
+            if bins
         },
     )
 
 
-def splits(card: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """For each split the films, and those with a plot and with a poster."""
-    return dict(_mapping(_mapping(card, "data"), "splits"))
-
-
-def sources(card: Mapping[str, Any]) -> Sequence[str]:
-    """Where the labels came from, the one whose words the model speaks first."""
-    found: Sequence[str] = _mapping(card, "data").get("sources", [])
-    return found
-
-
 def films_by(card: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """The films that the model was measured on, counted by genre, decade, length of the plot and inputs."""
+    """Return the number of test films by genre, decade, plot length and inputs."""
     counts: dict[str, dict[str, int]] = {}
-    for group in _mapping(card, "evaluation").get("groups", []):
+    for group in part(card, "evaluation").get("groups", []):
         counts.setdefault(str(group["kind"]), {})[str(group["name"])] = int(group["films"])
     return counts
 
 
-def _mapping(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = value.get(key)
-    return found if isinstance(found, Mapping) else {}
+def part(value: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """Return the mapping at a path of keys; an empty one if there is none."""
+    for key in keys:
+        found = value.get(key)
+        value = found if isinstance(found, Mapping) else {}
+    return value
+
+
+def _score(found: Any) -> Any:
+    complete = isinstance(found, Mapping) and all(found.get(key) is not None for key in ("value", "low", "high"))
+    return found if complete else None
+
+
+def _weighted(genres: list[dict[str, Any]], score: str, weight: str) -> float | None:
+    rows = [(part(row, score).get("value"), row.get(weight)) for row in genres]
+    known = [(value, number) for value, number in rows if value is not None and number]
+    total = sum(number for _, number in known)
+    return sum(value * number for value, number in known) / total if total else None

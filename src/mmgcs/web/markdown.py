@@ -1,37 +1,27 @@
-"""Markdown as HTML that stands within a page: no HTML of the text's own, no inline style, headings below the page's."""
+"""Convert a model card's Markdown to HTML for use inside a page."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
-
-_BELOW = 2
-"""How many levels the text's headings are lowered: the page and the section have the first two."""
 
 
 @lru_cache(maxsize=4)
 def to_html(text: str) -> str:
-    """CommonMark and tables as HTML. HTML in the text is shown as text; links lead to http, https and mailto only.
+    """Convert CommonMark and tables to HTML without markup of the text's own, inline styles, or high headings.
 
     >>> to_html("# Card <b>")
     '<h3>Card &lt;b&gt;</h3>\\n'
     """
-    # The preset is made for text of strangers, and a bundle may come from one.
+    # This preset is made for text by strangers, and a bundle may come from one.
     parser = MarkdownIt("js-default")
     tokens = parser.parse(text)
     for token in tokens:
-        _fit(token)
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"  # the page and the section have the first two levels
+        if token.attrs.pop("style", None) == "text-align:right":  # the Content-Security-Policy allows no style
+            token.attrs["class"] = "number"
+        if token.type == "table_open":
+            token.attrs.update({"class": "scroll", "tabindex": 0})  # focusable, to scroll it with keys
     return str(parser.renderer.render(tokens, parser.options, {}))
-
-
-def _fit(token: Token) -> None:
-    if token.type in ("heading_open", "heading_close"):
-        token.tag = f"h{min(6, int(token.tag[1:]) + _BELOW)}"
-    style = token.attrs.pop("style", None)  # the pages' policy allows none
-    if style == "text-align:right":
-        token.attrs["class"] = "number"
-    if token.type == "table_open":
-        # A focus for whoever scrolls with keys.
-        token.attrs.update({"class": "scroll", "tabindex": 0})

@@ -1,7 +1,8 @@
-"""The pages, and the sample films that they offer."""
+"""The pages for people, and the sample films that they offer."""
 
 from __future__ import annotations
 
+import mimetypes
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ from mmgcs.bundle import CARD_TEXT
 from mmgcs.film import Film
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.tables import READERS
-from mmgcs.web.card import conditions, films_by, sources, splits
+from mmgcs.web.card import conditions, films_by, part
 from mmgcs.web.errors import NotFoundError
-from mmgcs.web.examples import examples
 from mmgcs.web.markdown import to_html
 from mmgcs.web.openapi import TAGS, description
 from mmgcs.web.state import state
@@ -23,95 +23,104 @@ blueprint = Blueprint("pages", __name__)
 
 
 @blueprint.app_context_processor
-def shared() -> dict[str, Any]:
-    """What every page shows."""
-    here = state()
+def shared_values() -> dict[str, Any]:
+    """Return what every page, also the error page, shows."""
+    settings = state().settings
     return {
-        "model": here.classifier.bundle.config,
-        "limits": here.settings,
-        "keyed": bool(here.settings.api_key),
+        "model": state().classifier.bundle.config,
+        "limits": settings,
+        "keyed": bool(settings.api_key),
+        "root": url_for("pages.index"),
+        "version": mmgcs.__version__,
     }
 
 
 @blueprint.get("/")
 def index() -> str:
-    """The page for one film."""
-    return render_template("index.html", samples=sample_films())
+    """Show the page for one film."""
+    # Films with a poster first: they make the gallery.
+    samples = sorted(enumerate(sample_films()), key=lambda one: one[1].poster is None)
+    decisions = state().classifier.bundle.config.decisions
+    required = {inputs: decision.confidence for inputs, decision in decisions.items()}
+    return render_template("index.html", samples=samples, required=required)
 
 
 @blueprint.get("/tables")
 def tables() -> str:
-    """The page for tables."""
+    """Show the page for tables."""
     return render_template("tables.html", formats=READERS, samples=len(sample_films()))
 
 
 @blueprint.get("/model")
 def model() -> str:
-    """What the model is."""
+    """Show what the model is."""
     bundle = state().classifier.bundle
     card = bundle.card()
-    fusion = card.get("recipe", {}).get("fusion", {}).get("model", {}).get("kind", bundle.config.fusion)
     text = bundle.read(CARD_TEXT).decode("utf-8") if CARD_TEXT in bundle.files else ""
-    sizes = {branch.name: len(bundle.read(branch.graph)) for branch in bundle.config.branches}
     return render_template(
-        "model.html", card=to_html(text), fusion=fusion, sizes=sizes, versions={"mmgcs": mmgcs.__version__}
+        "model.html",
+        card=to_html(text),
+        fusion=part(card, "recipe", "fusion", "model").get("kind", bundle.config.fusion),
+        languages=card.get("languages"),
+        sizes={branch.name: len(bundle.read(branch.graph)) for branch in bundle.config.branches},
     )
 
 
 @blueprint.get("/data")
 def data() -> str:
-    """What the model learned from."""
+    """Show what the model learned from."""
     card = state().classifier.bundle.card()
+    found = part(card, "data")
     return render_template(
-        "data.html", splits=splits(card), sources=sources(card), counts=films_by(card), films=state().films
+        "data.html",
+        splits=part(found, "splits"),
+        sources=found.get("sources", []),
+        counts=films_by(card),
+        films=state().films,
     )
 
 
-# /metrics is Prometheus's.
+# /metrics is for Prometheus.
 @blueprint.get("/scores")
 def scores() -> str:
-    """What the model was measured to do."""
+    """Show how good the model is."""
     card = state().classifier.bundle.card()
-    note = card.get("evaluation", {}).get("baseline_note")
+    note = part(card, "evaluation").get("baseline_note")
     return render_template("scores.html", conditions=conditions(card), note=note)
 
 
 @blueprint.get("/api")
 def api() -> str:
-    """How to use the API."""
+    """Show how to use the API."""
     described = description(state().settings)
-    groups = {
-        text: [
-            (path, method, operation)
-            for path, methods in described["paths"].items()
-            for method, operation in methods.items()
-            if name in operation["tags"]
-        ]
-        for name, text in TAGS.items()
-    }
+    operations = [
+        (path, method, operation)
+        for path, methods in described["paths"].items()
+        for method, operation in methods.items()
+    ]
     return render_template(
         "api.html",
-        examples=examples(request.url_root.rstrip("/"), bool(state().settings.api_key)),
-        groups=groups,
+        address=request.url_root.rstrip("/"),
+        groups={text: [one for one in operations if name in one[2]["tags"]] for name, text in TAGS.items()},
         description=described,
     )
 
 
 @blueprint.get("/about")
 def about() -> str:
-    """What this is."""
+    """Show what this is, and what happens to people's data."""
     return render_template("about.html")
 
 
 @blueprint.get("/samples.csv")
 def sample_list() -> Any:
-    """The sample films as a table."""
+    """Return the sample films as a table."""
     return send_file(sample_table(), as_attachment=True, download_name="samples.csv", mimetype="text/csv")
 
 
 @blueprint.get("/samples/<int:number>")
 def sample(number: int) -> Any:
-    """One of the sample films."""
+    """Return one of the sample films."""
     film = _sample(number)
     poster = url_for(".sample_poster", number=number) if isinstance(film.poster, Path) else None
     return {"title": film.title, "plot": film.plot, "poster": poster}
@@ -119,11 +128,12 @@ def sample(number: int) -> Any:
 
 @blueprint.get("/samples/<int:number>/poster")
 def sample_poster(number: int) -> Any:
-    """A sample film's poster."""
+    """Return a sample film's poster."""
     film = _sample(number)
     if not isinstance(film.poster, Path):
         raise NotFoundError("this sample film has no poster")
-    return send_file(film.poster)
+    # mimetypes knows WebP only among the types that are not registered.
+    return send_file(film.poster, mimetype=mimetypes.guess_type(film.poster.name, strict=False)[0], max_age=86_400)
 
 
 def _sample(number: int) -> Film:

@@ -1,178 +1,309 @@
-"use strict";
-// One film: inputs on the left, the answer on the right. Nothing is put into the page as markup, only as text.
-const $ = (id) => document.getElementById(id);
-const form = $("film"), plot = $("plot"), fileInput = $("poster"), heat = $("heat"), bars = [...document.querySelectorAll(".bar")];
-const percent = (share) => `${Math.round(100 * share)}%`;
-const EMPTY = "The answer will stand here.";
-// Least a region or word must count for to be shown, as a fall of the probability.
-const LEAST = 0.005;
-// From what did not matter to what mattered most: dark violet, red, yellow; red, green, blue and opacity.
-const RAMP = [[18, 8, 64, 0.6], [196, 38, 84, 0.5], [255, 214, 64, 0.55]];
-let poster = null, answer = null, running = null, timer = 0, url = null, asked = false;
+// One film: its inputs, the prediction, and then the reasons. Text goes into the page as text, never as markup.
+import { $, copyText, onDrop, percent, request, root } from "./common.js";
+import { showReasons } from "./reasons.js";
 
-async function setPoster(file) {
-  poster = file; clearHeat();
-  if (url) URL.revokeObjectURL(url);
-  const mine = url = file ? URL.createObjectURL(file) : null;
-  if (asked) later(0);
-  let shown = false;
-  // All of it appears at once, in its size: nothing moves twice.
-  if (mine) { $("preview").src = mine; shown = await $("preview").decode().then(() => true, () => false); }
-  if (mine !== url) return;
-  if (!mine) $("preview").removeAttribute("src");
-  $("frame").hidden = $("legend").hidden = $("show-heat").hidden = !shown; $("remove").hidden = !file;
+const form = $("film"), title = $("title"), plot = $("plot"), fileInput = $("poster"), main = $("main");
+const bars = [...document.querySelectorAll(".bar")];
+const { genres, required, maxPoster } = JSON.parse(form.dataset.model);
+const SHOWN_BARS = 6;
+
+let poster = null, posterUrl = null; // the poster's file and the address of its preview
+let answer = null, reasons = null, genre = null; // the prediction, its reasons, and the genre that they are shown for
+let running = null, timer = 0; // the request in flight, and the one that waits until typing pauses
+let sample = null; // the gallery's film, while nothing is changed
+let setAside = null; // what the user typed before a gallery film replaced it
+
+// --- Inputs ---
+
+function posterProblem(file) {
+  if (file.type && !file.type.startsWith("image/")) return `${file.name} is not an image. Choose a JPEG, PNG or WebP file.`;
+  if (file.size > maxPoster) {
+    const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
+    return `${file.name || "The poster"} has ${mebibytes(file.size)}. The limit is ${mebibytes(maxPoster)}.`;
+  }
+  return "";
 }
-function later(wait) { clearTimeout(timer); timer = setTimeout(ask, wait); }
-function fail(message) { $("error").textContent = message; $("error").hidden = !message; $("status").hidden = !!message; }
-function reset(message) {
-  answer = null; $("why").hidden = $("possible").hidden = true; clearHeat(); $("warnings").replaceChildren();
-  $("status").textContent = message; $("status").className = "";
-  for (const bar of bars) {
-    bar.disabled = true; bar.removeAttribute("aria-pressed"); bar.removeAttribute("aria-label"); bar.classList.remove("chosen", "open");
-    bar.querySelector(".fill").style.width = "0"; bar.querySelector(".value").textContent = "–";
-    bar.querySelector(".threshold").style.visibility = "hidden";
+async function setPoster(file) {
+  poster = file;
+  if (posterUrl) URL.revokeObjectURL(posterUrl);
+  const url = posterUrl = file ? URL.createObjectURL(file) : null;
+  $("remove").hidden = !file;
+  $("poster-name").textContent = file?.name || "";
+  $("poster-name").hidden = !file?.name;
+  $("preview").hidden = true;
+  if (!file) { $("preview").removeAttribute("src"); fileInput.value = ""; return; }
+  $("preview").src = url;
+  const decoded = await $("preview").decode().then(() => true, () => false); // the server reads more formats
+  if (url === posterUrl) $("preview").hidden = !decoded;
+}
+function choosePoster(file) {
+  const problem = posterProblem(file);
+  if (problem) { fail(problem); fileInput.value = ""; return; }
+  sample = null;
+  setPoster(file);
+  predict();
+}
+function setFilm(film) {
+  title.value = film.title || "";
+  plot.value = film.plot || "";
+  setPoster(film.poster || null);
+}
+/** Keep what the user entered, so that a gallery film or "Clear" does not destroy it. */
+function keepInput() {
+  if (sample === null && (title.value.trim() || plot.value.trim() || poster)) {
+    setAside = { title: title.value, plot: plot.value, poster };
+    $("set-aside").hidden = false;
   }
 }
-// The button stays as it is: one that is disabled would lose the focus of whoever pressed it with a key.
-function busy(now) { $("answer").setAttribute("aria-busy", String(now)); }
-async function ask() {
-  clearTimeout(timer);
-  if (running) running.abort();
-  asked = true; fail("");
-  if (!plot.value.trim() && !poster) { reset(EMPTY); fail("Give a plot, a poster, or both."); return; }
-  const mine = running = new AbortController();
+function filmData() {
   const data = new FormData();
+  if (title.value.trim()) data.set("title", title.value.trim());
   if (plot.value.trim()) data.set("plot", plot.value);
   if (poster) data.set("poster", poster, "poster");
-  data.set("explain", "true");
-  data.set("genres", bars.map((bar) => bar.dataset.genre).join(","));
-  const headers = $("key") && $("key").value ? { "X-API-Key": $("key").value } : {};
-  busy(true); $("status").textContent = "Reading …"; $("status").className = "";
+  return data;
+}
+
+// --- Requests ---
+
+function fail(message) {
+  $("error").textContent = message;
+  $("error").hidden = !message;
+}
+async function predict() {
+  clearTimeout(timer);
+  running?.abort();
+  fail("");
+  if (!plot.value.trim() && !poster) { clear(); fail("Enter a plot or add a poster first."); return; }
+  const mine = running = new AbortController();
+  main.classList.add("answered");
+  $("answer").setAttribute("aria-busy", "true");
   try {
-    const response = await fetch("/api/v1/predict", { method: "POST", body: data, headers, signal: mine.signal });
-    const value = await response.json();
-    if (!response.ok) { reset(""); fail(value.error); } else show(value);
+    const value = await request("api/v1/predict", { method: "POST", body: filmData(), signal: mine.signal });
+    if (running === mine) { show(value); explain(mine); }
   } catch (error) {
-    if (error.name !== "AbortError") { reset(""); fail("The server does not answer. Is it running?"); }
-  } finally { if (running === mine) { running = null; busy(false); } }
+    if (error.name !== "AbortError") { clear(); fail(error.message); }
+  } finally {
+    if (running === mine) $("answer").setAttribute("aria-busy", "false");
+  }
+}
+async function explain(mine) {
+  const data = filmData();
+  data.set("genres", genres.join(","));
+  reasons = null;
+  $("why-body").setAttribute("aria-busy", "true");
+  $("why-status").textContent = "Finding the reasons …";
+  $("why-again").hidden = true;
+  try {
+    let value;
+    try {
+      value = await request("api/v1/explain", { method: "POST", body: data, signal: mine.signal });
+    } catch (error) {
+      if (error.status !== 404 && error.status !== 405) throw error;
+      data.set("explain", "true");
+      value = await request("api/v1/predict", { method: "POST", body: data, signal: mine.signal });
+    }
+    if (running !== mine) return;
+    reasons = value.explanation;
+    $("why-status").textContent = "";
+    $("why-body").hidden = false;
+    choose(genre);
+  } catch (error) {
+    if (running !== mine || error.name === "AbortError") return;
+    $("why-status").textContent = "The reasons are not available right now. The genres above are not affected.";
+    $("why-again").hidden = false;
+    $("why-body").hidden = true;
+  } finally {
+    if (running === mine) $("why-body").setAttribute("aria-busy", "false");
+  }
+}
+
+// --- The answer ---
+
+function clear() {
+  running?.abort();
+  answer = reasons = null;
+  $("status").textContent = "";
+  $("result").hidden = true;
+  $("empty").hidden = false;
 }
 function show(value) {
   answer = value;
-  for (const bar of bars) {
-    const genre = bar.dataset.genre, p = value.probabilities[genre], chosen = value.genres.includes(genre);
-    bar.disabled = false; bar.classList.toggle("chosen", chosen); bar.classList.toggle("open", value.undecided.includes(genre));
-    bar.querySelector(".fill").style.width = `${100 * p}%`;
-    const mark = bar.querySelector(".threshold");
-    mark.style.left = `${100 * value.thresholds[genre]}%`; mark.style.visibility = "visible";
-    bar.querySelector(".value").textContent = percent(p);
-    bar.setAttribute("aria-label", `${genre}: ${percent(p)}${chosen ? ", chosen" : ""}${value.undecided.includes(genre) ? ", undecided" : ""}. Show why.`);
-  }
-  const names = value.genres.join(", ");
-  $("status").textContent = !value.sure
-    ? `Not sure${names ? `: perhaps ${names}` : `: no genre is likely enough; nearest is ${value.top[0]}`}. Worth a human look.`
-    : `${names} (confidence ${percent(value.confidence)}).`;
-  if (value.sure && value.undecided.length) $("status").textContent += ` Undecided: ${value.undecided.join(", ")}.`;
-  $("status").className = value.sure ? "sure" : "unsure";
-  $("possible").hidden = value.sure || !value.possible.length;
-  $("possible").textContent = `Its genres are very likely among ${value.possible.join(", ")}.`;
-  $("warnings").replaceChildren(...value.warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
-  why(value.genres[0] || value.top[0]);
+  const undecided = value.undecided, likely = value.genres.filter((name) => !undecided.includes(name));
+  $("empty").hidden = true;
+  $("result").hidden = false;
+  $("likely-title").textContent = likely.length ? `Likely genre${likely.length === 1 ? "" : "s"}` : "No clear genre";
+  showChips("likely", likely, value);
+  showChips("could", undecided, value);
+  $("could-part").hidden = !undecided.length;
+  showVerdict(value, likely);
+  showBars(value, likely);
+  choose(likely[0] || undecided[0] || value.top[0]);
+  $("api-code").textContent = curl();
+  $("share-hint").textContent = poster && sample === null ? "The link holds the title and the plot, not the poster." : "";
 }
-function why(genre) {
-  for (const bar of bars) bar.setAttribute("aria-pressed", String(bar.dataset.genre === genre));
-  $("why").hidden = false; $("why-genre").textContent = genre;
-  showShares(genre); showWords(genre); showHeat(genre);
-}
-function showShares(genre) {
-  const from = Object.entries(answer.explanation.inputs[genre] || {}).map(([name, drop]) => [name, Math.abs(drop)]);
-  const sum = from.reduce((total, [, weight]) => total + weight, 0);
-  $("split").hidden = !sum;
-  $("shares").textContent = sum
-    ? `How much came from each: ${from.map(([name, weight]) => `${name} ${percent(weight / sum)}`).join(", ")}.`
-    : `All from the ${answer.inputs.join(" and ")}.`;
-  from.forEach(([, weight], at) => { $("split").children[at].style.width = `${100 * weight / (sum || 1)}%`; });
-}
-function showWords(genre) {
-  const { spans, text } = answer.explanation, parts = [], told = { for: [], against: [] };
-  const top = Math.max(2 * LEAST, ...spans.map((span) => Math.abs(span.drops[genre])));
-  let at = 0, last = null;
-  for (const span of spans) {
-    const drop = span.drops[genre], words = text.slice(span.start, span.end), between = text.slice(at, span.start);
-    at = span.end;
-    if (Math.abs(drop) < top / 6) { parts.push(between, words); last = null; continue; }
-    const kind = drop > 0 ? "for" : "against";
-    told[kind].push([Math.abs(drop), words]);
-    if (last && kind === "against" && last.className === kind) { last.textContent += between + words; continue; } // one line under all
-    last = document.createElement("mark");
-    last.className = kind; last.textContent = words;
-    last.title = `${drop > 0 ? "−" : "+"}${Math.abs(100 * drop).toFixed(1)} points without it`;
-    if (drop > 0) last.style.backgroundColor = `rgba(var(--mark), ${0.15 + 0.6 * drop / top})`;
-    parts.push(between, last);
-  }
-  parts.push(text.slice(at));
-  $("words").replaceChildren(...parts);
-  $("words").hidden = $("how").hidden = !text;
-  // Colours and lines say nothing to who listens.
-  const list = (found) => found.sort((one, other) => other[0] - one[0]).slice(0, 5).map(([, words]) => words).join("; ");
-  $("strongest").textContent = [["for", "Most for it"], ["against", "Most against it"]]
-    .filter(([kind]) => told[kind].length).map(([kind, title]) => `${title}: ${list(told[kind])}.`).join(" ");
-}
-function clearHeat() {
-  heat.getContext("2d").clearRect(0, 0, heat.width, heat.height);
-  heat.setAttribute("aria-label", "No heat map yet");
-  $("legend").textContent = ""; $("show-heat").disabled = true;
-}
-function showHeat(genre) {
-  clearHeat();
-  const rows = answer.explanation.regions[genre];
-  if (!rows) return;
-  heat.height = rows.length; heat.width = rows[0].length;
-  const most = Math.max(...rows.flat()), none = `No region of the poster speaks for ${genre}.`;
-  $("show-heat").disabled = most < LEAST;
-  $("legend").textContent = most < LEAST ? none : `Bright regions speak for ${genre}.`;
-  heat.setAttribute("aria-label", most < LEAST ? none : `Heat map: what speaks most for ${genre} lies ${place(rows, most)}.`);
-  if (most < LEAST) return;
-  const context = heat.getContext("2d");
-  rows.forEach((row, y) => row.forEach((drop, x) => {
-    const [red, green, blue, opacity] = colour(Math.max(0, drop) / most);
-    context.fillStyle = `rgba(${red}, ${green}, ${blue}, ${opacity})`; context.fillRect(x, y, 1, 1);
+function showChips(id, names, value) {
+  $(id).replaceChildren(...names.map((name) => {
+    const chip = Object.assign(document.createElement("li"), { textContent: name });
+    chip.append(" ", Object.assign(document.createElement("strong"), { textContent: percent(value.probabilities[name]) }));
+    return chip;
   }));
 }
-function colour(weight) {
-  const step = Math.min(RAMP.length - 2, Math.floor(weight * (RAMP.length - 1))), part = weight * (RAMP.length - 1) - step;
-  return RAMP[step].map((low, at) => low + part * (RAMP[step + 1][at] - low));
+function reviewReason(value) {
+  const needed = required[value.inputs.join("+")], top = value.top[0];
+  if (!value.genres.length) return `no genre is likely enough. The closest is ${top}, at ${percent(value.probabilities[top])}.`;
+  if (value.confidence < needed) {
+    return `the confidence of ${percent(value.confidence)} is below the ${percent(needed)} that this model asks for.`;
+  }
+  const warning = value.warnings.at(-1) || "the model is not sure.";
+  return warning[0].toLowerCase() + warning.slice(1);
 }
-function place(rows, most) {
-  const y = rows.findIndex((row) => row.includes(most)), x = rows[y].indexOf(most);
-  const third = (at, count, names) => names[Math.min(2, Math.floor(3 * (at + 0.5) / count))];
-  return `in the ${third(y, rows.length, ["upper", "middle", "lower"])} ${third(x, rows[0].length, ["left", "centre", "right"])}`;
+function showVerdict(value, likely) {
+  const verdict = value.sure ? `Confidence ${percent(value.confidence)}` : `Needs review: ${reviewReason(value)}`;
+  $("verdict").textContent = verdict;
+  $("verdict").className = value.sure ? "sure" : "unsure";
+  // The set is promised for films like those the model learned from, so not under a warning.
+  const possible = !value.sure && !value.warnings.length ? value.possible : [];
+  $("possible").hidden = possible.length < 2;
+  $("possible").textContent = `Very likely one or more of ${new Intl.ListFormat("en", { type: "disjunction" }).format(possible)}.`;
+  const others = value.warnings.filter((text) => !verdict.endsWith(text.slice(1)));
+  $("warnings").replaceChildren(...others.map((text) =>
+    Object.assign(document.createElement("li"), { textContent: `${text[0].toUpperCase()}${text.slice(1)}.` })));
+  const said = (names) => names.map((name) => `${name} ${percent(value.probabilities[name])}`).join(", ");
+  $("status").textContent = [
+    likely.length ? `Likely genres: ${said(likely)}.` : "No clear genre.",
+    value.undecided.length ? `Could also be: ${said(value.undecided)}.` : "",
+    `${verdict}${/[.]$/.test(verdict) ? "" : "."}`,
+  ].filter(Boolean).join(" ");
 }
-// On a phone the answer lies below what was pressed: bring it up. Where it can be seen, nothing moves.
-function bringUp() { if ($("answer").getBoundingClientRect().top > innerHeight / 2) $("answer").scrollIntoView({ block: "start" }); }
+function showBars(value, likely) {
+  const focused = document.activeElement;
+  bars.sort((one, other) => value.probabilities[other.dataset.genre] - value.probabilities[one.dataset.genre]);
+  bars.forEach((bar, at) => {
+    const name = bar.dataset.genre, share = value.probabilities[name];
+    const sign = likely.includes(name) ? "likely" : value.undecided.includes(name) ? "could" : "unlikely";
+    bar.className = `bar ${sign}`;
+    bar.querySelector(".fill").style.width = `${100 * share}%`;
+    bar.querySelector(".threshold").style.left = `${100 * value.thresholds[name]}%`;
+    bar.querySelector(".value").textContent = percent(share);
+    bar.querySelector(".sign").textContent = { likely: ", likely", could: ", could be", unlikely: ", unlikely" }[sign];
+    bar.parentElement.classList.toggle("more", at >= SHOWN_BARS && sign === "unlikely");
+    $("bars").append(bar.parentElement);
+  });
+  if (bars.includes(focused)) focused.focus();
+  $("all-genres").hidden = !document.querySelector("#bars .more");
+}
+function choose(name) {
+  genre = name;
+  for (const bar of bars) bar.setAttribute("aria-pressed", String(bar.dataset.genre === name));
+  $("why-genre").textContent = name;
+  if (reasons) showReasons(reasons, name, posterUrl && !$("preview").hidden ? posterUrl : null);
+}
 
-form.addEventListener("submit", (event) => { event.preventDefault(); ask(); bringUp(); });
-plot.addEventListener("input", () => { if (asked) later(500); });
-plot.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { ask(); bringUp(); } });
-fileInput.addEventListener("change", () => setPoster(fileInput.files[0] || null));
-$("remove").addEventListener("click", () => { fileInput.value = ""; setPoster(null); fileInput.focus(); });
-$("show-heat").addEventListener("click", () => {
-  heat.hidden = !heat.hidden; $("show-heat").setAttribute("aria-pressed", String(!heat.hidden));
-});
-$("bars").addEventListener("click", (event) => { const bar = event.target.closest(".bar"); if (bar && answer) why(bar.dataset.genre); });
+// --- Sharing ---
+
+const shellQuote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+function curl() {
+  const address = `${location.origin}${root}api/v1/predict`, key = $("key") ? ' -H "X-API-Key: $KEY"' : "";
+  if (!poster) {
+    const film = { ...(title.value.trim() && { title: title.value.trim() }), plot: plot.value };
+    return `curl ${address}${key} \\\n  -H 'Content-Type: application/json' \\\n  -d ${shellQuote(JSON.stringify(film))}`;
+  }
+  const fields = [["title", title.value.trim()], ["plot", plot.value]].filter(([, text]) => text.trim())
+    .map(([name, text]) => ` \\\n  --form-string ${shellQuote(`${name}=${text}`)}`);
+  return `curl ${address}${key}${fields.join("")} \\\n  -F poster=@${shellQuote(poster.name || "poster.jpg")}`;
+}
+function shareLink() {
+  const query = new URLSearchParams(sample !== null ? { film: sample } : { title: title.value.trim(), plot: plot.value });
+  if (!query.get("title")) query.delete("title");
+  return `${location.origin}${root}?${query}`;
+}
+function copiedJson() {
+  return JSON.stringify({ title: title.value.trim() || undefined, plot: plot.value || undefined, prediction: answer, explanation: reasons || undefined }, null, 2);
+}
+
+// --- The gallery ---
+
+async function useSample(number) {
+  const film = await request(`samples/${number}`);
+  const picture = film.poster ? await (await fetch(film.poster)).blob() : null;
+  keepInput();
+  setFilm({ ...film, poster: picture && new File([picture], "", { type: picture.type }) });
+  sample = number;
+  predict();
+}
+/** On a phone the answer is below what was pressed: bring it into view. If it can be seen, nothing moves. */
+function bringUp() {
+  const { top, bottom } = $("answer").getBoundingClientRect();
+  if (top > innerHeight / 2 || bottom < 0 || top < 0) $("answer").scrollIntoView({ block: "start" });
+}
+
+// --- Events ---
+
+form.addEventListener("submit", (event) => { event.preventDefault(); predict(); bringUp(); });
+for (const field of [title, plot]) {
+  field.addEventListener("input", () => {
+    sample = null;
+    if (answer) { clearTimeout(timer); timer = setTimeout(predict, 500); }
+  });
+  field.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); predict(); bringUp(); }
+  });
+}
+fileInput.addEventListener("change", () => { if (fileInput.files[0]) choosePoster(fileInput.files[0]); });
+onDrop($("drop"), choosePoster);
 document.addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find((item) => item.type.startsWith("image/"));
-  if (file) { event.preventDefault(); setPoster(file); }
+  if (file) { event.preventDefault(); choosePoster(file); }
 });
-for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
-$("drop").addEventListener("dragover", () => $("drop").classList.add("over"));
-$("drop").addEventListener("dragleave", () => $("drop").classList.remove("over"));
-$("drop").addEventListener("drop", (event) => { $("drop").classList.remove("over"); if (event.dataTransfer.files.length) setPoster(event.dataTransfer.files[0]); });
-if ($("sample")) $("sample").addEventListener("change", async () => {
-  const index = $("sample").value;
-  if (index === "") return;
-  const film = await (await fetch(`/samples/${index}`)).json();
-  const picture = film.poster ? await (await fetch(film.poster)).blob() : null;
-  asked = false; plot.value = film.plot || ""; fileInput.value = "";
-  const shown = setPoster(picture);
-  ask(); await shown; bringUp();
+$("remove").addEventListener("click", () => {
+  sample = null;
+  setPoster(null);
+  fileInput.focus();
+  if (plot.value.trim()) predict(); else clear();
 });
+$("clear").addEventListener("click", () => {
+  keepInput();
+  sample = null;
+  setFilm({});
+  clear();
+  fail("");
+  main.classList.remove("answered");
+  title.focus();
+});
+$("bring-back").addEventListener("click", () => {
+  setFilm(setAside);
+  sample = setAside = null;
+  $("set-aside").hidden = true;
+  plot.focus();
+  predict();
+});
+$("bars").addEventListener("click", (event) => {
+  const bar = event.target.closest(".bar");
+  if (bar) choose(bar.dataset.genre);
+});
+$("all-genres").addEventListener("click", () => {
+  const all = $("bars").classList.toggle("all");
+  $("all-genres").setAttribute("aria-expanded", String(all));
+  $("all-genres").textContent = all ? "Show fewer genres" : `Show all ${genres.length} genres`;
+});
+$("why-again").addEventListener("click", () => { if (answer) explain(running); });
+$("copy-link").addEventListener("click", () => copyText(shareLink(), $("copy-link")));
+$("copy-json").addEventListener("click", () => copyText(copiedJson(), $("copy-json")));
+$("gallery")?.addEventListener("click", (event) => {
+  const card = event.target.closest(".film-card");
+  if (card) useSample(card.dataset.number).then(bringUp, (error) => fail(error.message));
+});
+$("more-films")?.addEventListener("click", () => {
+  const added = [...document.querySelectorAll(".film-card[hidden], li[hidden] > .film-card")];
+  for (const item of document.querySelectorAll("#gallery li[hidden]")) item.hidden = false;
+  $("more-films").hidden = true;
+  added[0]?.focus();
+});
+
+// A link to a film: /?plot=… and /?film=3. Longer plots may stand behind # instead.
+const linked = new URLSearchParams(location.search.slice(1) || location.hash.slice(1));
+if (/^\d+$/.test(linked.get("film") || "")) useSample(linked.get("film")).catch((error) => fail(error.message));
+else if (linked.get("plot") || linked.get("title")) {
+  setFilm({ title: linked.get("title"), plot: linked.get("plot") });
+  if (linked.get("plot")) predict();
+}

@@ -1,57 +1,149 @@
-"use strict";
-// A table is sent, its job is asked for until it is done, and its result is offered.
-const $ = (id) => document.getElementById(id);
-const headers = () => ($("key") && $("key").value ? { "X-API-Key": $("key").value } : {});
+// A table of films: it is sent, tagged by a job on the server, previewed and downloaded. The job's id stands in the
+// page's address, so that a reload finds it again.
+import { $, count, onDrop, percent, request, root } from "./common.js";
+
+const accepted = $("file").accept.split(",");
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const count = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
-let latest = 0, current = null;
+let current = null; // the job's id
+let latest = 0; // number of the table shown; older ones are no longer followed
+let announced = 0;
 
 function fail(message) {
-  $("progress").hidden = $("stop").hidden = true; $("status").textContent = "";
-  $("error").textContent = message; $("error").hidden = !message;
+  $("progress").hidden = $("stop").hidden = true;
+  $("progress-text").textContent = "";
+  $("error").textContent = message;
+  $("error").hidden = !message;
 }
-async function tag(file) {
+function announce(text) { $("status").textContent = text; }
+function remember(id) {
+  current = id;
+  history.replaceState(null, "", id ? `?job=${encodeURIComponent(id)}` : location.pathname);
+}
+async function send(file) {
+  if (!accepted.some((ending) => file.name.toLowerCase().endsWith(ending))) {
+    fail(`${file.name} is not a table this page reads. Choose one of ${accepted.join(", ")}.`);
+    return;
+  }
+  const size = Number($("table").dataset.maxTable);
+  if (file.size > size) {
+    fail(`${file.name} has ${Math.ceil(file.size / 2 ** 20)} MB. The limit is ${Math.floor(size / 2 ** 20)} MB; use mmgcs tag on your machine.`);
+    return;
+  }
   if (current) stop();
   const mine = ++latest, data = new FormData();
   data.set("file", file, file.name);
-  fail(""); $("result").hidden = true; $("progress").hidden = false; $("progress").removeAttribute("value");
-  $("status").textContent = `Sending ${file.name} …`;
+  fail("");
+  $("outcome").hidden = $("result").hidden = true;
+  $("progress").hidden = false;
+  $("progress").removeAttribute("value");
+  $("progress-text").textContent = `Sending ${file.name} …`;
+  announce($("progress-text").textContent);
   try {
-    let response = await fetch("/api/v1/batch", { method: "POST", body: data, headers: headers() });
-    let job = await response.json();
-    while (response.ok && mine === latest) {
-      current = job.id; $("stop").hidden = false;
-      if (job.state === "failed") throw new Error(job.error);
-      if (job.state === "done") { done(job, file); return; }
-      $("status").textContent = job.state === "waiting" ? "Waiting for its turn …" : `${count(job.done, "film")} tagged, ${Math.floor(100 * job.share)}%`;
-      if (job.share) $("progress").value = job.share;
-      await wait(300);
-      if (mine !== latest) return;
-      response = await fetch(`/api/v1/batch/${job.id}`);
-      job = await response.json();
-    }
-    if (!response.ok) throw new Error(job.error);
+    const job = await request("api/v1/batch", { method: "POST", body: data });
+    if (mine === latest) { remember(job.id); await follow(job, mine, file.name); }
   } catch (error) {
-    if (mine === latest) { current = null; fail(error instanceof TypeError ? "The server does not answer. Is it running?" : error.message); }
+    if (mine === latest) { remember(null); fail(error.message); }
   }
 }
-function done(job, file) {
-  current = null; $("stop").hidden = true; $("progress").value = 1;
-  const notes = [`${count(job.unsure, "film")} worth a human look`];
-  if (job.errors) notes.push(`${count(job.errors, "film")} without a plot to read`);
-  $("status").textContent = `Done: ${count(job.done, "film")} of ${file.name}; ${notes.join(", ")}.`;
-  $("result").href = job.result; $("result").hidden = false;
+async function follow(job, mine, name) {
+  announced = 0;
+  while (mine === latest) {
+    if (job.state === "failed") throw new Error(job.error[0].toUpperCase() + job.error.slice(1));
+    if (job.state === "done") { done(job, job.name || name); return; }
+    $("stop").hidden = $("progress").hidden = false;
+    showProgress(job);
+    await wait(400);
+    if (mine === latest) job = await request(`api/v1/batch/${job.id}`);
+  }
+}
+function showProgress(job) {
+  if (job.state === "waiting") { $("progress-text").textContent = "Waiting for other tables …"; return; }
+  const total = job.rows ?? (job.share > 0.02 ? Math.round(job.done / job.share) : null), about = job.rows ? "" : "about ";
+  const text = total ? `${job.done.toLocaleString("en")} of ${about}${count(Math.max(total, job.done), "film")}` : count(job.done, "film");
+  $("progress-text").textContent = `${text} tagged (${Math.floor(100 * job.share)}%)`;
+  if (job.share) $("progress").value = job.share;
+  const tenth = Math.floor(10 * job.share);
+  if (tenth > announced) { announced = tenth; announce(`${10 * tenth}% of the table is tagged`); }
+}
+function done(job, name) {
+  $("stop").hidden = true;
+  $("progress").hidden = false;
+  $("progress").value = 1;
+  const notes = [`${count(job.unsure, "film")} ${job.unsure === 1 ? "needs" : "need"} review`];
+  if (job.errors) notes.push(`${count(job.errors, "film")} could not be tagged`);
+  $("progress-text").textContent = `Done: ${count(job.done, "film")}${name ? ` of ${name}` : ""}. ${notes.join(", ")}.`;
+  announce($("progress-text").textContent);
+  $("result").href = `${root}api/v1/batch/${job.id}/result`;
+  $("outcome").hidden = $("result").hidden = false;
+  showCounts(job.genres || {});
+  showPreview(job.preview || []);
+}
+const cell = (tag, text, scope) => {
+  const made = Object.assign(document.createElement(tag), { textContent: text });
+  if (scope) made.scope = scope;
+  return made;
+};
+function showCounts(genres) {
+  const entries = Object.entries(genres).filter(([, films]) => films).sort((one, other) => other[1] - one[1]);
+  const most = Math.max(1, ...entries.map(([, films]) => films));
+  $("counts-part").hidden = !entries.length;
+  $("counts").replaceChildren(...entries.map(([genre, films]) => {
+    const row = document.createElement("tr"), wide = cell("td", ""), track = document.createElement("span"), fill = document.createElement("span");
+    track.className = "track"; track.style.display = "block"; fill.className = "fill"; fill.style.width = `${100 * films / most}%`;
+    wide.className = "wide"; track.append(fill); wide.append(track);
+    const number = cell("td", films.toLocaleString("en"));
+    number.className = "number";
+    row.append(cell("th", genre, "row"), wide, number);
+    return row;
+  }));
+}
+function showPreview(rows) {
+  $("preview-part").hidden = !rows.length;
+  $("review-only").checked = false;
+  $("preview").replaceChildren(...rows.map((film) => {
+    const row = document.createElement("tr"), genres = [].concat(film.genres || []).join(", ");
+    row.classList.toggle("needs-review", !film.sure);
+    row.append(
+      cell("th", film.title || film.id || "–", "row"),
+      cell("td", film.error ? "–" : genres || "none is likely enough"),
+      cell("td", film.confidence == null ? "–" : percent(film.confidence)),
+      cell("td", film.error || (film.sure ? "" : "needs review")),
+    );
+    return row;
+  }));
+  filterPreview();
+}
+function filterPreview() {
+  const only = $("review-only").checked, rows = [...$("preview").rows];
+  for (const row of rows) row.hidden = only && !row.classList.contains("needs-review");
+  $("preview-count").textContent = `${count(rows.filter((row) => !row.hidden).length, "film")} shown of the first ${rows.length}.`;
 }
 function stop() {
   latest++;
-  fetch(`/api/v1/batch/${current}`, { method: "DELETE", headers: headers() }).catch(() => {}); // it is forgotten later anyway
-  current = null; fail(""); $("status").textContent = "Stopped; nothing is kept.";
+  request(`api/v1/batch/${current}`, { method: "DELETE" }).catch(() => {}); // it is deleted later anyway
+  remember(null);
+  fail("");
+  $("progress-text").textContent = "Stopped. The table was deleted from the server.";
+  announce($("progress-text").textContent);
 }
+
 $("stop").addEventListener("click", () => { stop(); $("file").focus(); });
-$("file").addEventListener("change", () => { if ($("file").files[0]) tag($("file").files[0]); $("file").value = ""; });
-for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
-$("drop").addEventListener("dragover", () => $("drop").classList.add("over"));
-$("drop").addEventListener("dragleave", () => $("drop").classList.remove("over"));
-$("drop").addEventListener("drop", (event) => { $("drop").classList.remove("over"); if (event.dataTransfer.files.length) tag(event.dataTransfer.files[0]); });
+$("file").addEventListener("change", () => { if ($("file").files[0]) send($("file").files[0]); $("file").value = ""; });
+onDrop($("drop"), send);
 $("table").addEventListener("submit", (event) => event.preventDefault());
-if ($("try")) $("try").addEventListener("click", async () => { tag(new File([await (await fetch("/samples.csv")).blob()], "samples.csv")); });
+$("review-only").addEventListener("change", filterPreview);
+$("try")?.addEventListener("click", async () => {
+  const response = await fetch(`${root}samples.csv`);
+  send(new File([await response.blob()], "samples.csv"));
+});
+
+const job = new URLSearchParams(location.search).get("job");
+if (job) {
+  const mine = ++latest;
+  request(`api/v1/batch/${encodeURIComponent(job)}`)
+    .then((found) => { current = found.id; return follow(found, mine); })
+    .catch((error) => {
+      remember(null);
+      fail(error.status === 404 ? "That table is no longer on the server. Choose it again." : error.message);
+    });
+}

@@ -1,0 +1,122 @@
+// Why a genre was predicted: what each input adds, the phrases of the plot, and the areas of the poster.
+import { $ } from "./common.js";
+
+// The smallest change of the probability that is shown. Below it, an explanation is mostly noise.
+const LEAST = 0.005;
+const LEAST_REGION = 0.01;
+const HEAT_WIDTH = 120;
+// Words that carry no meaning of their own, in the languages that plots come in. They are not highlighted alone.
+const FUNCTION_WORDS = new Set(`a an the and or but nor so of to in on at by for from with into onto over under after before
+  between as is are was were be been being has have had do does did will would can could may might must his her hers its
+  their theirs our my your he she it they we you i him them us me who whom whose which that this these those there then
+  than when where while if not no only also very up out off about all some any each both one
+  el la los las un una unos unas y o de del al en con por para su sus que se es son lo le les como más pero cuando donde
+  os as um uma e do da dos das no na nos nas com por ao aos seu sua seus suas é são ou mas quando onde
+  le les des du et à au aux dans par pour sur avec son sa ses leur leurs qui est sont ce cette ces il elle ils ne pas`
+  .split(/\s+/));
+
+const points = (drop) => `${drop < 0 ? "−" : "+"}${Math.abs(Math.round(100 * drop))}`;
+const element = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
+
+/** Show the reasons for one genre. `url` is the poster's address, or null. */
+export function showReasons(reasons, genre, url) {
+  showContributions(reasons.inputs[genre] || {}, reasons);
+  showWords(reasons, genre);
+  showHeat(reasons.regions[genre], genre, url);
+}
+
+function showContributions(inputs, reasons) {
+  const entries = Object.entries(inputs);
+  const scale = Math.max(0.1, ...entries.map(([, drop]) => Math.abs(drop)));
+  $("contributions").replaceChildren(...entries.map(([name, drop]) => {
+    const row = element("div", "contribution"), axis = element("span", "axis"), part = element("span", drop < 0 ? "minus" : "plus");
+    part.style.width = `${50 * Math.abs(drop) / scale}%`;
+    axis.append(part);
+    row.append(element("span", "", name), axis, element("span", "value", points(drop)));
+    return row;
+  }));
+  $("contributions").hidden = !entries.length;
+  const text = entries.map(([name, drop]) => `${name} ${points(drop)}`).join(", ");
+  $("contributions-text").textContent = entries.length
+    ? `${text[0].toUpperCase()}${text.slice(1)} percentage points.`
+    : `Based on the ${reasons.text ? "plot" : "poster"} alone.`;
+}
+
+/** Return the phrases that matter: neighbours with the same sign joined, function words cut off at both ends. */
+export function phrases({ spans, text }, genre) {
+  const strongest = Math.max(2 * LEAST, ...spans.map((span) => Math.abs(span.drops[genre])));
+  const found = [];
+  for (const span of spans) {
+    const drop = span.drops[genre];
+    const words = [...text.slice(span.start, span.end).matchAll(/[\p{L}\p{N}][\p{L}\p{N}'’-]*/gu)]
+      .filter(([word]) => !FUNCTION_WORDS.has(word.toLowerCase()));
+    if (Math.abs(drop) < strongest / 5 || !words.length) continue;
+    const start = span.start + words[0].index, end = span.start + words.at(-1).index + words.at(-1)[0].length;
+    const last = found.at(-1);
+    if (last && last.drop > 0 === drop > 0 && last.spanEnd + 1 >= span.start && !/[.!?;:]/.test(text.slice(last.end, start))) {
+      Object.assign(last, { end, spanEnd: span.end, drop: last.drop + drop });
+    } else found.push({ start, end, spanEnd: span.end, drop });
+  }
+  return found;
+}
+
+function showWords(reasons, genre) {
+  const { text } = reasons, found = phrases(reasons, genre);
+  const strongest = Math.max(...found.map(({ drop }) => Math.abs(drop)));
+  const parts = [];
+  let at = 0;
+  for (const { start, end, drop } of found) {
+    const mark = element("mark", drop > 0 ? "for" : "against", text.slice(start, end));
+    mark.style.setProperty("--strength", (0.3 + 0.7 * Math.abs(drop) / strongest).toFixed(2));
+    parts.push(text.slice(at, start), mark);
+    at = end;
+  }
+  $("words").replaceChildren(...parts, text.slice(at));
+  $("plot-reasons").hidden = !text;
+  const list = (kind, sign, most) => {
+    const some = found.filter(({ drop }) => drop * sign > 0).sort((one, other) => sign * (other.drop - one.drop)).slice(0, most);
+    return some.length ? `${kind}: ${some.map(({ start, end, drop }) => `“${text.slice(start, end)}” ${points(drop)}`).join(", ")}.` : "";
+  };
+  $("strongest").textContent = [list("Strongest for it", 1, 4), list("against it", -1, 2)].filter(Boolean).join(" Strongest ")
+    || "No phrase stands out.";
+}
+
+function showHeat(rows, genre, url) {
+  $("poster-reasons").hidden = !rows || !url;
+  if (!rows) return;
+  $("heat-poster").src = url;
+  const strongest = Math.max(...rows.flat().map(Math.abs)), matters = strongest >= LEAST_REGION;
+  const most = Math.max(...rows.flat());
+  $("heat-legend").textContent = matters
+    ? `Orange areas speak for ${genre}, blue areas against it. Clear areas do not matter.`
+    : `No single area of the poster matters for ${genre}.`;
+  $("heat").setAttribute("aria-label", most < LEAST_REGION
+    ? `No area of the poster speaks for ${genre}.`
+    : `The area that speaks most for ${genre} is in the ${place(rows, most)} of the poster.`);
+  $("opacity-field").hidden = !matters;
+  draw(rows, matters ? strongest : Infinity);
+}
+
+/** Draw the small grid first, then enlarge it smoothly. */
+function draw(rows, strongest) {
+  const small = document.createElement("canvas"), heat = $("heat");
+  [small.width, small.height] = [rows[0].length, rows.length];
+  [heat.width, heat.height] = [HEAT_WIDTH, Math.round(HEAT_WIDTH * rows.length / rows[0].length)];
+  const pixels = new ImageData(small.width, small.height);
+  rows.flat().forEach((drop, at) => {
+    const strength = Math.max(0, (Math.abs(drop) / strongest - 0.15) / 0.85);
+    pixels.data.set([...(drop > 0 ? [255, 96, 0] : [0, 110, 255]), 255 * strength], 4 * at);
+  });
+  small.getContext("2d").putImageData(pixels, 0, 0);
+  const context = heat.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(small, 0, 0, heat.width, heat.height);
+}
+
+function place(rows, most) {
+  const y = rows.findIndex((row) => row.includes(most)), x = rows[y].indexOf(most);
+  const third = (at, length, names) => names[Math.floor(3 * (at + 0.5) / length)];
+  return `${third(y, rows.length, ["upper", "middle", "lower"])} ${third(x, rows[0].length, ["left", "centre", "right"])}`;
+}
+
+$("opacity").addEventListener("input", () => { $("heat").style.opacity = $("opacity").value / 100; });
