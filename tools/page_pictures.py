@@ -44,7 +44,10 @@ def set_screen(driver: webdriver.Chrome, width: int, scheme: str, scale: int = 1
     """Set the screen's width, the pixels per CSS pixel, and the preferred colours."""
     size = {"width": width, "height": 800, "deviceScaleFactor": scale, "mobile": width <= 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    features = [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"}]
+    features = [
+        {"name": "prefers-color-scheme", "value": scheme},
+        {"name": "prefers-reduced-motion", "value": "reduce"},
+    ]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 

@@ -6,7 +6,12 @@ import base64
 import json
 import re
 import shutil
+import subprocess
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,6 +33,7 @@ from mmgcs.bundle import CARD_JSON, DEFAULT_BUNDLE, seal
 from mmgcs.evaluation import evaluate
 from mmgcs.sample import sample_films
 from mmgcs.training.card import summarised
+from mmgcs.web import Settings
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -35,7 +41,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 PLOT = "Two detectives hunt a killer through the city"
-PAGES = ("/", "/tables", "/model", "/scores", "/data", "/api", "/about")
+PAGES = ("/", "/tables", "/model", "/scores", "/data", "/api", "/about", "/no-such-page")
 
 
 class Person:
@@ -46,29 +52,35 @@ class Person:
 
     def open(self, path: str = "/") -> None:
         self.driver.get(self.url + path)
-        # The first time, a busy browser comes back from `get` while the page is still loading.
+        # The first time, a busy browser returns from `get` while the page is still loading.
         self.wait(lambda: self.js("return document.readyState") == "complete")
 
     def find(self, name: str) -> Any:
         return self.driver.find_element(By.ID, name)
 
+    def all(self, selector: str) -> list[Any]:
+        return list(self.driver.find_elements(By.CSS_SELECTOR, selector))
+
+    def texts(self, selector: str) -> list[str]:
+        return [one.text for one in self.all(selector)]
+
     def js(self, script: str, *values: Any) -> Any:
         return self.driver.execute_script(script, *values)
 
     def wait(self, what: Any) -> Any:
-        return WebDriverWait(self.driver, 30, poll_frequency=0.05).until(lambda _: what())
+        return WebDriverWait(self.driver, 60, poll_frequency=0.05).until(lambda _: what())
 
     def see_width(self, width: int, height: int = 844) -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def prefer(self, scheme: str) -> None:
-        wish = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wish})
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
-    def drop(self, path: Path, name: str = "drop") -> None:
-        """Drag a file from the desktop onto an element."""
-        box = self.js("const b = arguments[0].getBoundingClientRect(); return [b.x + 20, b.y + 20]", self.find(name))
+    def drop(self, path: Path) -> None:
+        """Drag a file from the desktop onto the page's drop zone."""
+        box = self.js("const b = arguments[0].getBoundingClientRect(); return [b.x + 20, b.y + 20]", self.find("drop"))
         data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
             event = {"type": kind, "x": box[0], "y": box[1], "data": data}
@@ -78,19 +90,30 @@ class Person:
         """Press keys, wherever the focus is."""
         ActionChains(self.driver).send_keys(*keys).perform()
 
-    def press(self) -> None:
-        self.find("go").click()
+    def write(self, plot: str) -> None:
+        self.find("plot").clear()
+        self.find("plot").send_keys(plot)
 
-    def answer(self) -> str:
-        """The answer's line, once it is there."""
-        return str(self.wait(lambda: not self.find("why").get_attribute("hidden") and self.find("status").text))
+    def said(self) -> str:
+        """What a screen reader says of the answer, once it is there."""
+        busy = "return document.getElementById('answer').getAttribute('aria-busy')"
+        self.wait(lambda: self.find("result").is_displayed() and self.js(busy) == "false")
+        return str(self.find("status").get_attribute("textContent"))
 
-    def chosen(self) -> list[str]:
-        bars = self.driver.find_elements(By.CSS_SELECTOR, ".bar.chosen")
-        return [bar.get_attribute("data-genre") for bar in bars]
+    def reasons(self) -> str:
+        """The line about the inputs' contributions, once the explanation is there."""
+        busy = "return document.getElementById('why-body').getAttribute('aria-busy')"
+        self.wait(lambda: self.find("why-body").is_displayed() and self.js(busy) == "false")
+        return str(self.find("contributions-text").text)
+
+    def likely(self) -> list[str]:
+        return [bar.get_attribute("data-genre") for bar in self.all(".bar.likely")]
+
+    def error(self) -> str:
+        return str(self.wait(lambda: self.find("error").text))
 
     def complaints(self) -> list[Any]:
-        """What the console says went wrong, except answers of 4xx, which it lists too."""
+        """What the console says went wrong, except responses of 4xx, which it lists too."""
         return [entry for entry in self.driver.get_log("browser") if "Failed to load resource" not in entry["message"]]
 
 
@@ -98,12 +121,13 @@ class Person:
 def driver() -> Iterator[Any]:
     options = Options()
     options.binary_location = CHROMIUM or ""
-    # Tests run as root in containers, where Chromium's sandbox and /dev/shm are not to be had.
+    # Tests run as root in containers, where Chromium's sandbox and /dev/shm are not available.
     for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "window-size=1200,900"):
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = Service(DRIVER)
-    found = webdriver.Chrome(options=options, service=service)
+    found = webdriver.Chrome(options=options, service=Service(DRIVER))
+    permissions = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    found.execute_cdp_cmd("Browser.grantPermissions", permissions)
     try:
         yield found
     finally:
@@ -121,6 +145,319 @@ def person(driver: Any, running: Any) -> Iterator[Person]:
 
 
 @pytest.fixture(scope="module")
+def default_server(serving: Any) -> Iterator[Any]:
+    """A server with the default model."""
+    with serving(bundle=DEFAULT_BUNDLE) as found:
+        yield found
+
+
+@pytest.fixture
+def picture(tmp_path: Path, poster: bytes) -> Path:
+    path = tmp_path / "poster.jpg"
+    path.write_bytes(poster)
+    return path
+
+
+def test_a_plot_is_predicted_then_explained_and_predicted_again_when_it_changes(person: Person) -> None:
+    person.open()
+    person.js("window.same = true")
+    person.write(PLOT)
+    person.find("go").click()
+    assert re.fullmatch(r"Likely genres: Crime \d+%, Thriller \d+%\. Confidence \d+%\.", person.said())
+    assert [text.split()[0] for text in person.texts("#likely li")] == person.likely() == ["Crime", "Thriller"]
+    values = [int(text.rstrip("%")) for text in person.texts(".bar .value") if text]
+    assert values == sorted(values, reverse=True)
+    assert person.reasons() == "Based on the plot alone."
+    marked = " ".join(person.texts("#words mark.for"))
+    assert "detectives" in marked
+    assert not {"a", "the", "through"} & {text.lower() for text in person.texts("#words mark")}
+    assert "“" in person.find("strongest").text
+    person.driver.find_element(By.CSS_SELECTOR, '[data-genre="Comedy"]').click()
+    assert person.find("why-genre").text == "Comedy"
+    person.write("A haunted village")
+    person.wait(lambda: person.likely() == ["Horror"])
+    assert person.js("return window.same")
+
+
+def test_browsing_the_gallery_predicts_at_once_and_destroys_nothing(person: Person) -> None:
+    person.open()
+    cards = [card for card in person.all(".film-card") if card.is_displayed()]
+    assert len(cards) == 8
+    assert all(person.js("return arguments[0].querySelector('img') !== null", card) for card in cards)
+    person.find("title").send_keys("Mine")
+    person.write("My own plot about detectives")
+    cards[0].click()
+    person.said()
+    assert person.find("title").get_attribute("value") == cards[0].text.rsplit(maxsplit=1)[0]
+    assert person.find("plot").get_attribute("value") != "My own plot about detectives"
+    assert person.find("preview").is_displayed()
+    person.find("copy-link").click()
+    link = person.driver.execute_async_script(
+        "setTimeout(() => navigator.clipboard.readText().then(arguments[0]), 200)"
+    )
+    assert link == f"{person.url}/?film=0"
+    person.find("bring-back").click()
+    person.said()
+    assert person.find("title").get_attribute("value") == "Mine"
+    assert person.find("plot").get_attribute("value") == "My own plot about detectives"
+    assert not person.find("preview").is_displayed()
+    person.find("more-films").click()
+    assert len([card for card in person.all(".film-card") if card.is_displayed()]) == len(sample_films())
+
+
+def test_a_poster_is_dropped_pasted_and_removed_and_a_wrong_file_is_named(
+    person: Person, picture: Path, tmp_path: Path
+) -> None:
+    person.open()
+    notes, drawing = tmp_path / "notes.txt", tmp_path / "poster.svg"
+    notes.write_text("not a poster")
+    drawing.write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
+    person.drop(notes)
+    assert person.error() == "notes.txt is not an image. Choose a JPEG, PNG or WebP file."
+    person.drop(drawing)  # an image, but none that the server reads
+    person.wait(lambda: "notes.txt" not in person.error())
+    person.drop(picture)
+    person.said()
+    assert not person.find("error").is_displayed()
+    assert person.find("poster-name").text == "poster.jpg"
+    assert person.reasons() == "Based on the poster alone."
+    person.find("remove").click()
+    assert not person.find("result").is_displayed()
+    # A page cannot fill the clipboard with a file: the event is made, as the browser makes it on Ctrl-V.
+    paste = """const data = new DataTransfer(), bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0));
+        data.items.add(new File([bytes], 'image.png', {type: 'image/png'}));
+        document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}))"""
+    person.js(paste, base64.b64encode(picture.read_bytes()).decode())
+    person.said()
+    assert person.find("preview").is_displayed()
+
+
+def test_contributions_are_signed_and_the_heat_map_is_clear_where_nothing_matters(
+    person: Person, default_server: Any
+) -> None:
+    page = Person(person.driver, default_server.url)
+    page.open("/?film=0")
+    page.said()
+    line = page.reasons()
+    shown = {name.lower(): int(value.replace("−", "-")) for name, value in re.findall(r"(\w+) ([+−]\d+)", line)}
+    film, genre = sample_films()[0], page.find("why-genre").text
+    sent = {"plot": film.plot, "title": film.title, "explain": True, "genres": [genre]}
+    sent["poster"] = base64.b64encode(Path(str(film.poster)).read_bytes()).decode()
+    inputs = default_server.post("/api/v1/predict", sent).json["explanation"]["inputs"][genre]
+    assert shown == {name: round(100 * drop) for name, drop in inputs.items()}
+    alphas = """const heat = document.getElementById('heat'), context = heat.getContext('2d');
+        return [...context.getImageData(0, 0, heat.width, heat.height).data].filter((_, at) => at % 4 === 3)"""
+    found = page.js(alphas)
+    if page.find("opacity").is_displayed():
+        assert max(found) > 150
+        assert min(found) < 40
+        page.js("const o = arguments[0]; o.value = 20; o.dispatchEvent(new Event('input'))", page.find("opacity"))
+        assert float(page.js("return getComputedStyle(document.getElementById('heat')).opacity")) == 0.2
+    else:
+        assert max(found) == 0
+    assert re.search(r"speaks (most )?for", page.find("heat").accessible_name)
+
+
+def test_what_needs_review_says_why_and_nothing_is_both_likely_and_open(person: Person, default_server: Any) -> None:
+    page = Person(person.driver, default_server.url)
+    asked = [(film.plot, default_server.post("/api/v1/predict", {"plot": film.plot}).json) for film in sample_films()]
+    plot, answer = next((plot, answer) for plot, answer in asked if not answer["sure"] and answer["undecided"])
+    page.open()
+    page.write(plot)
+    page.find("go").click()
+    page.said()
+    assert re.match(r"Needs review: (the confidence of \d+% is below|no genre is likely)", page.find("verdict").text)
+    likely = [text.rsplit(maxsplit=1)[0] for text in page.texts("#likely li")]
+    could = [text.rsplit(maxsplit=1)[0] for text in page.texts("#could li")]
+    assert could == answer["undecided"]
+    assert likely == [genre for genre in answer["genres"] if genre not in could]
+    assert page.likely() == likely
+
+
+def test_without_an_explanation_the_answer_stays(person: Person) -> None:
+    person.open()
+    person.js("""const real = window.fetch; window.fetch = (address, options) =>
+        String(address).endsWith("explain") || options?.body?.get?.("explain")
+        ? Promise.resolve(new Response("<html>", {status: 503, headers: {"Content-Type": "text/html"}}))
+        : real(address, options)""")
+    person.write(PLOT)
+    person.find("go").click()
+    person.wait(lambda: "not available" in person.find("why-status").text)
+    assert person.likely() == ["Crime", "Thriller"]
+    assert person.find("why-again").is_displayed()
+
+
+def test_a_link_json_and_curl_hold_the_present_film(person: Person) -> None:
+    plot = "Detectives hunt O'Hara, a killer"
+    person.open()
+    person.find("title").send_keys("Night & Day")
+    person.write(plot)
+    person.find("go").click()
+    person.said()
+    copied = "setTimeout(() => navigator.clipboard.readText().then(arguments[0]), 200)"
+    person.find("copy-json").click()
+    value = json.loads(person.driver.execute_async_script(copied))
+    assert (value["title"], value["plot"]) == ("Night & Day", plot)
+    assert value["prediction"]["genres"] == person.likely()
+    command = person.find("api-code").get_attribute("textContent")
+    if shutil.which("curl"):
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
+        assert json.loads(done.stdout)["genres"] == person.likely()
+    person.find("copy-link").click()
+    link = person.driver.execute_async_script(copied)
+    person.open(link.removeprefix(person.url))
+    person.said()
+    assert person.find("title").get_attribute("value") == "Night & Day"
+    assert person.find("plot").get_attribute("value") == plot
+
+
+def test_errors_are_in_plain_words_and_markup_stays_text(person: Person) -> None:
+    person.open()
+    person.find("go").click()
+    assert person.error() == "Enter a plot or add a poster first."
+    person.write("<img src=x onerror=alert(1)> detectives <script>alert(2)</script>")
+    person.find("go").click()
+    person.reasons()
+    assert "<script>" in person.find("words").text
+    assert person.all("#words img, #words script") == []
+    for status, message in ((413, "larger than this server accepts"), (502, "not running"), (599, "status 599")):
+        person.js(
+            "window.fetch = async () => new Response('<html>', {status: arguments[0]})".replace(
+                "arguments[0]", str(status)
+            )
+        )
+        person.find("go").click()
+        person.wait(lambda message=message: message in person.error())
+
+
+def test_an_api_key_is_asked_for_and_kept_for_the_tab(person: Person, serving: Any) -> None:
+    with serving(Settings(drain=0.1, threads=4, api_key="secret")) as other:
+        page = Person(person.driver, other.url)
+        page.open()
+        page.write(PLOT)
+        page.find("go").click()
+        assert page.error() == "Enter this server's API key."
+        page.find("key").send_keys("wrong")
+        page.find("go").click()
+        page.wait(lambda: page.error() == "The server does not accept this API key.")
+        page.find("key").clear()
+        page.find("key").send_keys("secret")
+        page.find("go").click()
+        page.said()
+        page.open()
+        assert page.find("key").get_attribute("value") == "secret"
+
+
+def test_a_table_is_tagged_previewed_filtered_and_found_again_after_a_reload(
+    person: Person, running: Any, tmp_path: Path
+) -> None:
+    table, wrong = tmp_path / "films.csv", tmp_path / "films.docx"
+    table.write_text(f"title,plot\nOne,{PLOT}\nTwo,A haunted village\nThree,\nFour,Nothing known\n")
+    wrong.write_text("?")
+    person.open("/tables")
+    person.drop(wrong)
+    assert person.error().startswith("films.docx is not a table this page reads.")
+    person.drop(table)
+    person.wait(lambda: person.find("result").is_displayed())
+    assert person.find("progress-text").text.startswith("Done: 4 films of films.csv.")
+    for _ in range(2):  # the second time after a reload
+        assert person.texts("#preview th") == ["One", "Two", "Three", "Four"]
+        assert "Horror" in person.texts("#preview tr")[1]
+        assert any(text.startswith("Horror") for text in person.texts("#counts tr"))
+        person.find("review-only").click()
+        assert "Two" not in person.find("preview").text
+        lines = running.ask(person.find("result").get_attribute("href").removeprefix(running.url)).content.decode()
+        assert "Horror" in lines.splitlines()[2]
+        person.driver.refresh()
+        person.wait(lambda: person.find("result").is_displayed())
+    person.open("/tables?job=gone")
+    assert "no longer on the server" in person.error()
+
+
+def test_a_table_that_cannot_be_read_is_reported(person: Person, tmp_path: Path) -> None:
+    table = tmp_path / "films.parquet"
+    table.write_text("this is not Parquet")
+    person.open("/tables")
+    person.drop(table)
+    assert person.error()[0].isupper()
+    assert not person.find("result").is_displayed()
+
+
+@pytest.mark.slow
+def test_progress_of_a_large_table_is_announced_by_tenths_and_it_can_be_stopped(
+    person: Person, running: Any, tmp_path: Path
+) -> None:
+    table = tmp_path / "films.csv"
+    table.write_text("plot\n" + f"{PLOT}\n" * 90_000)
+    person.open("/tables")
+    person.js("""window.said = []; const status = document.getElementById("status");
+        new MutationObserver(() => said.push(status.textContent)).observe(status, {childList: true})""")
+    person.drop(table)
+    person.wait(lambda: float(person.find("progress").get_attribute("value") or 0) > 0.12)
+    assert re.search(r"^[\d,]+ of (about )?[\d,]+ films tagged \(\d+%\)$", person.find("progress-text").text)
+    job = person.js("return new URLSearchParams(location.search).get('job')")
+    person.find("stop").click()
+    assert person.find("progress-text").text == "Stopped. The table was deleted from the server."
+    assert len(person.js("return said")) <= 4
+    person.wait(lambda: running.ask(f"/api/v1/batch/{job}").status == 404)
+    assert "job=" not in person.driver.current_url
+
+
+def test_the_api_page_sends_a_request_copies_examples_and_opens_schemas(person: Person) -> None:
+    person.open("/api")
+    person.driver.find_element(By.CSS_SELECTOR, "#request button[type=submit]").click()
+    person.wait(lambda: person.find("response-status").text == "200")
+    assert json.loads(person.find("response").get_attribute("textContent"))["genres"]
+    copy = person.all(".copy")[1]
+    expected = person.js("return arguments[0].closest('.code').querySelector('pre').textContent", copy)
+    copy.click()
+    person.wait(lambda: copy.text == "Copied")
+    assert person.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])") == expected
+    person.js("Object.defineProperty(navigator, 'clipboard', {value: undefined})")  # as on plain http elsewhere
+    person.all(".copy")[0].click()
+    person.wait(lambda: person.all(".copy")[0].text == "Copied")
+    person.open("/api#schema-PredictionOut")
+    person.wait(lambda: person.js("return document.getElementById('schema-PredictionOut').open"))
+
+
+def test_everything_can_be_done_from_the_keyboard(person: Person) -> None:
+    person.open()
+    person.keys(Keys.TAB, Keys.ENTER)  # skip to the content
+    reached = []
+    for keys in ((), ("Title",), (PLOT,), ()):
+        person.keys(Keys.TAB)
+        reached.append(person.driver.switch_to.active_element.get_attribute("id"))
+        person.keys(*keys)
+    assert reached == ["poster", "title", "plot", "go"]
+    person.find("plot").send_keys(Keys.CONTROL, Keys.ENTER)
+    assert person.said().startswith("Likely genres: Crime")
+    info = person.driver.find_element(By.CSS_SELECTOR, '[popovertarget="about-confidence"]')
+    info.send_keys(Keys.ENTER)
+    assert person.find("about-confidence").is_displayed()
+    person.keys(Keys.ESCAPE)
+    assert not person.find("about-confidence").is_displayed()
+    bar = person.driver.find_element(By.CSS_SELECTOR, '[data-genre="Thriller"]')
+    bar.send_keys(Keys.ENTER)
+    assert person.find("why-genre").text == "Thriller"
+    assert bar.accessible_name.startswith("Thriller, likely")
+
+
+def test_the_theme_follows_the_system_until_one_is_chosen(person: Person) -> None:
+    brightness = """return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3)
+        .reduce((sum, part) => sum + Number(part), 0)"""
+    person.open()
+    assert person.js(brightness) > 600
+    person.prefer("dark")
+    assert person.js(brightness) < 150
+    Select(person.find("theme")).select_by_value("light")
+    assert person.js(brightness) > 600
+    person.open("/about")
+    assert person.js(brightness) > 600
+    Select(person.find("theme")).select_by_value("")
+    assert person.js(brightness) < 150
+
+
+@pytest.fixture(scope="module")
 def measured(serving: Any, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server whose model was measured, so that its pages have scores and curves."""
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("measured") / "bundle"))
@@ -131,309 +468,135 @@ def measured(serving: Any, tiny_bundle: Path, tmp_path_factory: pytest.TempPathF
         yield other.url
 
 
-@pytest.fixture
-def picture(tmp_path: Path, poster: bytes) -> Path:
-    path = tmp_path / "poster.jpg"
-    path.write_bytes(poster)
-    return path
-
-
-def test_a_plot_is_answered_explained_and_answered_anew_when_it_changes(person: Person) -> None:
-    person.open()
-    person.js("window.same = true")
-    person.find("plot").send_keys(PLOT)
-    person.press()
-    assert person.answer().startswith("Crime, Thriller")
-    assert person.chosen() == ["Crime", "Thriller"]
-    assert "detectives" in person.js("return [...document.querySelectorAll('mark')].map(m => m.textContent)")
-    person.find("plot").clear()
-    person.find("plot").send_keys("A haunted village")
-    person.wait(lambda: person.chosen() == ["Horror"])
-    assert person.js("return window.same")
-
-
-def test_another_genre_can_be_asked_about(person: Person) -> None:
-    person.open()
-    person.find("plot").send_keys(PLOT)
-    person.press()
-    person.answer()
-    person.driver.find_element(By.CSS_SELECTOR, '[data-genre="Horror"]').click()
-    assert person.find("why-genre").text == "Horror"
-
-
-def test_a_poster_is_dragged_in_and_shown(person: Person, picture: Path) -> None:
-    person.open()
-    person.drop(picture)
-    person.wait(lambda: person.find("preview").is_displayed())
-    person.press()
-    person.answer()
-    assert person.find("shares").text == "All from the poster."
-    assert person.js("return document.getElementById('preview').naturalWidth") == 200
-
-
-def test_of_plot_and_poster_it_says_how_much_came_from_each(person: Person, picture: Path) -> None:
-    person.open()
-    person.find("plot").send_keys(PLOT)
-    person.drop(picture)
-    person.press()
-    person.answer()
-    assert "plot" in person.find("shares").text
-    assert "poster" in person.find("shares").text
-    assert person.js("return document.getElementById('heat').height") == 5  # rows of regions beside a plot
-    widths = [part.size["width"] for part in person.driver.find_elements(By.CSS_SELECTOR, "#split span")]
-    assert sum(widths) > 300
-    person.find("remove").click()
-    person.wait(lambda: person.find("shares").text == "All from the plot.")
-    assert not person.find("split").is_displayed()
-
-
-def test_a_sample_film_is_answered_at_once(person: Person) -> None:
-    person.open()
-    Select(person.find("sample")).select_by_index(1)
-    assert person.answer()
-    assert person.find("plot").get_attribute("value")
-
-
-def test_a_file_that_is_no_picture_is_named_as_such_and_harms_nothing(
-    person: Person, picture: Path, tmp_path: Path
-) -> None:
-    bad = tmp_path / "poster.jpg.svg"
-    bad.write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
-    person.open()
-    person.drop(bad)
-    person.press()
-    assert "not a picture" in person.wait(lambda: person.find("error").text)
-    person.drop(picture)
-    assert person.answer()
-    assert not person.find("error").is_displayed()
-
-
-def test_the_regions_of_a_poster_that_mattered_glow(person: Person, serving: Any) -> None:
-    with serving(bundle=DEFAULT_BUNDLE) as other:
-        Person(person.driver, other.url).open()
-        Select(person.find("sample")).select_by_index(2)
-        person.answer()
-        # The strongest region is as yellow as can be, the weakest as dark.
-        reds = """const canvas = document.getElementById('heat'), context = canvas.getContext('2d');
-            return [...context.getImageData(0, 0, canvas.width, canvas.height).data].filter((_, at) => at % 4 === 0)"""
-        found = person.js(reds)
-        assert len(found) == 5 * 4
-        assert max(found) > 240
-        assert min(found) < 30
-        assert re.search(r"lies in the (upper|middle|lower) (left|centre|right)", person.find("heat").accessible_name)
-        person.find("show-heat").click()
-        assert not person.find("heat").is_displayed()
-        person.find("show-heat").click()
-        assert person.find("heat").is_displayed()
-
-
-def test_who_listens_is_told_the_words_that_mattered(person: Person) -> None:
-    person.open()
-    person.find("plot").send_keys(PLOT)
-    person.press()
-    person.answer()
-    told = person.find("strongest").get_attribute("textContent")
-    assert told.startswith("Most for it: ")
-    assert "detectives" in told
-
-
-def test_of_what_it_is_not_sure_it_says_so_and_what_it_could_be(person: Person, serving: Any) -> None:
-    with serving(bundle=DEFAULT_BUNDLE) as other:
-        asked = [(film.plot, other.post("/api/v1/predict", {"plot": film.plot}).json) for film in sample_films()[:20]]
-        plot, answer = next((plot, answer) for plot, answer in asked if not answer["sure"] and answer["possible"])
-        Person(person.driver, other.url).open()
-        person.find("plot").send_keys(plot)
-        person.press()
-        assert person.answer().startswith("Not sure")
-        assert person.find("status").get_attribute("className") == "unsure"
-        assert person.find("possible").text == f"Its genres are very likely among {', '.join(answer['possible'])}."
-
-
-def test_a_poster_is_pasted(person: Person, picture: Path) -> None:
-    person.open()
-    # A page cannot fill the clipboard with a file: the event is made, as the browser makes it on Ctrl-V.
-    paste = """const data = new DataTransfer(), bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0));
-        data.items.add(new File([bytes], 'image.png', {type: 'image/png'}));
-        document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}))"""
-    person.js(paste, base64.b64encode(picture.read_bytes()).decode())
-    person.wait(lambda: person.find("preview").is_displayed())
-    person.press()
-    person.answer()
-    assert person.find("shares").text == "All from the poster."
-
-
-def test_nothing_given_is_said_so(person: Person) -> None:
-    person.open()
-    person.press()
-    assert "plot, a poster, or both" in person.wait(lambda: person.find("error").text)
-
-
-def test_a_plot_with_markup_is_shown_as_text(person: Person) -> None:
-    person.open()
-    person.find("plot").send_keys("<img src=x onerror=alert(1)> detectives <script>alert(2)</script>")
-    person.press()
-    person.answer()
-    assert "<script>" in person.find("words").text
-    assert person.js("return document.querySelectorAll('#words img, #words script').length") == 0
-
-
-def test_a_table_is_dropped_tagged_and_downloaded(person: Person, running: Any, tmp_path: Path) -> None:
-    table = tmp_path / "films.csv"
-    table.write_text(f"title,plot\nOne,{PLOT}\nTwo,A haunted village\nThree,\n")
-    person.open("/tables")
-    person.drop(table)
-    link = person.wait(lambda: person.find("result").is_displayed() and person.find("result").get_attribute("href"))
-    assert person.find("status").text.startswith("Done: 3 films of films.csv;")
-    assert float(person.find("progress").get_attribute("value")) == 1
-    assert not person.find("stop").is_displayed()
-    lines = running.ask(link.removeprefix(running.url)).content.decode().splitlines()
-    assert len(lines) == 4
-    assert "Horror" in lines[2]
-
-
-def test_a_table_that_cannot_be_read_is_named_as_such(person: Person, tmp_path: Path) -> None:
-    table = tmp_path / "films.parquet"
-    table.write_text("this is not Parquet")
-    person.open("/tables")
-    person.drop(table)
-    assert person.wait(lambda: person.find("error").text)
-    assert not person.find("result").is_displayed()
-
-
-def test_the_sample_films_can_be_tagged_as_a_table(person: Person) -> None:
-    person.open("/tables")
-    person.find("try").click()
-    person.wait(lambda: person.find("result").is_displayed())
-    assert person.find("status").text.startswith("Done: 54 films of samples.csv;")
-
-
-def test_of_a_large_table_progress_is_seen_and_it_can_be_stopped(person: Person, running: Any, tmp_path: Path) -> None:
-    table = tmp_path / "films.csv"
-    table.write_text("plot\n" + f"{PLOT}\n" * 90_000)
-    person.open("/tables")
-    person.js("""window.jobs = []; const before = fetch;
-        window.fetch = (...given) => { window.jobs.push(given[0]); return before(...given); }""")
-    person.drop(table)
-    person.wait(lambda: 0 < float(person.find("progress").get_attribute("value") or 0) < 1)
-    assert re.search(r"^[\d,]+ films tagged, \d+%$", person.find("status").text)
-    person.find("stop").click()
-    assert person.find("status").text == "Stopped; nothing is kept."
-    assert not person.find("progress").is_displayed()
-    job = person.js("return window.jobs.find(one => one.startsWith('/api/v1/batch/'))")
-    person.wait(lambda: running.ask(job).status == 404)
-
-
-def test_an_example_is_copied_with_and_without_a_clipboard(person: Person) -> None:
-    copied = "return document.querySelector('.copy').textContent"
-    person.open("/api")
-    expected = person.js("return document.querySelector('pre').textContent")
-    person.driver.execute_cdp_cmd(
-        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
-    )
-    person.js("document.querySelector('.copy').click()")
-    person.wait(lambda: person.js(copied) == "Copied")
-    assert person.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])") == expected
-    person.open("/api")
-    person.js("Object.defineProperty(navigator, 'clipboard', {value: undefined})")  # as on plain http elsewhere
-    person.driver.find_elements(By.CSS_SELECTOR, ".copy")[1].click()
-    person.wait(lambda: "Copied" in person.js("return [...document.querySelectorAll('.copy')].map(b => b.textContent)"))
-
-
-def test_a_link_to_a_shape_opens_it(person: Person) -> None:
-    person.open("/api#schema-PredictionOut")
-    person.wait(lambda: person.js("return document.getElementById('schema-PredictionOut').open"))
-
-
-def test_everything_can_be_done_from_the_keyboard(person: Person) -> None:
-    person.open()
-    person.keys(Keys.TAB, Keys.ENTER)  # skip to the content
-    reached = []
-    for keys in ((PLOT,), (), ()):
-        person.keys(Keys.TAB)
-        reached.append(person.driver.switch_to.active_element.get_attribute("id"))
-        person.keys(*keys)
-    assert reached == ["plot", "poster", "go"]
-    person.keys(Keys.ENTER)
-    assert person.answer().startswith("Crime, Thriller")
-    person.keys(Keys.TAB, Keys.TAB, Keys.ENTER)  # past the sample films, to the first genre
-    assert person.find("why-genre").text == "Action"
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(person: Person, measured: str, scheme: str) -> None:
+def test_axe_finds_nothing_on_any_page_in_any_state(person: Person, measured: str, scheme: str) -> None:
     package = pytest.importorskip("axe_selenium_python")
     axe = (files(package) / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
     person.prefer(scheme)
-    found = []
     person.url = measured
-    for page in PAGES:
-        person.open(page)
-        if page == "/":
-            Select(person.find("sample")).select_by_index(2)  # a plot and a poster
-            person.answer()
-            person.wait(lambda: person.find("frame").is_displayed())
-        if page == "/tables":
-            person.find("try").click()
-            person.wait(lambda: person.find("result").is_displayed())
-        person.js("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    found: list[Any] = []
+
+    def check(state: str) -> None:
         person.wait(lambda: person.js("return document.getAnimations().length") == 0)
         person.js(axe)
         result = person.driver.execute_async_script("axe.run().then(arguments[0])")
-        found += [
-            (page, one["id"], one["nodes"][0]["html"])
-            for one in result["violations"]
-            if one["impact"] in ("serious", "critical")
-        ]
-    assert found == []
+        found.extend((state, one["id"], one["nodes"][0]["html"]) for one in result["violations"])
 
-
-def test_dark_is_dark_and_light_is_light(person: Person) -> None:
-    brightness = """return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3)
-        .reduce((sum, part) => sum + Number(part), 0)"""
+    for page in PAGES:
+        person.open(page)
+        person.js("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        check(page)
     person.open()
-    assert person.js(brightness) > 600
-    person.prefer("dark")
-    assert person.js(brightness) < 150
+    person.find("go").click()
+    person.error()
+    check("an error")
+    person.all(".film-card")[2].click()
+    person.reasons()
+    person.find("all-genres").click()
+    person.js("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    check("an answer")
+    person.driver.find_element(By.CSS_SELECTOR, '[popovertarget="about-why"]').click()
+    check("a sign explained")
+    person.open("/tables")
+    person.find("try").click()
+    person.wait(lambda: person.find("result").is_displayed())
+    check("a tagged table")
+    assert found == []
 
 
 @pytest.mark.parametrize("width", [320, 390])
 def test_on_a_phone_no_page_is_wider_than_the_screen(person: Person, width: int) -> None:
     person.see_width(width)
-    for page in PAGES:
+    for page in ("/?film=0", *PAGES):
         person.open(page)
+        if "film" in page:
+            person.reasons()
         assert person.js("return document.documentElement.scrollWidth") <= width, page
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_an_answer_an_error_and_a_change_move_nothing(person: Person, width: int) -> None:
-    watch = """window.moved = []; new PerformanceObserver(list => list.getEntries().forEach(one => moved.push(
-        [one.value, one.sources.map(part => part.node && (part.node.id || part.node.className))]
-    ))).observe({type: 'layout-shift', buffered: true})"""
+def test_nothing_moves_by_itself_and_nothing_comes_from_elsewhere(person: Person, width: int) -> None:
+    watch = """window.moved = []; new PerformanceObserver(list => list.getEntries().forEach(one =>
+        one.hadRecentInput || moved.push([one.value, one.sources.map(part => part.node?.id || part.node?.className)])
+        )).observe({type: 'layout-shift', buffered: true})"""
     script = person.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": watch})
     try:
         person.see_width(width)
+        for page in PAGES:
+            person.open(page)
+            loaded = person.js("return performance.getEntriesByType('resource').map(one => one.name)")
+            assert loaded
+            assert all(name.startswith(person.url) for name in loaded)
+            assert sum(value for value, _ in person.js("return moved")) < 0.05, page
         person.open()
-        person.press()
-        person.wait(lambda: person.find("error").is_displayed())
         person.find("plot").send_keys(PLOT)
-        assert person.answer().startswith("Crime, Thriller")
-        person.find("plot").send_keys(" A haunted village")
-        person.wait(lambda: "Horror" in person.chosen())
-        person.wait(lambda: person.js("return document.getAnimations().length") == 0)
+        person.find("go").click()
+        person.reasons()
+        person.find("plot").send_keys(" in a haunted village")
+        person.wait(lambda: "Horror" in person.likely())
+        person.reasons()
         moved = person.js("return moved")
         assert sum(value for value, _ in moved) < 0.05, moved
     finally:
         person.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
-def test_nothing_moves_while_it_loads_and_nothing_comes_from_elsewhere(person: Person, running: Any) -> None:
-    shifts = """const done = arguments[0];
-        new PerformanceObserver(list => done(list.getEntries().filter(one => !one.hadRecentInput)
-            .reduce((sum, one) => sum + one.value, 0))).observe({type: 'layout-shift', buffered: true});
-        setTimeout(() => done(0), 300)"""
-    for page in PAGES:
-        person.open(page)
-        assert person.driver.execute_async_script(shifts) < 0.05, page
-        loaded = person.js("return performance.getEntriesByType('resource').map(one => one.name)")
-        assert loaded
-        assert all(name.startswith(running.url) for name in loaded)
+@pytest.fixture
+def under_sub_path(serving: Any) -> Iterator[str]:
+    """The server behind a proxy that offers it under /films."""
+    with serving(Settings(drain=0.1, threads=8, trust_proxy=1)) as backend:
+
+        class Proxy(BaseHTTPRequestHandler):
+            def forward(self) -> None:
+                if not self.path.startswith("/films/"):
+                    self.send_error(404)
+                    return
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                headers = {name: value for name, value in self.headers.items() if name.lower() != "accept-encoding"}
+                headers |= {"X-Forwarded-Prefix": "/films", "X-Forwarded-Host": self.headers["Host"]}
+                address = backend.url + self.path.removeprefix("/films")
+                request = urllib.request.Request(address, body or None, headers, method=self.command)
+                try:
+                    answer = urllib.request.urlopen(request, timeout=60)
+                except urllib.error.HTTPError as error:
+                    answer = error
+                with answer:
+                    content = answer.read()
+                    self.send_response(answer.status)
+                    self.send_header("Content-Type", answer.headers["Content-Type"])
+                    self.send_header("Content-Length", str(len(content)))
+                    self.end_headers()
+                    self.wfile.write(content)
+
+            do_GET = do_POST = do_DELETE = forward
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+            thread = threading.Thread(target=proxy.serve_forever)
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{proxy.server_address[1]}/films"
+            finally:
+                proxy.shutdown()
+                thread.join()
+
+
+def test_a_person_walks_through_the_site_under_a_sub_path(person: Person, under_sub_path: str) -> None:
+    page = Person(person.driver, under_sub_path)
+    page.open("/")
+    page.all(".film-card")[0].click()
+    page.reasons()
+    for name in ("Model", "Scores", "Data", "API", "About", "Tables"):
+        page.driver.find_element(By.LINK_TEXT, name).click()
+        page.wait(lambda name=name: page.all("nav [aria-current]")[0].text == name)
+        assert page.driver.current_url.startswith(f"{under_sub_path}/")
+    page.find("try").click()
+    page.wait(lambda: page.find("result").is_displayed())
+    assert page.find("result").get_attribute("href").startswith(f"{under_sub_path}/api/v1/batch/")
+    page.open("/api")
+    assert f"curl {under_sub_path}/api/v1/predict" in page.driver.page_source
+    page.driver.find_element(By.CSS_SELECTOR, "#request button[type=submit]").click()
+    page.wait(lambda: page.find("response-status").text == "200")
