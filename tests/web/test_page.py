@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -28,11 +29,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from mmgcs import load
 from mmgcs.bundle import CARD_JSON, DEFAULT_BUNDLE, seal
-from mmgcs.evaluation import evaluate
 from mmgcs.sample import sample_films
-from mmgcs.training.card import summarised
 from mmgcs.web import Settings
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -241,10 +239,13 @@ def test_contributions_are_signed_and_the_heat_map_is_clear_where_nothing_matter
     line = page.reasons()
     shown = {name.lower(): int(value.replace("−", "-")) for name, value in re.findall(r"(\w+) ([+−]\d+)", line)}
     film, genre = sample_films()[0], page.find("why-genre").text
-    sent = {"plot": film.plot, "title": film.title, "explain": True, "genres": [genre]}
+    sent = {"plot": film.plot, "title": film.title, "genres": [genre]}
     sent["poster"] = base64.b64encode(Path(str(film.poster)).read_bytes()).decode()
-    inputs = default_server.post("/api/v1/predict", sent).json["explanation"]["inputs"][genre]
-    assert shown == {name: round(100 * drop) for name, drop in inputs.items()}
+    answer = default_server.post("/api/v1/explain", sent).json
+    odds = math.log(answer["probabilities"][genre] / (1 - answer["probabilities"][genre]))
+    for name, drop in answer["explanation"]["inputs"][genre].items():
+        without = 1 / (1 + math.exp(drop - odds))
+        assert shown[name] == pytest.approx(100 * (answer["probabilities"][genre] - without), abs=0.6)
     alphas = """const heat = document.getElementById('heat'), context = heat.getContext('2d');
         return [...context.getImageData(0, 0, heat.width, heat.height).data].filter((_, at) => at % 4 === 3)"""
     found = page.js(alphas)
@@ -460,6 +461,10 @@ def test_the_theme_follows_the_system_until_one_is_chosen(person: Person) -> Non
 @pytest.fixture(scope="module")
 def measured(serving: Any, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server whose model was measured, so that its pages have scores and curves."""
+    from mmgcs import load
+    from mmgcs.evaluation import evaluate
+    from mmgcs.training.card import summarised
+
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("measured") / "bundle"))
     report = evaluate(load(bundle), sample_films(), split="test", bootstrap=20)
     (bundle / CARD_JSON).write_text(json.dumps({"name": "tiny", "evaluation": summarised(report)}))

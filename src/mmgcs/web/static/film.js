@@ -196,7 +196,7 @@ function choose(name) {
   genre = name;
   for (const bar of bars) bar.setAttribute("aria-pressed", String(bar.dataset.genre === name));
   $("why-genre").textContent = name;
-  if (reasons) showReasons(reasons, name, posterUrl && !$("preview").hidden ? posterUrl : null);
+  if (reasons) showReasons(reasons, name, answer.probabilities[name], posterUrl && !$("preview").hidden ? posterUrl : null);
 }
 
 // --- Sharing ---

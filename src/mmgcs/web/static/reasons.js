@@ -1,9 +1,8 @@
 // Why a genre was predicted: what each input adds, the phrases of the plot, and the areas of the poster.
 import { $ } from "./common.js";
 
-// The smallest change of the probability that is shown. Below it, an explanation is mostly noise.
-const LEAST = 0.005;
-const LEAST_REGION = 0.01;
+// The smallest change of the log-odds that is shown. Below it, an explanation is mostly noise.
+const LEAST = 0.05;
 const HEAT_WIDTH = 120;
 // Words that carry no meaning of their own, in the languages that plots come in. They are not highlighted alone.
 const FUNCTION_WORDS = new Set(`a an the and or but nor so of to in on at by for from with into onto over under after before
@@ -15,28 +14,33 @@ const FUNCTION_WORDS = new Set(`a an the and or but nor so of to in on at by for
   le les des du et à au aux dans par pour sur avec son sa ses leur leurs qui est sont ce cette ces il elle ils ne pas`
   .split(/\s+/));
 
-const points = (drop) => `${drop < 0 ? "−" : "+"}${Math.abs(Math.round(100 * drop))}`;
+/** How far a probability falls, in percentage points, if its log-odds fall by `drop`. */
+export function pointsLost(probability, drop) {
+  const p = Math.min(1 - 1e-6, Math.max(1e-6, probability));
+  return 100 * (p - 1 / (1 + (1 / p - 1) * Math.exp(drop)));
+}
+const signed = (points) => `${points < 0 ? "−" : "+"}${Math.abs(Math.round(points))}`;
 const element = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
 
-/** Show the reasons for one genre. `url` is the poster's address, or null. */
-export function showReasons(reasons, genre, url) {
-  showContributions(reasons.inputs[genre] || {}, reasons);
-  showWords(reasons, genre);
+/** Show the reasons for one genre of that probability. `url` is the poster's address, or null. */
+export function showReasons(reasons, genre, probability, url) {
+  const points = (drop) => pointsLost(probability, drop);
+  showContributions(Object.entries(reasons.inputs[genre] || {}).map(([name, drop]) => [name, points(drop)]), reasons);
+  showWords(reasons, genre, points);
   showHeat(reasons.regions[genre], genre, url);
 }
 
-function showContributions(inputs, reasons) {
-  const entries = Object.entries(inputs);
-  const scale = Math.max(0.1, ...entries.map(([, drop]) => Math.abs(drop)));
-  $("contributions").replaceChildren(...entries.map(([name, drop]) => {
-    const row = element("div", "contribution"), axis = element("span", "axis"), part = element("span", drop < 0 ? "minus" : "plus");
-    part.style.width = `${50 * Math.abs(drop) / scale}%`;
+function showContributions(entries, reasons) {
+  const scale = Math.max(10, ...entries.map(([, points]) => Math.abs(points)));
+  $("contributions").replaceChildren(...entries.map(([name, points]) => {
+    const row = element("div", "contribution"), axis = element("span", "axis"), part = element("span", points < 0 ? "minus" : "plus");
+    part.style.width = `${50 * Math.abs(points) / scale}%`;
     axis.append(part);
-    row.append(element("span", "", name), axis, element("span", "value", points(drop)));
+    row.append(element("span", "", name), axis, element("span", "value", signed(points)));
     return row;
   }));
   $("contributions").hidden = !entries.length;
-  const text = entries.map(([name, drop]) => `${name} ${points(drop)}`).join(", ");
+  const text = entries.map(([name, points]) => `${name} ${signed(points)}`).join(", ");
   $("contributions-text").textContent = entries.length
     ? `${text[0].toUpperCase()}${text.slice(1)} percentage points.`
     : `Based on the ${reasons.text ? "plot" : "poster"} alone.`;
@@ -60,7 +64,7 @@ export function phrases({ spans, text }, genre) {
   return found;
 }
 
-function showWords(reasons, genre) {
+function showWords(reasons, genre, points) {
   const { text } = reasons, found = phrases(reasons, genre);
   const strongest = Math.max(...found.map(({ drop }) => Math.abs(drop)));
   const parts = [];
@@ -75,7 +79,7 @@ function showWords(reasons, genre) {
   $("plot-reasons").hidden = !text;
   const list = (kind, sign, most) => {
     const some = found.filter(({ drop }) => drop * sign > 0).sort((one, other) => sign * (other.drop - one.drop)).slice(0, most);
-    return some.length ? `${kind}: ${some.map(({ start, end, drop }) => `“${text.slice(start, end)}” ${points(drop)}`).join(", ")}.` : "";
+    return some.length ? `${kind}: ${some.map(({ start, end, drop }) => `“${text.slice(start, end)}” ${signed(points(drop))}`).join(", ")}.` : "";
   };
   $("strongest").textContent = [list("Strongest for it", 1, 4), list("against it", -1, 2)].filter(Boolean).join(" Strongest ")
     || "No phrase stands out.";
@@ -85,12 +89,12 @@ function showHeat(rows, genre, url) {
   $("poster-reasons").hidden = !rows || !url;
   if (!rows) return;
   $("heat-poster").src = url;
-  const strongest = Math.max(...rows.flat().map(Math.abs)), matters = strongest >= LEAST_REGION;
+  const strongest = Math.max(...rows.flat().map(Math.abs)), matters = strongest >= LEAST;
   const most = Math.max(...rows.flat());
   $("heat-legend").textContent = matters
     ? `Orange areas speak for ${genre}, blue areas against it. Clear areas do not matter.`
     : `No single area of the poster matters for ${genre}.`;
-  $("heat").setAttribute("aria-label", most < LEAST_REGION
+  $("heat").setAttribute("aria-label", most < LEAST
     ? `No area of the poster speaks for ${genre}.`
     : `The area that speaks most for ${genre} is in the ${place(rows, most)} of the poster.`);
   $("opacity-field").hidden = !matters;

@@ -49,7 +49,7 @@ async function follow(job, mine, name) {
   announced = 0;
   while (mine === latest) {
     if (job.state === "failed") throw new Error(job.error[0].toUpperCase() + job.error.slice(1));
-    if (job.state === "done") { done(job, job.name || name); return; }
+    if (job.state === "done") { done(job, job.filename || name); return; }
     $("stop").hidden = $("progress").hidden = false;
     showProgress(job);
     await wait(400);
