@@ -1,4 +1,4 @@
-"""What the page on the API offers to copy works as it stands, with a key and without."""
+"""The examples on the API page work as they are, with and without an API key."""
 
 from __future__ import annotations
 
@@ -20,34 +20,41 @@ KEYS = ("", "secret")
 
 
 def _examples(page: str) -> list[tuple[str, str]]:
-    """(title, text) of everything that the page offers to copy."""
+    """Return (title, text) of every example on the page."""
     found = re.findall(r'<pre [^>]*aria-label="([^"]+)"[^>]*>(.*?)</pre>', page, re.DOTALL)
     return [(html.unescape(title), html.unescape(text)) for title, text in found]
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_each_example_works_as_it_stands(serving: Any, tmp_path: Path, poster: bytes, key: str) -> None:
+def test_each_example_works_as_it_is(serving: Any, tmp_path: Path, poster: bytes, key: str) -> None:
     (tmp_path / "poster.jpg").write_bytes(poster)
     (tmp_path / "films.csv").write_text("id,plot\n1,A haunted village\n")
     environment = {**os.environ, "KEY": "secret"}
     with serving(Settings(drain=0.1, threads=8, api_key=key)) as running:
-        examples = _examples(running.ask("/api").content.decode())
-        assert len(examples) == 8
+        examples = [one for one in _examples(running.ask("/api").content.decode()) if one[0] != "Response"]
+        assert len(examples) == 9
         for title, text in examples:
             assert ("secret" not in text) and (("KEY" in text) is bool(key)), title
-            shell = title.endswith("curl")
-            if shell and shutil.which("curl") is None:
+            language = title.rpartition(", ")[2]
+            command = {
+                "curl": ["bash", "-euo", "pipefail", "-c", text],
+                "Python": [sys.executable, "-c", text],
+                "JavaScript": ["node", "--input-type=module", "-e", text],
+            }[language]
+            if shutil.which({"Python": sys.executable, "JavaScript": "node"}.get(language, language)) is None:
                 continue
-            command = ["bash", "-euo", "pipefail", "-c", text] if shell else [sys.executable, "-c", text]
             done = subprocess.run(
                 command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
             )
             assert done.returncode == 0, (title, done.stderr)
-            assert any(genre in done.stdout for genre in ("Crime", "Music")) or "tagged" in text, (title, done.stdout)
-    assert "Horror" in (tmp_path / "tagged.csv").read_text()
+            assert any(genre in done.stdout for genre in ("Crime", "Music")) or "films-genres" in text, (
+                title,
+                done.stdout,
+            )
+    assert "Horror" in (tmp_path / "films-genres.csv").read_text()
 
 
-def test_the_page_describes_every_address_and_shape_of_the_description(running: Any) -> None:
+def test_the_page_describes_every_endpoint_and_schema(running: Any) -> None:
     page = running.ask("/api").content.decode()
     description = json.loads(running.ask("/openapi.json").content)
     assert {path for path in description["paths"] if f"<code>{path}</code>" not in page} == set()

@@ -1,4 +1,4 @@
-"""The page on scores shows what the card of a bundle says, with its intervals and curves."""
+"""The scores page shows the measurements in a bundle's card, with intervals and curves."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def test_scores_intervals_and_curves_of_each_genre_are_shown(
     tiny_bundle: Path, tmp_path: Path, evaluation: dict[str, Any]
 ) -> None:
     shown = page(tiny_bundle, tmp_path, {"name": "tiny", "evaluation": evaluation})
+    assert re.search(r"Of 100 genres that the model predicts, about \d+ are right", shown)
     for condition in evaluation["conditions"]:
         assert f"<h3>{condition['name']}</h3>" in shown
         for genre in condition["tuned"]["genres"]:
@@ -47,7 +48,7 @@ def test_scores_intervals_and_curves_of_each_genre_are_shown(
         for genre, points in curves["precision"].items():
             assert len(points) in (0, 20)  # none where no film has the genre
             if points:
-                assert f'aria-label="{genre}: precision by recall: 5% {points[0]:.2f}' in shown
+                assert f'aria-label="{genre}: precision by recall, from {points[0]:.2f} at 0.05 to' in shown
         assert set(curves["reliability"]) == {genre["genre"] for genre in condition["tuned"]["genres"]}
     assert len(re.findall(r"<polyline points=\"\d", shown)) >= 10
 

@@ -94,14 +94,7 @@ async function explain(mine) {
   $("why-status").textContent = "Finding the reasons …";
   $("why-again").hidden = true;
   try {
-    let value;
-    try {
-      value = await request("api/v1/explain", { method: "POST", body: data, signal: mine.signal });
-    } catch (error) {
-      if (error.status !== 404 && error.status !== 405) throw error;
-      data.set("explain", "true");
-      value = await request("api/v1/predict", { method: "POST", body: data, signal: mine.signal });
-    }
+    const value = await request("api/v1/explain", { method: "POST", body: data, signal: mine.signal });
     if (running !== mine) return;
     reasons = value.explanation;
     $("why-status").textContent = "";
