@@ -70,8 +70,8 @@ function showWords(reasons, genre, points) {
   const parts = [];
   let at = 0;
   for (const { start, end, drop } of found) {
-    const mark = element("mark", drop > 0 ? "for" : "against", text.slice(start, end));
-    mark.style.setProperty("--strength", (0.3 + 0.7 * Math.abs(drop) / strongest).toFixed(2));
+    const share = Math.abs(drop) / strongest, strength = share > 0.67 ? " strong" : share < 0.33 ? " weak" : "";
+    const mark = element("mark", drop > 0 ? `for${strength}` : "against", text.slice(start, end));
     parts.push(text.slice(at, start), mark);
     at = end;
   }

@@ -116,7 +116,7 @@ function showPreview(rows) {
 function filterPreview() {
   const only = $("review-only").checked, rows = [...$("preview").rows];
   for (const row of rows) row.hidden = only && !row.classList.contains("needs-review");
-  $("preview-count").textContent = `${count(rows.filter((row) => !row.hidden).length, "film")} shown of the first ${rows.length}.`;
+  $("preview-count").textContent = `${rows.filter((row) => !row.hidden).length} of the first ${count(rows.length, "film")}`;
 }
 function stop() {
   latest++;
