@@ -1,8 +1,8 @@
-"""How soon the pages of `mmgcs serve` show something, and how much moves as they load, in the system's chromium.
+"""Measure the first paint and the layout shift of the pages of `mmgcs serve`, in the system's chromium.
 
     python benchmarks/first_paint.py [--times 7] [--model DIR]
 
-Each page's first contentful paint, by turns with that of a page of one word from the same server in the same browser.
+Each page's first contentful paint is compared with that of a one-word page from the same server, in turns.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def compare(port: int, times: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, help="a bundle's folder; the shipped one without it")
-    parser.add_argument("--times", type=int, default=7, help="how often each page is opened")
+    parser.add_argument("--model", type=Path, help="a bundle's folder; by default, the shipped one")
+    parser.add_argument("--times", type=int, default=7, help="how many times to open each page")
     given = parser.parse_args()
     with server(given.model) as (port, _):
         compare(port, given.times)

@@ -109,5 +109,5 @@ def _score(found: Any) -> Any:
 def _weighted(genres: list[dict[str, Any]], score: str, weight: str) -> float | None:
     rows = [(part(row, score).get("value"), row.get(weight)) for row in genres]
     known = [(value, number) for value, number in rows if value is not None and number]
-    total = sum(number for _, number in known)
-    return sum(value * number for value, number in known) / total if total else None
+    total = float(sum(number for _, number in known))
+    return float(sum(value * number for value, number in known)) / total if total else None
