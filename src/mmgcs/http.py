@@ -142,7 +142,6 @@ class WebClient:
         )
         self._slots = asyncio.Semaphore(options.concurrency)
         self._paces: dict[str, _Pace] = {}
-        self._jitter = tenacity.wait_random_exponential(multiplier=options.backoff, max=options.max_wait)
 
     async def __aenter__(self) -> Self:
         return self
@@ -161,23 +160,12 @@ class WebClient:
             FetchError: the answer is not HTTP 200, too large or incomplete, or the address is refused.
         """
         pace = self._paces.setdefault(_origin(url), _Pace(self._options.rate))
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(_is_temporary),
-            stop=tenacity.stop_after_attempt(self._options.retries + 1),
-            wait=self._wait,
-            reraise=True,
-        )
+        retrying = tenacity.AsyncRetrying(**_retry_policy(self._options))
         try:
             return await retrying(self._get_once, url, headers, pace)
         except FetchError as error:
             error.tries = retrying.statistics["attempt_number"]
             raise
-
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, FetchError) and error.retry_after is not None:
-            return error.retry_after
-        return self._jitter(state)
 
     async def _get_once(self, url: str, headers: Mapping[str, str] | None, pace: _Pace) -> bytes:
         async with self._slots:
@@ -304,8 +292,21 @@ async def _refuse_downgrade_async(response: httpx2.Response) -> None:
     _refuse_downgrade(response)
 
 
-def _is_temporary(error: BaseException) -> bool:
-    return isinstance(error, FetchError) and error.temporary
+def _retry_policy(options: WebOptions | DownloadOptions) -> dict[str, Any]:
+    """Return the arguments of tenacity's retrying: wait as long as the server asks, else exponentially with jitter."""
+    jitter = tenacity.wait_random_exponential(multiplier=options.backoff, max=options.max_wait)
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, FetchError) else None
+        return jitter(state) if asked is None else asked
+
+    return {
+        "retry": tenacity.retry_if_exception(lambda error: isinstance(error, FetchError) and error.temporary),
+        "stop": tenacity.stop_after_attempt(options.retries + 1),
+        "wait": wait,
+        "reraise": True,
+    }
 
 
 def _status_error(response: httpx2.Response, max_wait: float) -> FetchError:
@@ -392,19 +393,7 @@ def download(
     if path.is_file() and size in (None, path.stat().st_size) and _has_sum(path, sha256):
         return path
     part = path.with_name(f"{path.name}.part")
-    jitter = tenacity.wait_random_exponential(multiplier=options.backoff, max=options.max_wait)
-
-    def wait(state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, FetchError) else None
-        return jitter(state) if asked is None else asked
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_is_temporary),
-        stop=tenacity.stop_after_attempt(options.retries + 1),
-        wait=wait,
-        reraise=True,
-    )
+    retrying = tenacity.Retrying(**_retry_policy(options))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with httpx2.Client(

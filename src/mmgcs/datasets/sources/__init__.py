@@ -1,4 +1,4 @@
-"""Readers of published data sets, one a file. Each registers itself in `mmgcs.datasets.base.SOURCES`."""
+"""Readers of published data sets, one per file. Each registers itself in `mmgcs.datasets.base.SOURCES`."""
 
 from mmgcs.registry import import_modules
 

@@ -1,4 +1,4 @@
-"""MM-IMDb: a folder of `<id>.json` beside `<id>.jpeg`, and `split.json` (Arevalo et al., 2017, arXiv 1702.01992)."""
+"""MM-IMDb: a folder of `<id>.json` and `<id>.jpeg`, and `split.json` (Arevalo et al., 2017, arXiv 1702.01992)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _recognises(path: Path, columns: Sequence[str]) -> bool:
 
 
 def film_folder(root: Path) -> Path | None:
-    """Where the films are: `root` itself, or its `dataset` folder as the published archive has it."""
+    """Return the folder of the films: `root` itself, or its `dataset` folder as in the published archive."""
     for folder in (root, root / "dataset"):
         if folder.is_dir() and any(item.stem != "split" for item in folder.glob("*.json")):
             return folder
@@ -37,10 +37,10 @@ def film_folder(root: Path) -> Path | None:
 
 
 def read_splits(root: Path) -> dict[str, str]:
-    """The paper's split: film id to "train", "valid" or "test"; empty where there is no `split.json`.
+    """Return the paper's split, "train", "valid" or "test" by film id; empty if there is no `split.json`.
 
     Raises:
-        InputError: `split.json` is not an object of lists of ids, names a part that is unknown, or has a film twice.
+        InputError: `split.json` is not an object of lists of ids, names an unknown part, or has a film twice.
     """
     path = next((file for file in (root / "split.json", root / "dataset" / "split.json") if file.is_file()), None)
     if path is None:
@@ -63,7 +63,7 @@ def read_splits(root: Path) -> dict[str, str]:
 
 
 def read_mmimdb(root: Path) -> Raw:
-    """Read MM-IMDb. `poster` is relative to the folder of the films; of several plots the longest is taken.
+    """Read MM-IMDb. `poster` is relative to the folder of the films; the longest of several plots is used.
 
     Files that are not a film's JSON are counted as broken. Raises InputError for a folder without films.
     """

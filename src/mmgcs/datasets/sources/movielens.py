@@ -25,7 +25,7 @@ def _recognises(path: Path, columns: Sequence[str]) -> bool:
 
 
 def read_movielens(path: Path) -> Raw:
-    """Read `movies_metadata.csv`. Rows that were broken when it was made (a date as id) are counted, not guessed at.
+    """Read `movies_metadata.csv`. Rows that are broken in the published file (a date as id) are only counted.
 
     Raises:
         InputError: the file cannot be read.

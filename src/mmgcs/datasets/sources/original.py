@@ -23,7 +23,7 @@ _KNOWN = frozenset(canonical(genre) for genres in LABEL_SETS.values() for genre 
 
 
 def one_hot_columns(columns: Sequence[str]) -> list[str]:
-    """The columns that are named for a genre."""
+    """Return the columns that are named for a genre."""
     return [name for name in columns if canonical(name.removeprefix("genre_")) in _KNOWN]
 
 
@@ -32,7 +32,7 @@ def _recognises(path: Path, columns: Sequence[str]) -> bool:
 
 
 def read_original(path: Path) -> Raw:
-    """Read the original's table. Where a film has no list of genres, its one-hot columns say them.
+    """Read the original's table. A film without a list of genres gets those of its one-hot columns.
 
     Raises:
         InputError: the file cannot be read.
@@ -51,7 +51,7 @@ def read_original(path: Path) -> Raw:
         pl.when(listed).then("genres").otherwise("__hot").alias("genres"),
         pl.lit("tmdb").alias("labels"),
     ).drop("__hot")
-    if frame["id"].null_count() == frame.height:  # the original's table had no id; the row number serves
+    if frame["id"].null_count() == frame.height:  # the original's table has no ids
         frame = frame.with_columns(pl.int_range(1, pl.len() + 1).cast(pl.String).alias("id"))
     return Raw(frame)
 

@@ -25,7 +25,7 @@ def _recognises(path: Path, columns: Sequence[str]) -> bool:
 
 
 def read_tmdb(path: Path) -> Raw:
-    """Read the dump (genres as `A, B`) or TMDB-5000 (genres as a JSON list); both name their columns alike.
+    """Read the dump (genres as `A, B`) or TMDB-5000 (genres as a JSON list); both use the same column names.
 
     Raises:
         InputError: the file cannot be read or has no `id`, `overview` or `genres`.
