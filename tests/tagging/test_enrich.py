@@ -67,9 +67,9 @@ def open_files(folder: Path) -> list[str]:
     "film",
     [
         Film(id="tt0133093"),
-        Film(id="7", extra={"imdb_id": "tt0133093"}),
-        Film(id="7", extra={"tmdb_id": 603}),
-        Film(id="7", extra={"TMDB_ID": "603.0"}),
+        Film(id="7", record={"imdb_id": "tt0133093"}),
+        Film(id="7", record={"tmdb_id": 603}),
+        Film(id="7", record={"TMDB_ID": "603.0"}),
         Film(id="603", title="the MATRIX"),
     ],
 )
@@ -119,7 +119,7 @@ def test_old_answers_are_asked_for_again(tmdb: Server, tmp_path: Path) -> None:
 def test_a_token_of_the_newer_kind_goes_into_a_header(tmdb: Server, tmp_path: Path) -> None:
     path = "/3/movie/603?language=en-US"
     tmdb.answers[path] = send_json(MATRIX)
-    (found,) = looking(tmdb, tmp_path, key="eyJhbGciOi.x.y")([Film(extra={"tmdb_id": "603"})])
+    (found,) = looking(tmdb, tmp_path, key="eyJhbGciOi.x.y")([Film(record={"tmdb_id": "603"})])
     assert found.plot == MATRIX["overview"]
     assert tmdb.headers[path]["Authorization"] == "Bearer eyJhbGciOi.x.y"
     assert "Authorization" not in tmdb.headers[POSTER]
