@@ -16,7 +16,7 @@ from mmgcs.runtime import explain as explain_film
 from mmgcs.web.errors import RequestError, UnprocessableError, UnsupportedError
 from mmgcs.web.films import make_film
 from mmgcs.web.jobs import Job
-from mmgcs.web.openapi import answers, description, invalid_request, spec, tags
+from mmgcs.web.openapi import answers, describe, description, invalid_request, spec, tags
 from mmgcs.web.schemas import (
     BatchIn,
     BatchOut,
@@ -234,7 +234,7 @@ def delete_job(job_id: str) -> Any:
 
 
 @blueprint.get("/api/v1/batch/<job_id>/result")
-@spec.validate(
+@describe(
     resp=answers(None, "The tagged table.", 400, 404, 422),
     tags=tags("v1"),
     operation_id="getTaggedTable",
