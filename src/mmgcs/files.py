@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, BinaryIO
 
@@ -24,7 +24,13 @@ folders (eCryptfs, on many network disks) of 143."""
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, *, like: Path | None = None, times: bool = False) -> Iterator[Path]:
+def atomic_path(
+    path: Path,
+    *,
+    like: Path | None = None,
+    times: bool = False,
+    commit: Callable[[Path, Path], object] = Path.replace,
+) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` when the block ends without an error.
 
     The temporary file is removed when the block raises, so a reader sees the old file or the whole new one.
@@ -34,6 +40,7 @@ def atomic_path(path: Path, *, like: Path | None = None, times: bool = False) ->
         like: a file whose owner, mode and extended attributes the new one takes; without it, it is as any new file
             of this user.
         times: take over the times of `like` too.
+        commit: put the finished temporary file in place of `path`; called with both.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Private until it has the mode of `like`; else the system gives it the mode of any new file of this user.
@@ -50,7 +57,7 @@ def atomic_path(path: Path, *, like: Path | None = None, times: bool = False) ->
             shutil.copystat(like, temporary)
             if not times:
                 os.utime(temporary)
-        temporary.replace(path)
+        commit(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

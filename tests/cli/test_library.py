@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import http.server
 import io
 import json
 import os
@@ -11,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,11 +94,15 @@ def test_scan_says_what_films_have_and_what_would_change(library: Path, tiny_bun
         "Link": "skipped",
         "Locked": "locked",
         "Missing": "change",
-        "No Nfo (1999)": "no nfo",
+        "No Nfo (1999)": "unsure",
     }
     films = {Path(film["path"]).relative_to(library).parts[0]: film for film in report["films"]}
     assert "Horror" in films["Missing"]["new_genres"]
     assert films["Has"]["genres"] == ["War", "Drama"]
+    assert films["Missing"]["proposed"] == films["Missing"]["new_genres"]
+    assert films["Empty"]["reason"] == "no plot and no poster"
+    assert report["reasons"]["no plot and no poster"] == 1
+    assert report["added"]["Horror"] == 1
     assert films["No Nfo (1999)"]["poster"].endswith("poster.jpg")
     assert (films["Missing"]["has_plot"], films["Empty"]["has_plot"]) == (True, False)
     assert sum(report["summary"].values()) == 8
@@ -109,7 +116,7 @@ def test_scan_without_prediction_needs_no_model(library: Path) -> None:
     assert "8 films: 7 with nfo, 4 with plot, 1 with poster, 1 with genres" in out
     assert "Missing/movie.nfo: no genres" in out
     assert "Has/movie.nfo: War, Drama (has genres)" in out
-    assert out.splitlines()[-1].startswith("8 films: 1 empty, 1 error, 1 has genres")
+    assert "8 films: 1 error, 1 has genres, 2 locked, 3 not predicted, 1 skipped" in out
 
 
 def test_tag_is_a_dry_run_until_apply(library: Path, tiny_bundle: Path) -> None:
@@ -185,15 +192,18 @@ def strip_genres(content: bytes) -> bytes:
 def test_the_users_spelling_is_written(library: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     words = tmp_path / "words.json"
     words.write_text('{"Horror": "Grusel"}')
-    options = ("--model", tiny_bundle, "--min-confidence", "0", "--vocabulary", words, "--apply")
-    run("tag", library, *options)
+    for option in ("--names", "--vocabulary"):
+        run("tag", library, "--model", tiny_bundle, "--min-confidence", "0", option, words, "--apply")
+        run("undo", library) if option == "--names" else None
     assert "Grusel" in read_nfo((library / "Missing" / "movie.nfo").read_bytes()).genres
 
 
-def test_an_unsure_prediction_is_not_written(library: Path, tiny_bundle: Path) -> None:
+def test_an_unsure_prediction_is_not_written_and_says_why(library: Path, tiny_bundle: Path) -> None:
     before = content_of(library)
     report = run_json("tag", library, "--model", tiny_bundle, "--min-confidence", "1", "--apply")
-    assert report["summary"]["unsure"] == 1
+    (film,) = [film for film in report["films"] if "Missing" in film["path"]]
+    assert (film["status"], film["reason"]) == ("unsure", "confidence too low")
+    assert "Horror" in film["proposed"]
     assert content_of(library) == before
 
 
@@ -241,7 +251,7 @@ def test_undo_leaves_what_others_changed_and_says_so(library: Path, tiny_bundle:
         (["undo", "nowhere"], "there is no folder"),
         (["undo", "."], "nothing was tagged"),
         (["tag", ".", "--add", "--replace"], "exclude each other"),
-        (["scan", ".", "--no-predict", "--vocabulary", "nonsense"], "there is no vocabulary"),
+        (["scan", ".", "--no-predict", "--vocabulary", "nonsense"], "no genre names"),
         (["tag", ".", "--model", "nowhere"], "no bundle"),
     ],
 )
@@ -351,7 +361,8 @@ def test_a_disk_without_space_leaves_every_file_as_it_was(tmp_path: Path, tiny_b
     assert content_of(tmp_path) == before
 
 
-@pytest.mark.parametrize("lines", [1, 40])
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [1, 2, 3, 5, 8, 11, 15, 20, 25, 30, 35, 40, 45, 50, 60])
 def test_kill_9_leaves_every_file_whole_and_undo_brings_all_back(tmp_path: Path, tiny_bundle: Path, lines: int) -> None:
     for number in range(80):
         film(tmp_path, f"{number:03}")
@@ -395,7 +406,7 @@ def test_a_film_with_neither_plot_nor_poster_is_said_to_give_nothing_to_read(tmp
     for command in (["scan"], ["tag"], ["tag", "--create-nfo"]):
         status, out, _ = run(command[0], tmp_path / "films", *command[1:], "--model", tiny_bundle)
         assert status == 0
-        assert "Heat (1995): empty: nothing to read: no plot and no poster" in out
+        assert "Heat (1995): empty: no plot and no poster" in out
         assert "1 film: 1 empty" in out
 
 
@@ -412,4 +423,212 @@ def test_a_folder_without_films_is_told_what_a_film_looks_like(
 def test_a_guess_is_shown_with_the_confidence_that_it_would_need(library: Path, tiny_bundle: Path) -> None:
     for command in ("scan", "tag"):
         _, out, _ = run(command, library, "--model", tiny_bundle, "--min-confidence", "1")
-        assert re.search(r"Missing/movie\.nfo: unsure: perhaps .*Horror.* \(0\.\d\d\)", out)
+        assert re.search(r"Missing/movie\.nfo: unsure: confidence too low; perhaps .*Horror.* \(0\.\d\d\)", out)
+        assert "Reasons: " in out
+
+
+def eager(library: Path, eager_bundle: Path, *options: str | Path) -> dict[str, Any]:
+    """The films of a scan by the names of their folders."""
+    report = run_json("scan", library, "--model", eager_bundle, "--min-confidence", "0", *options)
+    return {Path(film["path"]).relative_to(library).parts[0]: film for film in report["films"]}
+
+
+def test_the_number_and_the_choice_of_genres_can_be_limited(library: Path, eager_bundle: Path) -> None:
+    every = eager(library, eager_bundle)["Missing"]["proposed"]
+    assert len(every) > 2
+    assert eager(library, eager_bundle, "--max-genres", "1")["Missing"]["proposed"] == every[:1]
+    assert eager(library, eager_bundle, "--exclude", f"{every[0]},Sci-Fi")["Missing"]["proposed"] == every[1:]
+    both = eager(library, eager_bundle, "--exclude", every[0], "--max-genres", "1")
+    assert both["Missing"]["proposed"] == every[1:2]
+    status, _, err = run("scan", library, "--model", eager_bundle, "--exclude", "Horor")
+    assert (status, "did you mean 'Horror'?" in err) == (2, True)
+
+
+def test_genres_that_a_person_gave_change_only_when_asked_for_and_the_dry_run_says_how(
+    library: Path, eager_bundle: Path
+) -> None:
+    film(library, "Noir", "<genre>Film-Noir</genre><genre>TV Movie</genre><genre>Mein</genre><genre>Music</genre>")
+    assert eager(library, eager_bundle)["Noir"]["status"] == "has genres"
+    added = eager(library, eager_bundle, "--add")["Noir"]["new_genres"]
+    assert added[:4] == ["Film-Noir", "TV Movie", "Mein", "Music"]
+    replaced = eager(library, eager_bundle, "--replace", "--max-genres", "4")["Noir"]["new_genres"]
+    assert replaced[:3] == ["Film-Noir", "TV Movie", "Mein"]
+    assert len(replaced) == 4
+    assert "Music" not in replaced
+    kept = eager(library, eager_bundle, "--replace", "--exclude", "Music")["Noir"]["new_genres"]
+    assert "Music" in kept
+    out = run("tag", library, "--model", eager_bundle, "--min-confidence", "0", "--replace", "--max-genres", "4")[1]
+    assert "Genres to remove: " in out
+    assert "--replace removes genres that the model knows and does not predict, also ones written by hand" in out
+    out = run("tag", library, "--model", eager_bundle, "--min-confidence", "0", "--add")[1]
+    assert "--add adds to the genres that are there and removes none" in out
+
+
+def test_tags_are_written_instead_of_genres(library: Path, eager_bundle: Path) -> None:
+    before = content_of(library)
+    film(library, "Tagged", "<tag>4K</tag>")
+    options = ("--model", eager_bundle, "--min-confidence", "0", "--as", "tag", "--apply")
+    run("tag", library, *options)
+    nfo = read_nfo((library / "Tagged" / "movie.nfo").read_bytes())
+    assert (nfo.genres, nfo.tags[0], "Horror" in nfo.tags) == ((), "4K", True)
+    assert "change" not in run_json("tag", library, *options)["summary"]
+    run("undo", library)
+    assert {name: content for name, content in content_of(library).items() if "Tagged" not in name} == before
+
+
+def review_of(library: Path, bundle: Path, *options: str) -> tuple[Path, list[list[str]]]:
+    path = library.parent / "review.csv"
+    run("scan", library, "--model", bundle, "--out", path, "--overwrite", *options)
+    return path, list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+
+
+def save_as(path: Path, rows: list[list[str]], encoding: str, delimiter: str) -> None:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, delimiter=delimiter).writerows(rows)
+    path.write_bytes(buffer.getvalue().encode(encoding))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "delimiter"), [("utf-8-sig", ","), ("utf-16", "\t"), ("cp1252", ";")], ids=lambda value: repr(value)
+)
+def test_a_list_edited_in_a_spreadsheet_is_carried_out_exactly(
+    library: Path, tiny_bundle: Path, encoding: str, delimiter: str
+) -> None:
+    film(library, "Bäcker (2002)")
+    film(library, "=SUM(1)")
+    path, rows = review_of(library, tiny_bundle, "--min-confidence", "0")
+    before = content_of(library)
+    header, *films = rows
+    place = {name: number for number, name in enumerate(header)}
+    decisions = {
+        "Missing/movie.nfo": "accept",
+        "Bäcker (2002)/movie.nfo": "Komödie, Film-Noir",
+        "Has/movie.nfo": "Western",
+    }
+    decisions |= {"'=SUM(1)/movie.nfo": "skip", "Locked/movie.nfo": "Drama"}
+    assert {row[place["path"]]: row[place["decision"]] for row in films}["Missing/movie.nfo"] == "accept"
+    for row in films:
+        row[place["decision"]] = decisions.get(row[place["path"]], "")
+    save_as(path, rows, encoding, delimiter)
+    dry = run_json("tag", library, "--from", path)
+    assert (content_of(library), dry["summary"]["change"]) == (before, 3)
+    report = run_json("tag", library, "--from", path, "--apply")
+    after = content_of(library)
+    changed = {name: read_nfo(after[name]).genres for name in after if after[name] != before[name]}
+    proposed = next(row[place["proposed"]] for row in films if row[place["path"]] == "Missing/movie.nfo")
+    assert changed == {
+        "Missing/movie.nfo": tuple(proposed.split(", ")),
+        "Bäcker (2002)/movie.nfo": ("Komödie", "Film-Noir"),
+        "Has/movie.nfo": ("Western",),
+    }
+    assert statuses(report, library)["Locked"] == "locked"
+    run("undo", library)
+    assert content_of(library) == before
+
+
+def test_rows_that_cannot_be_carried_out_are_errors_and_the_others_are_done(library: Path, tiny_bundle: Path) -> None:
+    film(library, "Other")
+    path, rows = review_of(library, tiny_bundle, "--min-confidence", "0")
+    place = {name: number for number, name in enumerate(rows[0])}
+    for row in rows[1:]:
+        row[place["decision"]] = {"Missing": "acept", "Other": "Crime", "Has": "War"}.get(row[0].split("/")[0], "")
+    rows.append(["Gone/movie.nfo", *[""] * (len(place) - 2), "Drama"])
+    save_as(path, rows, "utf-8", ",")
+    other = library / "Has" / "movie.nfo"
+    other.write_bytes(other.read_bytes().replace(b"War", b"Western"))
+    report = run_json("tag", library, "--from", path, "--apply")
+    reasons = {Path(film["path"]).relative_to(library).parts[0]: film["reason"] for film in report["films"]}
+    assert "did you mean 'accept'?" in reasons["Missing"]
+    assert "its genres were changed since" in reasons["Has"]
+    assert "there is no such film in the library" in reasons["Gone"]
+    assert statuses(report, library)["Other"] == "change"
+    assert run("tag", library, "--from", library / "Has" / "movie.nfo")[0] == 2
+
+
+def test_a_list_is_not_written_over(library: Path, tiny_bundle: Path) -> None:
+    path, _ = review_of(library, tiny_bundle)
+    status, _, err = run("scan", library, "--model", tiny_bundle, "--out", path)
+    assert (status, "--overwrite" in err) == (2, True)
+
+
+def test_options_are_remembered_for_a_library_and_the_command_line_comes_first(
+    library: Path, eager_bundle: Path, tmp_path: Path
+) -> None:
+    words = tmp_path / "words.csv"
+    words.write_text("Horror;Grusel\n", encoding="utf-8")
+    kept = eager(library, eager_bundle, "--max-genres", "1", "--names", words, "--add", "--save")
+    assert kept["Missing"]["new_genres"] == ["Grusel"]
+    again = eager(library, eager_bundle)
+    assert (again["Missing"]["new_genres"], again["Has"]["status"]) == (["Grusel"], "same")
+    assert len(eager(library, eager_bundle, "--max-genres", "2")["Missing"]["new_genres"]) == 2
+    assert eager(library, eager_bundle, "--only-missing")["Has"]["status"] == "has genres"
+    settings = library / ".mmgcs" / "settings.toml"
+    for text, says in (
+        ("mood = 1", "'mood'"),
+        ("max_genres = 0", "max_genres"),
+        ("mode = 'x'", "mode"),
+        ("x", "cannot"),
+    ):
+        settings.write_text(text, encoding="utf-8")
+        status, _, err = run("scan", library, "--no-predict")
+        assert (status, says in err, "settings.toml" in err) == (2, True, True)
+
+
+def test_one_film_or_one_run_is_undone(library: Path, tiny_bundle: Path) -> None:
+    film(library, "Other (2001)")
+    before = content_of(library)
+    options = ("--model", tiny_bundle, "--min-confidence", "0", "--apply")
+    run("tag", library, *options)
+    first = content_of(library)
+    film(library, "Third")
+    run("tag", library, *options)
+    runs = run_json("undo", library, "--list")["runs"]
+    assert list(runs.values()) == [2, 1]
+    assert run("undo", library, "--run", "last") == (0, "1 file: 1 restored\n", "")
+    assert {**first, "Third/movie.nfo": b""} == {**content_of(library), "Third/movie.nfo": b""}
+    assert run("undo", library, "--film", "Missing")[1] == "1 file: 1 restored\n"
+    assert (library / "Missing" / "movie.nfo").read_bytes() == before["Missing/movie.nfo"]
+    assert run("undo", library, "--film", library / "Other (2001)" / "movie.nfo")[1] == "1 file: 1 restored\n"
+    assert {**content_of(library), "Third/movie.nfo": b""} == {**before, "Third/movie.nfo": b""}
+    assert run("undo", library, "--film", "Missing")[0] == 2
+    assert run("undo", library, "--run", "1999")[0] == 2
+
+
+def test_a_write_protected_nfo_is_left_alone_and_said(library: Path, tiny_bundle: Path) -> None:
+    path = library / "Missing" / "movie.nfo"
+    path.chmod(0o444)
+    before = path.read_bytes()
+    out = run("tag", library, "--model", tiny_bundle, "--min-confidence", "0", "--apply")[1]
+    assert "Missing/movie.nfo: locked: its .nfo is write-protected; would be " in out
+    assert path.read_bytes() == before
+
+
+def test_a_missing_plot_is_looked_up_before_predicting(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tmdb(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"overview": HORROR, "title": "A film"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    film(tmp_path, "Looked up (1950)", '<uniqueid type="tmdb">603</uniqueid>', plot="N/A")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tmdb)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("TMDB_API_KEY", "key")
+    monkeypatch.setenv("TMDB_API_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    try:
+        options = ("--model", tiny_bundle, "--min-confidence", "0")
+        assert run_json("scan", tmp_path, *options)["films"][0]["status"] == "empty"
+        report = run_json("scan", tmp_path, *options, "--enrich", "tmdb")
+    finally:
+        server.shutdown()
+        server.server_close()
+    (found,) = report["films"]
+    assert (found["status"], found["has_plot"]) == ("change", False)
+    assert "the plot was looked up at TMDB" in found["note"]

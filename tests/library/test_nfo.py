@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 
 import pytest
 
-from mmgcs.library.nfo import NfoError, NotAFilmError, read_nfo, split_genres
-from mmgcs.library.nfo_edit import new_nfo, with_genres
+from mmgcs.library.nfo import NfoError, NotAFilmError, NotXmlError, read_nfo, split_genres
+from mmgcs.library.nfo_edit import new_nfo, with_values
 
 SAMPLES = sorted((Path(__file__).parent.parent / "data" / "nfo").glob("*.nfo"))
 
@@ -35,31 +36,31 @@ def test_files_of_every_tool_are_read(sample: Path) -> None:
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
 def test_a_round_trip_changes_nothing_but_the_genres(sample: Path, genres: list[str]) -> None:
     content = sample.read_bytes()
-    edited = with_genres(content, genres)
+    edited = with_values(content, genres)
     assert read_nfo(edited).genres == tuple(genres)
     assert without_genres(edited) == without_genres(content)
     before = read_nfo(content).genres
-    assert sorted(read_nfo(with_genres(edited, before)).genres) == sorted(before)
+    assert sorted(read_nfo(with_values(edited, before)).genres) == sorted(before)
 
 
 @pytest.mark.parametrize("sample", [path for path in SAMPLES if path.stem != "ember"], ids=lambda path: path.stem)
 def test_writing_the_genres_that_are_there_changes_no_byte(sample: Path) -> None:
     content = sample.read_bytes()
-    assert with_genres(content, read_nfo(content).genres) == content
-    other = with_genres(content, ["Western"])
+    assert with_values(content, read_nfo(content).genres) == content
+    other = with_values(content, ["Western"])
     assert other != content
 
 
 def test_new_genres_take_the_indentation_and_line_ending_of_the_last_one() -> None:
     content = b"<movie>\r\n\t<genre>Drama</genre>\r\n\t<year>1950</year>\r\n</movie>\r\n"
     expected = b"<movie>\r\n\t<genre>Drama</genre>\r\n\t<genre>Crime</genre>\r\n\t<year>1950</year>\r\n</movie>\r\n"
-    assert with_genres(content, ["Drama", "Crime"]) == expected
+    assert with_values(content, ["Drama", "Crime"]) == expected
 
 
 def test_a_film_without_genres_gets_them_after_its_last_element() -> None:
     content = b"<movie>\n  <title>A</title>\n  <!-- kept -->\n</movie>"
     expected = b"<movie>\n  <title>A</title>\n  <genre>Drama</genre>\n  <!-- kept -->\n</movie>"
-    assert with_genres(content, ["Drama"]) == expected
+    assert with_values(content, ["Drama"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,25 +78,25 @@ def test_a_film_without_genres_gets_them_after_its_last_element() -> None:
     ],
 )
 def test_one_genre_is_written_into(content: bytes, expected: bytes) -> None:
-    assert with_genres(content, ["Drama"]) == expected
+    assert with_values(content, ["Drama"]) == expected
 
 
 def test_an_untouched_genre_keeps_its_cdata_and_attributes() -> None:
     content = b'<movie><genre id="1"><![CDATA[Drama]]></genre><genre id="2">X</genre></movie>'
-    assert with_genres(content, ["Drama"]) == b'<movie><genre id="1"><![CDATA[Drama]]></genre></movie>'
+    assert with_values(content, ["Drama"]) == b'<movie><genre id="1"><![CDATA[Drama]]></genre></movie>'
 
 
 def test_genres_of_other_elements_are_left_alone() -> None:
     content = b"<movie><set><genre>Saga</genre></set><genre>X</genre></movie>"
     assert read_nfo(content).genres == ("X",)
-    assert with_genres(content, ["Drama"]) == content.replace(b"X", b"Drama")
+    assert with_values(content, ["Drama"]) == content.replace(b"X", b"Drama")
 
 
 @pytest.mark.parametrize("inside", ["Drama<!-- mine -->", "<b>Drama</b>", "Drama<?mine?>"])
 def test_a_genre_that_holds_more_than_text_is_not_overwritten(inside: str) -> None:
     content = f"<movie><genre>{inside}</genre></movie>".encode()
     with pytest.raises(NfoError, match="more than text"):
-        with_genres(content, ["Crime"])
+        with_values(content, ["Crime"])
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "iso-8859-1", "windows-1252", "utf-8"])
@@ -104,7 +105,7 @@ def test_the_encoding_of_the_file_is_kept(encoding: str) -> None:
     text = f'<?xml version="1.0" encoding="{name}"?>\r\n<movie>\r\n  <title>Café</title>\r\n</movie>\r\nhttp://a/?b=1&c'
     content = text.encode(encoding)
     assert read_nfo(content).title == "Café"
-    edited = with_genres(content, ["Comédie", "Ужасы"])
+    edited = with_values(content, ["Comédie", "Ужасы"])
     assert read_nfo(edited).genres == ("Comédie", "Ужасы")
     shown = edited.decode(encoding)
     assert shown.startswith(text[: text.index("</movie>") - 2])
@@ -116,12 +117,12 @@ def test_the_encoding_of_the_file_is_kept(encoding: str) -> None:
 def test_a_file_that_claims_utf_16_and_is_utf_8_is_read_as_utf_8() -> None:
     content = '<?xml version="1.0" encoding="utf-16"?><movie><title>Ž</title></movie>'.encode()
     assert read_nfo(content).title == "Ž"
-    assert read_nfo(with_genres(content, ["Č"])).genres == ("Č",)
+    assert read_nfo(with_values(content, ["Č"])).genres == ("Č",)
 
 
 def test_a_byte_order_mark_is_kept() -> None:
     content = codecs.BOM_UTF8 + b"<movie><genre>X</genre></movie>"
-    assert with_genres(content, ["Drama"]) == codecs.BOM_UTF8 + b"<movie><genre>Drama</genre></movie>"
+    assert with_values(content, ["Drama"]) == codecs.BOM_UTF8 + b"<movie><genre>Drama</genre></movie>"
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,6 @@ def test_what_is_no_film_is_told_apart(content: bytes, says: str) -> None:
         (b"A release note\n\xdb\xdb\xdb", "not XML"),
         (b"<movie><title>A</movie>", "not XML"),
         (b"<movie><title>A", "not XML"),
-        (b"<movie><title>\xff\xfe</title></movie>", "not XML"),
         (b"\x00\x01\x02", "not XML"),
         (b"<?xml version='1.0' encoding='x-nothing'?><movie/>", "not XML|encoding"),
         (
@@ -210,7 +210,103 @@ def test_what_cannot_be_read_says_why(content: bytes, says: str) -> None:
     with pytest.raises(NfoError, match=says):
         read_nfo(content)
     with pytest.raises(NfoError, match=says):
-        with_genres(content, ["Drama"])
+        with_values(content, ["Drama"])
+
+
+SALT = b"<movie><title>Salt &amp; Pepper</title></movie>"
+BAD = {
+    "a bare & in text": b"<movie>\n <title>Salt & Pepper</title>\n</movie>",
+    "a bare & in an attribute": b'<movie>\n <thumb url="a?b&c"/><title>Salt &amp; Pepper</title>\n</movie>',
+    "entities of HTML": b"<movie>\n <title>Salt&nbsp;&amp;&#32;Pepper</title>\n</movie>",
+    "a name that is no entity": b"<movie>\n <title>Salt &amp; Pepper</title><plot>R&D;</plot>\n</movie>",
+    "control characters": b"<movie>\n <title>Salt\x01&amp;\x0bPepper</title>\n</movie>",
+    "a reference to one": b"<movie>\n <title>Salt&#x1F;&amp;&#0;Pepper</title>\n</movie>",
+    "a < in text": b"<movie>\n <title>Salt &amp; Pepper</title><plot>1 < 2 <= 3</plot>\n</movie>",
+    "CDATA beside it": b"<movie>\n <title><![CDATA[Salt & Pepper]]></title><plot>A & B</plot><!-- & -->\n</movie>",
+    "a link before the XML": b"https://a.b/1?c=d&e=f\r\n<?xml version='1.0'?>" + SALT,
+    "a mark and a line end before": b"\xef\xbb\xbf\r\n<?xml version='1.0'?>" + SALT,
+}
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD)
+def test_a_file_that_is_not_quite_xml_is_read_and_only_its_genres_change(content: bytes) -> None:
+    assert " ".join((read_nfo(content).title or "").split()) == "Salt & Pepper"
+    edited = with_values(content, ["Comedy", "Komödie"])
+    assert read_nfo(edited).genres == ("Comedy", "Komödie")
+    assert re.sub(rb"\s*<genre>[^<]*</genre>", b"", edited) == content
+    assert with_values(with_values(edited, ["Comedy"]), ["Comedy"]) == with_values(content, ["Comedy"])
+
+
+def test_bytes_of_another_encoding_are_read_as_windows_1252_and_new_genres_are_ascii() -> None:
+    content = "<?xml version='1.0' encoding='utf-8'?><movie><title>Bäcker</title><genre>X</genre></movie>".encode(
+        "cp1252"
+    )
+    nfo = read_nfo(content)
+    assert (nfo.title, nfo.repairs) == ("Bäcker", ("bytes that are not UTF-8 were read as Windows-1252",))
+    edited = with_values(content, ["Komödie"])
+    assert edited == content.replace(b"X", b"Kom&#246;die")
+    mixed = content.replace(b"</title>", "–ž</title>".encode())
+    assert read_nfo(mixed).title == "Bäcker–ž"
+
+
+def test_what_was_repaired_is_named_with_its_line() -> None:
+    nfo = read_nfo(b"<movie>\n<title>A &nbsp; B</title>\n<plot>C & D</plot></movie>")
+    assert nfo.repairs == (
+        "&nbsp; in line 2 is not XML and was read as meant",
+        "& in line 3 is not XML and was read as meant",
+    )
+
+
+def test_what_cannot_be_repaired_names_its_line() -> None:
+    with pytest.raises(NfoError, match="in line 2, column 12; fix that line"):
+        read_nfo(b"<movie>\n <title>A & B</titel></movie>")
+
+
+def test_release_notes_are_told_from_damaged_files() -> None:
+    for content in (b"  ___ GRP ___\nGenre: Horror & Thriller\n", b"TITLE: Bakers\n", b"\xdb\xdb\xdb"):
+        with pytest.raises(NotXmlError):
+            read_nfo(content)
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected"),
+    [
+        ("<genres><genre>A</genre></genres>", "<genres><genre>Drama</genre><genre>War</genre></genres>"),
+        ("<genres>\n <genre>A</genre>\n</genres>", "<genres>\n <genre>Drama</genre>\n <genre>War</genre>\n</genres>"),
+        ("<genres/>", "<genres/>"),
+    ],
+)
+def test_genres_within_a_list_are_changed_where_they_are(inside: str, expected: str) -> None:
+    after = "" if "War" in expected else "<genre>Drama</genre><genre>War</genre>"
+    edited = with_values(f"<movie>{inside}<plot>p</plot></movie>".encode(), ["Drama", "War"])
+    assert edited == f"<movie>{expected}<plot>p</plot>{after}</movie>".encode()
+    assert (read_nfo(edited).genres, read_nfo(edited).plot) == (("Drama", "War"), "p")
+
+
+def test_a_list_of_genres_as_text_is_read_and_never_changed() -> None:
+    content = b"<movie><genres>Drama, War</genres></movie>"
+    assert read_nfo(content).genres == ("Drama", "War")
+    with pytest.raises(NfoError, match="by hand"):
+        with_values(content, ["Crime"])
+
+
+def test_tags_are_written_beside_genres_that_stay() -> None:
+    content = b"<movie>\n <genre>Drama</genre>\n <tag>4K</tag>\n</movie>"
+    edited = with_values(content, ["4K", "Crime"], "tag")
+    assert edited == b"<movie>\n <genre>Drama</genre>\n <tag>4K</tag>\n <tag>Crime</tag>\n</movie>"
+    assert (read_nfo(edited).genres, read_nfo(edited).tags) == (("Drama",), ("4K", "Crime"))
+
+
+def test_ids_are_read_from_every_element_that_tools_write() -> None:
+    content = b'<movie><uniqueid type="tmdb" default="true">603</uniqueid><imdbid>tt0133093</imdbid><id>7</id></movie>'
+    assert read_nfo(content).ids == {"tmdb": "603", "imdb": "tt0133093"}
+
+
+@pytest.mark.parametrize("plot", ["N/A", "Plot unknown", "No overview found.", "UNKNOWN", "\\N", "None."])
+def test_a_placeholder_is_no_plot(plot: str) -> None:
+    nfo = read_nfo(f"<movie><plot>{plot}</plot></movie>".encode())
+    assert (nfo.plot, nfo.placeholder) == (None, plot)
+    assert read_nfo(f"<movie><plot>{plot}</plot><outline>A thief.</outline></movie>".encode()).plot == "A thief."
 
 
 @pytest.mark.parametrize(
@@ -227,18 +323,18 @@ def test_document_types_and_entities_are_refused(head: str) -> None:
     with pytest.raises(NfoError, match="refused"):
         read_nfo(content)
     with pytest.raises(NfoError, match="refused"):
-        with_genres(content, ["Drama"])
+        with_values(content, ["Drama"])
 
 
 def test_deep_nesting_does_no_harm() -> None:
     content = b"<movie>" + b"<a>" * 50_000 + b"</a>" * 50_000 + b"</movie>"
-    assert read_nfo(with_genres(content, ["Drama"])).genres == ("Drama",)
+    assert read_nfo(with_values(content, ["Drama"])).genres == ("Drama",)
 
 
 def test_a_film_of_ten_thousand_genres_keeps_the_one_that_is_asked_for() -> None:
     content = b"<movie>\n" + b" <genre>F</genre>\n" * 10_000 + b" <plot>p</plot>\n</movie>"
-    assert with_genres(content, ["F"]) == b"<movie>\n <genre>F</genre>\n <plot>p</plot>\n</movie>"
-    assert with_genres(content, ["G"]) == b"<movie>\n <genre>G</genre>\n <plot>p</plot>\n</movie>"
+    assert with_values(content, ["F"]) == b"<movie>\n <genre>F</genre>\n <plot>p</plot>\n</movie>"
+    assert with_values(content, ["G"]) == b"<movie>\n <genre>G</genre>\n <plot>p</plot>\n</movie>"
 
 
 def test_of_several_locks_each_one_counts() -> None:
@@ -248,7 +344,7 @@ def test_of_several_locks_each_one_counts() -> None:
 
 def test_an_empty_list_of_genres_is_never_written() -> None:
     with pytest.raises(ValueError, match="genre"):
-        with_genres(b"<movie/>", [])
+        with_values(b"<movie/>", [])
 
 
 def test_a_new_nfo_is_read_back() -> None:

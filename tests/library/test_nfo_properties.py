@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmgcs.library.nfo import read_nfo
-from mmgcs.library.nfo_edit import with_genres
+from mmgcs.library.nfo_edit import with_values
 
 ENCODINGS = {
     "utf-8": "utf-8",
@@ -77,7 +77,7 @@ def drop_unencodable(text: str, codec: str) -> str:
 @given(files(), GENRES)
 def test_an_edit_leaves_everything_else_in_its_order(file: tuple[bytes, list[bytes]], genres: list[str]) -> None:
     content, kept = file
-    edited = with_genres(content, genres)
+    edited = with_values(content, genres)
     before, after = read_nfo(content), read_nfo(edited)
     assert list(after.genres) == genres
     assert (after.title, after.year, after.plot, after.locked) == (
@@ -89,7 +89,7 @@ def test_an_edit_leaves_everything_else_in_its_order(file: tuple[bytes, list[byt
     position = 0
     for piece in kept:
         position = edited.index(piece, position) + len(piece)
-    assert with_genres(edited, genres) == edited
+    assert with_values(edited, genres) == edited
 
 
 @settings(max_examples=50, deadline=None)
@@ -100,7 +100,7 @@ def test_a_file_cut_anywhere_is_refused_or_read_never_misread(
     content, _ = file
     cut = content[: data.draw(st.integers(0, len(content)))]
     try:
-        edited = with_genres(cut, genres)
+        edited = with_values(cut, genres)
     except ValueError as error:
         raise AssertionError("a damaged file must be told by NfoError") from error
     except Exception as error:

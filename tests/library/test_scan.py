@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmgcs.errors import UsageError
-from mmgcs.library.scan import LibraryFilm, Place, find_films, read_film, split_name
+from mmgcs.library.scan import LibraryFilm, find_films, read_film, split_name
 
 FILM = b"<movie><title>A</title><plot>A plot.</plot></movie>"
 
@@ -25,41 +25,111 @@ def make(root: Path, *names: str) -> Path:
 
 def found(root: Path) -> dict[str, str | None]:
     """From each film's NFO, or the one it would get in brackets, to its poster, relative to the library."""
-    return {shown(root, place): relative(root, place.poster) for place in find_films(root)}
+    films = list(map(read_film, find_films(root)))
+    return {shown(root, film): relative(root, film.files.poster) for film in films}
 
 
-def shown(root: Path, place: Place) -> str:
-    return str(relative(root, place.nfo)) if place.nfo else f"[{relative(root, place.new_nfo)}]"
+def shown(root: Path, film: LibraryFilm) -> str:
+    return str(relative(root, film.nfo)) if film.nfo else f"[{relative(root, film.files.new_nfo)}]"
 
 
 def relative(root: Path, path: Path | None) -> str | None:
     return path.relative_to(root).as_posix() if path else None
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        (["A (1950)/movie.nfo", "A (1950)/poster.jpg"], {"A (1950)/movie.nfo": "A (1950)/poster.jpg"}),
-        (["A (1950)/a.mkv", "A (1950)/a.nfo", "A (1950)/a-poster.png"], {"A (1950)/a.nfo": "A (1950)/a-poster.png"}),
-        (["A (1950)/A.mkv", "A (1950)/FOLDER.JPG"], {"[A (1950)/movie.nfo]": "A (1950)/FOLDER.JPG"}),
-        (["A/a.mkv", "A/a.nfo", "A/cover.webp", "A/movie.jpg"], {"A/a.nfo": "A/cover.webp"}),
-        (["A/a.mkv", "A/a.nfo", "A/movie.tbn"], {"A/a.nfo": "A/movie.tbn"}),
-        (["A/a.mkv", "A/a.nfo", "A/fanart.jpg"], {"A/a.nfo": None}),
-        (["A/a-cd1.avi", "A/a-cd2.avi", "A/a.nfo"], {"A/a.nfo": None}),
-        (["A/a-cd1.avi", "A/a-cd2.avi", "A/poster.jpg"], {"[A/movie.nfo]": "A/poster.jpg"}),
-        (["A/A - 4k.mkv", "A/A - 1080p.mkv", "A/poster.jpg"], {"[A/movie.nfo]": "A/poster.jpg"}),
-        (["A/a.mkv", "A/a-trailer.mkv", "A/sample.mkv"], {"[A/movie.nfo]": None}),
-        (["A/a-trailer.mkv"], {}),
-        (["A/The Big Short.mkv"], {"[A/movie.nfo]": None}),
-        (["A/VIDEO_TS/VIDEO_TS.IFO", "A/poster.jpg"], {"[A/movie.nfo]": "A/poster.jpg"}),
-        (["A/VIDEO_TS/VIDEO_TS.nfo", "A/poster.jpg"], {"A/VIDEO_TS/VIDEO_TS.nfo": "A/poster.jpg"}),
-        (["A/BDMV/STREAM/0.m2ts", "A/movie.nfo"], {"A/movie.nfo": None}),
-        (["b/c/d/A/movie.nfo", "b/c/d/E/movie.nfo"], {"b/c/d/A/movie.nfo": None, "b/c/d/E/movie.nfo": None}),
-        (["A/poster.jpg", "A/readme.txt"], {}),
-    ],
-)
-def test_a_film_in_its_own_folder_is_found(tmp_path: Path, files: list[str], expected: dict[str, str | None]) -> None:
+# What a folder looks like, and the films in it: from the NFO that is read, or would be created in brackets, to the
+# poster. Every NFO holds a plot, so that a film whose NFO is found has a text.
+SHAPES: dict[str, tuple[list[str], dict[str, str | None]]] = {
+    "movie.nfo": (["A (1950)/movie.nfo", "A (1950)/poster.jpg"], {"A (1950)/movie.nfo": "A (1950)/poster.jpg"}),
+    "an NFO called like the video": (["A/a.mkv", "A/a.nfo", "A/a-poster.png"], {"A/a.nfo": "A/a-poster.png"}),
+    "an NFO called like the folder": (["A/x.mkv", "A/A.nfo"], {"A/A.nfo": None}),
+    "an NFO called otherwise": (["A/x.mkv", "A/film.nfo", "A/x.jpg"], {"A/film.nfo": "A/x.jpg"}),
+    "two NFO files": (["A/a.mkv", "A/a.nfo", "A/movie.nfo"], {"A/movie.nfo": None}),
+    "a video without NFO": (["A/A.mkv", "A/FOLDER.JPG"], {"[A/movie.nfo]": "A/FOLDER.JPG"}),
+    "cover.webp": (["A/a.mkv", "A/a.nfo", "A/cover.webp", "A/movie.jpg"], {"A/a.nfo": "A/cover.webp"}),
+    "movie.tbn": (["A/a.mkv", "A/a.nfo", "A/movie.tbn"], {"A/a.nfo": "A/movie.tbn"}),
+    "fanart is no poster": (["A/a.mkv", "A/a.nfo", "A/fanart.jpg"], {"A/a.nfo": None}),
+    "two parts": (["A/a-cd1.avi", "A/a-cd2.avi", "A/a.nfo"], {"A/a.nfo": None}),
+    "two parts with an NFO of the first": (["A/a-cd1.avi", "A/a-cd2.avi", "A/a-cd1.nfo"], {"A/a-cd1.nfo": None}),
+    "two parts without NFO": (["A/a part1.avi", "A/a part2.avi", "A/poster.jpg"], {"[A/movie.nfo]": "A/poster.jpg"}),
+    "two versions": (["A/A - 4k.mkv", "A/A - 1080p.mkv", "A/poster.jpg"], {"[A/movie.nfo]": "A/poster.jpg"}),
+    "two versions with dots": (
+        ["A (1950)/A.1950.720p.mkv", "A (1950)/A.1950.4k.mkv", "A (1950)/movie.nfo"],
+        {"A (1950)/movie.nfo": None},
+    ),
+    "sequels in one folder": (
+        ["Rocky/Rocky.mkv", "Rocky/Rocky II.mkv"],
+        {"[Rocky/Rocky II.nfo]": None, "[Rocky/Rocky.nfo]": None},
+    ),
+    "a trailer and a sample": (["A/a.mkv", "A/a-trailer.mkv", "A/sample.mkv"], {"[A/movie.nfo]": None}),
+    "only a trailer": (["A/a-trailer.mkv"], {}),
+    "a title that ends like an extra": (["A/The Big Short.mkv"], {"[A/movie.nfo]": None}),
+    "a DVD": (["A/VIDEO_TS/VIDEO_TS.IFO", "A/AUDIO_TS/x.ifo", "A/poster.jpg"], {"[A/movie.nfo]": "A/poster.jpg"}),
+    "a DVD with its NFO": (["A/VIDEO_TS/VIDEO_TS.nfo", "A/poster.jpg"], {"A/VIDEO_TS/VIDEO_TS.nfo": "A/poster.jpg"}),
+    "a DVD without its folder": (
+        ["A/VIDEO_TS.IFO", "A/VTS_01_0.IFO", "A/VTS_01_1.VOB", "A/poster.jpg"],
+        {"[A/movie.nfo]": "A/poster.jpg"},
+    ),
+    "a Blu-ray": (["A/BDMV/STREAM/0.m2ts", "A/CERTIFICATE/x.m2ts", "A/movie.nfo"], {"A/movie.nfo": None}),
+    "a Blu-ray without its folder": (["A/index.bdmv", "A/STREAM/0.m2ts", "A/A.nfo"], {"A/A.nfo": None}),
+    "several discs": (
+        ["A/Disc 1/VIDEO_TS/VIDEO_TS.IFO", "A/Disc 2/VIDEO_TS/VIDEO_TS.IFO", "A/poster.jpg", "A/movie.nfo"],
+        {"A/movie.nfo": "A/poster.jpg"},
+    ),
+    "parts in folders": (["A/CD1/a.avi", "A/CD2/a.avi", "A/CD1/folder.jpg"], {"[A/movie.nfo]": "A/CD1/folder.jpg"}),
+    "a box of films": (
+        ["Box/Disc 1/a.mkv", "Box/Disc 1/a.nfo", "Box/Disc 2/b.mkv", "Box/Disc 2/b.nfo"],
+        {"Box/Disc 1/a.nfo": None, "Box/Disc 2/b.nfo": None},
+    ),
+    "disks with films": (
+        ["Disk 1/a.mkv", "Disk 2/B/b.mkv"],
+        {"[Disk 1/movie.nfo]": None, "[Disk 2/B/movie.nfo]": None},
+    ),
+    "an NFO in a folder": (["A/a.mkv", "A/NFO/movie.nfo", "A/poster.jpg"], {"A/NFO/movie.nfo": "A/poster.jpg"}),
+    "posters in a folder": (
+        ["m/a.mkv", "m/b.mkv", "m/Posters/a.jpg"],
+        {"[m/a.nfo]": "m/Posters/a.jpg", "[m/b.nfo]": None},
+    ),
+    "a film called Art": (["m/a.mkv", "m/Art/Art.mkv"], {"[m/movie.nfo]": None, "[m/Art/movie.nfo]": None}),
+    "deep folders": (
+        ["b/c/d/A/movie.nfo", "b/c/d/E/movie.nfo"],
+        {"b/c/d/A/movie.nfo": None, "b/c/d/E/movie.nfo": None},
+    ),
+    "side by side": (
+        ["m/a.mkv", "m/a.nfo", "m/a-poster.jpg", "m/b.mkv", "m/b.nfo", "m/c.mkv", "m/c.jpg", "m/poster.jpg"],
+        {"m/a.nfo": "m/a-poster.jpg", "m/b.nfo": None, "[m/c.nfo]": "m/c.jpg"},
+    ),
+    "side by side with a stray movie.nfo": (
+        ["m/a.mkv", "m/a-poster.jpg", "m/b.mkv", "m/b-poster.jpg", "m/movie.nfo"],
+        {"[m/a.nfo]": "m/a-poster.jpg", "[m/b.nfo]": "m/b-poster.jpg", "m/movie.nfo": None},
+    ),
+    "sequels side by side": (
+        [
+            f"m/The Ferryman{part}{end}"
+            for part in ("", " Part 2", " Part 3")
+            for end in (".mkv", ".nfo", "-poster.jpg")
+        ],
+        {f"m/The Ferryman{part}.nfo": f"m/The Ferryman{part}-poster.jpg" for part in (" Part 2", " Part 3", "")},
+    ),
+    "films called part, with posters": (
+        ["m/F Part 1.mkv", "m/F Part 1-poster.jpg", "m/F Part 2.mkv", "m/F Part 2-poster.jpg"],
+        {f"[m/F Part {number}.nfo]": f"m/F Part {number}-poster.jpg" for number in (1, 2)},
+    ),
+    "parts side by side": (
+        ["m/a.cd1.avi", "m/a.cd2.avi", "m/a.cd1.jpg", "m/a.cd2.jpg", "m/b.mkv"],
+        {"[m/a.nfo]": "m/a.cd1.jpg", "[m/b.nfo]": None},
+    ),
+    "a single part": (["m/a.mkv", "m/d-part1.avi"], {"[m/a.nfo]": None, "[m/d-part1.nfo]": None}),
+    "no film": (["A/poster.jpg", "A/readme.txt"], {}),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_films_posters_and_texts_are_found_in_every_shape_of_folder(tmp_path: Path, shape: str) -> None:
+    files, expected = SHAPES[shape]
     assert found(make(tmp_path, *files)) == expected
+    for film in map(read_film, find_films(tmp_path)):
+        assert (film.plot is not None) == (film.nfo is not None and film.skipped is None)
 
 
 @pytest.mark.parametrize("start", [".", "..", "../Alien (1979)", "extras/.."])
@@ -71,7 +141,7 @@ def test_versions_are_one_film_from_whichever_folder_they_are_looked_at(
     monkeypatch.chdir(folder if start != ".." else folder / "extras")
     (film,) = map(read_film, find_films(Path(start)))
     assert (film.title, film.year) == ("Alien", 1979)
-    assert film.place.new_nfo == Path(start) / "movie.nfo"
+    assert film.files.new_nfo == Path(start) / "movie.nfo"
 
 
 AT_THE_ROOT = """
@@ -92,12 +162,6 @@ def test_films_at_the_root_of_a_disk_are_many(tmp_path: Path, start: str) -> Non
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     names = ("Alien (1979)", "Brazil (1985)")
     assert sorted(json.loads(done.stdout)) == [[name, str(Path(start) / f"{name}.nfo"), None] for name in names]
-
-
-def test_films_side_by_side_have_posters_by_name_only(tmp_path: Path) -> None:
-    make(tmp_path, "a.mkv", "a.nfo", "a-poster.jpg", "b.mkv", "b.nfo", "c.mkv", "c.jpg", "poster.jpg", "d-part1.avi")
-    expected = {"a.nfo": "a-poster.jpg", "b.nfo": None, "[c.nfo]": "c.jpg", "[d.nfo]": None}
-    assert found(tmp_path) == expected
 
 
 def test_series_extras_hidden_and_marked_folders_are_passed_over(tmp_path: Path) -> None:
@@ -127,7 +191,7 @@ def test_all_folders_of_a_disk_that_numbers_no_files_are_seen(tmp_path: Path, mo
         return os.stat_result((status.st_mode, 0, *status[2:]))
 
     monkeypatch.setattr(os, "stat", stat)
-    films = [place.nfo for place in find_films(tmp_path)]
+    films = [place.nfos[0] for place in find_films(tmp_path)]
     monkeypatch.undo()
     assert films == [tmp_path / "A" / "movie.nfo", tmp_path / "B" / "C" / "movie.nfo"]
 
@@ -161,13 +225,36 @@ def test_no_folder_is_a_usage_error(tmp_path: Path) -> None:
         list(find_films(tmp_path / "nothing"))
 
 
-def test_release_notes_beside_a_films_nfo_are_skipped(tmp_path: Path) -> None:
-    make(tmp_path, "A/a.mkv", "A/a.nfo")
-    (tmp_path / "A" / "GROUP.nfo").write_bytes(b"\xdb\xdb GREETINGS \xdb\xdb")
-    films = {film.path.name: film for film in map(read_film, find_films(tmp_path))}
-    assert films["a.nfo"].problem is None
-    assert films["GROUP.nfo"].problem is None
-    assert films["GROUP.nfo"].skipped is not None
+def test_release_notes_are_no_nfo(tmp_path: Path) -> None:
+    make(tmp_path, "A/a.mkv", "A/a.nfo", "B (1950)/b.mkv", "B (1950)/b.nfo", "C/c.nfo")
+    for name in ("A/GROUP.nfo", "B (1950)/b.nfo", "C/c.nfo"):
+        (tmp_path / name).write_bytes(b"\xdb\xdb GREETINGS \xdb\xdb")
+    films = {film.path.relative_to(tmp_path).as_posix(): film for film in map(read_film, find_films(tmp_path))}
+    assert list(films) == ["A/a.nfo", "B (1950)", "C/c.nfo"]
+    assert films["A/a.nfo"].plot == "A plot."
+    assert (films["B (1950)"].title, films["B (1950)"].notes) == ("B", ("b.nfo is text, such as release notes",))
+    assert films["C/c.nfo"].skipped is not None
+
+
+def test_a_link_for_a_scraper_is_skipped_and_the_next_nfo_read(tmp_path: Path) -> None:
+    make(tmp_path, "A/a.mkv", "A/movie.nfo", "B/b.mkv", "B/b.nfo", "B/movie.nfo")
+    for name in ("A/movie.nfo", "B/movie.nfo"):
+        (tmp_path / name).write_bytes(b"https://www.themoviedb.org/movie/1\n")
+    first, second = map(read_film, find_films(tmp_path))
+    assert (first.skipped, first.path) == ("it holds only a link", tmp_path / "A" / "movie.nfo")
+    assert (second.skipped, second.path) == (None, tmp_path / "B" / "b.nfo")
+
+
+def test_ids_in_names_are_read(tmp_path: Path) -> None:
+    make(tmp_path, "Heat (1995) [imdbid-tt0113277] {tmdb-949}/film.mkv")
+    (film,) = map(read_film, find_films(tmp_path))
+    assert film.to_film().extra == {"imdb_id": "tt0113277", "tmdb_id": "949"}
+
+
+def test_a_file_that_nobody_may_write_is_protected(tmp_path: Path) -> None:
+    make(tmp_path, "A/movie.nfo", "B/movie.nfo")
+    (tmp_path / "B" / "movie.nfo").chmod(0o444)
+    assert [film.protected for film in map(read_film, find_films(tmp_path))] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""Finding films in folders as Kodi, Jellyfin, Emby and Plex keep them.
+"""Finding films in folders as Kodi, Jellyfin and Emby keep them.
 
-A film is a `.nfo` file, or a video that none belongs to: `Title (Year)/movie.nfo`, `Title (Year)/<file>.nfo`, or many
-films side by side in one folder. Folders are listed once each, in the order of their names; nothing is opened but the
-NFO files.
+A film is a video, several parts of one, a disc, or an `.nfo` without any of these: alone in its folder
+(`Title (Year)/film.mkv` with `movie.nfo` or `film.nfo`), or beside other films (`A.mkv`, `A.nfo`, `B.mkv`, …). Each
+folder is listed once, in the order of the names; nothing is opened but the NFO files.
 """
 
 from __future__ import annotations
@@ -10,60 +10,70 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mmgcs.errors import UsageError
 from mmgcs.files import open_file
 from mmgcs.film import Film
-from mmgcs.library.nfo import MAX_BYTES, NfoError, NotAFilmError, read_nfo
-
-STATE = ".mmgcs"
-"""The folder in a library that holds what `undo` needs."""
+from mmgcs.library.nfo import MAX_BYTES, Nfo, NfoError, NotAFilmError, NotXmlError, read_nfo
 
 VIDEOS = frozenset(
     "3gp asf avi bdmv divx flv ifo img iso m2ts m4v mk3d mkv mov mp4 mpeg mpg mts ogm ogv rm rmvb strm ts vob webm wmv"
     " wtv".split()
 )
 PICTURES = frozenset("avif bmp gif jpeg jpg png tbn tif tiff webp".split())
-DISCS = {"video_ts": "VIDEO_TS.nfo", "bdmv": "index.nfo"}
-"""Folders that are a disc's content: the film is the folder above."""
-# What media centres keep beside a film, and what network disks add.
+DISCS = {"video_ts": "video_ts.nfo", "bdmv": "index.nfo"}
+"""Folders that are a disc's content, and the NFO in them: the film is the folder above."""
+DISC_FILE = re.compile(r"(?:video_ts|vts_\d\d_\d)\.(?:ifo|vob|bup)|(?:index|movieobject)\.bdmv")
+"""Files of a disc without its folder."""
+DISC_NUMBER = re.compile(r"(?:.*[-._ ])?(?:cd|dvd|disc|disk)[-._ ]?\d{1,2}")
+"""Folders such as "Disc 2": the film is the folder above."""
+COMPANIONS = frozenset("nfo nfos info artwork art cover covers poster posters".split())
+"""Folders in which some keep the NFO files and posters of the films beside them."""
+# What media servers keep beside a film, what belongs to a disc, and what network disks add.
 NO_FILMS = frozenset(
     [
         *("behind the scenes", "deleted scenes", "featurettes", "interviews", "scenes", "shorts", "trailers", "clips"),
         *("extras", "other", "samples", "sample", "backdrops", "theme-music", "extrafanart", "extrathumbs", "subs"),
         *("@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "metadata"),
+        *("audio_ts", "certificate"),
     ]
 )
+DISC_PARTS = frozenset("stream playlist clipinf auxdata backup jar bdjo meta".split())
 OTHER_NFO = re.compile(r"(tvshow|season.*|artist|album|collection)\.nfo", re.IGNORECASE)
 EXTRA_VIDEO = re.compile(
     r"(?:(?:^|[-._ ])(?:trailer|sample)|^theme"
     r"|-(?:featurette|behindthescenes|deleted|interview|scene|short|clip|extra|other))\d*$"
 )
-PART = re.compile(r"[-._ ]+(cd|dvd|part|pt|disc|disk)[-._ ]?[0-9a-d]$", re.IGNORECASE)
+PART = re.compile(r"[-._ (\[]+(?P<word>cd|dvd|part|pt|disc|disk)[-._ ]?(?P<number>\d{1,2}|[a-d])[)\]]?$", re.IGNORECASE)
+VERSION = re.compile(r"\s*(?:$|[-_.\[({])")
+"""What follows the folder's name in the name of one of several versions of a film."""
 TITLE_YEAR = re.compile(r"^(?P<title>.+?)[-._ ]*[(\[](?P<year>(?:18|19|20)\d\d)[)\]]")
+ID_IN_NAME = re.compile(r"[\[{](?P<kind>imdb|tmdb)(?:id)?[-=](?P<id>tt\d+|\d+)[\]}]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a film lies.
+class FilmFiles:
+    """The files of one film.
 
     Attributes:
-        nfo: its NFO file; None where it has none.
-        new_nfo: the NFO that would be made for it.
-        poster: its poster; None where it has none.
+        nfos: its NFO files, the one that media servers read first. The first that describes a film counts.
+        new_nfo: the NFO that would be created for it.
+        poster: its poster, or None.
         name: what its folder or file is called.
-        expected: whether media centres would read the NFO: it is a `movie.nfo` or called like a video.
-        problem: why the folder could not be listed; such a place holds no film.
+        video: its first video, or the folder that is all its own; None if there is neither a video nor a disc.
+        skipped: why this is not a film of ours.
+        problem: why the folder could not be listed; there is no film then.
     """
 
-    nfo: Path | None
+    nfos: tuple[Path, ...]
     new_nfo: Path
     poster: Path | None
     name: str
-    expected: bool = True
+    video: Path | None = None
+    skipped: str | None = None
     problem: str | None = None
 
 
@@ -72,51 +82,61 @@ class LibraryFilm:
     """A film of a library, read.
 
     Attributes:
-        place: where it lies.
-        title, year: from its NFO, else from the name of its folder.
-        plot: from its NFO.
-        genres: as its NFO spells them; empty where it names none.
-        locked: the lock in the NFO that forbids changing the genres.
-        skipped: why it is no concern of ours (a series, only a link); such a film is neither predicted nor an error.
+        files: where it is.
+        nfo: the NFO that describes it, or None.
+        title, year: from its NFO, otherwise from the name of its folder.
+        plot: from its NFO; None if that holds only a placeholder.
+        genres: as its NFO spells them; empty if it names none.
+        tags: the `<tag>` elements of its NFO.
+        locked: why its genres must not be changed.
+        protected: whether nobody may write its NFO.
+        skipped: why it is not a film of ours (a series, only a link); such a film is neither predicted nor an error.
         problem: why it cannot be read.
+        notes: what is odd about it, in words.
+        ids: its ids, by "tmdb" and "imdb".
         sha256: of the NFO's bytes when it was read.
-        names: how many names the NFO has: more than one where it is hard-linked.
+        names: how many names the NFO has: more than one if it is hard-linked.
     """
 
-    place: Place
+    files: FilmFiles
+    nfo: Path | None = None
     title: str | None = None
     year: int | None = None
     plot: str | None = None
     genres: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     locked: str | None = None
+    protected: bool = False
     skipped: str | None = None
     problem: str | None = None
+    notes: tuple[str, ...] = ()
+    ids: Mapping[str, str] = field(default_factory=dict)
     sha256: str | None = None
     names: int = 1
 
     @property
     def path(self) -> Path:
         """The file or folder to name when speaking of this film."""
-        new = self.place.new_nfo
-        return self.place.nfo or (new.parent if new.name == "movie.nfo" else new)
+        return self.nfo or self.files.video or self.files.new_nfo
 
     def to_film(self) -> Film:
-        """What a classifier reads."""
+        """Return the film as the classifier and `--enrich` take it."""
         return Film(
             id=str(self.path),
             title=self.title,
             year=self.year,
             plot=self.plot,
-            poster=self.place.poster,
+            poster=self.files.poster,
+            extra={f"{kind}_id": value for kind, value in self.ids.items()},
             problem=self.problem or self.skipped,
         )
 
 
-def find_films(root: Path) -> Iterator[Place]:
+def find_films(root: Path) -> Iterator[FilmFiles]:
     """Yield every film under the folder `root`, each once, whatever links lead there.
 
     Hidden folders, extras, series (folders with a `tvshow.nfo`) and folders with a `.ignore` or `.nomedia` file are
-    passed over. A folder that cannot be listed yields a place with a `problem`.
+    skipped. A folder that cannot be listed is yielded with a `problem`.
 
     Raises:
         UsageError: `root` is not a folder.
@@ -131,42 +151,30 @@ def find_films(root: Path) -> Iterator[Place]:
         yield from _walk(links.pop(0), seen, links)
 
 
-def read_film(place: Place) -> LibraryFilm:
+def read_film(files: FilmFiles) -> LibraryFilm:
     """Read a film's NFO. Never raises for a bad file: the film then has a `problem` or was `skipped`."""
-    if place.problem is not None:
-        return LibraryFilm(place, problem=place.problem)
-    if place.nfo is None:
-        title, year = split_name(place.name)
-        return LibraryFilm(place, title=title, year=year)
-    try:
-        with open_file(place.nfo) as handle:
-            status = os.fstat(handle.fileno())
-            content = handle.read(min(MAX_BYTES, status.st_size) + 1)
-            names = status.st_nlink
-    except OSError as error:
-        return LibraryFilm(place, problem=f"cannot be read ({error.strerror or error})")
-    try:
-        nfo = read_nfo(content)
-    except NotAFilmError as error:
-        return LibraryFilm(place, skipped=str(error))
-    except NfoError as error:
-        # Release notes are called .nfo too, and are no damage.
-        return LibraryFilm(place, problem=str(error)) if place.expected else LibraryFilm(place, skipped=str(error))
-    title, year = (nfo.title, nfo.year) if nfo.title and nfo.year else split_name(place.name)
-    return LibraryFilm(
-        place,
-        title=nfo.title or title,
-        year=nfo.year or year,
-        plot=nfo.plot,
-        genres=nfo.genres,
-        locked=nfo.locked,
-        sha256=hashlib.sha256(content).hexdigest(),
-        names=names,
-    )
+    if files.problem is not None or files.skipped is not None:
+        nfo = files.nfos[0] if files.nfos else None
+        return LibraryFilm(files, nfo, problem=files.problem, skipped=files.skipped)
+    refused: NotAFilmError | None = None
+    for path in files.nfos:
+        try:
+            film = _read(files, path)
+        except NotAFilmError as error:
+            refused = refused or error
+            continue
+        others = [other.name for other in files.nfos if other != path]
+        note = f"{path.name} was read; {', '.join(others)} may describe the same film"
+        return replace(film, notes=(*film.notes, note)) if others and film.problem is None else film
+    if refused is not None and not (files.video and isinstance(refused, NotXmlError)):
+        return LibraryFilm(files, files.nfos[0], skipped=str(refused))
+    notes = (f"{files.nfos[0].name} is text, such as release notes",) if refused is not None else ()
+    title, year = split_name(files.name)
+    return LibraryFilm(files, title=title, year=year, notes=notes, ids=_ids_in(files.name))
 
 
 def split_name(name: str) -> tuple[str | None, int | None]:
-    """The title and year in the name of a folder or file.
+    """Return the title and year in the name of a folder or file.
 
     >>> split_name("The General (1926) [imdbid-tt0017925]"), split_name("The.General")
     (('The General', 1926), ('The General', None))
@@ -178,9 +186,50 @@ def split_name(name: str) -> tuple[str | None, int | None]:
     return title.strip(" -") or None, year
 
 
-def _walk(folder: Path, seen: set[tuple[int, int | str]], links: list[Path]) -> Iterator[Place]:
-    """The films in `folder` and below it; linked folders are left in `links`."""
-    # Of "." and the like the real name; the root of a disk has none.
+def _read(files: FilmFiles, path: Path) -> LibraryFilm:
+    try:
+        with open_file(path) as handle:
+            status = os.fstat(handle.fileno())
+            content = handle.read(min(MAX_BYTES, status.st_size) + 1)
+    except OSError as error:
+        return LibraryFilm(files, path, problem=f"cannot be read ({error.strerror or error})")
+    try:
+        nfo = read_nfo(content)
+    except NotAFilmError:
+        raise
+    except NfoError as error:
+        return LibraryFilm(files, path, problem=str(error))
+    title, year = (nfo.title, nfo.year) if nfo.title and nfo.year else split_name(files.name)
+    locked = f"<{nfo.locked}> keeps its genres" if nfo.locked else None
+    return LibraryFilm(
+        files,
+        path,
+        title=nfo.title or title,
+        year=nfo.year or year,
+        plot=nfo.plot,
+        genres=nfo.genres,
+        tags=nfo.tags,
+        locked=locked,
+        protected=not status.st_mode & 0o222,
+        notes=_notes(nfo),
+        ids={**_ids_in(files.name), **nfo.ids},
+        sha256=hashlib.sha256(content).hexdigest(),
+        names=status.st_nlink,
+    )
+
+
+def _notes(nfo: Nfo) -> tuple[str, ...]:
+    placeholder = () if nfo.placeholder is None else (f"the plot {nfo.placeholder[:40]!r} is a placeholder",)
+    return (*placeholder, *nfo.repairs)
+
+
+def _ids_in(name: str) -> dict[str, str]:
+    return {match["kind"].lower(): match["id"] for match in ID_IN_NAME.finditer(name)} if "-" in name else {}
+
+
+def _walk(folder: Path, seen: set[tuple[int, int | str]], links: list[Path]) -> Iterator[FilmFiles]:
+    """Yield the films in `folder` and below it; linked folders are left in `links`."""
+    # For "." and the like the real name; the root of a disk has none.
     waiting = [(str(folder), folder.name if folder.name not in ("", "..") else folder.resolve().name)]
     while waiting:
         path, title = waiting.pop()
@@ -194,25 +243,28 @@ def _walk(folder: Path, seen: set[tuple[int, int | str]], links: list[Path]) -> 
             folders, files = _list(path)
         except OSError as error:
             place = Path(path)
-            yield Place(None, place, None, title, problem=f"the folder cannot be listed ({error.strerror or error})")
+            problem = f"the folder cannot be listed ({error.strerror or error})"
+            yield FilmFiles((), place, None, title, problem=problem)
             continue
         if ".ignore" in files or ".nomedia" in files or "tvshow.nfo" in files:
             continue
-        discs = [entry.name for entry in folders if entry.name.lower() in DISCS]
-        yield from _films_in(path, title, files, discs)
-        below = []
+        disc = any(map(DISC_FILE.fullmatch, files)) or any(entry.name.lower() in DISCS for entry in folders)
+        inner = _inner_folders(folders, files, disc) if folders else []
+        disc = disc or any(DISC_NUMBER.fullmatch(entry.name.lower()) for entry in inner)
+        yield from _films_in(path, title, files, disc)
+        deeper = []
         for entry in folders:
-            name = entry.name.lower()
-            if not name.startswith(".") and name not in NO_FILMS and name not in DISCS:
-                if entry.is_symlink():
-                    links.append(Path(entry.path))
-                else:
-                    below.append((entry.path, entry.name))
-        waiting.extend(reversed(below))
+            if entry in inner or not _may_hold_films(entry.name.lower(), disc):
+                continue
+            if entry.is_symlink():
+                links.append(Path(entry.path))
+            else:
+                deeper.append((entry.path, entry.name))
+        waiting.extend(reversed(deeper))
 
 
 def _list(path: str) -> tuple[list[os.DirEntry[str]], dict[str, str]]:
-    """The folders in a folder in order, and its files from lower-case name to name."""
+    """Return the folders in a folder in order, and its files from lower-case name to name."""
     folders, files = [], {}
     with os.scandir(path) as entries:
         for entry in entries:
@@ -228,39 +280,99 @@ def _list(path: str) -> tuple[list[os.DirEntry[str]], dict[str, str]]:
     return folders, files
 
 
-def _films_in(folder: str, title: str, files: dict[str, str], discs: list[str]) -> Iterator[Place]:
-    """The films among the files and discs of a folder that is called `title`."""
+def _may_hold_films(name: str, disc: bool) -> bool:
+    return not (name.startswith(".") or name in NO_FILMS or name in DISCS or (disc and name in DISC_PARTS))
+
+
+def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], disc: bool) -> list[os.DirEntry[str]]:
+    """Find the folders that belong to the film or films of the folder above, and add their NFO files and pictures.
+
+    Args:
+        folders: the folders in the folder.
+        files: its files, from lower-case name to path; those of the inner folders are added.
+        disc: whether it holds a disc.
+
+    Returns:
+        The folders "Disc 1", "Disc 2" of one film, and those that hold only NFO files or posters.
+    """
+    videos = bool(_videos(sorted(files)))
+    listed: dict[os.DirEntry[str], dict[str, str]] = {}
+    numbered: list[os.DirEntry[str]] = []
+    others = 0
+    for entry in folders:
+        name = entry.name.lower()
+        is_number = not videos and not disc and DISC_NUMBER.fullmatch(name) is not None
+        if not (is_number or name in COMPANIONS or name in DISCS) or entry.is_symlink():
+            others += _may_hold_films(name, disc)
+            continue
+        try:
+            inner_folders, inner = _list(entry.path)
+        except OSError:
+            continue
+        is_disc = any(map(DISC_FILE.fullmatch, inner)) or any(one.name.lower() in DISCS for one in inner_folders)
+        count = len(_videos(sorted(inner)))
+        if name in DISCS:
+            listed[entry] = {found: path for found, path in inner.items() if found == DISCS[name]}
+        elif is_number and (is_disc or count == 1):
+            numbered.append(entry)
+            listed[entry] = inner
+        elif not count and not inner_folders:
+            listed[entry] = inner
+        else:
+            others += 1
+    # Several NFO files, or films beside them, make them films of their own: a box, or disks with films.
+    if others or sum(any(name.endswith(".nfo") for name in listed[entry]) for entry in numbered) > 1:
+        for entry in numbered:
+            del listed[entry]
+        numbered = []
+    if not (videos or disc or numbered):
+        return []
+    for entry, inner in listed.items():
+        for name, path in inner.items():
+            if name.endswith(".nfo") or name.rpartition(".")[2] in PICTURES:
+                files.setdefault(name, f"{entry.name}/{path}")
+    return [entry for entry in listed if entry.name.lower() not in DISCS]
+
+
+def _films_in(folder: str, title: str, files: dict[str, str], disc: bool) -> Iterator[FilmFiles]:
+    """Yield the films among the files of a folder that is called `title`."""
     names = sorted(files)
     nfos = [name for name in names if name.endswith(".nfo") and name[0] != "." and not OTHER_NFO.fullmatch(name)]
-    videos = _videos(names)
-    if not nfos and not discs and not videos:
+    videos = [name for name in _videos(names) if not DISC_FILE.fullmatch(name)]
+    if not nfos and not disc and not videos:
         return
     base, pictures = Path(folder), _pictures(files)
-    stems = {_stem(video) for video in videos}
+    films = {} if disc else _films_of(videos, files, pictures)
+
+    def existing(*candidates: str) -> tuple[Path, ...]:
+        return tuple(base / files[name] for name in dict.fromkeys(candidates) if name in files)
+
     described = {name[:-4] for name in nfos}
-    alone = _is_one_film(title.lower(), described, stems, bool(discs))
-    known = {"movie", *stems, *(video.rpartition(".")[0] for video in videos)}
-    for name in nfos:
-        stem = files[name][:-4]
-        called = title if alone else stem
-        poster = _poster(base, pictures, name[:-4], alone)
-        yield Place(base / files[name], base / files[name], poster, called, not videos or name[:-4] in known)
-    if discs:
-        inner = [found for disc in discs if (found := _inside(base / disc))]
-        for path in inner:
-            yield Place(path, path, _poster(base, pictures, "movie", True), title)
-        if not inner and not nfos:
-            yield Place(None, base / "movie.nfo", _poster(base, pictures, "movie", True), title)
-    elif alone and not nfos:
-        yield Place(None, base / "movie.nfo", _poster(base, pictures, _stem(videos[0]), True), title)
-    elif not alone:
-        for stem, video in {_stem(video): video for video in reversed(videos)}.items():
-            if stem not in described and video.rpartition(".")[0] not in described:
-                own = PART.sub("", files[video].rpartition(".")[0])
-                yield Place(None, base / f"{own}.nfo", _poster(base, pictures, stem, False), own)
+    if _is_one_film(title.lower(), films.keys() or described, disc or (not films and "movie" in described)):
+        stems = [stem for group in films.values() for stem in group]
+        named = existing("movie.nfo", *(f"{stem}.nfo" for stem in (*stems, *films, title.lower())), *DISCS.values())
+        found = named or existing(*nfos)
+        poster = _poster(base, pictures, [*stems, *films, *(path.stem.lower() for path in found)], alone=True)
+        yield FilmFiles(found, base / "movie.nfo", poster, title, base if disc or videos else None)
+        return
+    for stem, group in films.items():
+        video = next(files[video] for video in videos if video.rpartition(".")[0] == group[0])
+        own = Path(video).stem[: len(stem)]
+        found = existing(*(f"{name}.nfo" for name in (*group, stem)))
+        poster = _poster(base, pictures, [*group, stem], alone=False)
+        yield FilmFiles(found, base / f"{own}.nfo", poster, own, base / video)
+    known = {name for stem, group in films.items() for name in (stem, *group)}
+    for name in sorted(described - known):
+        path = base / files[f"{name}.nfo"]
+        if name == "movie" and films:
+            reason = f"{path.name} among several films, where media servers read it for none of them"
+            yield FilmFiles((path,), path, None, path.stem, skipped=reason)
+        else:
+            yield FilmFiles((path,), path, _poster(base, pictures, [name], alone=False), path.stem)
 
 
-def _videos(names: list[str]) -> list[str]:
+def _videos(names: Sequence[str]) -> list[str]:
+    """Return the names (lower case) of videos that are no extras."""
     pairs = (name.rpartition(".") for name in names)
     return [
         f"{stem}.{extension}"
@@ -269,26 +381,50 @@ def _videos(names: list[str]) -> list[str]:
     ]
 
 
-def _stem(video: str) -> str:
-    return PART.sub("", video.rpartition(".")[0])
+def _films_of(videos: Sequence[str], files: Mapping[str, str], pictures: Mapping[str, str]) -> dict[str, list[str]]:
+    """Group videos into films: from the name that its parts share to their names, without extensions.
+
+    Parts are numbered from 1 (or a) on. "Part 1" and "Part 2" that have a poster or an NFO each are two films; discs
+    are always one.
+    """
+    stems = list(dict.fromkeys(video.rpartition(".")[0] for video in videos))
+    parts: dict[str, dict[str, re.Match[str]]] = {}
+    for stem in stems:
+        if match := PART.search(stem):
+            parts.setdefault(stem[: match.start()], {})[stem] = match
+    films: dict[str, list[str]] = {}
+    for stem in stems:
+        match = PART.search(stem)
+        whole = stem[: match.start()] if match else stem
+        siblings = parts.get(whole, {})
+        if match is None or whole in stems or not {"1", "01", "a"} & {part["number"] for part in siblings.values()}:
+            films.setdefault(stem, []).append(stem)
+            continue
+        is_disc = match["word"] not in ("part", "pt")
+        own = [name for name in siblings if f"{name}.nfo" in files or {name, f"{name}-poster"} & pictures.keys()]
+        together = is_disc or (len(siblings) > 1 and len(own) < 2)
+        films.setdefault(whole if together else stem, []).append(stem)
+    return films
 
 
-def _is_one_film(title: str, described: set[str], stems: set[str], disc: bool) -> bool:
-    # A disc, a movie.nfo, one video, or versions and parts that are called like the folder. A whole disk is no film.
+def _is_one_film(title: str, stems: Collection[str], sure: bool) -> bool:
+    """Return True if a folder holds one film: a disc, one video, or versions that are called like the folder."""
     if not title:
-        return False
-    if disc or "movie" in described or len(stems or described) <= 1:
+        return False  # a whole disk
+    if sure or len(stems) <= 1:
         return True
-    return all(stem.startswith(title) for stem in stems | described)
+    if all(stem.startswith(title) and VERSION.match(stem[len(title) :]) for stem in stems):
+        return True
+    key = _key(title)
+    return TITLE_YEAR.match(title) is not None and all(f"{_key(stem)} ".startswith(f"{key} ") for stem in stems)
 
 
-def _inside(disc: Path) -> Path | None:
-    path = disc / DISCS[disc.name.lower()]
-    return path if path.is_file() else None
+def _key(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name).strip()
 
 
-def _pictures(files: dict[str, str]) -> dict[str, str]:
-    """The pictures in a folder, from lower-case name without extension to name."""
+def _pictures(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the pictures in a folder, from lower-case name without extension to name."""
     pictures: dict[str, str] = {}
     for name, real in files.items():
         stem, _, extension = name.rpartition(".")
@@ -297,12 +433,10 @@ def _pictures(files: dict[str, str]) -> dict[str, str]:
     return pictures
 
 
-def _poster(folder: Path, pictures: dict[str, str], stem: str, alone: bool) -> Path | None:
-    """A film's poster: in its own folder `poster`, `folder`, `cover`, `<name>-poster`, `movie`; else by its name."""
-    stem = PART.sub("", stem)
+def _poster(folder: Path, pictures: Mapping[str, str], stems: Sequence[str], *, alone: bool) -> Path | None:
+    """Return a film's poster: in its own folder `poster`, `folder`, `cover`, `<name>-poster`, `movie`; else by name."""
+    stems = list(dict.fromkeys(stems))
     shared = ("poster", "folder", "cover") if alone else ()
-    for start in (*shared, f"{stem}-poster", *(("movie-poster", "movie") if alone else ()), stem):
-        if start in pictures:
-            return folder / pictures[start]
-    others = sorted(start for start in pictures if alone and start.endswith("-poster"))
-    return folder / pictures[others[0]] if others else None
+    own = (*(f"{stem}-poster" for stem in stems), *(("movie-poster", "movie") if alone else ()), *stems)
+    others = sorted(name for name in pictures if name.endswith("-poster")) if alone else ()
+    return next((folder / pictures[name] for name in (*shared, *own, *others) if name in pictures), None)

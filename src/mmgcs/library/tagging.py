@@ -1,154 +1,172 @@
-"""What a library's films would be tagged with, and the tagging itself."""
+"""`Library`: a folder of films that is scanned, tagged and restored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from mmgcs.errors import InputError
-from mmgcs.film import Film, Prediction
-from mmgcs.genres import canonical
-from mmgcs.library.backups import Backups
-from mmgcs.library.nfo_edit import new_nfo, with_genres
-from mmgcs.library.scan import LibraryFilm, Place, read_film
-from mmgcs.library.vocabulary import Vocabulary
-
-CHUNK = 64
-"""Films that are read and predicted at a time: few seconds pass between reading a file and writing it."""
-
-Predict = Callable[[Sequence[Film]], list[Prediction]]
+from mmgcs.errors import InputError, UsageError
+from mmgcs.library.nfo_edit import new_nfo, with_values
+from mmgcs.library.plans import Complete, Plan, Predict, TagOptions, plan_films
+from mmgcs.library.review import plan_review
+from mmgcs.library.scan import FilmFiles, find_films
+from mmgcs.library.undo import STATE, Backups, Entry
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the user wants done.
+class Undone:
+    """What `Library.undo` did to a file: "restored", "removed", "unchanged", or "error" with a note."""
 
-    Attributes:
-        mode: "only-missing" fills in films without genres, "add" adds to those that are there, "replace" replaces
-            those that the model knows (genres outside its label set are kept: it cannot judge them).
-        min_confidence: what `Prediction.reaches` is asked; None for the bundle's own threshold.
-        create: make an NFO for films without one.
-        vocabulary: the user's spelling.
-        labels: the genres that the model knows.
-    """
-
-    mode: str = "only-missing"
-    min_confidence: float | None = None
-    create: bool = False
-    vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary({}))
-    labels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What becomes of one film.
-
-    Attributes:
-        film: the film.
-        status: "change", "create", "same" (has what it should have), "has genres", "locked", "unsure", "no nfo",
-            "empty" (neither plot nor poster), "skipped", "not predicted", or "error".
-        genres: what its NFO will name; what it names where nothing changes.
-        note: why, in words.
-        confidence: of the prediction; None where there is none.
-    """
-
-    film: LibraryFilm
+    path: str
     status: str
-    genres: tuple[str, ...]
     note: str = ""
-    confidence: float | None = None
 
 
-def plan_films(places: Iterable[Place], wishes: Wishes, predict: Predict | None) -> Iterator[Plan]:
-    """Read films and decide on each, in order, a chunk at a time.
+class Library:
+    """A folder of films with NFO files.
 
-    Args:
-        places: where the films lie.
-        wishes: what the user wants.
-        predict: the classifier's `predict_batch`; None to tell only what the files say.
+    A scan reads the films and plans what would be written; `apply` writes plans; `undo` brings every file back byte for
+    byte, even if a run was killed.
+
+        library = Library("Films")
+        classifier = mmgcs.load()
+        options = TagOptions(labels=classifier.genres)
+        plans = library.scan(options, classifier.predict_batch)
+        with library.lock():
+            for plan in library.apply(plans, options):
+                print(plan.film.title, plan.genres)
+
+    Attributes:
+        folder: the folder.
     """
-    remaining = iter(places)
-    while chunk := [read_film(place) for place in islice(remaining, CHUNK)]:
-        settled = [_settled(film, wishes) for film in chunk]
-        open_films = [film for film, plan in zip(chunk, settled, strict=True) if plan is None]
-        predictions = iter(predict([film.to_film() for film in open_films]) if predict and open_films else ())
-        for film, plan in zip(chunk, settled, strict=True):
-            if plan is not None:
-                yield plan
-            elif predict is None:
-                yield Plan(film, "not predicted", film.genres)
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise UsageError(f"there is no folder {self.folder}; give the folder that holds the films")
+        self._backups: Backups | None = None
+
+    @property
+    def backups(self) -> Backups:
+        """The copies and the journal."""
+        self._backups = self._backups or Backups(self.folder)
+        return self._backups
+
+    def films(self) -> Iterator[FilmFiles]:
+        """Yield the files of every film."""
+        return find_films(self.folder)
+
+    def scan(
+        self,
+        options: TagOptions,
+        predict: Predict | None = None,
+        complete: Complete | None = None,
+        films: Iterable[FilmFiles] | None = None,
+    ) -> Iterator[Plan]:
+        """Plan what would be written for each film. Writes nothing.
+
+        Args:
+            options: what the user wants.
+            predict: a classifier's `predict_batch`; None to report only what the files say.
+            complete: looks up missing plots and posters before predicting.
+            films: the films; all without it.
+        """
+        return plan_films(self.films() if films is None else films, options, predict, complete)
+
+    def decided(self, review: Path, options: TagOptions, films: Iterable[FilmFiles] | None = None) -> Iterator[Plan]:
+        """Plan what a review decided: a list that `scan --out` wrote and a person edited."""
+        return plan_review(self.films() if films is None else films, self.folder, review, options)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other runs out of the library; `apply` and `undo` need it."""
+        return self.backups.lock()
+
+    def apply(self, plans: Iterable[Plan], options: TagOptions) -> Iterator[Plan]:
+        """Do what plans say, one after the other.
+
+        Yields:
+            The plan, with the status "error" if its file could not be written.
+
+        Raises:
+            MmgcsError: nothing more can be written in this library.
+        """
+        for plan in plans:
+            try:
+                self._write(plan, options.element)
+            except InputError as error:
+                yield replace(plan, status="error", reason=str(error))
             else:
-                yield _decide(film, next(predictions), wishes)
+                yield plan
 
-
-def apply_plan(plan: Plan, backups: Backups) -> Plan:
-    """Do what a plan says. Returns the plan, or where its file could not be written one with status "error".
-
-    Raises:
-        MmgcsError: nothing more can be written in this library.
-    """
-    place = plan.film.place
-    try:
-        if plan.status == "change":
-            assert place.nfo is not None
-            backups.write(place.nfo, lambda content: with_genres(content, plan.genres), expected=plan.film.sha256)
+    def _write(self, plan: Plan, element: str) -> None:
+        film = plan.film
+        if plan.status == "change" and film.nfo is not None:
+            self.backups.write(
+                film.nfo, lambda content: with_values(content, plan.genres, element), expected=film.sha256
+            )
         elif plan.status == "create":
-            title = plan.film.title or place.name
-            content = new_nfo(title, plan.film.year, plan.genres)
-            backups.write(place.new_nfo, lambda _: content, expected=None)
-    except InputError as error:
-        return Plan(plan.film, "error", plan.film.genres, str(error), plan.confidence)
-    return plan
+            content = new_nfo(film.title or film.files.name, film.year, plan.genres, element)
+            self.backups.write(film.files.new_nfo, lambda _: content, expected=None)
 
+    def changed(self, films: Sequence[str] = (), run: str | None = None) -> list[Entry]:
+        """Return the files that `undo` can bring back.
 
-def _settled(film: LibraryFilm, wishes: Wishes) -> Plan | None:
-    """The plan for a film that needs no prediction; None for one that does."""
-    if film.problem is not None:
-        return Plan(film, "error", film.genres, film.problem)
-    if film.skipped is not None:
-        return Plan(film, "skipped", film.genres, film.skipped)
-    if film.locked is not None:
-        return Plan(film, "locked", film.genres, f"<{film.locked}> keeps its genres")
-    if film.genres and wishes.mode == "only-missing":
-        return Plan(film, "has genres", film.genres)
-    if film.plot is None and film.place.poster is None:
-        return Plan(film, "empty", film.genres, "nothing to read: no plot and no poster")
-    if film.place.nfo is None and not wishes.create:
-        return Plan(film, "no nfo", film.genres, "--create-nfo makes one")
-    return None
+        Args:
+            films: only these: paths of NFO files or folders, in the library or as they are.
+            run: only the ones that this run wrote.
 
+        Raises:
+            UsageError: nothing was tagged here, or there is no such film.
+        """
+        if not (self.folder / STATE).is_dir():
+            raise UsageError(
+                f"nothing was tagged in {self.folder}: it has no {STATE}; give the folder that `tag` was given"
+            )
+        entries = self.backups.entries()
+        if run is not None:
+            entries = [entry for entry in entries if any(write.run == run for write in entry.writes)]
+        if not films:
+            return entries
+        chosen: dict[str, Entry] = {}
+        for film in films:
+            found = [entry for entry in entries if self._is_in(entry, film)]
+            if not found:
+                raise UsageError(f"no file of {film!r} was changed; give the path of an .nfo or its folder")
+            chosen |= {entry.path: entry for entry in found}
+        return list(chosen.values())
 
-def _decide(film: LibraryFilm, prediction: Prediction, wishes: Wishes) -> Plan:
-    if prediction.error is not None:
-        return Plan(film, "error", film.genres, prediction.error)
-    confidence = prediction.confidence
-    note = "; ".join(prediction.warnings)
-    if not prediction.reaches(wishes.min_confidence) or not prediction.genres:
-        guess = ", ".join(prediction.genres or prediction.top(1))
-        return Plan(film, "unsure", film.genres, f"perhaps {guess}", confidence)
-    genres = merge(film.genres, prediction.genres, wishes)
-    if genres == film.genres:
-        return Plan(film, "same", film.genres, note, confidence)
-    if film.names > 1:
-        parted = f"hard-linked: its other names ({film.names - 1}) keep the old content, as a file of their own"
-        note = "; ".join(filter(None, [note, parted]))
-    return Plan(film, "change" if film.place.nfo else "create", genres, note, confidence)
+    def run_of(self, name: str) -> str:
+        """Return the run with a name, the beginning of a name, or "last".
 
+        Raises:
+            UsageError: there is none, or there are several.
+        """
+        runs = list(self.backups.runs())
+        found = runs[-1:] if name == "last" else [run for run in runs if run.startswith(name)]
+        if name in runs:
+            return name
+        if len(found) != 1:
+            known = ", ".join(runs) or "none that can be undone alone"
+            raise UsageError(f"{'no' if not found else 'more than one'} run {name!r}; known: {known}")
+        return found[0]
 
-def merge(present: Sequence[str], predicted: Sequence[str], wishes: Wishes) -> tuple[str, ...]:
-    """The genres to write: those that stay, as the file spells them, then the new ones in the user's spelling."""
-    vocabulary = wishes.vocabulary
-    meant = {canonical(genre): genre for genre in predicted}
-    stay = list(present)
-    if wishes.mode == "replace":
-        labels = {canonical(genre) for genre in wishes.labels}
-        stay = [
-            genre
-            for genre in present
-            if not (meaning := set(vocabulary.meaning([genre]))).isdisjoint(meant) or not meaning <= labels
-        ]
-    there = set(vocabulary.meaning(stay))
-    new = [vocabulary.spell(genre) for ours, genre in meant.items() if ours not in there]
-    # Two of our genres may be one of the user's.
-    return tuple({genre.casefold(): genre for genre in reversed([*stay, *new])}.values())[::-1]
+    def undo(
+        self, entries: Iterable[Entry], *, run: str | None = None, force: bool = False, follow: bool = False
+    ) -> Iterator[Undone]:
+        """Bring files back as they were; the arguments are those of `Backups.restore`."""
+        for entry in entries:
+            try:
+                yield Undone(entry.path, self.backups.restore(entry, run=run, force=force, follow=follow))
+            except InputError as error:
+                yield Undone(entry.path, "error", str(error))
+
+    def _is_in(self, entry: Entry, film: str) -> bool:
+        path = self.folder / entry.path
+        with contextlib.suppress(OSError):
+            itself = {path.resolve(), path.parent.resolve() / path.name}
+            wanted = [(base / film).resolve() for base in (self.folder, Path())]
+            return any(one.is_relative_to(two) for one in itself for two in wanted)
+        return False

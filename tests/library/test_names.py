@@ -6,20 +6,20 @@ import pytest
 
 from mmgcs.errors import UsageError
 from mmgcs.genres import LABEL_SETS, canonical
-from mmgcs.library.vocabulary import Vocabulary, load_vocabulary
+from mmgcs.library.names import GenreNames, load_names
 
 
 def test_a_known_catalogues_spelling_is_used() -> None:
-    imdb = load_vocabulary("imdb")
-    assert imdb.spell("Science Fiction") == "Sci-Fi"
-    assert imdb.spell("Drama") == "Drama"
-    assert load_vocabulary(None).spell("Science Fiction") == "Science Fiction"
+    imdb = load_names("imdb")
+    assert imdb.own("Science Fiction") == "Sci-Fi"
+    assert imdb.own("Drama") == "Drama"
+    assert load_names(None).own("Science Fiction") == "Science Fiction"
 
 
 @pytest.mark.parametrize("name", LABEL_SETS)
 def test_every_genre_of_a_known_catalogue_survives_a_round_trip_through_ours(name: str) -> None:
-    vocabulary = load_vocabulary(name)
-    assert tuple(vocabulary.spell(canonical(genre)) for genre in LABEL_SETS[name]) == LABEL_SETS[name]
+    vocabulary = load_names(name)
+    assert tuple(vocabulary.own(canonical(genre)) for genre in LABEL_SETS[name]) == LABEL_SETS[name]
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,29 @@ def test_every_genre_of_a_known_catalogue_survives_a_round_trip_through_ours(nam
 def test_a_table_of_ones_own_is_read_both_ways(tmp_path: Path, name: str, content: str) -> None:
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    own = load_vocabulary(str(path))
-    assert (own.spell("Crime"), own.spell("Science Fiction"), own.spell("War")) == ("Krimi", "Zukunft", "War")
-    assert own.meaning(["krimi", "Zukunft", "Kriegsfilm", "Crime"]) == ("Crime", "Science Fiction", "Kriegsfilm")
+    own = load_names(str(path))
+    assert (own.own("Crime"), own.own("Science Fiction"), own.own("War")) == ("Krimi", "Zukunft", "War")
+    assert own.meaning(["krimi", "Zukunft", "Kriegsfilm", "Crime"]) == ("Crime", "Science Fiction", "War")
+
+
+def test_a_table_that_excel_saved_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_bytes("Crime;Krimi\r\nComedy;Komödie\r\n".encode("utf-16"))
+    assert load_names(str(path)).own("Comedy") == "Komödie"
+    path.write_bytes("Crime;Krimi\r\nComedy;Komödie\r\n".encode("cp1252"))
+    assert load_names(str(path)).own("Comedy") == "Komödie"
+
+
+def test_german_names_are_built_in_and_read_back() -> None:
+    german = load_names("german")
+    assert [german.own(genre) for genre in ("Comedy", "Crime", "War", "Science Fiction")] == [
+        *("Komödie", "Krimi", "Kriegsfilm", "Science Fiction")
+    ]
+    assert german.meaning(["Liebesfilm", "TV-Film"]) == ("Romance", "TV Movie")
 
 
 def test_a_double_genre_means_both() -> None:
-    assert Vocabulary({}).meaning(["Action & Adventure"]) == ("Action", "Adventure")
+    assert GenreNames({}).meaning(["Action & Adventure"]) == ("Action", "Adventure")
 
 
 @pytest.mark.parametrize(
@@ -52,15 +68,15 @@ def test_a_double_genre_means_both() -> None:
         ("a.json", '{"Crime": " "}', "needs a letter"),
         ("a.json", '{"Crime": "Kri\\u0001mi"}', "nor a control character"),
         ("a.csv", "", "names no genre"),
-        ("a.json", "\udcff", "cannot be read"),
+        ("a.json", "\udcff", "not JSON"),
     ],
 )
 def test_a_table_that_is_none_says_so(tmp_path: Path, name: str, content: str, says: str) -> None:
     (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(UsageError, match=says):
-        load_vocabulary(str(tmp_path / name))
+        load_names(str(tmp_path / name))
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"imdb.*kodi.*tmdb"):
-        load_vocabulary("nonsense")
+        load_names("nonsense")

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +12,8 @@ import pytest
 
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import sha256
-from mmgcs.library.backups import Backups
+from mmgcs.library import undo as undo_module
+from mmgcs.library.undo import Backups
 
 
 def upper(content: bytes) -> bytes:
@@ -52,10 +56,9 @@ def test_a_file_comes_back_with_its_bytes_mode_owner_and_time(tmp_path: Path, nf
     assert undo(tmp_path) == []
 
 
-def test_a_file_written_twice_has_one_copy_and_comes_back_as_it_first_was(tmp_path: Path, nfo: Path) -> None:
+def test_a_file_written_twice_comes_back_as_it_first_was(tmp_path: Path, nfo: Path) -> None:
     write(tmp_path, nfo)
     write(tmp_path, nfo, lambda content: content + b"more")
-    assert len(list((tmp_path / ".mmgcs").glob("*.bak"))) == 1
     assert undo(tmp_path) == ["restored"]
     assert nfo.read_bytes() == b"one\r\n"
     assert list((tmp_path / ".mmgcs").glob("*.bak")) == []
@@ -67,6 +70,133 @@ def test_what_someone_wrote_between_two_runs_is_what_comes_back(tmp_path: Path, 
     write(tmp_path, nfo)
     assert undo(tmp_path) == ["restored"]
     assert nfo.read_bytes() == b"mine"
+
+
+def test_one_run_is_undone_and_the_earlier_one_stays(tmp_path: Path, nfo: Path) -> None:
+    other = nfo.with_name("other.nfo")
+    other.write_bytes(b"two")
+    write(tmp_path, nfo)
+    backups = Backups(tmp_path)
+    with backups.lock():
+        backups.write(nfo, lambda content: content + b"more", expected=sha256(nfo))
+        backups.write(other, upper, expected=sha256(other))
+    first, second = backups.runs()
+    assert backups.runs() == {first: 1, second: 2}
+    with backups.lock(), pytest.raises(InputError, match=f"changed again by the run {second}; undo that run first"):
+        backups.restore(backups.entries()[0], run=first)
+    with backups.lock():
+        assert [backups.restore(entry, run=second) for entry in backups.entries()] == ["restored", "restored"]
+    assert (nfo.read_bytes(), other.read_bytes()) == (b"ONE\r\n", b"two")
+    assert list(Backups(tmp_path).runs()) == [first]
+    assert undo(tmp_path) == ["restored"]
+    assert nfo.read_bytes() == b"one\r\n"
+    assert list((tmp_path / ".mmgcs").glob("*.bak")) == []
+
+
+def test_a_journal_of_an_older_version_is_undone(tmp_path: Path, nfo: Path) -> None:
+    before = sha256(nfo)
+    write(tmp_path, nfo)
+    write(tmp_path, nfo, lambda content: content + b"more")
+    folder = tmp_path / ".mmgcs"
+    journal = folder / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_bytes().splitlines()]
+    for line in lines:  # they named no run, and kept only the first copy
+        del line["run"]
+        line["backup"] = lines[0]["backup"]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert Backups(tmp_path).runs() == {}
+    assert undo(tmp_path) == ["restored"]
+    assert sha256(nfo) == before
+
+
+MOMENTS = ["before the last look", "after it"]
+WAYS = ["in place", "by a rename"]
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "rename"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_what_another_program_writes_in_the_last_moment_stays(
+    moment: str, way: str, exchange: bool, tmp_path: Path, nfo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if moment == "after it" and way == "by a rename" and not exchange:
+        pytest.skip("without an exchange in one step there is a gap of microseconds")
+    real = {"fsync": os.fsync, "exchange": undo_module._exchange}
+
+    def other_program() -> None:
+        if way == "in place":
+            nfo.write_bytes(b"theirs")
+        else:
+            new = nfo.with_name("new")
+            new.write_bytes(b"theirs")
+            new.replace(nfo)
+
+    def fsync(handle: int) -> None:
+        real["fsync"](handle)
+        if moment == MOMENTS[0] and list(nfo.parent.glob("*.part")):
+            other_program()
+
+    def exchanged(first: Path, second: Path) -> bool:
+        if moment == MOMENTS[1]:
+            other_program()
+        return exchange and real["exchange"](first, second)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(undo_module, "_exchange", exchanged)
+    with pytest.raises(InputError, match="changed since it was read"):
+        write(tmp_path, nfo)
+    monkeypatch.undo()
+    assert nfo.read_bytes() == b"theirs"
+    assert [path.name for path in nfo.parent.iterdir()] == [nfo.name]
+    assert undo(tmp_path) == []
+    write(tmp_path, nfo)
+    assert nfo.read_bytes() == b"THEIRS"
+    assert undo(tmp_path) == ["restored"]
+    assert nfo.read_bytes() == b"theirs"
+
+
+def test_a_file_that_appears_in_the_last_moment_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / "movie.nfo", os.link
+
+    def link(first: Path, second: Path) -> None:
+        path.write_bytes(b"theirs")
+        real(first, second)
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(InputError, match="changed since"):
+        write(tmp_path, path, lambda _: b"ours")
+    assert path.read_bytes() == b"theirs"
+    assert undo(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_program_that_writes_all_the_time_loses_nothing(tmp_path: Path) -> None:
+    """Another process rewrites files while they are tagged: each of its writes is there, or comes back by undo."""
+    paths = [tmp_path / f"{number}.nfo" for number in range(200)]
+    for path in paths:
+        path.write_bytes(b"one")
+    code = (
+        "import sys, time, pathlib\n"
+        "for path in map(pathlib.Path, sys.argv[1:]):\n"
+        "    path.write_bytes(b'theirs')\n"
+        "    time.sleep(0.002)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, paths)])
+    backups = Backups(tmp_path)
+    with backups.lock():
+        for path in paths:
+            with contextlib.suppress(InputError):
+                backups.write(path, upper, expected=sha256(path))
+    assert process.wait() == 0
+    for path in paths:
+        assert path.read_bytes() in (b"theirs", b"THEIRS")
+    with backups.lock():
+        for entry in backups.entries():
+            with contextlib.suppress(InputError):
+                backups.restore(entry)
+    assert {path.read_bytes() for path in paths} == {b"theirs"}
 
 
 def test_a_file_changed_since_comes_back_only_by_force(tmp_path: Path, nfo: Path) -> None:

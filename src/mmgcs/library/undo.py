@@ -1,0 +1,349 @@
+"""Writing into a library so that every file can be brought back exactly as it was.
+
+`.mmgcs/` in the library holds a copy of each file from before it was changed, and `journal.jsonl`, which records what
+was written where, and by which run. Both are on disk before a file is replaced, so a process that is killed at any
+moment leaves every file whole, old or new, and `restore` knows which.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from mmgcs.errors import InputError, MmgcsError, UsageError
+from mmgcs.files import alone, atomic_path, is_inside, remove_parts, remove_parts_of, sha256
+
+STATE = ".mmgcs"
+"""The folder in a library that holds the copies, the journal and the settings."""
+JOURNAL = "journal.jsonl"
+# Media servers skip folders with these files, so the copies never show up as films.
+MARKERS = (".ignore", ".nomedia", ".plexignore")
+CHANGED = "it was changed since it was read; run again"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One line of the journal: a file was replaced.
+
+    Attributes:
+        before: the SHA-256 of what was there; None if there was no file.
+        after: the SHA-256 of what was written.
+        backup: the name of the copy in the state folder; None if there was no file.
+        run: the run that wrote; "" in journals of older versions.
+    """
+
+    before: str | None
+    after: str
+    backup: str | None
+    run: str = ""
+
+
+@dataclass(slots=True)
+class Entry:
+    """A file that was written and not yet brought back.
+
+    Attributes:
+        path: relative to the library.
+        writes: what was written, oldest first. The first one's `before` is the file as its owner left it.
+    """
+
+    path: str
+    writes: list[Write] = field(default_factory=list)
+
+    def since(self, run: str | None) -> int:
+        """Return the index of the first write of a run; 0 for None."""
+        if run is None:
+            return 0
+        return next((number for number, write in enumerate(self.writes) if write.run == run), len(self.writes))
+
+
+class Backups:
+    """The copies and the journal of the library in the folder `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = root / STATE
+        self.journal = self.folder / JOURNAL
+        self.run = ""
+        self._entries = self._read_journal()
+
+    def entries(self) -> list[Entry]:
+        """Return the files that were changed and not brought back, in the order of their first change."""
+        return list(self._entries.values())
+
+    def runs(self) -> dict[str, int]:
+        """Return the runs that can be undone, oldest first, with the number of files that each changed."""
+        runs = sorted({write.run for entry in self.entries() for write in entry.writes if write.run})
+        return {run: sum(any(write.run == run for write in entry.writes) for entry in self.entries()) for run in runs}
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other runs out of this library.
+
+        Raises:
+            UsageError: another run is in progress, or the library cannot be written to.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                self.folder.mkdir(exist_ok=True)
+                for name in MARKERS:
+                    (self.folder / name).touch()
+                stack.enter_context(alone(self.folder, f"in {self.root}"))
+            except OSError as error:
+                raise UsageError(
+                    f"{self.folder} cannot be written ({error.strerror}), and without copies nothing is changed; "
+                    "make the library writable"
+                ) from error
+            self._entries = self._read_journal()  # another run may have written in the meantime
+            remove_parts(self.folder, "*")
+            start = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            runs = self.runs()
+            self.run = next(
+                run for run in (start, *(f"{start}-{n}" for n in range(2, len(runs) + 3))) if run not in runs
+            )
+            yield
+
+    def write(self, path: Path, make: Callable[[bytes], bytes], *, expected: str | None) -> None:
+        """Replace the content of a file, or create it, and keep a copy of what was there.
+
+        Args:
+            path: the file, in the library. If it is a link, its target is written.
+            make: turns the bytes that are there (none for a new file) into those to write.
+            expected: the SHA-256 that the file had when it was read; None if there was no file.
+
+        Raises:
+            InputError: another program changed the file since, or it cannot be written; it is as it was.
+            MmgcsError: the copy or the journal cannot be written: no further file may be touched.
+        """
+        if not is_inside(self._relative(path)):
+            raise InputError("its path has a '..' between backslashes, which undo refuses; rename its folder")
+        target = path.resolve()
+        try:
+            content = target.read_bytes() if target.exists() else None
+        except OSError as error:
+            raise InputError(f"cannot be read ({error.strerror})") from error
+        before = None if content is None else hashlib.sha256(content).hexdigest()
+        if before != expected:
+            raise InputError(CHANGED)
+        if not os.access(target.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise InputError("its folder cannot be written; change its permissions")
+        result = make(content or b"")
+        after = hashlib.sha256(result).hexdigest()
+        entry = self._entries.get(self._relative(path))
+        earlier = len(entry.writes) if entry else 0
+        try:
+            backup = None if content is None or before is None else self._keep(path, target, content, before)
+            self._note(path, before=before, after=after, backup=backup, run=self.run)
+        except OSError as error:
+            raise MmgcsError(
+                f"the copy of {path} cannot be written ({error.strerror}), so it and all further films are left alone; "
+                "fix that and run again"
+            ) from error
+        try:
+            remove_parts_of(target)
+            _replace(target, result, before, like=target if content is not None else None)
+        except (OSError, InputError) as error:
+            with contextlib.suppress(OSError):  # the journal may keep a write that never happened; undo copes
+                self._note(path, undone=True, writes=earlier)
+                self._drop({backup})
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"cannot be written ({error.strerror}); it is as it was") from error
+
+    def restore(self, entry: Entry, *, run: str | None = None, force: bool = False, follow: bool = False) -> str:
+        """Bring back a file as it was, with its owner, mode and times.
+
+        Args:
+            entry: the file.
+            run: undo what this run wrote; None for everything.
+            force: replace the file even if another program changed or removed it since.
+            follow: also replace a file outside the library that a link leads to.
+
+        Returns:
+            "restored", "removed" for a file that was created, or "unchanged" if it is already as it was.
+
+        Raises:
+            InputError: the file was changed or removed by another program or a later run, a link leads out of the
+                library, its copy is lost or damaged, or it cannot be written.
+        """
+        path = self.root / entry.path
+        first = entry.since(run)
+        undone = entry.writes[first:]
+        if run is not None and (later := [write.run for write in undone if write.run != run]):
+            raise InputError(f"it was changed again by the run {later[-1]}; undo that run first")
+        original = undone[0]
+        try:
+            target = Path(os.path.realpath(path))
+            # A journal can be forged: in a library that came from elsewhere, links and it could name any file.
+            if not follow and not target.is_relative_to(os.path.realpath(self.root)):
+                raise InputError(f"a link leads out of the library, to {target}; if that is yours, use --follow-links")
+            remove_parts_of(target)
+            now = sha256(target) if target.exists() else None
+            if now == original.before:
+                outcome = "unchanged"
+            elif now not in {write.after for write in undone} and not force:
+                what = "removed" if now is None else "changed"
+                raise InputError(f"it was {what} since; look at it, then use --force to bring back the old one anyway")
+            elif original.backup is None:
+                target.unlink()
+                outcome = "removed"
+            else:
+                copy = self.folder / original.backup
+                _replace(target, _read_copy(copy, original.before), now, like=copy, times=True)
+                outcome = "restored"
+            self._note(path, undone=True, writes=first)
+            self._drop({write.backup for write in undone})
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot be brought back ({getattr(error, 'strerror', None) or error})") from error
+        return outcome
+
+    def _keep(self, path: Path, target: Path, content: bytes, before: str) -> str:
+        """Copy a file that is about to be changed, with its times. Returns the copy's name."""
+        name = hashlib.sha256(os.fsencode(self._relative(path)) + before.encode()).hexdigest()[:32] + ".bak"
+        copy = self.folder / name
+        if not copy.exists():
+            with atomic_path(copy, like=target, times=True) as temporary:
+                temporary.write_bytes(content)
+        return name
+
+    def _drop(self, copies: set[str | None]) -> None:
+        """Remove copies that no write in the journal needs."""
+        for name in copies - {write.backup for entry in self.entries() for write in entry.writes}:
+            if name is not None:
+                (self.folder / name).unlink(missing_ok=True)
+
+    def _note(self, path: Path, **what: Any) -> None:
+        """Append a line to the journal and wait until it is on disk."""
+        line = {"path": self._relative(path), **what, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        # ASCII keeps names that are not UTF-8: their odd bytes are lone surrogates, which JSON can escape.
+        content = json.dumps(line).encode("ascii") + b"\n"
+        with self.journal.open("a+b") as handle:
+            if handle.tell():
+                handle.seek(-1, os.SEEK_END)
+                if handle.read(1) != b"\n":  # the last run was killed while it wrote a line
+                    content = b"\n" + content
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        _apply_line(self._entries, line)
+
+    def _relative(self, path: Path) -> str:
+        name = path.relative_to(self.root).as_posix()
+        # "X: The Man/movie.nfo" is a legal name on Linux and leads to drive X on Windows; with "./" it never does.
+        return name if is_inside(name) else f"./{name}"
+
+    def _read_journal(self) -> dict[str, Entry]:
+        entries: dict[str, Entry] = {}
+        try:
+            lines = self.journal.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return entries
+        except OSError as error:
+            raise MmgcsError(f"{self.journal} cannot be read ({error.strerror}); make it readable") from error
+        for raw in lines:
+            with contextlib.suppress(ValueError):  # a line that was cut by a kill: its file was not yet touched
+                line = json.loads(raw)
+                if isinstance(line, dict) and _is_safe(line):
+                    _apply_line(entries, line)
+        return entries
+
+
+def _is_safe(line: dict[str, Any]) -> bool:
+    # A journal written by someone else must not make `undo` write or remove files elsewhere.
+    path, backup = line.get("path"), line.get("backup")
+    return isinstance(path, str) and is_inside(path) and (backup is None or _is_name(backup))
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and is_inside(value) and PureWindowsPath(value).name == value
+
+
+def _apply_line(entries: dict[str, Entry], line: dict[str, Any]) -> None:
+    path = line["path"]
+    entry = entries.get(path)
+    if line.get("undone"):
+        remaining = line.get("writes")
+        if entry is not None and isinstance(remaining, int) and remaining > 0:
+            del entry.writes[remaining:]
+        else:
+            entries.pop(path, None)
+        return
+    write = Write(line.get("before"), str(line.get("after")), line.get("backup"), str(line.get("run", "")))
+    # If another program changed the file in between, what it left is the new original.
+    if entry is None or write.before not in {entry.writes[0].before, *(known.after for known in entry.writes)}:
+        entry = entries[path] = Entry(path)
+    entry.writes.append(write)
+
+
+def _read_copy(copy: Path, checksum: str | None) -> bytes:
+    try:
+        content = copy.read_bytes()
+    except OSError as error:
+        raise InputError(f"its copy {copy} cannot be read ({error.strerror})") from error
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise InputError(f"its copy {copy} is damaged")
+    return content
+
+
+def _replace(target: Path, content: bytes, expected: str | None, *, like: Path | None, times: bool = False) -> None:
+    """Replace a file, unless it is no longer the one with the SHA-256 `expected` (None: there is none)."""
+    after = hashlib.sha256(content).hexdigest()
+    with atomic_path(
+        target, like=like, times=times, commit=lambda temporary, _: _swap(temporary, target, expected, after)
+    ) as temporary:
+        temporary.write_bytes(content)
+
+
+def _swap(temporary: Path, target: Path, expected: str | None, after: str) -> None:
+    """Put a finished file in its place, and put back what another program wrote there in the last moment.
+
+    Raises:
+        InputError: another program wrote; its file is in place.
+    """
+    if expected is None:
+        try:
+            os.link(temporary, target)  # unlike a rename, it never replaces a file
+        except FileExistsError:
+            raise InputError(CHANGED) from None
+        except OSError:  # a disk without hard links
+            if target.exists():
+                raise InputError(CHANGED) from None
+            temporary.replace(target)
+        temporary.unlink(missing_ok=True)
+        return
+    if not target.exists() or sha256(target) != expected:
+        raise InputError(CHANGED)
+    replaced = temporary
+    if not _exchange(temporary, target):
+        replaced = temporary.with_name(f"{temporary.name.removesuffix('.part')}.old.part")
+        with contextlib.suppress(OSError):  # a disk without hard links
+            os.link(target, replaced)
+            if not replaced.samefile(target):
+                replaced.unlink()
+                raise InputError(CHANGED)
+        temporary.replace(target)
+    if replaced.exists() and sha256(replaced) != expected and sha256(target) == after:
+        replaced.replace(target)
+        raise InputError(CHANGED)
+    replaced.unlink(missing_ok=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two files in one step; return False if this system or disk cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):  # another C library
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0)
