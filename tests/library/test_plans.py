@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mmgcs.library.names import GenreNames
-from mmgcs.library.plans import TagOptions, merge
+from mmgcs.library.plans import LibraryOptions, merge
 
 KRIMI = GenreNames({"Crime": "Krimi", "Thriller": "Krimi", "Science Fiction": "Zukunft"})
 LABELS = ("Crime", "Drama", "Thriller")
@@ -27,4 +27,4 @@ LABELS = ("Crime", "Drama", "Thriller")
 def test_genres_are_merged_in_the_users_spelling(
     mode: str, present: tuple[str, ...], predicted: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
-    assert merge(present, predicted, TagOptions(mode, names=KRIMI, labels=LABELS)) == expected
+    assert merge(present, predicted, LibraryOptions(mode, names=KRIMI, labels=LABELS)) == expected

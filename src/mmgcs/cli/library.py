@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from mmgcs.cli.output import new_app, say
+from mmgcs.cli.options import AsJson, Model
+from mmgcs.cli.output import examples, new_app, say
 from mmgcs.errors import MmgcsError, UsageError
 
 if TYPE_CHECKING:
-    from mmgcs.library import FilmFiles, Library, Plan, Settings, TagOptions
-    from mmgcs.library.plans import Complete, Predict
+    from mmgcs.library import Complete, FilmFiles, Library, LibraryOptions, LibrarySettings, Plan, Predict
 
-app = new_app("Fill in the genres of films in folders (Jellyfin, Kodi, Emby). Plex ignores NFO files.")
+app = new_app(
+    "Fill in the genres of films in folders (Jellyfin, Kodi, Emby). Plex ignores NFO files.",
+    examples(
+        "mmgcs library scan ~/Films",
+        "mmgcs library scan ~/Films --out review.csv",
+        "mmgcs library tag ~/Films --from review.csv --apply",
+        "mmgcs library undo ~/Films",
+    ),
+)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds the films.", show_default=False)]
 OnlyMissing = Annotated[
@@ -50,14 +58,15 @@ Enrich = Annotated[
     str | None, typer.Option(metavar="tmdb", help="Look missing plots and posters up before predicting.")
 ]
 Save = Annotated[bool, typer.Option("--save", help="Remember these options in DIR/.mmgcs/settings.toml.")]
-Model = Annotated[Path | None, typer.Option(help="A bundle's folder.", show_default="the one in the package")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 T = TypeVar("T")
 
 
-@app.command()
+@app.command(
+    epilog=examples("mmgcs library scan ~/Films --min-confidence 0.6", "mmgcs library scan ~/Films --out review.csv")
+)
 def scan(
+    ctx: typer.Context,
     folder: Folder,
     only_missing: OnlyMissing = False,
     add: Add = False,
@@ -85,7 +94,7 @@ def scan(
         from mmgcs.files import check_free
 
         check_free(out, "--out", overwrite=overwrite)
-    classify, complete, options = _load(settings, options, model, predict)
+    classify, complete, options = _load(ctx, settings, options, model, predict)
     plans = library.scan(options, classify, complete, _progress(_films(library)))
     report = _Report(library, options, "scan", [] if out is not None else None)
     report.print(plans, as_json)
@@ -97,8 +106,11 @@ def scan(
     report.finish()
 
 
-@app.command()
+@app.command(
+    epilog=examples("mmgcs library tag ~/Films --apply", "mmgcs library tag ~/Films --from review.csv --apply")
+)
 def tag(
+    ctx: typer.Context,
     folder: Folder,
     only_missing: OnlyMissing = False,
     add: Add = False,
@@ -126,7 +138,7 @@ def tag(
     if review is not None:
         plans = library.decided(review, options, _progress(_films(library)))
     else:
-        classify, complete, options = _load(settings, options, model, True)
+        classify, complete, options = _load(ctx, settings, options, model, True)
         plans = library.scan(options, classify, complete, _progress(_films(library)))
     report = _Report(library, options, "apply" if apply else "tag")
     if apply:
@@ -137,7 +149,7 @@ def tag(
     report.finish()
 
 
-@app.command()
+@app.command(epilog=examples("mmgcs library undo ~/Films", "mmgcs library undo ~/Films --run last"))
 def undo(
     folder: Folder,
     film: Annotated[
@@ -191,23 +203,32 @@ def _given(
     names: str | None,
     create_nfo: bool | None,
     enrich: str | None,
-) -> Settings:
+) -> LibrarySettings:
     """Return the options of the command line as settings."""
-    from mmgcs.library import Settings
+    from mmgcs.library import LibrarySettings
 
     modes = [mode for mode, given in (("only-missing", only_missing), ("add", add), ("replace", replace)) if given]
     if len(modes) > 1:
         raise UsageError(f"--{modes[0]} and --{modes[1]} exclude each other; give one")
     if element not in (None, "genre", "tag"):
         raise UsageError(f"--as is {element!r}; give genre or tag")
-    genres = None if exclude is None else tuple(name.strip() for name in exclude.split(",") if name.strip())
-    mode = modes[0] if modes else None
-    return Settings(mode, min_confidence, max_genres, genres, create_nfo, element, names, enrich)
+    return LibrarySettings.model_validate(
+        {
+            "mode": modes[0] if modes else None,
+            "min_confidence": min_confidence,
+            "max_genres": max_genres,
+            "exclude": None if exclude is None else [name.strip() for name in exclude.split(",") if name.strip()],
+            "create_nfo": create_nfo,
+            "element": element,
+            "names": names,
+            "enrich": enrich,
+        }
+    )
 
 
-def _open(folder: Path, given: Settings, save: bool) -> tuple[Library, Settings, TagOptions]:
+def _open(folder: Path, given: LibrarySettings, save: bool) -> tuple[Library, LibrarySettings, LibraryOptions]:
     """Open a library; return its settings with the given ones, and what they mean."""
-    from mmgcs.library import Library, TagOptions, load_names, load_settings, save_settings
+    from mmgcs.library import Library, LibraryOptions, load_names, load_settings, save_settings
 
     library = Library(folder)
     kept = load_settings(folder)
@@ -215,8 +236,8 @@ def _open(folder: Path, given: Settings, save: bool) -> tuple[Library, Settings,
     if given != settings:
         say(f"using {folder}/.mmgcs/settings.toml")
     if settings.names is not None and (path := Path(settings.names)).is_file():
-        settings = type(settings)(names=str(path.resolve())).or_else(settings)
-    options = TagOptions(
+        settings = settings.model_copy(update={"names": str(path.resolve())})
+    options = LibraryOptions(
         mode=settings.mode or "only-missing",
         min_confidence=settings.min_confidence,
         max_genres=settings.max_genres,
@@ -225,7 +246,6 @@ def _open(folder: Path, given: Settings, save: bool) -> tuple[Library, Settings,
         element=settings.element or "genre",
         names=load_names(settings.names),
     )
-    options.excluded()  # raises for what is not a genre
     if save:
         with library.lock():
             say(f"Wrote {save_settings(folder, settings)}")
@@ -233,8 +253,8 @@ def _open(folder: Path, given: Settings, save: bool) -> tuple[Library, Settings,
 
 
 def _load(
-    settings: Settings, options: TagOptions, model: Path | None, predict: bool
-) -> tuple[Predict | None, Complete | None, TagOptions]:
+    ctx: typer.Context, settings: LibrarySettings, options: LibraryOptions, model: Path | None, predict: bool
+) -> tuple[Predict | None, Complete | None, LibraryOptions]:
     """Return what predicts, what looks up missing plots, and the options with the genres that the model knows."""
     from dataclasses import replace
 
@@ -247,8 +267,11 @@ def _load(
         from mmgcs.tagging.enrich import enricher
 
         complete = enricher(settings.enrich)
+        ctx.call_on_close(complete.close)
     classifier = mmgcs.load(model)
-    return classifier.predict_batch, complete, replace(options, labels=classifier.genres)
+    options = replace(options, labels=classifier.genres)
+    options.excluded()  # raises for what is not a genre
+    return classifier.predict_batch, complete, options
 
 
 def _films(library: Library) -> list[FilmFiles]:
@@ -283,7 +306,7 @@ class _Report:
     """Prints plans as they come and counts what they say."""
 
     def __init__(
-        self, library: Library, options: TagOptions, command: str, rows: list[Sequence[str]] | None = None
+        self, library: Library, options: LibraryOptions, command: str, rows: list[Sequence[str]] | None = None
     ) -> None:
         self.library, self.options, self.command, self.rows = library, options, command, rows
         self.failure: MmgcsError | None = None

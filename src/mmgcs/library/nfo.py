@@ -58,7 +58,8 @@ _MARKUP = re.compile(
     re.DOTALL,
 )
 _PLACEHOLDER = re.compile(
-    r"(?i)(?:no (?:overview|plot|description|synopsis)(?: found| available| yet)?|(?:plot|overview) (?:unknown|not available)"
+    r"(?i)(?:no (?:overview|plot|description|synopsis)(?: found| available| yet)?"
+    r"|(?:plot|overview) (?:unknown|not available)"
     r"|n/?a|nan|none|null|\\n|tba|tbd|unknown|add a plot|coming soon|\W*)\.?"
 )
 

@@ -16,8 +16,6 @@ from mmgcs.wording import did_you_mean
 
 CHUNK = 64
 """Films that are read and predicted at a time: only seconds pass between reading a file and writing it."""
-MODES = ("only-missing", "add", "replace")
-ELEMENTS = ("genre", "tag")
 WRITES = ("change", "create")
 """The statuses of films whose NFO is written."""
 
@@ -26,7 +24,7 @@ Complete = Callable[[list[Film]], list[Film]]
 
 
 @dataclass(frozen=True, slots=True)
-class TagOptions:
+class LibraryOptions:
     """What the user wants written.
 
     Attributes:
@@ -106,7 +104,7 @@ class Plan:
 
 
 def plan_films(
-    places: Iterable[FilmFiles], options: TagOptions, predict: Predict | None, complete: Complete | None = None
+    places: Iterable[FilmFiles], options: LibraryOptions, predict: Predict | None, complete: Complete | None = None
 ) -> Iterator[Plan]:
     """Read films and decide on each, in order, a chunk at a time.
 
@@ -136,7 +134,7 @@ def plan_films(
 
 
 def merge(
-    present: Sequence[str], predicted: Sequence[str], options: TagOptions, excluded: Collection[str] = ()
+    present: Sequence[str], predicted: Sequence[str], options: LibraryOptions, excluded: Collection[str] = ()
 ) -> tuple[str, ...]:
     """Return the genres to write: the ones that stay, as they are spelled, then the new ones in the user's names."""
     names = options.names
@@ -157,7 +155,7 @@ def merge(
     return tuple({genre.casefold(): genre for genre in reversed([*stay, *new])}.values())[::-1]
 
 
-def checked(film: LibraryFilm, options: TagOptions, genres: tuple[str, ...], **fields: Any) -> Plan:
+def checked(film: LibraryFilm, options: LibraryOptions, genres: tuple[str, ...], **fields: Any) -> Plan:
     """Return the plan to write `genres`, or why the film's NFO cannot be written; `fields` are more of the plan's."""
     plan = replace(_plan(film, options, "change"), proposed=genres, **fields)
     if film.nfo is None:
@@ -176,11 +174,11 @@ def checked(film: LibraryFilm, options: TagOptions, genres: tuple[str, ...], **f
     return plan
 
 
-def _plan(film: LibraryFilm, options: TagOptions, status: str, reason: str = "") -> Plan:
+def _plan(film: LibraryFilm, options: LibraryOptions, status: str, reason: str = "") -> Plan:
     return Plan(film, status, options.present(film), reason=reason, notes=film.notes)
 
 
-def _settled(film: LibraryFilm, options: TagOptions) -> Plan | None:
+def _settled(film: LibraryFilm, options: LibraryOptions) -> Plan | None:
     """Return the plan for a film that needs no prediction; None for one that does."""
     if film.problem is not None:
         return _plan(film, options, "error", film.problem)
@@ -193,7 +191,7 @@ def _settled(film: LibraryFilm, options: TagOptions) -> Plan | None:
     return None
 
 
-def _decide(film: LibraryFilm, prediction: Prediction, options: TagOptions, excluded: Collection[str]) -> Plan:
+def _decide(film: LibraryFilm, prediction: Prediction, options: LibraryOptions, excluded: Collection[str]) -> Plan:
     if prediction.error is not None:
         return _plan(film, options, "error", prediction.error)
     chosen = [genre for genre in prediction.genres if canonical(genre) not in excluded]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmgcs.errors import UsageError, printable
 from mmgcs.library.nfo import NOT_XML, split_genres
-from mmgcs.library.plans import Plan, TagOptions, checked
+from mmgcs.library.plans import LibraryOptions, Plan, checked
 from mmgcs.library.scan import FilmFiles, LibraryFilm, read_film
 from mmgcs.library.spreadsheet import read_cells
 
@@ -19,7 +19,7 @@ SKIP = frozenset(("", "skip", "skipped", "no", "n", "-"))
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ReviewedFilm:
     """A row of a review.
 
     Attributes:
@@ -53,7 +53,7 @@ def review_row(root: Path, plan: Plan) -> list[str]:
     ]
 
 
-def read_review(path: Path) -> dict[str, Decision]:
+def read_review(path: Path) -> dict[str, ReviewedFilm]:
     """Return the decisions in a review that a spreadsheet may have saved, by the films' paths.
 
     Raises:
@@ -63,20 +63,29 @@ def read_review(path: Path) -> dict[str, Decision]:
     columns = {name.strip().casefold(): number for number, name in enumerate(header)}
     if missing := [name for name in ("path", "genres", "proposed", "decision") if name not in columns]:
         raise UsageError(f"{path} has no column {missing[0]!r}; give a list that `mmgcs library scan --out` wrote")
-    decisions: dict[str, Decision] = {}
+    decisions: dict[str, ReviewedFilm] = {}
     for number, row in enumerate(rows, 2):
         cells = {name: row[place].strip() if place < len(row) else "" for name, place in columns.items()}
         key = cells["path"].replace("\\", "/")
         decision = _decision(number, cells)
         if key in decisions and decisions[key].genres != decision.genres:
-            decision = Decision(number, None, (), f"row {number} and row {decisions[key].row} decide differently")
+            decision = ReviewedFilm(number, None, (), f"row {number} and row {decisions[key].row} decide differently")
         decisions[key] = decision
     return decisions
 
 
-def plan_review(places: Iterable[FilmFiles], root: Path, review: Path, options: TagOptions) -> Iterator[Plan]:
-    """Yield the plans for the films of a review, and errors for its films that are not in the library."""
-    decisions = read_review(review)
+def plan_review(places: Iterable[FilmFiles], root: Path, review: Path, options: LibraryOptions) -> Iterator[Plan]:
+    """Return the plans for the films of a review, and errors for its films that are not in the library.
+
+    Raises:
+        UsageError: the review cannot be read.
+    """
+    return _plans(places, root, read_review(review), options)
+
+
+def _plans(
+    places: Iterable[FilmFiles], root: Path, decisions: dict[str, ReviewedFilm], options: LibraryOptions
+) -> Iterator[Plan]:
     for place in places:
         film = read_film(place)
         decision = decisions.pop(row_key(root, film), None)
@@ -94,23 +103,25 @@ def row_key(root: Path, film: LibraryFilm) -> str:
     return printable(film.path.relative_to(root).as_posix()).replace("\\", "/")
 
 
-def _decision(row: int, cells: Mapping[str, str]) -> Decision:
+def _decision(row: int, cells: Mapping[str, str]) -> ReviewedFilm:
     before, proposed, decision = tuple(split_genres(cells["genres"])), cells["proposed"], cells["decision"]
     word = decision.casefold()
     if word in SKIP:
-        return Decision(row, None, before)
+        return ReviewedFilm(row, None, before)
     if word in ACCEPT:
         genres = tuple(split_genres(proposed))
-        return Decision(row, genres, before, None if genres else f"row {row} accepts a film without proposed genres")
+        return ReviewedFilm(
+            row, genres, before, None if genres else f"row {row} accepts a film without proposed genres"
+        )
     if close := difflib.get_close_matches(word, ("accept", "skip"), cutoff=0.7):
-        return Decision(row, None, before, f"row {row} says {decision!r}; did you mean {close[0]!r}?")
+        return ReviewedFilm(row, None, before, f"row {row} says {decision!r}; did you mean {close[0]!r}?")
     genres = tuple(dict.fromkeys(split_genres(decision)))
     if NOT_XML.search(decision) or not genres:
-        return Decision(row, None, before, f"row {row} says {decision!r}; write accept, skip or genres")
-    return Decision(row, genres, before)
+        return ReviewedFilm(row, None, before, f"row {row} says {decision!r}; write accept, skip or genres")
+    return ReviewedFilm(row, genres, before)
 
 
-def _plan(film: LibraryFilm, decision: Decision, options: TagOptions) -> Plan:
+def _plan(film: LibraryFilm, decision: ReviewedFilm, options: LibraryOptions) -> Plan:
     present = options.present(film)
     if problem := film.problem or decision.problem:
         return Plan(film, "error", present, reason=problem, notes=film.notes)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmgcs.errors import InputError, UsageError
 from mmgcs.library.nfo_edit import new_nfo, with_values
-from mmgcs.library.plans import Complete, Plan, Predict, TagOptions, plan_films
+from mmgcs.library.plans import Complete, LibraryOptions, Plan, Predict, plan_films
 from mmgcs.library.review import plan_review
 from mmgcs.library.scan import FilmFiles, find_films
 from mmgcs.library.undo import STATE, Backups, Entry
@@ -33,7 +33,7 @@ class Library:
 
         library = Library("Films")
         classifier = mmgcs.load()
-        options = TagOptions(labels=classifier.genres)
+        options = LibraryOptions(labels=classifier.genres)
         plans = library.scan(options, classifier.predict_batch)
         with library.lock():
             for plan in library.apply(plans, options):
@@ -61,7 +61,7 @@ class Library:
 
     def scan(
         self,
-        options: TagOptions,
+        options: LibraryOptions,
         predict: Predict | None = None,
         complete: Complete | None = None,
         films: Iterable[FilmFiles] | None = None,
@@ -76,7 +76,9 @@ class Library:
         """
         return plan_films(self.films() if films is None else films, options, predict, complete)
 
-    def decided(self, review: Path, options: TagOptions, films: Iterable[FilmFiles] | None = None) -> Iterator[Plan]:
+    def decided(
+        self, review: Path, options: LibraryOptions, films: Iterable[FilmFiles] | None = None
+    ) -> Iterator[Plan]:
         """Plan what a review decided: a list that `scan --out` wrote and a person edited."""
         return plan_review(self.films() if films is None else films, self.folder, review, options)
 
@@ -84,7 +86,7 @@ class Library:
         """Keep other runs out of the library; `apply` and `undo` need it."""
         return self.backups.lock()
 
-    def apply(self, plans: Iterable[Plan], options: TagOptions) -> Iterator[Plan]:
+    def apply(self, plans: Iterable[Plan], options: LibraryOptions) -> Iterator[Plan]:
         """Do what plans say, one after the other.
 
         Yields:
