@@ -248,7 +248,7 @@ def test_a_link_for_a_scraper_is_skipped_and_the_next_nfo_read(tmp_path: Path) -
 def test_ids_in_names_are_read(tmp_path: Path) -> None:
     make(tmp_path, "Heat (1995) [imdbid-tt0113277] {tmdb-949}/film.mkv")
     (film,) = map(read_film, find_films(tmp_path))
-    assert film.to_film().extra == {"imdb_id": "tt0113277", "tmdb_id": "949"}
+    assert film.to_film().record == {"imdb_id": "tt0113277", "tmdb_id": "949"}
 
 
 def test_a_file_that_nobody_may_write_is_protected(tmp_path: Path) -> None:

@@ -204,6 +204,8 @@ def _decide(film: LibraryFilm, prediction: Prediction, options: LibraryOptions, 
         plan = _plan(film, options, "unsure", doubt)
         if prediction.strange:  # the reason says what the warnings say
             notes = film.notes
+        if film.nfo is None and not options.create_nfo:
+            return checked(film, options, merged, notes=(f"unsure: {doubt}", *notes), confidence=prediction.confidence)
         return replace(plan, proposed=merged, notes=notes, confidence=prediction.confidence)
     reason = "no plot: from the poster alone" if prediction.inputs == ("poster",) else ""
     return checked(film, options, merged, reason=reason, notes=notes, confidence=prediction.confidence)

@@ -127,7 +127,7 @@ class LibraryFilm:
             year=self.year,
             plot=self.plot,
             poster=self.files.poster,
-            extra={f"{kind}_id": value for kind, value in self.ids.items()},
+            record={f"{kind}_id": value for kind, value in self.ids.items()},
             problem=self.problem or self.skipped,
         )
 
