@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from mmgcs.cli.output import new_app
+from mmgcs.cli.output import examples, new_app
 
 app = new_app("Serve the web page and the HTTP API.")
 
 
-@app.command()
+@app.command(epilog=examples("mmgcs serve", "mmgcs serve --host 0.0.0.0 --port 8080 --model runs/mine/bundle"))
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[
