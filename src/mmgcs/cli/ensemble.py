@@ -28,7 +28,7 @@ def ensemble(
     """Join bundles into one that predicts with all of them, each weighted by its scores on split "valid"."""
     from mmgcs.bundle import MANIFEST
     from mmgcs.errors import UsageError
-    from mmgcs.evaluation.ensemble import fit_blend
+    from mmgcs.evaluation import fit_blend
     from mmgcs.export import Member, join_bundles
     from mmgcs.runtime import load
     from mmgcs.tables import read_films

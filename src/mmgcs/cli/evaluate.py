@@ -14,7 +14,7 @@ from mmgcs.cli.output import examples, new_app, print_json, progress_bars, say
 from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
-    from mmgcs.evaluation.report import Report
+    from mmgcs.evaluation import Report
     from mmgcs.film import Film
 
 
@@ -55,14 +55,14 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on labelled films: with plot and poster, and with either one hidden."""
-    from mmgcs.evaluation.report import evaluate as measure
+    from mmgcs.evaluation import evaluate as measure
     from mmgcs.files import check_free, sha256
     from mmgcs.genres import genre_set
     from mmgcs.labels import label_notes
     from mmgcs.runtime import load
 
     if report is not None:
-        from mmgcs.evaluation.render import report_paths
+        from mmgcs.evaluation import report_paths
 
         for path in report_paths(report):
             check_free(path, "--report", overwrite=overwrite)
@@ -86,7 +86,7 @@ def evaluate(
             progress=progress,
         )
         if report is not None:
-            from mmgcs.evaluation.render import write_report
+            from mmgcs.evaluation import write_report
 
             progress("writing the report", 0, 1)
             written = write_report(result, report)
@@ -131,8 +131,7 @@ def _print_tables(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mmgcs.evaluation.metrics import OVERALL
-    from mmgcs.evaluation.render import METRIC_NAMES, detailed, show
+    from mmgcs.evaluation import METRIC_NAMES, OVERALL, detailed, show
 
     # A file or a pipe has no width: give the tables what they need.
     console = Console(width=None if sys.stdout.isatty() else 200)

@@ -2,12 +2,15 @@
 
 from mmgcs.evaluation.calibration import confidences, fit_confidence, fit_decision, fit_platt
 from mmgcs.evaluation.domain import add_domain, fit_domain
-from mmgcs.evaluation.metrics import Estimate, GenreScores, Scores, average_precision, choose, compare, score
-from mmgcs.evaluation.render import fill_template, to_markdown, write_report
+from mmgcs.evaluation.ensemble import fit_blend
+from mmgcs.evaluation.metrics import OVERALL, Estimate, GenreScores, Scores, average_precision, choose, compare, score
+from mmgcs.evaluation.render import METRIC_NAMES, detailed, fill_template, report_paths, show, to_markdown, write_report
 from mmgcs.evaluation.report import Report, evaluate
 from mmgcs.evaluation.thresholds import fit_thresholds
 
 __all__ = [
+    "METRIC_NAMES",
+    "OVERALL",
     "Estimate",
     "GenreScores",
     "Report",
@@ -17,14 +20,18 @@ __all__ = [
     "choose",
     "compare",
     "confidences",
+    "detailed",
     "evaluate",
     "fill_template",
+    "fit_blend",
     "fit_confidence",
     "fit_decision",
     "fit_domain",
     "fit_platt",
     "fit_thresholds",
+    "report_paths",
     "score",
+    "show",
     "to_markdown",
     "write_report",
 ]
