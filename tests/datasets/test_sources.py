@@ -42,8 +42,10 @@ def test_the_tmdb_dump(tmp_path):
     path.write_text(TMDB, encoding="utf-8")
     name, raw = read(path)
     assert name == "tmdb"
-    assert genres(raw) == [("Drama", "Science Fiction"), ("Comedy",), ()]
-    first, second = raw.frame.rows(named=True)[:2]
+    assert genres(raw) == [("Drama", "Science Fiction"), ("Comedy",)]
+    assert (raw.broken, len(raw.examples)) == (1, 1)
+    assert "line 5 has 3 fields where the header has 24" in raw.examples[0]
+    first, second = raw.frame.rows(named=True)
     assert (first["id"], first["year"], first["plot"], first["poster_path"]) == ("11", 1999, PLOT, "/p.jpg")
     assert second["plot"] == 'First line.\nSecond "line".'
     assert second["year"] is None
@@ -71,7 +73,8 @@ def test_movielens_with_its_broken_rows(tmp_path):
     assert name == "movielens"
     assert raw.frame["collection"].to_list() == ["Toy Tales Collection", "Hero's Tales"]
     assert genres(raw) == [("Animation", "Comedy"), ()]
-    assert (raw.broken, raw.examples) == (1, ("movies_metadata.csv, record 3",))
+    assert raw.broken == 1
+    assert "line 4 has 8 fields where the header has 9" in raw.examples[0]
 
 
 def test_the_originals_own_table(tmp_path):
@@ -156,7 +159,7 @@ def test_what_tag_reads_is_read_alike_before_training(name, tmp_path):
 @pytest.mark.parametrize("name", ["films.csv.gz", "films.jsonl.gz"])
 def test_a_gzipped_table_that_is_cut_short_is_told_in_one_line(name, tmp_path):
     (tmp_path / name).write_bytes(gzip.compress(CSV)[:40])
-    with pytest.raises(MmgcsError, match=r"cut short|cannot be read") as caught:
+    with pytest.raises(MmgcsError, match="damaged or incomplete") as caught:
         read_films(tmp_path / name)
     assert "\n" not in str(caught.value)
 
@@ -181,6 +184,30 @@ def test_genres_that_are_a_list_in_the_file_are_read_too(tmp_path):
     assert read_films(path).frame["genres"].to_list() == ["Drama|Music"]
 
 
+def test_rows_that_a_stray_quote_would_merge_are_read_apart(tmp_path):
+    path = tmp_path / "films.csv"
+    path.write_text(f'id,plot,genres\n1,{PLOT},Drama\n2,"One,Drama\n3,Two,Comedy\n4,Three",Music\n5,"a\nb",War\n')
+    assert read_films(path).frame["id"].to_list() == ["1", "2", "3", "4", "5"]
+
+
+def test_addresses_of_posters_are_found_in_the_column_poster_too(tmp_path):
+    path = tmp_path / "films.csv"
+    path.write_text("id,plot,genres,poster\n1,a,War,https://m.example.org/a.jpg\n2,b,War,/b.jpg\n3,c,War,c.jpg\n")
+    frame = read_films(path).frame
+    assert frame["poster_url"].to_list() == ["https://m.example.org/a.jpg", None, None]
+    assert frame["poster_path"].to_list() == [None, "/b.jpg", None]
+    assert frame["poster"].to_list() == [None, None, "c.jpg"]
+
+
+def test_a_folder_of_tables_is_one_data_set(tmp_path):
+    for country in ("us", "fr"):
+        folder = tmp_path / f"country={country}"
+        folder.mkdir()
+        pl.DataFrame({"id": [country], "plot": [PLOT], "genres": ["Drama"]}).write_parquet(folder / "films.parquet")
+    assert detect_source(tmp_path) == "films"
+    assert read_films(tmp_path).frame["id"].to_list() == ["fr", "us"]
+
+
 def test_a_csv_whose_quotes_go_wrong_is_still_read(tmp_path):
     path = tmp_path / "films.csv"
     path.write_text(f'id,plot,genres\n1,{PLOT},Drama\n2,"never closed,Drama\n')
@@ -190,29 +217,30 @@ def test_a_csv_whose_quotes_go_wrong_is_still_read(tmp_path):
 def test_bytes_that_are_no_utf_8_do_not_stop_the_reading(tmp_path):
     path = tmp_path / "films.csv"
     path.write_bytes("id,plot,genres\n1,café society,Drama\n".encode("latin-1"))
-    assert read_films(path).frame["plot"].to_list() == ["caf� society"]
+    assert read_films(path).frame["plot"].to_list() == ["café society"]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("films.csv", b"", "is empty"),
-        ("films.csv", b"a,b\n1,2\n", "no data set that is known"),
-        ("films.xlsx", b"PK", "ending in .csv, .jsonl, .ndjson, .parquet, .pq, .tab, .tsv"),
+        ("films.csv", b"a,b\n1,2\n", "not a known data set"),
+        ("films.xls", b"PK", r"no table format '\.xls'; known: \.csv"),
+        ("films.xlsx", b"PK", "cannot be read as an Excel workbook"),
         ("films.parquet", b"not parquet at all", "cannot be read"),
-        ("films.jsonl", b"{broken\n", "cannot be read"),
+        ("films.jsonl", b"{broken\n", "is not JSON lines"),
     ],
 )
 def test_a_file_that_is_no_data_set_ends_in_one_clear_line(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         detect_source(path)
     assert "\n" not in str(caught.value)
 
 
 def test_what_does_not_exist_is_said_so(tmp_path):
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(UsageError, match="does not exist"):
         detect_source(tmp_path / "none.csv")
     with pytest.raises(InputError, match=r"no <id>\.json files"):
         detect_source(tmp_path)

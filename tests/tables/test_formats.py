@@ -13,7 +13,7 @@ NEW = """
 import sys
 from pathlib import Path
 from mmgcs.tables import register_format
-from mmgcs.tables.readers import read_csv
+from mmgcs.tables.delimited import read_csv
 from mmgcs.tables.writers import write_jsonl
 
 register_format(".psv", read=lambda path, delimiter: read_csv(path, "|"), write=write_jsonl)
@@ -38,6 +38,28 @@ def test_a_new_format_is_tagged_split_and_written(tmp_path: Path, tiny_bundle: P
     assert len((tmp_path / "split.csv").read_text(encoding="utf-8").splitlines()) == 41
 
 
-def test_what_is_read_can_be_written_and_only_parquet_is_packed() -> None:
-    assert list(READERS) == list(WRITERS)
-    assert {".parquet", ".pq"} == PACKED
+def test_what_is_read_can_be_written_but_for_workbooks() -> None:
+    assert set(READERS) - set(WRITERS) == {".xlsx"}
+    assert set(WRITERS) <= set(READERS)
+    assert {".parquet", ".pq", ".xlsx"} == PACKED
+
+
+PLUGIN = """
+from mmgcs.tables.delimited import read_csv
+
+def read(path, delimiter):
+    return read_csv(path, "^")
+"""
+
+
+def test_another_package_brings_a_reader(tmp_path: Path) -> None:
+    (tmp_path / "caret.py").write_text(PLUGIN, encoding="utf-8")
+    info = tmp_path / "caret-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: caret\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[mmgcs.readers]\n.caret = caret:read\n", encoding="utf-8")
+    (tmp_path / "films.caret").write_text("id^plot\n1^A ghost.\n", encoding="utf-8")
+    code = "from mmgcs.tables import read_films; print([f.plot for c in read_films('films.caret') for f in c])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "['A ghost.']", done.stderr

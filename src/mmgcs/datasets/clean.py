@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmgcs.datasets.base import SPLITS, Raw
 from mmgcs.genres import canonical, parse_genres
-from mmgcs.preprocess import clean_text
+from mmgcs.preprocess import PLACEHOLDER, clean_text
 
 # Texts that may need repair; the others are left alone, which makes a million of them quick. Control, invisible and odd
 # space characters, doubled or outer spaces, loose accents, an entity, or the beginning of mojibake: UTF-8 read as
@@ -21,11 +21,6 @@ from mmgcs.preprocess import clean_text
 _SUSPECT = (
     "[\x00-\x1f\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]"
     r"|  |^ | $|\p{M}|&(?:#|[A-Za-z]{2,8};)|[\x{c2}-\x{f4}Ă¬√ƒ≈‚┬├ΓВГРС][^\x00-\x7f]|[ÃÂ] "
-)
-# What catalogues write in place of a missing plot. A text of punctuation alone is no plot either.
-_PLACEHOLDERS = (
-    r"(?i)^(?:no (?:overview|plot|description|synopsis)(?: found| available| yet)?|n/?a|nan|none|null|tba|tbd|unknown"
-    r"|add a plot|coming soon|\W*)\.?$"
 )
 _HEAD = 60
 """Characters at a plot's beginning by which possible repeats are found, and half as many letters."""
@@ -167,7 +162,7 @@ def clean(raw: Raw, *, genres: Sequence[str] | None = None, min_words: int = 1, 
 
     keep(frame["id"].str.contains(r"\S").fill_null(False), "no id")
     keep(frame["id"].is_first_distinct(), "id came before")
-    missing = pl.col("plot").is_null() | pl.col("plot").str.contains(_PLACEHOLDERS)
+    missing = pl.col("plot").is_null() | pl.col("plot").str.contains(PLACEHOLDER)
     frame = frame.with_columns(pl.when(~missing).then("plot").alias("plot"))
     has_plot = frame["plot"].is_not_null()
     keep(has_plot if need_plot else has_plot | _has_poster(frame), "no plot" if need_plot else "no plot and no poster")

@@ -3,50 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import polars as pl
 
-from mmgcs.datasets.base import SOURCES, Raw, Source, read_columns, table_columns, table_schema, to_raw
+from mmgcs.datasets.base import SOURCES, Raw, Source, read_raw, to_raw
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import atomic_path
-from mmgcs.tables import WRITERS, sources_of, write_table
-from mmgcs.tables.rows import ALIASES
-from mmgcs.tables.source import table_format
+from mmgcs.tables import ALIASES, WRITERS, sources_of, table_columns, table_format, write_table
 
 _NAMES: Mapping[str, Sequence[str]] = {
     **ALIASES,
-    "year": (*ALIASES["year"], "release_date"),
+    "poster": ("poster", "image", "poster_file"),
     "poster_path": ("poster_path",),
-    "poster_url": ("poster_url",),
+    "poster_url": ("poster_url", "image_url", "poster_link"),
     "collection": ("collection",),
 }
-"""The columns that every command reads a film from, and those that only matter before training."""
+"""The columns that every command reads a film from, and the ones that only matter before training."""
 
 
 def _recognises(path: Path, columns: Sequence[str]) -> bool:
     return {"id", "genres"} <= sources_of(columns).keys()
 
 
-def read_films(path: Path) -> Raw:
-    """Read a FILMS table of any format that the catalog reads, with the columns of `RAW_SCHEMA` as far as it has them.
+def read_films(path: Path, columns: Mapping[str, str] | None = None) -> Raw:
+    """Read a table of films with the columns of `RAW_SCHEMA` as far as it has them.
+
+    Args:
+        path: as for `mmgcs.tables.read_films`.
+        columns: film field to the column to read it from.
 
     Raises:
-        InputError: the file cannot be read, or has no `id`.
+        InputError: the table has no `id`.
+        UsageError: it cannot be read.
     """
-    columns = table_columns(path)
-    sources = sources_of(columns, _NAMES)
+    there = table_columns(path)
+    sources = sources_of(there, _NAMES, named=columns)
     if "id" not in sources:
-        raise InputError(f"{path} has no column id (nor imdb_id); its columns are {', '.join(columns[:12])}")
-    expressions = to_raw(columns, {field: (column,) for field, column in sources.items()})
-    if "genres" in sources:
-        genres = pl.col(sources["genres"])
-        if table_schema(path)[sources["genres"]] == pl.List(pl.String):
-            genres = genres.list.join("|")
-        index = [expression.meta.output_name() for expression in expressions].index("genres")
-        expressions[index] = genres.cast(pl.String).alias("genres")
-    return Raw(read_columns(path, expressions))
+        raise InputError(f"{path} has no column id (nor imdb_id); its columns are {', '.join(there[:12])}")
+    raw = read_raw(path, to_raw(there, {field: (column,) for field, column in sources.items()}))
+    # An address, or a path at TMDB, is where the poster can be downloaded from, whatever its column is called.
+    address, at_tmdb = pl.col("poster").str.contains("(?i)^https?://"), pl.col("poster").str.contains(r"^/[\w-]+\.\w+$")
+    return replace(
+        raw,
+        frame=raw.frame.with_columns(
+            pl.when(~address & ~at_tmdb).then("poster").alias("poster"),
+            pl.coalesce("poster_url", pl.when(address).then("poster")).alias("poster_url"),
+            pl.coalesce("poster_path", pl.when(at_tmdb).then("poster")).alias("poster_path"),
+        ),
+    )
 
 
 SOURCES.register("films")(

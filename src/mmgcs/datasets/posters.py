@@ -20,13 +20,13 @@ import polars as pl
 from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
-from mmgcs.datasets.base import table_columns
 from mmgcs.datasets.films import read_films
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import alone, atomic_writer, remove_parts
 from mmgcs.http import FetchError, WebClient, WebOptions
 from mmgcs.machine import cores
 from mmgcs.preprocess import decode_poster
+from mmgcs.tables import table_columns
 
 TMDB_BASE = "https://image.tmdb.org/t/p/w342"
 """Where TMDB serves a `poster_path`: 342 pixels wide, half as much again as the poster models read."""

@@ -4,13 +4,23 @@ from typing import TYPE_CHECKING, Any
 
 from mmgcs.preprocess.base import PREPROCESSORS, Prepared, Preprocessor
 from mmgcs.preprocess.image import PosterPixels
-from mmgcs.preprocess.text import NOT_ENGLISH, PlotTokens, clean_text, film_text, plot_warnings
+from mmgcs.preprocess.text import (
+    NOT_ENGLISH,
+    PLACEHOLDER,
+    PlotTokens,
+    clean_text,
+    film_text,
+    is_placeholder,
+    placeholder_warning,
+    plot_warnings,
+)
 
 if TYPE_CHECKING:
     from mmgcs.preprocess.decode import decode_poster, read_poster_size
 
 __all__ = [
     "NOT_ENGLISH",
+    "PLACEHOLDER",
     "PREPROCESSORS",
     "PlotTokens",
     "PosterPixels",
@@ -19,6 +29,8 @@ __all__ = [
     "clean_text",
     "decode_poster",
     "film_text",
+    "is_placeholder",
+    "placeholder_warning",
     "plot_warnings",
     "read_poster_size",
 ]

@@ -17,7 +17,7 @@ from mmgcs.bundle import DEFAULT_BUNDLE, Branch, Bundle
 from mmgcs.errors import InputError
 from mmgcs.film import Film, Prediction
 from mmgcs.machine import cores
-from mmgcs.preprocess import PlotTokens, Prepared, clean_text
+from mmgcs.preprocess import PlotTokens, Prepared, clean_text, is_placeholder, placeholder_warning
 from mmgcs.runtime.branch import LoadedBranch, open_session, run_graph
 from mmgcs.runtime.decisions import DecisionRule, sigmoid
 from mmgcs.runtime.domain import Domain
@@ -187,12 +187,13 @@ class Classifier:
         problem = film.problem or _wrong_type(film)
         if problem is not None:
             return PreparedFilm((), film.warnings, problem)
-        given = {
-            "plot": film.plot is not None and bool(film.plot.strip()) and bool(clean_text(film.plot)),
-            "poster": film.poster is not None,
-        }
-        parts: list[Prepared | None] = []
         warnings = list(film.warnings)
+        plot = clean_text(film.plot or "")
+        if plot and is_placeholder(plot):
+            warnings.append(placeholder_warning(plot))
+            plot = ""
+        given = {"plot": bool(plot), "poster": film.poster is not None}
+        parts: list[Prepared | None] = []
         failed: dict[str, str] = {}
         for branch in self._branches:
             part = None
@@ -206,9 +207,12 @@ class Classifier:
         if any(part is not None for part in parts):
             warnings.extend(failed.values())
             return PreparedFilm(tuple(parts), tuple(dict.fromkeys(warnings)), None)
-        return PreparedFilm((), tuple(warnings), "; ".join(failed.values()) or self._nothing_to_read(film))
+        return PreparedFilm((), tuple(warnings), "; ".join(failed.values()) or self._nothing_to_read(film, warnings))
 
-    def _nothing_to_read(self, film: Film) -> str:
+    def _nothing_to_read(self, film: Film, warnings: Sequence[str]) -> str:
+        placeholder = next((warning for warning in warnings if warning.startswith("the plot is a placeholder")), None)
+        if placeholder is not None and film.poster is None:
+            return f"there is nothing to predict from: {placeholder}; give a plot in words, or a poster"
         if film.plot is not None and film.poster is None and "plot" in self.bundle.config.inputs:
             return "the plot is empty; give a plot in words, or a poster"
         wanted = " or ".join(f"a {name}" for name in self.bundle.config.inputs)

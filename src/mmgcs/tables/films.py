@@ -1,4 +1,4 @@
-"""Tables of films: rows of any supported format become films, in order, in chunks, and none is lost.
+"""Tables of films: the rows of any supported format become films, in order, in chunks, and none is lost.
 
 >>> from mmgcs.tables import read_films
 >>> chunks = read_films(path, posters=folder)  # doctest: +SKIP
@@ -8,77 +8,131 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import hashlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmgcs.errors import UsageError
-from mmgcs.files import sha256
 from mmgcs.film import Film
-from mmgcs.tables.readers import READERS, Opened
-from mmgcs.tables.rows import ALIASES, RowReader, sources_of
+from mmgcs.tables.locate import TableFile, find_tables, fixed_part, is_remote, normal_address
+from mmgcs.tables.readers import READERS, Table
+from mmgcs.tables.rows import ALIASES, RowReader, check_named, list_columns, notices_of
 from mmgcs.tables.seen import SeenIds
-from mmgcs.tables.source import check_readable, spooled_stdin, table_format
+from mmgcs.tables.source import Row, spooled_stdin
 
 CHUNK = 512
-"""Films a chunk: enough to sort by length within, few enough that their decoded posters take 60 MB."""
+"""Films per chunk: enough to sort by length within, few enough that their decoded posters take 60 MB."""
 
 MAX_CHUNK_MEMORY = 16 * 2**20
-"""Bytes that the rows of a chunk take, past which a chunk is closed early: plots of a megabyte must not fill memory."""
+"""Memory of a chunk's rows in bytes, past which it is closed early: plots of a megabyte must not fill memory."""
 
 STDIN = Path("-")
 
 
 class FilmTable:
-    """A table of films that was opened: its header is read and checked, its rows are not.
+    """A table of films, of one file or of many: its columns are known, its rows are read on demand.
 
     Attributes:
-        path: the file.
-        columns: its columns; for JSONL those of its first thousand lines.
-        types: column to its type for `write_table`; None if the format does not say (JSON lines).
+        path: the address that was given.
+        files: the files.
+        columns: the columns of all files; of JSONL the ones in the first thousand lines.
+        types: column to its type for `write_table`; None if it must be seen from the rows.
         sources: film field to the column it is read from.
+        notices: what the user should know about how the table is read.
         posters: the folder that posters are relative to and may not leave.
     """
 
     def __init__(
-        self, path: Path, *, posters: Path | None = None, delimiter: str | None = None, suffix: str | None = None
+        self,
+        path: str | Path,
+        *,
+        posters: Path | None = None,
+        delimiter: str | None = None,
+        suffix: str | None = None,
+        columns: Mapping[str, str] | None = None,
     ) -> None:
         """Open a table.
 
         Args:
-            path: the file; its extension, or the one before `.gz`, says the format.
-            posters: the folder of posters; without it, the table's own folder.
-            delimiter: what separates the fields of a CSV where it is not a comma.
-            suffix: the format where the file's name does not say it.
+            path: a file, a folder of files, a pattern such as `films/*.csv`, or the URL of one of these.
+            posters: the folder of posters; by default the table's own folder.
+            delimiter: the delimiter of CSV; detected by default.
+            suffix: the format of a file whose name does not state it.
+            columns: film field to the column to read it from, such as {"plot": "synopsis"}.
 
         Raises:
-            UsageError: the file is missing, empty, of an unknown format, has another delimiter, or has neither a plot
-                nor a poster column.
+            UsageError: the table is missing, empty or of an unknown format, or has no plot and no poster column.
         """
-        check_readable(path)
+        address = normal_address(path)
+        self.files = find_tables(address, suffix)
         if posters is not None and not posters.is_dir():
             raise UsageError(f"the posters folder {posters} does not exist; check --posters")
-        self.path = path
-        self.posters = posters if posters is not None else path.parent
-        self._opened: Opened = READERS[suffix or table_format(path)[0]](path, delimiter)
-        self.columns = self._opened.columns
-        self.types = self._opened.types
-        self._rows = RowReader(self.columns, self.posters)
+        self.path = Path(path)
+        self._delimiter = delimiter
+        self._scratch: Path | None = None
+        self.posters = posters if posters is not None else self._posters_of(address)
+        self._current = (0, self._open(self.files[0]))
+        first = self._current[1]
+        # Remote files are downloaded one by one, when their turn comes.
+        tables = [first, *(self._open(file) for file in self.files[1:] if not file.remote)]
+        partition = dict.fromkeys(key for file in self.files for key in file.partition)
+        self.columns = tuple(dict.fromkeys([*(name for table in tables for name in table.columns), *partition]))
+        self.types = _common_types(tables, self.columns) if len(tables) == len(self.files) else None
+        self._reopen = functools.partial(
+            FilmTable, path, posters=posters, delimiter=delimiter, suffix=suffix, columns=columns
+        )
+        check_named(columns or {}, self.columns, path)
+        self._rows = RowReader(self.columns, self.posters, columns)
         self.sources = self._rows.sources
-        self._reopen = functools.partial(FilmTable, path, posters=posters, delimiter=delimiter, suffix=suffix)
+        self.notices = notices_of(self.sources, columns)
         if "plot" not in self.sources and "poster" not in self.sources:
             raise UsageError(
-                f"{path} has no column plot (or overview) or poster; its columns are {', '.join(self.columns)[:300]}"
+                f"{path} has no column for the plot ({', '.join(ALIASES['plot'])}) or the poster; "
+                f"name it with --columns plot=COLUMN; its columns are {list_columns(self.columns)}"
             )
 
-    def chunks(self, size: int = CHUNK) -> Iterator[list[Film]]:
-        """The films in order, `size` at a time, fewer where their texts are huge.
+    def _posters_of(self, address: str) -> Path:
+        if is_remote(address):
+            return self._scratch_folder()
+        return fixed_part(address) if len(self.files) > 1 or self.path.is_dir() else Path(self.files[0].address).parent
 
-        Can be taken once; reads no further than it is asked to.
+    def _scratch_folder(self) -> Path:
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="mmgcs-table-"))
+            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+        return self._scratch
+
+    def _open(self, file: TableFile) -> Table:
+        path = file.local(self._scratch_folder()) if file.remote else Path(file.address)
+        return READERS[file.format](path, self._delimiter)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows of all files in order. Can be iterated once."""
+        for number, file in enumerate(self.files):
+            if number:
+                self._current = (number, self._open(file))
+            for row in self._current[1].rows:
+                place = f"{Path(file.address).name}, {row.place}" if len(self.files) > 1 else row.place
+                if place != row.place or file.partition:
+                    row = replace(row, values={**row.values, **file.partition, **row.values}, place=place)
+                yield row
+            if file.remote and self._scratch is not None:
+                (self._scratch / Path(file.address).name).unlink(missing_ok=True)
+
+    def chunks(self, size: int = CHUNK) -> Iterator[list[Film]]:
+        """Yield the films in order, `size` at a time, fewer if their texts are huge.
+
+        Can be iterated once; reads no further than needed.
         """
         seen = SeenIds()
         films: list[Film] = []
         held = 0
-        for number, row in enumerate(self._opened.rows, 1):
+        for number, row in enumerate(self.rows(), 1):
             films.append(self._rows.film(row, number))
             held += row.size
             if len(films) == size or held > MAX_CHUNK_MEMORY:
@@ -91,58 +145,110 @@ class FilmTable:
         """Return the same table, to be read from its start."""
         return self._reopen()
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of what is read."""
-        return sha256(self.path)
-
     def share(self) -> float:
-        """The share of the table that was read so far, 0 to 1."""
-        return self._opened.share()
+        """Return the share of the table that was read so far, 0 to 1."""
+        number, table = self._current
+        sizes = [max(1, file.size) for file in self.files]
+        return (sum(sizes[:number]) + table.share() * sizes[number]) / sum(sizes)
+
+    def fingerprint(self) -> str:
+        """Return what changes whenever the table's contents do: of a local file its SHA-256."""
+        prints = [file.fingerprint() for file in self.files]
+        return prints[0] if len(prints) == 1 else hashlib.sha256("\n".join(prints).encode()).hexdigest()
 
 
 @contextlib.contextmanager
 def open_films(
-    path: Path, *, posters: Path | None = None, delimiter: str | None = None, stdin_format: str = ".csv"
+    path: str | Path,
+    *,
+    posters: Path | None = None,
+    delimiter: str | None = None,
+    stdin_format: str = ".csv",
+    columns: Mapping[str, str] | None = None,
 ) -> Iterator[FilmTable]:
-    """A FilmTable of the file `path`, or of standard input where it is `-`. Raises as FilmTable does."""
-    if path == STDIN:
+    """Open a FilmTable, of standard input if `path` is `-`. Raises as FilmTable does."""
+    if Path(path) == STDIN:
         with spooled_stdin(stdin_format) as spooled:
-            yield FilmTable(spooled, posters=posters or Path.cwd(), delimiter=delimiter)
+            yield FilmTable(spooled, posters=posters or Path.cwd(), delimiter=delimiter, columns=columns)
     else:
-        yield FilmTable(path, posters=posters, delimiter=delimiter)
+        yield FilmTable(path, posters=posters, delimiter=delimiter, columns=columns)
 
 
 def read_films(
-    path: Path, posters: Path | None = None, *, chunk: int = CHUNK, delimiter: str | None = None
+    path: str | Path,
+    posters: Path | None = None,
+    *,
+    chunk: int = CHUNK,
+    delimiter: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    notify: Callable[[str], object] | None = None,
 ) -> Iterator[list[Film]]:
-    """The films of a table in order, `chunk` at a time, in memory that does not grow with the table.
+    """Return the films of a table in order, `chunk` at a time, in memory that does not grow with the table.
 
     A row that cannot be read becomes a film with a `problem`. Raises as FilmTable does, when it is called.
+
+    Args:
+        path: as for FilmTable.
+        posters: the folder of posters; by default the table's own folder.
+        chunk: films per chunk.
+        delimiter: the delimiter of CSV; detected by default.
+        columns: film field to the column to read it from.
+        notify: called with each of the table's notices.
     """
-    return FilmTable(path, posters=posters, delimiter=delimiter).chunks(chunk)
+    table = FilmTable(path, posters=posters, delimiter=delimiter, columns=columns)
+    for notice in table.notices if notify is not None else ():
+        notify(notice)
+    return table.chunks(chunk)
 
 
-def need_column(path: Path, field: str) -> None:
-    """Tell a table that has no column for a film's `field` from one in which the column is empty.
+def parse_columns(texts: list[str]) -> dict[str, str]:
+    """Return the mapping that `--columns` options give.
+
+    >>> parse_columns(["plot=description", "genres=listed_in"])
+    {'plot': 'description', 'genres': 'listed_in'}
+
+    Raises:
+        UsageError: a text is not FIELD=COLUMN.
+    """
+    pairs = [text.partition("=") for given in texts for text in given.split()]
+    for field, equals, column in pairs:
+        if not equals or not column or field not in ALIASES:
+            raise UsageError(
+                f"--columns {field}{equals}{column}: give FIELD=COLUMN, such as plot=synopsis; "
+                f"the fields are {', '.join(ALIASES)}"
+            )
+    return {field: column for field, _, column in pairs}
+
+
+def need_column(path: str | Path, field: str, columns: Mapping[str, str] | None = None) -> None:
+    """Raise UsageError if a table has no column for a film's field.
 
     For callers that found the field in no film: lines of JSON may each have other keys, so the columns alone do not
     say that it is in none.
-
-    Raises:
-        UsageError: the table has no such column.
     """
-    columns = FilmTable(path).columns
-    if field not in sources_of(columns):
-        wanted = " or ".join(ALIASES[field])
-        raise UsageError(f"{path} has no column {wanted}; its columns are {', '.join(columns)[:300]}")
+    table = FilmTable(path, columns=columns)
+    if field not in table.sources:
+        raise UsageError(
+            f"{path} has no column {' or '.join(ALIASES[field])}; its columns are {list_columns(table.columns)}"
+        )
+
+
+def _common_types(tables: list[Table], columns: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return the types of all files' columns: text where they differ, None if a file does not say."""
+    declared = [table.types for table in tables if table.types is not None]
+    if len(declared) < len(tables):
+        return None
+    types = {}
+    for name in columns:
+        found = [file[name] for file in declared if name in file]
+        types[name] = found[0] if found and all(kind == found[0] for kind in found) else "text"
+    return types
 
 
 def _with_duplicates(films: list[Film], seen: SeenIds) -> list[Film]:
     again = seen.add([film.id for film in films])
     if not any(again):
         return films
-    from dataclasses import replace
-
     return [
         replace(film, warnings=(*film.warnings, f"the id {film.id[:80]!r} occurs earlier in the table"))
         if was

@@ -1,33 +1,39 @@
-"""The formats of tables: for each extension what reads it and what writes it.
+"""The formats of tables: what reads and what writes each file extension.
 
 A new format is one file and one call of `register_format`; every command then takes its extension.
 """
 
 from __future__ import annotations
 
-from mmgcs.tables.readers import READERS, Reader, read_csv, read_jsonl, read_parquet, read_tsv
-from mmgcs.tables.writers import WRITERS, Writer, write_csv, write_jsonl, write_parquet, write_tsv
+from mmgcs.tables import delimited, json_files  # noqa: F401  they register their readers
+from mmgcs.tables.readers import READERS, Reader
+from mmgcs.tables.writers import WRITERS, Writer, write_csv, write_json, write_jsonl, write_parquet, write_tsv
 
-PACKED: set[str] = set()
-"""Extensions of formats that unpack to more than their file holds, and say so only as they are read."""
+PACKED: set[str] = {".parquet", ".pq", ".xlsx"}
+"""Extensions of formats that may unpack to much more than the size of their file."""
 
 
-def register_format(*extensions: str, read: Reader, write: Writer, packed: bool = False) -> None:
-    """Make a format known by its extensions.
+def register_format(
+    *extensions: str, read: Reader | None = None, write: Writer | None = None, packed: bool = False
+) -> None:
+    """Register what reads and writes a format.
 
     Args:
         extensions: such as ".csv"; lower case.
-        read: goes into `READERS`.
-        write: goes into `WRITERS`.
-        packed: whether the extensions go into `PACKED`.
+        read: the reader, added to `READERS`.
+        write: the writer, added to `WRITERS`.
+        packed: True if files may unpack to much more than their size.
     """
-    READERS.register(*extensions)(read)
-    WRITERS.register(*extensions)(write)
+    if read is not None:
+        READERS.register(*extensions)(read)
+    if write is not None:
+        WRITERS.register(*extensions)(write)
     if packed:
         PACKED.update(extensions)
 
 
-register_format(".csv", read=read_csv, write=write_csv)
-register_format(".tsv", ".tab", read=read_tsv, write=write_tsv)
-register_format(".jsonl", ".ndjson", read=read_jsonl, write=write_jsonl)
-register_format(".parquet", ".pq", read=read_parquet, write=write_parquet, packed=True)
+register_format(".csv", write=write_csv)
+register_format(".tsv", ".tab", ".txt", write=write_tsv)
+register_format(".jsonl", ".ndjson", write=write_jsonl)
+register_format(".json", write=write_json)
+register_format(".parquet", ".pq", write=write_parquet)

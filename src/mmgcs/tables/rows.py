@@ -1,4 +1,4 @@
-"""A row of any source, a file's or a database's, as a film."""
+"""A row of any source, a file or a database, as a film."""
 
 from __future__ import annotations
 
@@ -10,66 +10,74 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmgcs.errors import InputError
+from mmgcs.errors import InputError, UsageError
 from mmgcs.film import Film
 from mmgcs.genres import parse_genres
+from mmgcs.preprocess import is_placeholder, placeholder_warning
 from mmgcs.tables.source import Row
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
-    "id": ("id", "imdb_id"),
-    "title": ("title",),
-    "year": ("year",),
-    "plot": ("plot", "overview"),
-    "genres": ("genres",),
-    "poster": ("poster",),
+    "id": ("id", "imdb_id", "imdbid", "tconst", "show_id", "tmdb_id", "movie_id", "_id"),
+    "title": ("title", "name", "original_title", "primarytitle"),
+    "year": ("year", "release_year", "startyear", "release_date"),
+    "plot": ("plot", "overview", "synopsis", "description", "storyline", "summary"),
+    "genres": ("genres", "genre", "listed_in"),
+    "poster": ("poster", "poster_path", "image", "poster_file", "poster_url", "image_url", "poster_link"),
     "split": ("split",),
     "labels": ("labels",),
 }
-"""A film's field to the columns that it is read from; the first one there is taken. Case is ignored."""
+"""Film field to the column names it is read from, best first; case, and spaces for underscores, do not matter."""
 
-_YEAR = re.compile(r"^\s*((?:18|19|20|21)\d\d)(?:\.0+|-\d\d.*|/\d.*)?\s*$")
+DOWNLOAD = "download posters first, with mmgcs data posters"
+
+_YEAR = re.compile(r"\s*((?:18|19|20|21)\d\d)(?!\d)")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
+_TMDB_PATH = re.compile(r"/[\w-]+\.(?:jpe?g|png|webp|svg)", re.IGNORECASE)
 
 
 class RowReader:
     """Turns rows into films.
 
     Attributes:
-        sources: film field to the column that it is read from.
+        sources: film field to the column it is read from.
         posters: the folder that posters are relative to and may not leave.
     """
 
-    def __init__(self, columns: tuple[str, ...], posters: Path) -> None:
-        self.sources = sources_of(columns)
+    def __init__(self, columns: tuple[str, ...], posters: Path, named: Mapping[str, str] | None = None) -> None:
+        self.sources = sources_of(columns, named=named)
         self.posters = posters
+        self._named = named
         self._known = frozenset(columns)
         self._root = os.path.realpath(posters)
 
     def film(self, row: Row, number: int) -> Film:
-        """The film of a row; one that cannot be used gets a `problem`. `number` is its id where there is no column."""
+        """Return the film of a row; `number` is its identifier if the table has no column for that.
+
+        A row that cannot be used becomes a film with a `problem`.
+        """
         values = row.values
-        # JSON lines may each have other keys; a column that the first had not is found here.
-        sources = self.sources if values.keys() <= self._known else sources_of(tuple(values))
-        taken = {field: values.get(column) for field, column in sources.items()}
+        # JSON lines may each have other keys; a column that the first lines lack is found here.
+        sources = self.sources if values.keys() <= self._known else sources_of(tuple(values), named=self._named)
+        taken = {field: _plain(values.get(column)) for field, column in sources.items()}
         warnings = list(row.warnings)
         problem = row.problem
 
         texts = {name: _text(taken.get(name), name, warnings) for name in ("title", "plot", "split", "labels")}
+        if texts["plot"] is not None and is_placeholder(texts["plot"]):
+            warnings.append(placeholder_warning(texts["plot"]))
+            texts["plot"] = None
         year = _year(taken.get("year"))
-        if year is None and not _blank(taken.get("year")):
-            warnings.append(f"the year {str(taken['year'])[:40]!r} is not a year; it was left aside")
+        if year is None and not _is_blank(taken.get("year")) and not _is_null(taken["year"]):
+            warnings.append(f"ignored invalid year {str(taken['year'])[:40]!r}")
         poster: Path | bytes | None = None
-        given = taken.get("poster")
-        if isinstance(given, bytes | bytearray):
-            poster = bytes(given) or None
-        elif not _blank(given):
-            try:
-                poster = self._poster(str(given).strip())
-            except InputError as error:
-                problem = problem or str(error)
-        identity = taken.get("id") if "id" in sources else str(number)
+        try:
+            poster = self._poster(taken.get("poster"), warnings)
+        except InputError as error:
+            problem = problem or str(error)
+        identity = taken.get("id") if "id" in sources else number
         return Film(
-            id="" if _blank(identity) else str(identity).strip(),
+            id="" if _is_blank(identity) else str(identity).strip(),
             title=texts["title"],
             year=year,
             plot=texts["plot"],
@@ -83,7 +91,29 @@ class RowReader:
             place=row.place or f"row {number}",
         )
 
-    def _poster(self, relative: str) -> Path:
+    def _poster(self, given: Any, warnings: list[str]) -> Path | bytes | None:
+        """Return a poster's bytes or its path. Raises InputError for a path outside the posters folder."""
+        if isinstance(given, Mapping) and {"bytes", "path"} & given.keys():  # an image of Hugging Face's datasets
+            given = given.get("bytes") or given.get("path")
+        if isinstance(given, bytes | bytearray):
+            return bytes(given) or None
+        if _is_blank(given) or _is_null(given):
+            return None
+        if not isinstance(given, str | int | float) or isinstance(given, bool):
+            warnings.append(f"the poster is {_kind(given)}, not a path or bytes; it was ignored")
+            return None
+        path = str(given).strip()
+        if _ADDRESS.match(path):
+            warnings.append(f"the poster {path[:200]} is a web address; {DOWNLOAD}")
+            return None
+        if _TMDB_PATH.fullmatch(path):
+            path = path[1:]
+            if not (self.posters / path).is_file():
+                warnings.append(f"the poster /{path[:200]} is a path at TMDB; {DOWNLOAD}")
+                return None
+        return self._inside(path)
+
+    def _inside(self, relative: str) -> Path:
         outside = f"the poster {relative[:200]!r} leads out of the posters folder; give a path inside it"
         if "\x00" in relative or _DRIVE.match(relative):
             raise InputError(outside)
@@ -96,33 +126,89 @@ class RowReader:
         return self.posters / relative
 
 
-def sources_of(columns: Sequence[str], aliases: Mapping[str, Sequence[str]] = ALIASES) -> dict[str, str]:
-    """Which column each field of a film is read from, of `columns`; fields without one are left out."""
-    folded = {column.strip().casefold(): column for column in reversed(columns)}
+def sources_of(
+    columns: Sequence[str],
+    aliases: Mapping[str, Sequence[str]] = ALIASES,
+    *,
+    named: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the column that each film field is read from; fields without one are left out.
+
+    Args:
+        columns: the table's columns.
+        aliases: film field to its usual column names.
+        named: film field to the column that the user names for it, which goes before the usual ones.
+    """
+    folded = {_fold(column): column for column in reversed(columns)}
     found = {}
     for field, names in aliases.items():
-        column = next((folded[name] for name in names if name in folded), None)
+        chosen = (named or {}).get(field)
+        wanted = (chosen,) if chosen is not None else names
+        column = next((folded[_fold(name)] for name in wanted if _fold(name) in folded), None)
         if column is not None:
             found[field] = column
     return found
 
 
-def _blank(value: Any) -> bool:
-    return (
-        value is None
-        or (isinstance(value, str) and not value.strip())
-        or (isinstance(value, float) and math.isnan(value))
-    )
+def check_named(named: Mapping[str, str], columns: Sequence[str], what: object) -> None:
+    """Raise UsageError if the user names an unknown field or a column that is missing."""
+    for field, column in named.items():
+        if field not in ALIASES:
+            raise UsageError(f"--columns {field}={column}: there is no field {field}; known: {', '.join(ALIASES)}")
+        if field not in sources_of(columns, named=named):
+            raise UsageError(f"{what} has no column {column!r}; its columns are {list_columns(columns)}")
+
+
+def notices_of(sources: Mapping[str, str], named: Mapping[str, str] | None = None) -> list[str]:
+    """Return a line for each field that is read from a column of another name, unless the user named it."""
+    return [
+        f"{field} is read from the column {column!r}"
+        for field, column in sources.items()
+        if _fold(column) != field and field not in (named or {})
+    ]
+
+
+def list_columns(columns: Sequence[str]) -> str:
+    """Return the columns for a message."""
+    return ", ".join(columns)[:300]
+
+
+def _fold(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().casefold())
+
+
+def _plain(value: Any) -> Any:
+    """Unwrap MongoDB's extended JSON, such as `{"$oid": "573a…"}`."""
+    if isinstance(value, Mapping) and len(value) == 1:
+        (key,) = value
+        if str(key).startswith("$"):
+            return value[key]
+    return value
+
+
+def _is_blank(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in ("", "\\N") or not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_null(value: Any) -> bool:
+    return isinstance(value, str) and len(value) < 10 and value.strip("./") != "" and is_placeholder(value)
 
 
 def _text(value: Any, name: str, warnings: list[str]) -> str | None:
-    if isinstance(value, str):
-        return value if value.strip() else None
-    if _blank(value):
+    if _is_blank(value):
         return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            pass
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    warnings.append(f"the {name} is {_kind(value)}, not text; it was left aside")
+    warnings.append(f"the {name} is {_kind(value)}, not text; it was ignored")
     return None
 
 
@@ -131,7 +217,7 @@ def _kind(value: Any) -> str:
 
 
 def _year(value: Any) -> int | None:
-    if isinstance(value, bool) or _blank(value):
+    if isinstance(value, bool) or _is_blank(value):
         return None
     match = _YEAR.match(str(value)[:40])
     return int(match[1]) if match else None

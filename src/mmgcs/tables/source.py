@@ -1,4 +1,4 @@
-"""Where a table's bytes come from (a file, gzip, standard input) and how its lines become text."""
+"""Where a table's bytes come from, and how they become lines of text."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, cast
 
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import open_file
 
 MAX_LINE = 16 * 2**20
-"""Bytes of one line that are read; the rest of a longer one is skipped and the row reported."""
+"""The longest line that is read, in bytes (characters of UTF-16). The rest is skipped, and the row is reported."""
 
 CELL = 32
-"""Bytes of memory that a value takes beside its text, about."""
+"""Approximate memory overhead of one value, in bytes."""
 
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+COMPRESSIONS = (".gz", ".zst")
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record of a table, as it came.
+    """One record of a table.
 
     Attributes:
         values: column to value.
-        problem: why the record cannot be used; None where it can.
-        warnings: what was odd about it.
-        place: where it stands in the source, such as "line 7"; "" where that is not known.
-        size: bytes of memory that its values take, about.
+        problem: why the record cannot be used, or None.
+        warnings: oddities that do not prevent a prediction.
+        place: position in the source, such as "line 7"; "" if unknown.
+        size: approximate memory of its values, in bytes.
     """
 
     values: dict[str, Any]
@@ -53,10 +54,10 @@ class Line:
     """One physical line.
 
     Attributes:
-        number: its number in the file, from 1.
-        text: its text with its line ending.
-        warning: what had to be done to read it.
-        cut: whether it was longer than MAX_LINE.
+        number: line number in the file, from 1.
+        text: the text including its line ending.
+        warning: what was done to decode it, or None.
+        cut: True if it was longer than MAX_LINE.
     """
 
     number: int
@@ -66,44 +67,45 @@ class Line:
 
 
 class Meter:
-    """How far a file was read, by its bytes: for a compressed file, those on the disk."""
+    """Measures how much of a file has been read, in bytes on disk."""
 
     def __init__(self, path: Path) -> None:
         self._size = path.stat().st_size
         self._handle: IO[bytes] | None = None
 
     def watch(self, handle: IO[bytes]) -> None:
-        """Measure by this open file."""
+        """Measure the position of this open file."""
         self._handle = handle
 
     def share(self) -> float:
-        """The share that was read, 0 to 1; 1 of a file that was closed, 0 of one that was not opened yet."""
+        """Return the share that has been read, 0 to 1."""
         if self._handle is None or not self._size:
             return 0.0
         return 1.0 if self._handle.closed else min(1.0, self._handle.tell() / self._size)
 
 
-def table_format(path: Path) -> tuple[str, bool]:
-    """The format a name says (".csv") and whether it is compressed with gzip (".csv.gz")."""
+def table_format(path: PurePath) -> tuple[str, str]:
+    """Return the format in a file's name and its compression, "" for none.
+
+    >>> table_format(Path("films.CSV.gz")), table_format(Path("films.parquet"))
+    (('.csv', '.gz'), ('.parquet', ''))
+    """
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    compressed = bool(suffixes) and suffixes[-1] == ".gz"
-    if compressed:
-        suffixes.pop()
-    return (suffixes[-1] if suffixes else ""), compressed
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
+    return (suffixes[-1] if suffixes else ""), compression
 
 
-def without_format(path: Path) -> str:
-    """The file's name without what says its format.
+def without_format(path: PurePath) -> str:
+    """Return a file's name without its format and compression.
 
     >>> without_format(Path("films.2023.csv.gz"))
     'films.2023'
     """
-    suffix, compressed = table_format(path)
-    return path.name[: len(path.name) - len(suffix) - len(".gz" if compressed else "")]
+    return path.name[: len(path.name) - len("".join(table_format(path)))]
 
 
 def check_readable(path: Path) -> None:
-    """Raise UsageError where `path` is not a file that can be read."""
+    """Raise UsageError if `path` is not a file that can be read, or is empty."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder, not a table of films; give a CSV, JSONL or Parquet file")
     try:
@@ -119,7 +121,7 @@ def check_readable(path: Path) -> None:
 
 @contextlib.contextmanager
 def spooled_stdin(suffix: str) -> Iterator[Path]:
-    """Standard input as a temporary file, so that it can be read twice and costs disk rather than memory."""
+    """Copy standard input to a temporary file, which can be read twice and costs disk rather than memory."""
     with tempfile.TemporaryDirectory(prefix="mmgcs-stdin-", ignore_cleanup_errors=True) as folder:
         spooled = Path(folder) / f"stdin{suffix}"
         with spooled.open("wb") as handle:  # closed before it is read: Windows opens no such file twice
@@ -127,55 +129,89 @@ def spooled_stdin(suffix: str) -> Iterator[Path]:
         yield spooled
 
 
-def read_lines(path: Path, meter: Meter | None = None) -> Iterator[Line]:
-    """The lines of a text file, gzipped or not. UTF-8 with or without BOM, UTF-16 with one.
-
-    A line that is not UTF-8 is read as Windows-1252, in which every byte but five is a letter, and says so.
-
-    Args:
-        path: the file.
-        meter: told how far it was read.
+@contextlib.contextmanager
+def open_table(path: Path, meter: Meter | None = None) -> Iterator[IO[bytes]]:
+    """Open a file and decompress it if its name ends in .gz or .zst.
 
     Raises:
         MmgcsError: a compressed file is damaged.
     """
-    with _opened(path, meter) as raw:
-        utf16 = raw.read(2) in _UTF16
-        raw.seek(0)
-        yield from (_utf16_lines if utf16 else _utf8_lines)(raw)
+    from backports import zstd
 
-
-def is_utf16(path: Path) -> bool:
-    """Whether a text file, gzipped or not, begins with the mark of UTF-16. Raises as `read_lines`."""
-    with _opened(path) as raw:
-        return raw.read(2) in _UTF16
-
-
-@contextlib.contextmanager
-def _opened(path: Path, meter: Meter | None = None) -> Iterator[IO[bytes]]:
+    compression = table_format(path)[1]
     try:
         with path.open("rb") as stored:
             if meter is not None:
                 meter.watch(stored)
-            if not table_format(path)[1]:
+            if not compression:
                 yield stored
-                return
-            with gzip.GzipFile(fileobj=stored) as raw:
-                yield cast("IO[bytes]", raw)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise MmgcsError(f"{path} is damaged or cut short ({error}); get the file again") from error
+            elif compression == ".gz":
+                with gzip.GzipFile(fileobj=stored) as raw:
+                    yield cast("IO[bytes]", raw)
+            else:
+                with io.BufferedReader(zstd.ZstdFile(stored)) as buffered:  # type: ignore[type-var]
+                    yield buffered
+    except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
+        raise MmgcsError(f"{path} is damaged or incomplete; download or export the file again") from error
+
+
+def encoding_of(path: Path) -> tuple[str, str]:
+    """Return a text file's encoding ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be") and its line ending."""
+    with open_table(path) as raw:
+        start = raw.read(4096)
+    encoding = "utf-8"
+    if start.startswith(codecs.BOM_UTF8):
+        encoding = "utf-8-sig"
+    elif start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif start[1::2].count(0) > 0.6 * len(start[1::2]) and not start[::2].count(0):
+        encoding = "utf-16-le"  # without its mark; Latin letters have a zero byte each
+    elif start[::2].count(0) > 0.6 * len(start[::2]) and not start[1::2].count(0):
+        encoding = "utf-16-be"
+    returns = start.replace(b"\x00", b"")
+    return encoding, "\r" if b"\r" in returns.rstrip(b"\r") and b"\n" not in returns else "\n"
+
+
+def read_lines(path: Path, meter: Meter | None = None) -> Iterator[Line]:
+    """Yield the lines of a text file in UTF-8 or UTF-16, with or without a byte order mark.
+
+    A line that is not UTF-8 is read as Windows-1252, in which nearly every byte is a letter, with a warning.
+
+    Args:
+        path: the file, possibly compressed.
+        meter: measures how much was read.
+
+    Raises:
+        MmgcsError: a compressed file is damaged.
+    """
+    encoding, newline = encoding_of(path)
+    with open_table(path, meter) as raw:
+        if encoding.startswith("utf-8") and newline == "\n":
+            yield from _utf8_lines(raw)
+            return
+        text = io.TextIOWrapper(raw, encoding=encoding, errors="replace", newline=None if newline == "\r" else "\n")
+        try:
+            for number, line, cut in _split_lines(text, "\n"):
+                yield Line(number, line, None, cut)
+        finally:
+            text.detach()  # the file below belongs to the caller
+
+
+def _split_lines(handle: Any, newline: Any) -> Iterator[tuple[int, Any, bool]]:
+    number = 0
+    while data := handle.readline(MAX_LINE):
+        number += 1
+        cut = len(data) >= MAX_LINE and not data.endswith(newline)
+        if cut:
+            while (rest := handle.readline(MAX_LINE)) and not rest.endswith(newline):
+                pass
+        yield number, data, cut
 
 
 def _utf8_lines(raw: IO[bytes]) -> Iterator[Line]:
-    number = 0
-    while data := raw.readline(MAX_LINE):
-        number += 1
+    for number, data, cut in _split_lines(raw, b"\n"):
         if number == 1:
             data = data.removeprefix(codecs.BOM_UTF8)
-        cut = len(data) >= MAX_LINE and not data.endswith(b"\n")
-        if cut:
-            while (rest := raw.readline(MAX_LINE)) and not rest.endswith(b"\n"):
-                pass
         try:
             yield Line(number, data.decode("utf-8"), None, cut)
         except UnicodeDecodeError:
@@ -183,19 +219,8 @@ def _utf8_lines(raw: IO[bytes]) -> Iterator[Line]:
             yield Line(number, text, f"line {number} is not UTF-8; it was read as Windows-1252", cut)
 
 
-def _utf16_lines(raw: IO[bytes]) -> Iterator[Line]:
-    text = io.TextIOWrapper(raw, encoding="utf-16", errors="replace", newline="\n")
-    number = 0
-    try:
-        while line := text.readline(MAX_LINE):
-            number += 1
-            yield Line(number, line)
-    finally:
-        text.detach()  # the file below belongs to the caller
-
-
 def without_surrogates(value: Any) -> Any:
-    """The value with the halves of surrogate pairs in its texts, which no file can hold, replaced by U+FFFD."""
+    """Replace unpaired surrogates, which no file can hold, by U+FFFD in a value's texts."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):

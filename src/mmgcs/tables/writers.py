@@ -36,16 +36,16 @@ SEPARATORS = {"warnings": " | ", "reasons": " | ", "inputs": "+"}
 
 
 def write_table(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
-    """Write rows as `out`, whole or not at all, compressed if its name ends in `.gz`.
+    """Write rows as `out`, whole or not at all, compressed if its name ends in `.gz` or `.zst`.
 
     Raises:
         UsageError: there is no writer for that extension.
         OSError: the disk is full, or the file cannot be written.
     """
-    suffix, compressed = table_format(out)
+    suffix, compression = table_format(out)
     writer = WRITERS[suffix]
     with atomic_path(out) as temporary:
-        if not compressed:
+        if not compression:
             writer(rows, temporary, types)
             return
         text = temporary.with_name(f"{temporary.name}.plain")
@@ -55,11 +55,17 @@ def write_table(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> N
             with (
                 text.open("rb") as source,
                 temporary.open("wb") as raw,
-                gzip.GzipFile("", "wb", 6, raw, mtime=0) as target,
+                gzip.GzipFile("", "wb", 6, raw, mtime=0) if compression == ".gz" else _zstd(raw) as target,
             ):
                 shutil.copyfileobj(source, target)
         finally:
             text.unlink(missing_ok=True)
+
+
+def _zstd(raw: Any) -> Any:
+    from backports import zstd
+
+    return zstd.ZstdFile(raw, "w")
 
 
 def write_jsonl(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
@@ -67,6 +73,16 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> N
     del types
     with out.open("wb") as handle:
         handle.writelines(map(json_line, rows))
+
+
+def write_json(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
+    """Write one JSON list, a row per line."""
+    del types
+    with out.open("wb") as handle:
+        handle.write(b"[")
+        for number, row in enumerate(rows):
+            handle.write((b",\n" if number else b"\n") + json_line(row).rstrip())
+        handle.write(b"\n]\n")
 
 
 def json_line(row: Mapping[str, Any]) -> bytes:

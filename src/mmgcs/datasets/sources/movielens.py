@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from mmgcs.datasets.base import SOURCES, Raw, Source, numeric_ids, read_columns, table_columns, to_raw
+from mmgcs.datasets.base import SOURCES, Raw, Source, numeric_ids, read_raw, to_raw
+from mmgcs.tables import table_columns
 
 _NAMES = {
     "id": ("id",),
@@ -30,12 +32,13 @@ def read_movielens(path: Path) -> Raw:
     Raises:
         InputError: the file cannot be read.
     """
-    frame = read_columns(path, to_raw(table_columns(path), _NAMES))
+    raw = read_raw(path, to_raw(table_columns(path), _NAMES))
     # The collection is a Python-style dictionary; its name is what a series shares.
     name = pl.col("collection").str.extract(r"""'name':\s*(?:'([^']+)'|")""", 1)
     quoted = pl.col("collection").str.extract(r"""'name':\s*"([^"]+)\"""", 1)
-    frame = frame.with_columns(pl.coalesce(name, quoted).alias("collection"), pl.lit("tmdb").alias("labels"))
-    return numeric_ids(frame, path)
+    named = pl.coalesce(name, quoted).alias("collection")
+    frame = raw.frame.with_columns(named, pl.lit("tmdb").alias("labels"))
+    return numeric_ids(replace(raw, frame=frame), path)
 
 
 SOURCES.register("movielens")(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from mmgcs.datasets.base import SOURCES, Raw, Source, read_columns, table_columns, to_raw
+from mmgcs.datasets.base import SOURCES, Raw, Source, read_raw, to_raw
 from mmgcs.genres import LABEL_SETS, canonical
+from mmgcs.tables import table_columns
 
 _NAMES = {
     "id": ("id", "tmdb_id", "movie_id", "imdb_id"),
@@ -45,15 +47,15 @@ def read_original(path: Path) -> Raw:
         for name in one_hot_columns(columns)
     ]
     hot = pl.concat_str(named, separator="|", ignore_nulls=True).alias("__hot")
-    frame = read_columns(path, [*to_raw(columns, _NAMES), hot])
+    raw = read_raw(path, [*to_raw(columns, _NAMES), hot])
     listed = pl.col("genres").str.contains(r"\w")
-    frame = frame.with_columns(
+    frame = raw.frame.with_columns(
         pl.when(listed).then("genres").otherwise("__hot").alias("genres"),
         pl.lit("tmdb").alias("labels"),
     ).drop("__hot")
     if frame["id"].null_count() == frame.height:  # the original's table has no ids
         frame = frame.with_columns(pl.int_range(1, pl.len() + 1).cast(pl.String).alias("id"))
-    return Raw(frame)
+    return replace(raw, frame=frame)
 
 
 SOURCES.register("original")(

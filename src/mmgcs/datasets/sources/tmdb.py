@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from mmgcs.datasets.base import SOURCES, Raw, Source, numeric_ids, read_columns, table_columns, to_raw
+from mmgcs.datasets.base import SOURCES, Raw, Source, numeric_ids, read_raw, to_raw
+from mmgcs.tables import table_columns
 
 _NAMES = {
     "id": ("id", "movie_id"),
@@ -32,8 +34,9 @@ def read_tmdb(path: Path) -> Raw:
     """
     expressions = to_raw(table_columns(path), _NAMES)
     required = [pl.col(name).alias(f"__{name}") for name in ("id", "overview", "genres")]
-    frame = read_columns(path, [*expressions, *required]).drop([f"__{name}" for name in ("id", "overview", "genres")])
-    return numeric_ids(frame.with_columns(pl.lit("tmdb").alias("labels")), path)
+    raw = read_raw(path, [*expressions, *required])
+    frame = raw.frame.select(pl.exclude("^__.*$")).with_columns(pl.lit("tmdb").alias("labels"))
+    return numeric_ids(replace(raw, frame=frame), path)
 
 
 SOURCES.register("tmdb")(Source("Kaggle's TMDB dump or TMDB-5000: a CSV file", _recognises, read_tmdb, rank=40))

@@ -1,0 +1,320 @@
+"""CSV and TSV of every usual dialect, row by row, in such a way that damage costs its own row and no other.
+
+Python's csv module reads the records, because polars refuses a whole file for one broken row. The dialect (delimiter,
+quotes, backslashes) is the one under which most of the first lines are sound rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from mmgcs.errors import UsageError
+from mmgcs.tables.readers import READERS, Table, check_columns
+from mmgcs.tables.rows import sources_of
+from mmgcs.tables.source import CELL, MAX_LINE, Line, Meter, Row, encoding_of, read_lines
+
+MAX_RECORD = 4 * 2**20
+"""Characters that one quoted record may span over several lines; past this its quote was never closed."""
+
+SAMPLE_LINES, SAMPLE_CHARACTERS = 500, 2**20
+"""How much of a file the dialect is judged by."""
+
+DELIMITERS = (",", ";", "\t", "|")
+_NAMES = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_BLANK = "\ufeff\x00\x1a \t\r\n"  # 0x1A is the end-of-file mark of old systems
+
+csv.field_size_limit(MAX_LINE + MAX_RECORD)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How fields are written.
+
+    Attributes:
+        delimiter: what separates fields.
+        quoted: False if a quotation mark is an ordinary character, as in most TSV.
+        escaped: True if a backslash escapes the next character, as MySQL writes it.
+        spaced: True if spaces follow delimiters.
+    """
+
+    delimiter: str
+    quoted: bool = True
+    escaped: bool = False
+    spaced: bool = False
+
+    def parse(self, lines: Iterator[str]) -> Iterator[list[str]]:
+        """Yield records; raises csv.Error for a quote that is closed in the wrong place, or never."""
+        if self.escaped:
+            null = re.compile(rf"(?:(?<=^)|(?<={re.escape(self.delimiter)}))\\N(?=[\r\n{re.escape(self.delimiter)}]|$)")
+            lines = (null.sub("", line) for line in lines)
+        return csv.reader(
+            lines,
+            delimiter=self.delimiter,
+            quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
+            escapechar="\\" if self.escaped else None,
+            skipinitialspace=self.spaced,
+            strict=True,
+        )
+
+    def parse_line(self, text: str) -> list[str]:
+        """Return the fields of one line, or none if it is not a whole record."""
+        try:
+            return next(self.parse(iter([text])), [])
+        except csv.Error:
+            return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    lines: list[Line]
+    fields: list[str]
+    warning: str | None = None
+
+    @property
+    def sound(self) -> bool:
+        return self.warning is None
+
+
+class _Feed:
+    """An iterator of lines for csv.reader that can take back the lines of the current record."""
+
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._lines = lines
+        self._again: list[Line] = []  # in reverse
+        self.taken: list[Line] = []
+        self._size = 0
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> str:
+        if self._size > MAX_RECORD and len(self.taken) > 1:
+            raise csv.Error("the quote was never closed")
+        line = self._again.pop() if self._again else next(self._lines)
+        self.taken.append(line)
+        self._size += len(line.text)
+        return line.text
+
+    def start_record(self) -> None:
+        self.taken = []
+        self._size = 0
+
+    def keep_first_line(self) -> Line:
+        """Return the record's first line and put the other lines back."""
+        first, *others = self.taken
+        self._again.extend(reversed(others))
+        self.taken = [first]
+        return first
+
+
+class _RowShape:
+    """What a row on a line of its own looks like, learned from the first lines of a file.
+
+    A stray quote can make one record of many rows. A line within a record is such a row if it has the right number of
+    fields and its identifiers, years and the like look as they do elsewhere.
+    """
+
+    def __init__(self, sample: Sequence[Line], dialect: Dialect, width: int) -> None:
+        self._dialect, self._width = dialect, width
+        rows = [fields for line in sample if len(fields := dialect.parse_line(line.text)) == width]
+        self._keys: dict[int, set[tuple[bool, ...]]] = {}
+        for column in range(width):
+            shapes = Counter(_shape(row[column]) for row in rows if row[column].strip())
+            common = {shape for shape, count in shapes.items() if count >= max(1, 0.05 * len(rows))}
+            if common and all(digit and not space for space, digit, _, _ in common):
+                self._keys[column] = common
+
+    def match(self, text: str) -> bool | None:
+        """Return True for a row, False for no row, None for a line of the right width that cannot be told apart."""
+        if text.count(self._dialect.delimiter) < self._width - 1:
+            return False
+        fields = one_line(text, self._dialect, self._width)
+        if len(fields) != self._width:
+            return False
+        keys = {column: _shape(fields[column]) for column in self._keys if fields[column].strip()}
+        if keys:
+            return all(shape in self._keys[column] for column, shape in keys.items())
+        return False if self._keys or self._width < 2 else None
+
+
+def _shape(cell: str) -> tuple[bool, ...]:
+    cell = cell.strip()
+    return (
+        any(map(str.isspace, cell)),
+        any(map(str.isdigit, cell)),
+        any(map(str.isalpha, cell)),
+        not all(map(str.isalnum, cell)),
+    )
+
+
+def one_line(text: str, dialect: Dialect, width: int) -> list[str]:
+    """Return the fields of a line with broken quotes, by the first dialect under which their number is right."""
+    text = text.rstrip("\r\n").replace("\r", " ")
+    for other in (dialect, replace(dialect, escaped=True), replace(dialect, quoted=False, escaped=False)):
+        fields = _trimmed(other.parse_line(text), width)
+        if len(fields) == width:
+            return fields
+    return text.split(dialect.delimiter)
+
+
+def _trimmed(fields: list[str], width: int) -> list[str]:
+    """Drop what a trailing delimiter adds: empty fields beyond the header."""
+    return fields[:width] if len(fields) > width and not any(fields[width:]) else fields
+
+
+def _records(lines: Iterator[Line], dialect: Dialect, width: int, shape: _RowShape | None = None) -> Iterator[_Record]:
+    feed = _Feed(lines)
+    parsed = dialect.parse(feed)
+    while True:
+        feed.start_record()
+        warning = None
+        try:
+            fields = _trimmed(next(parsed), width)
+            inside = [shape.match(line.text) for line in feed.taken[1:]] if shape is not None else []
+            broken = any(inside)
+            if None in inside and not broken:
+                last = feed.taken[-1].number
+                warning = f"lines {feed.taken[0].number} to {last} were read as one film; check the quotes"
+        except StopIteration:
+            return
+        except csv.Error:
+            broken = True
+        if broken:
+            # The first line is read by itself, so that a stray quote does not swallow the films after it.
+            line = feed.keep_first_line()
+            fields = one_line(line.text, dialect, width)
+            warning = f"line {line.number} has broken quotes; check the plot"
+            parsed = dialect.parse(feed)
+        if fields and (len(fields) > 1 or fields[0].strip(_BLANK)):
+            yield _Record(feed.taken, fields, warning)
+
+
+def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dialect:
+    """Return the dialect under which most lines of a sample are sound rows.
+
+    Args:
+        sample: the first lines, the header first.
+        given: the delimiter the user gave.
+        usual: the delimiter that the file's extension suggests.
+    """
+
+    def header(delimiter: str) -> list[str]:
+        return Dialect(delimiter, spaced=True).parse_line(sample[0].text)
+
+    def score(dialect: Dialect) -> int:
+        width = len(header(dialect.delimiter)) if dialect.quoted else sample[0].text.count(dialect.delimiter) + 1
+        records = list(_records(iter(sample), dialect, width))
+        return sum(len(record.lines) for record in records if record.sound and len(record.fields) == width)
+
+    def likelihood(delimiter: str) -> tuple[int, int, int, bool]:
+        names = header(delimiter)
+        return len(sources_of(names)), score(Dialect(delimiter)), len(names), delimiter == usual
+
+    delimiter = given or max(DELIMITERS, key=likelihood)
+    quoted = Dialect(delimiter)
+    literal = Dialect(delimiter, quoted=False)
+    candidates = [quoted, replace(quoted, spaced=True), replace(quoted, escaped=True)]
+    candidates += [replace(quoted, escaped=True, spaced=True), literal, replace(literal, escaped=True)]
+    if delimiter == "\t" and _looks_unquoted(sample):
+        candidates.insert(0, candidates.pop(4))
+    return max(candidates, key=score)
+
+
+def _looks_unquoted(sample: Sequence[Line]) -> bool:
+    """Return True for TSV in which some cells, but no column's all, are in quotes without need."""
+    rows = [line.text.rstrip("\r\n").split("\t") for line in sample]
+    if any('"' in cell for cell in rows[0]) or any('""' in cell for row in rows for cell in row):
+        return False
+    columns = [[cell.startswith('"') for cell in column if cell] for column in itertools.zip_longest(*rows[1:])]
+    return any(map(any, columns)) and not any(quoted and all(quoted) for quoted in columns)
+
+
+def _read_delimited(path: Path, given: str | None, usual: str) -> Table:
+    given = _NAMES.get(given, given) if given is not None else None
+    if given is not None and (len(given) != 1 or given in '"\r\n'):
+        raise UsageError(f"--delimiter {given} is not one character; give for example --delimiter ';' or tab")
+    meter = Meter(path)
+    lines = read_lines(path, meter)
+    sample: list[Line] = []
+    for line in lines:
+        if not sample and not line.text.strip(_BLANK):
+            continue
+        if not sample and (said := re.fullmatch(r"\"?sep=(.)\"?\s*", line.text, re.IGNORECASE)):
+            given = given or said[1]  # what Excel reads the delimiter from
+            continue
+        sample.append(line)
+        if len(sample) >= SAMPLE_LINES or sum(len(line.text) for line in sample) > SAMPLE_CHARACTERS:
+            break
+    if not sample:
+        raise UsageError(f"{path} is empty; give a table with a header and at least one film")
+    dialect = detect_dialect(sample, given, usual)
+    header = dialect.parse_line(sample[0].text) or next(_records(iter(sample), dialect, 0)).fields
+    columns = tuple(name.strip().replace("\x00", "") for name in header)
+    check_columns(path, columns)
+    shape = _RowShape(sample[1:], dialect, len(columns)) if dialect.quoted else None
+    records = _records(itertools.chain(sample, lines), dialect, len(columns), shape)
+    next(records)  # the header
+    scan = None
+    if dialect == Dialect(dialect.delimiter) and sample[0].number == 1 and encoding_of(path)[1] == "\n":
+
+        def scan() -> pl.LazyFrame:
+            return _scan(path, dialect.delimiter, columns)
+
+    types = dict.fromkeys(columns, "text")
+    return Table(columns, _rows(records, columns), meter.share, types, scan, dialect.delimiter)
+
+
+def _scan(path: Path, delimiter: str, columns: Sequence[str]) -> pl.LazyFrame:
+    return pl.scan_csv(
+        path,
+        separator=delimiter,
+        infer_schema=False,
+        glob=False,
+        extra_columns="raise",
+        with_column_names=lambda names: list(columns) if len(names) == len(columns) else names,
+    )
+
+
+def _rows(records: Iterator[_Record], columns: tuple[str, ...]) -> Iterator[Row]:
+    width = len(columns)
+    for record in records:
+        place = f"line {record.lines[0].number}"
+        fields, problem = record.fields, None
+        warnings = [line.warning for line in record.lines if line.warning is not None]
+        if any("\x00" in field for field in fields):
+            fields = [field.replace("\x00", "") for field in fields]
+            warnings.append(f"{place} has NUL bytes; they were removed")
+        if record.warning is not None:
+            warnings.append(record.warning)
+        if any(line.cut for line in record.lines):
+            problem = f"{place} is longer than {MAX_LINE // 2**20} MiB; fix the row"
+        elif len(fields) != width:
+            surplus = ", ".join(map(repr, fields[width : width + 100]))[:200]
+            surplus = f" (too many: {surplus})" if surplus else ""
+            problem = f"{place} has {len(fields)} fields where the header has {width}{surplus}; fix the row"
+        values = dict(zip(columns, [*fields, *[None] * (width - len(fields))], strict=False))
+        yield Row(values, problem, tuple(warnings), place, sum(map(len, fields)) + width * CELL)
+
+
+@READERS.register(".csv")
+def read_csv(path: Path, delimiter: str | None = None) -> Table:
+    """Open delimited text; the delimiter is detected unless given.
+
+    Raises:
+        UsageError: there is no header, a column occurs twice, or there are too many.
+    """
+    return _read_delimited(path, delimiter, ",")
+
+
+@READERS.register(".tsv", ".tab", ".txt")
+def read_tsv(path: Path, delimiter: str | None = None) -> Table:
+    """Open tab-separated text; otherwise as `read_csv`."""
+    return _read_delimited(path, delimiter, "\t")

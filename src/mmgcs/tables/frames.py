@@ -1,0 +1,133 @@
+"""A table as a polars frame, for the commands that work on whole tables.
+
+Polars reads a sound file many times faster than it can be read row by row. Where it would pad, cut or merge rows
+without a word, or refuses the file, the frame is made of the rows instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from mmgcs.errors import InputError
+from mmgcs.tables.locate import TableFile, find_tables
+from mmgcs.tables.readers import READERS
+from mmgcs.tables.source import open_table
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Columns of a table.
+
+    Attributes:
+        frame: one row per film.
+        problems: the problem of each row that could not be read; such rows are not in the frame.
+    """
+
+    frame: pl.DataFrame
+    problems: tuple[str, ...] = ()
+
+
+def table_columns(path: str | Path) -> list[str]:
+    """Return a table's columns. Raises UsageError if it cannot be read."""
+    columns: dict[str, None] = {}
+    for file in find_tables(path):
+        with _local(file) as local:
+            columns.update(dict.fromkeys([*READERS[file.format](local, None).columns, *file.partition]))
+    return list(columns)
+
+
+def read_frame(path: str | Path, expressions: Sequence[pl.Expr]) -> Frame:
+    """Read expressions of a table's columns, streaming, so that the other columns cost no memory.
+
+    Args:
+        path: as for `mmgcs.tables.read_films`.
+        expressions: over columns that are text, or of the file's own types if it has types.
+
+    Raises:
+        InputError: the table lacks a column.
+        UsageError: it cannot be read.
+    """
+    frames, problems = [], []
+    files = find_tables(path)
+    try:
+        for file in files:
+            with _local(file) as local:
+                if len(files) == 1 and (quick := _quick(local, file, expressions)) is not None:
+                    return Frame(quick)
+                frame, found = _row_by_row(local, file)
+            frames.append(frame)
+            problems += found
+        return Frame(pl.concat(frames, how="diagonal").select(expressions), tuple(problems))
+    except pl.exceptions.ColumnNotFoundError as error:
+        missing = str(error).split("\n", 1)[0]
+        raise InputError(f"{path} lacks a column that this data set has ({missing}); check --from") from None
+
+
+@contextlib.contextmanager
+def _local(file: TableFile) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mmgcs-table-") if file.remote else contextlib.nullcontext("") as scratch:
+        yield file.local(Path(scratch))
+
+
+def _quick(path: Path, file: TableFile, expressions: Sequence[pl.Expr]) -> pl.DataFrame | None:
+    """Return what polars reads, or None if that may not be what the file holds."""
+    table = READERS[file.format](path, None)
+    if table.scan is None:
+        return None
+    scan = table.scan().with_columns(pl.lit(value).alias(name) for name, value in file.partition.items())
+    try:
+        if table.delimiter is None:
+            return scan.select(expressions).collect(engine="streaming")
+        width, mark = len(table.columns), re.escape(table.delimiter)
+        # Within a cell, a line that begins like a row, or has as many delimiters: a stray quote may have merged rows.
+        row = rf'\n(?:"?[^\s"{mark}]*\d[^\s"{mark}]*"?{mark}|(?:[^\n{mark}]*{mark}){{{max(1, width - 1)}}})'
+        checks = [
+            pl.any_horizontal(pl.col(table.columns).str.contains(row)).alias("__merged"),
+            pl.sum_horizontal(pl.col(table.columns).str.count_matches(table.delimiter, literal=True)).alias("__inside"),
+        ]
+        frame = scan.select([*expressions, *checks]).collect(engine="streaming")
+        delimiters = (frame.height + 1) * (width - 1) + int(frame["__inside"].sum())
+        delimiters += sum(name.count(table.delimiter) for name in table.columns)
+        if frame["__merged"].any() or delimiters != _count(path, table.delimiter):
+            return None
+        return frame.drop("__merged", "__inside")
+    except pl.exceptions.ColumnNotFoundError:
+        raise
+    except (pl.exceptions.PolarsError, OSError):
+        return None
+
+
+def _count(path: Path, delimiter: str) -> int:
+    total, wanted = 0, delimiter.encode()
+    with open_table(path) as raw:
+        while piece := raw.read(2**22):
+            total += piece.count(wanted)
+    return total
+
+
+def _row_by_row(path: Path, file: TableFile) -> tuple[pl.DataFrame, list[str]]:
+    table = READERS[file.format](path, None)
+    columns: dict[str, list[str | None]] = {name: [] for name in [*table.columns, *file.partition]}
+    problems: list[str] = []
+    count = 0
+    for row in table.rows:
+        if row.problem is not None:
+            problems.append(f"{Path(file.address).name}, {row.problem}")
+            continue
+        values = {**file.partition, **row.values}
+        for name in values.keys() - columns.keys():
+            columns[name] = [None] * count  # a key that the first lines of JSON lack
+        count += 1
+        for name, cells in columns.items():
+            value = values.get(name)
+            text = value if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False, default=str)
+            cells.append(text or None)
+    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)), problems
