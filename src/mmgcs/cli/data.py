@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmgcs.cli.options import AsJson, Overwrite
+from mmgcs.cli.options import AsJson, Columns, Overwrite, parse_columns
 from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, progress_bars, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import check_free
@@ -141,6 +141,7 @@ def split(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; check that the splits do not leak into each other.")
     ] = False,
+    columns: Columns = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -152,13 +153,13 @@ def split(
     if check == (out is not None):
         raise UsageError("give either --out FILE to split the films, or --check to check their splits")
     if out is None:
-        _check(films, as_json=as_json)
+        _check(films, parse_columns(columns), as_json=as_json)
     else:
         check_free(out, "--out", overwrite=overwrite)
-        _split(films, out, shares, seed, as_json=as_json)
+        _split(films, parse_columns(columns), out, shares, seed, as_json=as_json)
 
 
-def _split(films: Path, out: Path, shares: str, seed: int, *, as_json: bool) -> None:
+def _split(films: Path, columns: dict[str, str], out: Path, shares: str, seed: int, *, as_json: bool) -> None:
     from mmgcs.datasets import (
         check_writable,
         deviation,
@@ -171,7 +172,7 @@ def _split(films: Path, out: Path, shares: str, seed: int, *, as_json: bool) -> 
 
     check_writable(out)
     wanted = parse_shares(shares)
-    frame = _with_genres(read_films(films).frame, films)
+    frame = _with_genres(read_films(films, columns).frame, films)
     labels = label_sets(frame["genres"])
     parts, links = split_films(frame, labels, wanted, seed)
     frame = frame.with_columns(parts)
@@ -200,10 +201,10 @@ def _with_genres(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     return frame
 
 
-def _check(films: Path, *, as_json: bool) -> None:
+def _check(films: Path, columns: dict[str, str], *, as_json: bool) -> None:
     from mmgcs.datasets import find_leaks, read_films
 
-    frame = read_films(films).frame
+    frame = read_films(films, columns).frame
     counts = {name: int((frame["split"] == name).sum()) for name in ("train", "valid", "test")}
     if sum(count > 0 for count in counts.values()) < 2:
         raise InputError(f"{films} has fewer than two splits, so there is nothing to check; make them with --out FILE")
@@ -245,6 +246,7 @@ def posters(
             help="Also write the films with the posters' file names here.", metavar="FILMS", show_default=False
         ),
     ] = None,
+    columns: Columns = None,
     base_url: Annotated[
         str | None,
         typer.Option(
@@ -298,7 +300,7 @@ def posters(
         retry_failed=retry_failed,
         allow_private=allow_private,
     )
-    frame = read_films(films).frame
+    frame = read_films(films, parse_columns(columns)).frame
     if films_out is not None:
         check_free(films_out, "--films-out", overwrite=overwrite or is_with_posters(frame, films_out))
     kept = f"fetched posters are kept in {out}; run the same command again to continue"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmgcs.cli.options import AsJson, Data, Model, Overwrite, Posters
+from mmgcs.cli.options import AsJson, Columns, Data, Model, Overwrite, Posters, parse_columns
 from mmgcs.cli.output import examples, new_app, print_json, progress_bars, say
 from mmgcs.errors import UsageError
 
@@ -31,6 +31,7 @@ def evaluate(
     data: Data,
     model: Model = None,
     posters: Posters = None,
+    columns: Columns = None,
     split: Annotated[str, typer.Option(help="The split to score: test, valid, train, or all films.")] = "test",
     genres: Annotated[
         str | None,
@@ -56,10 +57,11 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled films: with plot and poster, and with either one hidden."""
     from mmgcs.evaluation import evaluate as measure
-    from mmgcs.files import check_free, sha256
+    from mmgcs.files import check_free
     from mmgcs.genres import genre_set
     from mmgcs.labels import label_notes
     from mmgcs.runtime import load
+    from mmgcs.tables import FilmTable
 
     if report is not None:
         from mmgcs.evaluation import report_paths
@@ -67,7 +69,8 @@ def evaluate(
         for path in report_paths(report):
             check_free(path, "--report", overwrite=overwrite)
     classifier = load(model)
-    films = _read(data, posters, split)
+    named = parse_columns(columns)
+    films = _read(data, posters, split, named)
     for line in label_notes([film for part in films.values() for film in part], classifier.genres):
         say(line)
     if split in ("train", "all"):
@@ -81,7 +84,7 @@ def evaluate(
             valid=films["valid"] if split != "valid" else (),
             split=split,
             genres=genre_set(genres) if genres else None,
-            data={"data": data.name, "data SHA-256": sha256(data)},
+            data={"data": data.name, "data SHA-256": FilmTable(data, columns=named).fingerprint()},
             bootstrap=bootstrap,
             progress=progress,
         )
@@ -99,7 +102,7 @@ def evaluate(
         _print_tables(result)
 
 
-def _read(data: Path, posters: Path | None, split: str) -> dict[str, list[Film]]:
+def _read(data: Path, posters: Path | None, split: str, columns: dict[str, str]) -> dict[str, list[Film]]:
     """Return the table's films by split, with the ones to score under `split`.
 
     Raises:
@@ -110,7 +113,7 @@ def _read(data: Path, posters: Path | None, split: str) -> dict[str, list[Film]]
     films: dict[str, list[Film]] = {"train": [], "valid": [], split: []}
     splits: Counter[str] = Counter()
     labelled = False
-    for chunk in read_films(data, posters=posters):
+    for chunk in read_films(data, posters=posters, columns=columns, notify=say):
         for film in chunk:
             splits[film.split or "no split"] += 1
             labelled = labelled or bool(film.genres)
@@ -119,7 +122,7 @@ def _read(data: Path, posters: Path | None, split: str) -> dict[str, list[Film]]
             if split == "all":
                 films["all"].append(film)
     if not labelled:
-        need_column(data, "genres")
+        need_column(data, "genres", columns)
     if not films[split]:
         found = ", ".join(f"{name} ({count:,})" for name, count in splits.most_common(8)) or "no films at all"
         raise UsageError(f"{data} has no films of the split {split!r}; it has {found}; give --split, or --split all")

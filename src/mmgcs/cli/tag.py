@@ -7,8 +7,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,6 +58,7 @@ class TagTask:
         out_format: the same of standard output.
         options: which films to tag, how sure to be, and which lists to write.
         quiet: show no progress.
+        columns: film field to the column it is read from, if given.
     """
 
     films: Path
@@ -71,6 +72,7 @@ class TagTask:
     out_format: str
     options: TagOptions
     quiet: bool
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 _DATABASE = "A database"
@@ -91,7 +93,9 @@ def tag(
     ctx: typer.Context,
     films: Annotated[
         Path | None,
-        typer.Argument(help="CSV, TSV, JSONL or Parquet, the first three also .gz; - for stdin.", show_default=False),
+        typer.Argument(
+            help="CSV, TSV, JSON, Parquet or a workbook; a folder or pattern of them; - for stdin.", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -106,7 +110,7 @@ def tag(
     ] = False,
     enrich: Annotated[str | None, typer.Option(help="Look up missing plots and posters: tmdb.")] = None,
     enrich_cache: Annotated[Path | None, typer.Option(help="A SQLite file that keeps what was looked up.")] = None,
-    delimiter: Annotated[str | None, typer.Option(help="What separates the fields of a CSV.")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="The delimiter of CSV; detected by default.")] = None,
     stdin_format: Annotated[
         str, typer.Option("--format", "--stdin-format", help="The format of stdin: csv, tsv, jsonl, parquet, csv.gz …")
     ] = "csv",
@@ -173,7 +177,9 @@ def tag(
     database, cluster = source is not None, engine == "ray"
     to_stdout, lists = out == STDIO, ("--review", "--compare", "--problems")
     local_only = ("--only-missing", "--min-confidence", *lists)
-    _refuse(ctx, cluster, ("--from", "--enrich", *local_only), "--engine ray does not support {}; leave it out")
+    _refuse(
+        ctx, cluster, ("--from", "--enrich", "--columns", *local_only), "--engine ray does not support {}; leave it out"
+    )
     _refuse(ctx, database, ("FILMS", "--out", "--resume", "--delimiter"), "--from tags a database; leave out {}")
     _refuse(ctx, database, local_only, "--from does not support {}; query the table of predictions instead")
     database_only = ("--table", "--schema", "--key", "--where", "--into", "--probabilities")
@@ -227,7 +233,10 @@ def tag(
     written = {name: path for name, path in chosen.items() if path is not None}
     options = TagOptions(only_missing, min_confidence, written, complete)
     stdin_format, out_format = (f".{name.lstrip('.')}" for name in (stdin_format, out_format))
-    task = TagTask(films, out, posters, model, resume, overwrite, delimiter, stdin_format, out_format, options, quiet)
+    named = parse_columns(columns)
+    task = TagTask(
+        films, out, posters, model, resume, overwrite, delimiter, stdin_format, out_format, options, quiet, named
+    )
     if cluster:
         from mmgcs.cli.tag_ray import tag_on_ray
 
@@ -267,8 +276,14 @@ def _tag_here(task: TagTask) -> TagSummary:
         out = Path(folder) / f"out{task.out_format}" if to_stdout else task.out
         check_output(out, resume=task.resume, overwrite=task.overwrite, lists=options.lists)
         with open_films(
-            task.films, posters=task.posters, delimiter=task.delimiter, stdin_format=task.stdin_format
+            task.films,
+            posters=task.posters,
+            delimiter=task.delimiter,
+            stdin_format=task.stdin_format,
+            columns=task.columns,
         ) as table:
+            for notice in () if task.quiet else table.notices:
+                say(notice)
             check_columns(table, options)
             classifier = load(task.model)
             progress = None if task.quiet else ProgressLine(table.share)

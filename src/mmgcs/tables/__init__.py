@@ -1,6 +1,6 @@
 """Films in and out: tables of every usual format, and databases."""
 
-from mmgcs.tables.films import CHUNK, STDIN, FilmTable, need_column, open_films, parse_columns, read_films
+from mmgcs.tables.films import CHUNK, STDIN, FilmTable, need_column, open_films, read_films
 from mmgcs.tables.formats import PACKED, register_format
 from mmgcs.tables.frames import Frame, read_frame, table_columns
 from mmgcs.tables.locate import find_tables
@@ -29,7 +29,6 @@ __all__ = [
     "json_line",
     "need_column",
     "open_films",
-    "parse_columns",
     "read_films",
     "read_frame",
     "register_format",

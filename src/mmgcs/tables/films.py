@@ -201,25 +201,6 @@ def read_films(
     return table.chunks(chunk)
 
 
-def parse_columns(texts: list[str]) -> dict[str, str]:
-    """Return the mapping that `--columns` options give.
-
-    >>> parse_columns(["plot=description", "genres=listed_in"])
-    {'plot': 'description', 'genres': 'listed_in'}
-
-    Raises:
-        UsageError: a text is not FIELD=COLUMN.
-    """
-    pairs = [text.partition("=") for given in texts for text in given.split()]
-    for field, equals, column in pairs:
-        if not equals or not column or field not in ALIASES:
-            raise UsageError(
-                f"--columns {field}{equals}{column}: give FIELD=COLUMN, such as plot=synopsis; "
-                f"the fields are {', '.join(ALIASES)}"
-            )
-    return {field: column for field, _, column in pairs}
-
-
 def need_column(path: str | Path, field: str, columns: Mapping[str, str] | None = None) -> None:
     """Raise UsageError if a table has no column for a film's field.
 
