@@ -59,7 +59,7 @@ def without_last_field(line: bytes) -> bytes:
 
 COMMON = {
     "invalid UTF-8": Damage("is not UTF-8", spoil=lambda line: line.replace(b"tale", b"caf\xe9")),
-    "a year that is none": Damage("is not a year", change=setting(year="soon")),
+    "a year that is none": Damage("ignored invalid year", change=setting(year="soon")),
     "no such poster": Damage("does not exist", change=setting(poster="none.jpg")),
     "no such poster and no plot": Damage("does not exist", True, setting(poster="none.jpg", plot="")),
     "nothing to read": Damage("nothing to predict from", True, setting(plot="")),
@@ -78,6 +78,8 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "NUL bytes": Damage("has NUL bytes", spoil=lambda line: line.replace(b"hunts", b"hun\x00ts")),
         "stray quotes": Damage("has broken quotes", spoil=lambda line: line.replace(b",sound", b',"sound" or "not')),
         "a quote never closed": Damage("has broken quotes", spoil=lambda line: line.replace(b",sound", b',"sound')),
+        "an opening quote": Damage("has broken quotes", spoil=lambda line: line.replace(b",,1999", b',",1999')),
+        "a closing quote": Damage("", spoil=lambda line: line.replace(b",1999,", b',1999",'), times=0),
         "too few fields": Damage("fields where the header has", True, spoil=without_last_field),
         "too many fields": Damage("fields where", True, spoil=lambda line: line.replace(b"\n", b",more,more\n")),
     },
@@ -88,7 +90,9 @@ DAMAGES: dict[str, dict[str, Damage]] = {
         "half a line": Damage("is not JSON", True, spoil=lambda line: line[:40] + b"\n"),
         "no object": Damage("is not a JSON object", True, spoil=lambda line: b"[1, 2]\n"),
         "NUL bytes": Damage("is not JSON", True, spoil=lambda line: line.replace(b"hunts", b"hun\x00ts")),
-        "nested past all reason": Damage("is not JSON", True, spoil=lambda line: b'{"id": ' + b"[" * 100_000 + b"\n"),
+        "nested past all reason": Damage(
+            "is not JSON|nested", True, spoil=lambda line: b'{"id": ' + b"[" * 100_000 + b"\n"
+        ),
     },
 }
 

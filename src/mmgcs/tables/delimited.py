@@ -27,6 +27,9 @@ MAX_RECORD = 4 * 2**20
 SAMPLE_LINES, SAMPLE_CHARACTERS = 500, 2**20
 """How much of a file the dialect is judged by."""
 
+MAX_QUOTES = 50
+"""Quotation marks of a broken line that are tried as the stray one."""
+
 DELIMITERS = (",", ";", "\t", "|")
 _NAMES = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _BLANK = "\ufeff\x00\x1a \t\r\n"  # 0x1A is the end-of-file mark of old systems
@@ -141,7 +144,7 @@ class _RowShape:
             return False
         keys = {column: _shape(fields[column]) for column in self._keys if fields[column].strip()}
         if keys:
-            return all(shape in self._keys[column] for column, shape in keys.items())
+            return any(shape in self._keys[column] for column, shape in keys.items())
         return False if self._keys or self._width < 2 else None
 
 
@@ -156,10 +159,16 @@ def _shape(cell: str) -> tuple[bool, ...]:
 
 
 def one_line(text: str, dialect: Dialect, width: int) -> list[str]:
-    """Return the fields of a line with broken quotes, by the first dialect under which their number is right."""
+    """Return the fields of a line with broken quotes, by the first way to read it that gives the right number."""
     text = text.rstrip("\r\n").replace("\r", " ")
-    for other in (dialect, replace(dialect, escaped=True), replace(dialect, quoted=False, escaped=False)):
-        fields = _trimmed(other.parse_line(text), width)
+    quotes = [place for place, mark in enumerate(text) if mark == '"'][:MAX_QUOTES] if dialect.quoted else []
+    ways = itertools.chain(
+        ((other, text) for other in (dialect, replace(dialect, escaped=True))),
+        ((dialect, text[:place] + text[place + 1 :]) for place in quotes),  # without a stray one
+        [(replace(dialect, quoted=False, escaped=False), text)],
+    )
+    for other, line in ways:
+        fields = _trimmed(other.parse_line(line), width)
         if len(fields) == width:
             return fields
     return text.split(dialect.delimiter)
@@ -179,7 +188,7 @@ def _records(lines: Iterator[Line], dialect: Dialect, width: int, shape: _RowSha
         try:
             fields = _trimmed(next(parsed), width)
             inside = [shape.match(line.text) for line in feed.taken[1:]] if shape is not None else []
-            broken = any(inside)
+            broken = any(inside) or (len(inside) > 0 and len(fields) != width)
             if None in inside and not broken:
                 last = feed.taken[-1].number
                 warning = f"lines {feed.taken[0].number} to {last} were read as one film; check the quotes"
