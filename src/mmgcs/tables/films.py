@@ -87,6 +87,7 @@ class FilmTable:
             FilmTable, path, posters=posters, delimiter=delimiter, suffix=suffix, columns=columns
         )
         check_named(columns or {}, self.columns, path)
+        self._named = columns
         self._rows = RowReader(self.columns, self.posters, columns)
         self.sources = self._rows.sources
         self.notices = notices_of(self.sources, columns)
@@ -116,6 +117,9 @@ class FilmTable:
         for number, file in enumerate(self.files):
             if number:
                 self._current = (number, self._open(file))
+            if len(self.files) > 1:  # each file may name its columns differently
+                columns = (*self._current[1].columns, *file.partition)
+                self._rows = RowReader(columns, self.posters, self._named)
             for row in self._current[1].rows:
                 place = f"{Path(file.address).name}, {row.place}" if len(self.files) > 1 else row.place
                 if place != row.place or file.partition:
