@@ -79,11 +79,8 @@ class Dialect:
 class _Record:
     lines: list[Line]
     fields: list[str]
+    sound: bool
     warning: str | None = None
-
-    @property
-    def sound(self) -> bool:
-        return self.warning is None
 
 
 class _Feed:
@@ -203,7 +200,7 @@ def _records(lines: Iterator[Line], dialect: Dialect, width: int, shape: _RowSha
             warning = f"line {line.number} has broken quotes; check the plot"
             parsed = dialect.parse(feed)
         if fields and (len(fields) > 1 or fields[0].strip(_BLANK)):
-            yield _Record(feed.taken, fields, warning)
+            yield _Record(feed.taken, fields, not broken, warning)
 
 
 def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dialect:
