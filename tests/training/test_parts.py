@@ -25,8 +25,8 @@ def test_cross_entropy_equals_torchs_own():
 def test_positive_weight_makes_a_missed_rare_genre_cost_more():
     loss = make_loss("bce", {"positive_weight": 1.0}, SHARES)
     miss = torch.tensor([[-2.0, -2.0]])
-    common = loss(miss, torch.tensor([[1.0, 0.0]]))
-    rare = loss(miss, torch.tensor([[0.0, 1.0]]))
+    common = loss(miss, torch.tensor([[1.0, 0.0]])).mean()
+    rare = loss(miss, torch.tensor([[0.0, 1.0]])).mean()
     assert rare > 3 * common
 
 
@@ -38,7 +38,7 @@ def test_asymmetric_loss_without_its_asymmetry_is_cross_entropy():
 
 def test_asymmetric_loss_forgets_negatives_that_are_easy_enough():
     loss = make_loss("asymmetric", {"clip": 0.05}, SHARES)
-    assert loss(torch.tensor([[-4.0, -4.0]]), torch.zeros(1, 2)).item() == 0.0
+    assert not loss(torch.tensor([[-4.0, -4.0]]), torch.zeros(1, 2)).any()
 
 
 @pytest.mark.parametrize(("kind", "options"), [("hinge", {}), ("bce", {"gamma": 2})])
