@@ -14,13 +14,13 @@ from tiny_training import PLOT, errors, run_command, train_command, write_recipe
 
 from mmgcs.bundle import Bundle, write_bundle
 from mmgcs.errors import UsageError
-from mmgcs.files import LOCK, alone
+from mmgcs.files import LOCK, lock_folder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from mmgcs.files import alone
-with alone(Path(sys.argv[1])):
+from mmgcs.files import lock_folder
+with lock_folder(Path(sys.argv[1])):
     print("in", flush=True)
     time.sleep(600)
 """
@@ -47,29 +47,13 @@ def other(tmp_path: Path):
 def test_a_folder_is_one_process_own_until_that_ends_in_any_way(tmp_path: Path, other) -> None:
     folder = tmp_path / "out"
     process = other(folder)
-    with pytest.raises(UsageError, match=f"another mmgcs is writing {folder}; wait for it to end"), alone(folder):
+    with pytest.raises(UsageError, match=f"another mmgcs is writing {folder}; wait for it to end"), lock_folder(folder):
         pass
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    with alone(folder):
+    with lock_folder(folder):
         assert [path.name for path in folder.iterdir()] == [LOCK]
     assert list(folder.iterdir()) == []
-
-
-def test_a_folder_that_its_owner_removes_at_the_end_is_no_trouble(tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    with alone(folder):
-        (folder / LOCK).unlink()
-        folder.rmdir()
-    with alone(folder, "the result"):
-        assert folder.is_dir()
-
-
-@pytest.mark.usefixtures("like_windows")
-def test_the_lock_is_gone_at_the_end_where_no_open_file_can_be_removed(tmp_path: Path) -> None:
-    with alone(tmp_path / "out"):
-        pass
-    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.slow

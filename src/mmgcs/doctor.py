@@ -1,7 +1,7 @@
-"""What is installed, what is missing, and the command that fixs it.
+"""Find out what is installed, what is missing, and which command fixes it.
 
-Everything is asked in a way that works on a broken installation: packages are known by their metadata and never
-imported here, and what must be imported (onnxruntime, torch) is, in a process of its own.
+This works on a broken installation: packages are looked up in their metadata, and onnxruntime, torch and the model are
+tried in another process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mmgcs.machine import cores
 
 PACKAGE = "mmgcs"
 LEAST_FREE = 10**9
-"""Bytes of free disk under which a tagging or a training may end early."""
+"""Bytes of free disk; with less, tagging or training may run out of space."""
 
 _REQUIREMENT = re.compile(
     r"^(?P<name>[\w.-]+)(?:\[[^]]*])?\s*(?P<limits>[^;]*)(?:;.*extra\s*==\s*['\"](?P<extra>[\w-]+)['\"])?"
@@ -45,11 +45,11 @@ _ASK_MODEL = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was examined.
 
     Attributes:
         name: what it is.
-        state: "ok"; "missing" where something optional is not there; "wrong" where the running side needs it.
+        state: "ok"; "missing" if something optional is missing; "wrong" if prediction needs it.
         detail: what was found.
         fix: the command or step that fixs it; None where nothing is amiss.
     """
@@ -66,9 +66,9 @@ class Requirement:
 
     Attributes:
         name: its name.
-        limits: the versions that do, such as ">=2.0".
-        extra: the extra that needs it; None for the running side.
-        found: the version that is installed; None where there is none.
+        limits: the versions that work, such as ">=2.0".
+        extra: the extra that needs it; None if prediction needs it.
+        found: the installed version; None if there is none.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Requirement:
 
     @property
     def met(self) -> bool:
-        """Whether a version that does is installed."""
+        """True if a version that works is installed."""
         least = re.search(r">=\s*([\d.]+)", self.limits)
         return self.found is not None and (least is None or _numbers(self.found) >= _numbers(least[1]))
 
@@ -87,7 +87,7 @@ class Requirement:
 
 
 def requirements(package: str = PACKAGE) -> list[Requirement]:
-    """The packages that an installed package declares, with what is installed of each."""
+    """Return the packages that an installed package requires, with the installed version of each."""
     found = []
     for line in importlib.metadata.requires(package) or []:
         match = _REQUIREMENT.match(line)
@@ -97,20 +97,20 @@ def requirements(package: str = PACKAGE) -> list[Requirement]:
 
 
 def examine(folder: Path | None = None) -> list[Finding]:
-    """Look at everything: Python, the machine, the disk of `folder` (else of here), packages, extras, the model."""
+    """Examine Python, the machine, the disk of `folder` (or the current one), packages, extras and the model."""
     findings = [_python(), _machine(), _disk(folder or Path.cwd())]
     try:
         needed = requirements()
     except importlib.metadata.PackageNotFoundError:
-        return [*findings, Finding(PACKAGE, "wrong", "runs from a folder and is not installed", "pip install .")]
+        return [*findings, Finding(PACKAGE, "wrong", "runs from a source folder and is not installed", "pip install .")]
     findings.append(Finding(PACKAGE, "ok", importlib.metadata.version(PACKAGE)))
     running = [item for item in needed if item.extra is None]
     lacking = [item for item in running if not item.met]
     fix = " ".join(["pip install", *(f'"{item.name}{item.limits}"' for item in lacking)])
     if lacking:
-        findings.append(Finding("running side", "wrong", ", ".join(map(str, lacking)), fix))
+        findings.append(Finding("packages", "wrong", ", ".join(map(str, lacking)), fix))
     else:
-        findings.append(Finding("running side", "ok", ", ".join(map(str, running))))
+        findings.append(Finding("packages", "ok", ", ".join(map(str, running))))
     findings += [_onnxruntime(), _gpu(), _torch(), _model()]
     extras = importlib.metadata.metadata(PACKAGE).get_all("Provides-Extra") or []
     findings += [_extra(name, [item for item in needed if item.extra == name]) for name in extras]
@@ -118,7 +118,7 @@ def examine(folder: Path | None = None) -> list[Finding]:
 
 
 def works(findings: list[Finding]) -> bool:
-    """Whether the running side works."""
+    """Return True if prediction works."""
     return all(finding.state != "wrong" for finding in findings)
 
 
@@ -199,7 +199,7 @@ def _model() -> Finding:
         return Finding("default model", "wrong", problems[0], again)
     answer, reason = _ask(_ASK_MODEL)
     if answer is None:
-        return Finding("default model", "wrong", f"does not predict ({reason})", "mmgcs verify tells more")
+        return Finding("default model", "wrong", f"does not predict ({reason})", "run mmgcs verify for details")
     size = sum(int(entry.get("bytes", 0)) for entry in bundle.files.values())
     reads = " and ".join(bundle.config.inputs)
     genres = len(bundle.config.genres)
@@ -217,7 +217,7 @@ def _extra(name: str, items: list[Requirement]) -> Finding:
 
 
 def _ask(code: str) -> tuple[list[str] | None, str]:
-    """Run Python code that prints a JSON list in another process: the list, or None and the error's last line."""
+    """Run Python code that prints a JSON list in another process. Return the list, or None and the last error line."""
     try:
         done = subprocess.run(  # noqa: S603 - our own code
             [sys.executable, "-W", "ignore", "-c", code],
@@ -244,7 +244,7 @@ def _installed(name: str) -> str | None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version, without trailing noughts: 2.13.0+cpu is (2, 13)."""
+    """Return the leading numbers of a version, without trailing zeros: 2.13.0+cpu is (2, 13)."""
     numbers = [int(part) for part in re.findall(r"\d+", re.split(r"[+a-zA-Z]", version)[0])]
     while numbers and numbers[-1] == 0:
         numbers.pop()

@@ -1,4 +1,4 @@
-"""What the machine lets this process use."""
+"""What this process may use of the machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def cores() -> int:
-    """The cores that this process may run on, which a container or `taskset` makes fewer than the machine has."""
+    """Return the number of cores this process may use; a container or `taskset` may allow fewer than there are."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

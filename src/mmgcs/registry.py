@@ -1,4 +1,4 @@
-"""Finding implementations by the name that recipes, flags and bundles use."""
+"""Find implementations by the names that recipes, options and bundles use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A table from name to implementation whose error for an unknown name lists the known ones.
+    """A table from names to implementations. The error for an unknown name lists the known ones.
 
     >>> shapes: Registry[type] = Registry("shape")
     >>> @shapes.register("circle")
@@ -26,7 +26,7 @@ class Registry(Generic[T]):
         self._items: dict[str, T] = {}
 
     def register(self, *names: str) -> Callable[[T], T]:
-        """A decorator that files the decorated object under each of `names`."""
+        """Return a decorator that registers an object under each of `names`."""
 
         def add(item: T) -> T:
             for name in names:
@@ -51,7 +51,7 @@ class Registry(Generic[T]):
 
 
 def import_modules(package: str) -> None:
-    """Import every module of a package that is being imported, so that each registers what it implements."""
+    """Import every module of a package, so that each registers its implementations."""
     import pkgutil
     from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""What people read where a check of ours or of a library says no: plain words, and the name that was likely meant."""
+"""Plain error messages for failed checks, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _WORDS = {
     r"\bgreater than\b": "above",
     r"\bless than\b": "below",
 }
-"""Pydantic's words, as patterns, to ours; in this order."""
+"""Patterns in pydantic's messages, and our words for them; applied in this order."""
 
 
 def plain(text: str) -> str:
-    """A message of pydantic's in our words.
+    """Return one of pydantic's messages in plain words.
 
     >>> plain("Input should be a valid integer, unable to parse string as an integer")
     'must be a whole number'
@@ -50,8 +50,8 @@ def refusals(error: ValidationError, model: type[BaseModel], noun: str) -> list[
     """Return everything that pydantic found wrong.
 
     Args:
-        error: what it raised.
-        model: what was checked.
+        error: what pydantic raised.
+        model: the model that was validated.
         noun: what a field is called, such as "setting".
 
     Returns:
@@ -84,24 +84,24 @@ def _what(parts: tuple[int | str, ...], found: list[Any], model: type[BaseModel]
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The question whether the nearest of `names` was meant; "" where none is near.
+    """Return the question "did you mean …?" with the nearest of `names`; "" if none is near.
 
     >>> did_you_mean("plto", ["plot", "poster"]), did_you_mean("x", ["plot"])
     ("did you mean 'plot'?", '')
     """
-    import difflib  # here: every start would pay for it
+    import difflib  # only for errors
 
     close = difflib.get_close_matches(name, list(names), n=1)
     return f"did you mean {close[0]!r}?" if close else ""
 
 
 def _place(parts: Iterable[int | str]) -> list[int | str]:
-    """A place in the value, without what pydantic adds for the branch of a union."""
+    """Return a place in the value, without what pydantic adds for the members of a union."""
     return [part for part in parts if isinstance(part, int) or not re.search(r"[\[(]", part)]
 
 
 def _fields(model: type[BaseModel], place: Iterable[Any]) -> list[str]:
-    """The fields of the model at a place within a model; indices of lists and keys of dictionaries are passed over."""
+    """Return the fields of the model at a place within a model, skipping list indices and dictionary keys."""
     for part in place:
         if part in model.model_fields:
             model = next(_models(model.model_fields[part].annotation), model)
@@ -109,7 +109,7 @@ def _fields(model: type[BaseModel], place: Iterable[Any]) -> list[str]:
 
 
 def _models(annotation: Any) -> Iterator[Any]:
-    """The models that an annotation names."""
+    """Yield the models in an annotation."""
     if hasattr(annotation, "model_fields"):
         yield annotation
     for part in get_args(annotation):

@@ -20,7 +20,7 @@ def findings():
 
 def test_a_whole_installation_works_and_lacks_nothing_it_needs(findings):
     assert works(list(findings.values()))
-    assert {"Python", "machine", "disk", "running side", "onnxruntime", "default model", "extra train"} <= set(findings)
+    assert {"Python", "machine", "disk", "packages", "onnxruntime", "default model", "extra train"} <= set(findings)
     assert "CPU" in findings["onnxruntime"].detail
     assert "plot and poster" in findings["default model"].detail
     assert findings["mmgcs"].detail == mmgcs.__version__

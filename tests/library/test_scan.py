@@ -211,7 +211,7 @@ def test_the_order_is_by_name(tmp_path: Path) -> None:
 def test_a_pipe_called_like_an_nfo_does_not_stop_the_reading(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "movie.nfo")
     (film,) = map(read_film, find_films(tmp_path))
-    assert film.problem == "cannot be read (it is a pipe or a device and no file)"
+    assert film.problem == "cannot be read (it is a pipe or a device, not a file)"
 
 
 def test_a_broken_link_is_a_problem(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmgcs.errors import InputError, UsageError
-from mmgcs.files import alone, atomic_path, atomic_writer, remove_parts
+from mmgcs.files import atomic_path, atomic_writer, lock_folder, remove_parts
 from mmgcs.files import sha256 as file_sha256
 from mmgcs.http import DownloadOptions, Progress, download
 
@@ -60,7 +60,7 @@ def get_glove(
     if source is not None and not source.is_file():
         raise UsageError(f"--from {source} is not a file; give glove.6B.zip, or a .txt or .txt.gz of vectors")
     target = folder / f"glove.6B.{dimension}d.txt"
-    with alone(folder, str(target)):
+    with lock_folder(folder, str(target)):
         remove_parts(folder, f"{target.stem}*")
         if source is None and target.is_file():
             with contextlib.suppress(InputError):

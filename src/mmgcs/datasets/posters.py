@@ -22,7 +22,7 @@ from PIL import Image
 
 from mmgcs.datasets.films import read_films
 from mmgcs.errors import InputError, MmgcsError, UsageError
-from mmgcs.files import alone, atomic_writer, remove_parts
+from mmgcs.files import atomic_writer, lock_folder, remove_parts
 from mmgcs.http import FetchError, WebClient, WebOptions
 from mmgcs.machine import cores
 from mmgcs.preprocess import decode_poster
@@ -166,7 +166,7 @@ def download_posters(
     if urls and not any(urls.values()):
         raise UsageError("no film has an address; the table needs a column poster_url or poster_path that names them")
     try:
-        with alone(folder):
+        with lock_folder(folder):
             for suffix in PICTURES:
                 remove_parts(folder, f"*{suffix}")
             return _fill(urls, folder, options, progress)
