@@ -37,7 +37,7 @@ def test_the_help_names_every_command_and_the_exit_statuses(
     assert "mmgcs[train]" in out
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "library"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_help_of_its_own_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "-h"]) == 0
     out = capsys.readouterr().out
