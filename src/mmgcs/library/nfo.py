@@ -22,6 +22,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
 from mmgcs.errors import InputError
+from mmgcs.preprocess import is_placeholder
 
 MAX_BYTES = 16 * 2**20
 """The largest file that is read: a hundred times the largest NFO that any tool writes."""
@@ -57,18 +58,6 @@ _MARKUP = re.compile(
     rb"|(?P<bad>&(?:#(?P<number>[0-9]{1,8}|x[0-9a-fA-F]{1,8});|(?P<name>[A-Za-z][A-Za-z0-9]{1,31});)?|<(?=[\s\d=<&]))",
     re.DOTALL,
 )
-_PLACEHOLDER = re.compile(
-    r"(?i)(?:no (?:overview|plot|description|synopsis)(?: found| available| yet)?"
-    r"|(?:plot|overview) (?:unknown|not available)"
-    r"|n/?a|nan|none|null|\\n|tba|tbd|unknown|add a plot|coming soon|\W*)\.?"
-)
-
-
-def is_placeholder(text: str) -> bool:
-    """Stub until preprocess has it."""
-    return _PLACEHOLDER.fullmatch(text) is not None
-
-
 _XML_ENTITIES = frozenset(("amp", "lt", "gt", "quot", "apos"))
 
 
