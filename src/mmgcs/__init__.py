@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from mmgcs.errors import MmgcsError
     from mmgcs.film import Film, Prediction
     from mmgcs.runtime import Classifier, Explanation, explain, load
+    from mmgcs.tagging import tag
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Explanation", "Film", "MmgcsError", "Prediction", "__version__", "explain", "load"]
+__all__ = ["Classifier", "Explanation", "Film", "MmgcsError", "Prediction", "__version__", "explain", "load", "tag"]
 
 # Importing mmgcs is cheap: onnxruntime is loaded when it is first needed.
 _MODULES = {
     **dict.fromkeys(["Classifier", "Explanation", "explain", "load"], "mmgcs.runtime"),
     **dict.fromkeys(["Film", "Prediction"], "mmgcs.film"),
     "MmgcsError": "mmgcs.errors",
+    "tag": "mmgcs.tagging",
 }
 
 

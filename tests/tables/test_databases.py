@@ -474,7 +474,7 @@ def test_uuids_in_a_schema_are_tagged_once_each_in_any_order(classifier: Classif
     assert postgres.rows("select count(distinct film_id), min(genres) from archive.mmgcs_predictions") == [
         (40, "Horror")
     ]
-    with pytest.raises(UsageError, match="the schema archive of .* has no table 'films'; it has mmgcs_predictions"):
+    with pytest.raises(UsageError, match=r"the schema archive of .* has no table 'films'; it has mmgcs_predictions"):
         FilmDatabase(postgres.address, "films", schema="archive")
 
 

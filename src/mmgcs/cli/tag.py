@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,11 +54,11 @@ class TagTask:
         resume: continue an unfinished run.
         overwrite: replace what is there.
         delimiter: of a CSV, if given.
+        columns: film field to the column it is read from.
         stdin_format: the extension of what standard input holds, such as ".csv".
         out_format: the same of standard output.
         options: which films to tag, how sure to be, and which lists to write.
         quiet: show no progress.
-        columns: film field to the column it is read from, if given.
     """
 
     films: Path
@@ -68,11 +68,11 @@ class TagTask:
     resume: bool
     overwrite: bool
     delimiter: str | None
+    columns: Mapping[str, str]
     stdin_format: str
     out_format: str
     options: TagOptions
     quiet: bool
-    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 _DATABASE = "A database"
@@ -177,9 +177,7 @@ def tag(
     database, cluster = source is not None, engine == "ray"
     to_stdout, lists = out == STDIO, ("--review", "--compare", "--problems")
     local_only = ("--only-missing", "--min-confidence", *lists)
-    _refuse(
-        ctx, cluster, ("--from", "--enrich", "--columns", *local_only), "--engine ray does not support {}; leave it out"
-    )
+    _refuse(ctx, cluster, ("--from", "--enrich", *local_only), "--engine ray does not support {}; leave it out")
     _refuse(ctx, database, ("FILMS", "--out", "--resume", "--delimiter"), "--from tags a database; leave out {}")
     _refuse(ctx, database, local_only, "--from does not support {}; query the table of predictions instead")
     database_only = ("--table", "--schema", "--key", "--where", "--into", "--probabilities")
@@ -216,7 +214,8 @@ def tag(
             overwrite,
             complete,
         )
-        summary, place = tag_from(database_task, None if quiet else ProgressLine())
+        with explain_interrupt("what was written is kept; run the same command again to continue"):
+            summary, place = tag_from(database_task, None if quiet else ProgressLine())
         _report(summary, {"out": place}, as_json=as_json, quiet=quiet)
         return
     if films is None or out is None:
@@ -233,14 +232,14 @@ def tag(
     written = {name: path for name, path in chosen.items() if path is not None}
     options = TagOptions(only_missing, min_confidence, written, complete)
     stdin_format, out_format = (f".{name.lstrip('.')}" for name in (stdin_format, out_format))
-    named = parse_columns(columns)
-    task = TagTask(
-        films, out, posters, model, resume, overwrite, delimiter, stdin_format, out_format, options, quiet, named
-    )
+    names = parse_columns(columns)
+    again = (resume, overwrite)
+    task = TagTask(films, out, posters, model, *again, delimiter, names, stdin_format, out_format, options, quiet)
     if cluster:
         from mmgcs.cli.tag_ray import tag_on_ray
 
-        summary = tag_on_ray(task, None if quiet else ProgressLine(), address=address, workers=workers)
+        with explain_interrupt(f"finished parts are kept in {out}; run the same command with --resume to continue"):
+            summary = tag_on_ray(task, None if quiet else ProgressLine(), address=address, workers=workers)
     elif resume and not overwrite and is_finished(out, written, films):
         say(f"{out} is finished already; nothing to do (--overwrite tags it again)")
         summary, quiet = TagSummary(), True

@@ -1,5 +1,6 @@
 """Tag many films: a source of films, a classifier, and a sink for the predictions."""
 
+from mmgcs.tagging.api import tag
 from mmgcs.tagging.pipeline import Pipeline, TagOptions
 from mmgcs.tagging.sinks import FileSink, RowSink, check_columns, check_output, is_finished, partial_folder, tag_table
 from mmgcs.tagging.summary import TagSummary
@@ -14,5 +15,6 @@ __all__ = [
     "check_output",
     "is_finished",
     "partial_folder",
+    "tag",
     "tag_table",
 ]

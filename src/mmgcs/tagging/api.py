@@ -1,0 +1,129 @@
+"""`mmgcs.tag`: tag a file, or a frame of polars, pandas or Arrow, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+from mmgcs.errors import UsageError
+from mmgcs.film import Film
+from mmgcs.runtime import Classifier, load
+from mmgcs.tables import ANSWER_COLUMNS, CHUNK, FilmTable, RecordBuilder, Row, RowReader
+from mmgcs.tagging.pipeline import Pipeline, Progress, TagOptions
+from mmgcs.tagging.sinks import RowSink, is_finished, tag_table
+from mmgcs.tagging.summary import TagSummary
+
+
+def tag(
+    films: Any,
+    out: str | Path | None = None,
+    *,
+    model: Classifier | str | Path | None = None,
+    posters: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    only_missing: bool = False,
+    min_confidence: float | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Any:
+    """Tag a table of films: a file into another file, or a frame into a frame.
+
+    >>> import mmgcs, polars
+    >>> films = polars.DataFrame({"title": ["Ash Hill"], "plot": ["A ghost haunts an old house in the woods."]})
+    >>> mmgcs.tag(films)["genres"].to_list()[0][0]
+    'Horror'
+
+    Args:
+        films: a path, or a frame of polars or pandas, or a table of Arrow.
+        out: the file to write, for a path; by its extension CSV, TSV, JSON lines or Parquet.
+        model: a classifier, or a bundle's folder; by default the shipped bundle.
+        posters: the folder of posters; by default the folder of the file, or the current one for a frame.
+        columns: a film's field to the column it is read from, such as `{"plot": "synopsis"}`.
+        only_missing: keep the genres of films that have some.
+        min_confidence: give no genres to films with a lower confidence.
+        resume: for a path, continue an unfinished run; a finished one is left as it is.
+        overwrite: for a path, replace `out`.
+        progress: called after each chunk with the counts so far.
+
+    Returns:
+        For a path a `TagSummary`. For a frame one of the same kind: its rows and columns, and appended `genres`,
+        `probabilities`, `confidence`, `sure`, `error`, `warnings` and `inputs`.
+
+    Raises:
+        UsageError: the films or the arguments cannot be used.
+    """
+    classifier = model if isinstance(model, Classifier) else load(model)
+    options = TagOptions(only_missing, min_confidence)
+    folder = None if posters is None else Path(posters)
+    if isinstance(films, str | Path):
+        if out is None:
+            raise UsageError("give out, the file to write the tagged films to")
+        path, target = Path(films), Path(out)
+        if resume and not overwrite and is_finished(target, {}, path):
+            return TagSummary()
+        table = FilmTable(path, posters=folder, columns=columns)
+        return tag_table(
+            classifier, table, target, resume=resume, overwrite=overwrite, options=options, progress=progress
+        )
+    if out is not None:
+        raise UsageError("out is for a file of films; of a frame the result is returned")
+    names, rows = _read_frame(films)
+    records = RecordBuilder(names, classifier.genres)
+    answers: list[dict[str, Any]] = []
+    source = _films(names, rows, folder or Path.cwd(), columns, options)
+    Pipeline(classifier, options).run(source, RowSink(records, answers.append, options), progress)
+    return _append(films, [records.columns[name] for name in names], answers, classifier.genres)
+
+
+def _read_frame(frame: Any) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
+    """Return a frame's columns and its rows, one at a time."""
+    import polars as pl
+
+    kind = type(frame).__module__.partition(".")[0]
+    if isinstance(frame, pl.DataFrame):
+        return frame.columns, frame.iter_rows(named=True)
+    if kind == "pyarrow" and hasattr(frame, "column_names"):
+        return frame.column_names, cast("pl.DataFrame", pl.from_arrow(frame)).iter_rows(named=True)
+    if kind == "pandas" and hasattr(frame, "itertuples"):
+        names = [str(name) for name in frame.columns]
+        return names, (dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False, name=None))
+    raise UsageError(f"cannot tag a {type(frame).__name__}; give a path, or a frame of polars, pandas or Arrow")
+
+
+def _films(
+    names: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    posters: Path,
+    columns: Mapping[str, str] | None,
+    options: TagOptions,
+) -> Iterator[list[Film]]:
+    reader = RowReader(tuple(names), posters, columns)
+    if "plot" not in reader.sources and "poster" not in reader.sources:
+        raise UsageError(f"the frame has no column plot or poster; name one with columns; it has {', '.join(names)}")
+    if options.only_missing and "genres" not in reader.sources:
+        raise UsageError(f"only_missing needs a column of genres; the frame has {', '.join(names)}")
+    remaining = enumerate(rows, 1)
+    while chunk := list(islice(remaining, CHUNK)):
+        yield [reader.film(Row(dict(row)), number) for number, row in chunk]
+
+
+def _append(frame: Any, names: Sequence[str], rows: Sequence[Mapping[str, Any]], genres: Sequence[str]) -> Any:
+    """Return the frame with its columns renamed to `names`, and the answers of `rows` appended."""
+    import polars as pl
+
+    types: dict[str, Any] = dict.fromkeys(ANSWER_COLUMNS, pl.List(pl.String))
+    types |= {"confidence": pl.Float64, "sure": pl.Boolean, "error": pl.String}
+    types["probabilities"] = pl.Struct(dict.fromkeys(genres, pl.Float64))
+    answers = pl.DataFrame([pl.Series(name, [row[name] or None if name == "probabilities" else row[name] for row in rows], dtype=dtype) for name, dtype in types.items()])
+    if isinstance(frame, pl.DataFrame):
+        return frame.rename(dict(zip(frame.columns, names, strict=True))).hstack(answers)
+    if hasattr(frame, "rename_columns"):  # Arrow
+        result = frame.rename_columns(list(names))
+        for name, column in zip(ANSWER_COLUMNS, answers.to_arrow().columns, strict=True):
+            result = result.append_column(name, column)
+        return result
+    result = frame.set_axis(list(names), axis="columns")
+    return result.assign(**{name: answers[name].to_list() for name in ANSWER_COLUMNS})
