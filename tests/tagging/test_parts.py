@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -12,14 +13,14 @@ from http_server import picture
 from mmgcs import load
 from mmgcs.errors import UsageError
 from mmgcs.runtime import Classifier
-from mmgcs.tables import CHUNK
+from mmgcs.tables import CHUNK, find_tables
 
 pytest.importorskip("fsspec", reason='fsspec is not installed: pip install "mmgcs[scale]"')
 
 import fsspec
 
 from mmgcs.tagging.parts import ClusterRun, read_notes, read_parts, write_part
-from mmgcs.tagging.storage import Folder, find_shards
+from mmgcs.tagging.storage import Folder
 
 HEADER = "id,plot,poster\n"
 TYPES = dict.fromkeys(("id", "plot", "poster"), "text")
@@ -31,7 +32,7 @@ def classifier(tiny_bundle: Path) -> Classifier:
 
 
 def make_run(films: str, out: str, **options: object) -> ClusterRun:
-    return ClusterRun(tuple(find_shards(films)), out, None, TYPES, part_films=CHUNK, **options)  # type: ignore[arg-type]
+    return ClusterRun(tuple(find_tables(films)), out, None, TYPES, part_films=CHUNK, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("films", "parts"), [(0, 1), (1, 1), (CHUNK, 1), (CHUNK + 1, 2), (2 * CHUNK, 2)])
@@ -68,7 +69,7 @@ def test_films_posters_and_results_may_lie_in_an_object_store(classifier: Classi
     store.pipe_file("/films/tables/notes.txt", b"no table")
     store.pipe_file("/films/posters/p/1.jpg", picture())
     try:
-        shards = find_shards("memory://films/tables")
+        shards = find_tables("memory://films/tables")
         run = ClusterRun(tuple(shards), "memory://films/out", "memory://films/posters", TYPES)
         notes = [write_part(run, part, classifier) for n in range(len(shards)) for part in read_parts(run, n)]
         frames = [pl.read_parquet(store.cat_file(f"/films/out/{note['file']}")) for note in notes]
@@ -85,8 +86,8 @@ def test_films_posters_and_results_may_lie_in_an_object_store(classifier: Classi
 def test_posters_in_the_table_itself_travel_with_their_films(classifier: Classifier, tmp_path: Path) -> None:
     path = tmp_path / "films.parquet"
     pl.DataFrame({"id": ["a", "b"], "poster": [picture(), None], "year": [1999, None]}).write_parquet(path)
-    types = dict(pl.read_parquet_schema(path))
-    run = ClusterRun(tuple(find_shards(str(path))), str(tmp_path / "out"), None, types)
+    types = dict(pl.read_parquet_schema(path)) | {"id": "text"}
+    run = ClusterRun(tuple(find_tables(str(path))), str(tmp_path / "out"), None, types)
     (part,) = read_parts(run, 0)
     write_part(run, part, classifier)
     frame = pl.read_parquet(tmp_path / "out" / part.name)
@@ -101,12 +102,15 @@ def test_a_shard_with_other_columns_is_named(tmp_path: Path) -> None:
     run = make_run(str(tmp_path / "films.csv"), str(tmp_path / "out"))
     with pytest.raises(UsageError, match=r"films\.csv has the column 'rating', which the first table does not have"):
         list(read_parts(run, 0))
+    pl.DataFrame({"id": [1], "plot": ["a"], "poster": [None]}).write_parquet(tmp_path / "numbers.parquet")
+    run = make_run(str(tmp_path / "numbers.parquet"), str(tmp_path / "out"))
+    assert len(list(read_parts(run, 0))) == 1  # text takes every value
+    with pytest.raises(UsageError, match=r"films\.csv has another type in the column 'id' than the first table"):
+        (tmp_path / "films.csv").write_text(HEADER, encoding="utf-8")
+        list(read_parts(replace(make_run(str(tmp_path / "films.csv"), run.out), types=TYPES | {"id": pl.Int64()}), 0))
 
 
-def test_addresses_that_lead_nowhere_are_told_in_one_line(tmp_path: Path) -> None:
-    for address in (str(tmp_path), str(tmp_path / "none.csv"), str(tmp_path / "*.csv")):
-        with pytest.raises(UsageError, match="there is no table of films at"):
-            find_shards(address)
+def test_an_address_of_an_unknown_kind_is_refused_in_one_line() -> None:
     with pytest.raises(UsageError, match=r"teapot://x cannot be reached \(Protocol not known"):
         Folder("teapot://x")
 

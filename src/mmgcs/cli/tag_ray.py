@@ -40,6 +40,7 @@ def tag_on_ray(task: TagTask, progress: ProgressLine | None, *, address: str | N
         resume=task.resume,
         overwrite=task.overwrite,
         delimiter=task.delimiter,
+        columns=task.columns,
         progress=progress,
     )
 

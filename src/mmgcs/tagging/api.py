@@ -117,7 +117,9 @@ def _append(frame: Any, names: Sequence[str], rows: Sequence[Mapping[str, Any]],
     types: dict[str, Any] = dict.fromkeys(ANSWER_COLUMNS, pl.List(pl.String))
     types |= {"confidence": pl.Float64, "sure": pl.Boolean, "error": pl.String}
     types["probabilities"] = pl.Struct(dict.fromkeys(genres, pl.Float64))
-    answers = pl.DataFrame([pl.Series(name, [row[name] or None if name == "probabilities" else row[name] for row in rows], dtype=dtype) for name, dtype in types.items()])
+    values = {name: [row[name] for row in rows] for name in types}
+    values["probabilities"] = [found or None for found in values["probabilities"]]
+    answers = pl.DataFrame([pl.Series(name, values[name], dtype=dtype) for name, dtype in types.items()])
     if isinstance(frame, pl.DataFrame):
         return frame.rename(dict(zip(frame.columns, names, strict=True))).hstack(answers)
     if hasattr(frame, "rename_columns"):  # Arrow

@@ -12,7 +12,7 @@ import json
 import pickle
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from mmgcs.errors import UsageError
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier
 from mmgcs.runtime.batch import predict_chunks
-from mmgcs.tables import CHUNK, FilmTable, RecordBuilder, write_table
+from mmgcs.tables import CHUNK, FilmTable, RecordBuilder, TableFile, write_table
 from mmgcs.tagging.pipeline import Pipeline
 from mmgcs.tagging.sinks import PART_FILMS, RowSink
-from mmgcs.tagging.storage import Folder, Shard, local_copy, parent
+from mmgcs.tagging.storage import Folder, parent
 
 NOTES = "_parts"
 """Where the notes of finished parts are; readers of Parquet folders skip names with an underscore."""
@@ -42,16 +42,18 @@ class ClusterRun:
         posters: the address of the folder of posters; None for the folder of each shard.
         types: the columns of the tables, each with its type in the output.
         delimiter: what separates the fields of a CSV.
+        columns: film field to the column it is read from.
         part_films: films per part.
         done: for each shard, the numbers of the parts that are written.
         complete: shards of which every part is written.
     """
 
-    shards: tuple[Shard, ...]
+    shards: tuple[TableFile, ...]
     out: str
     posters: str | None
     types: dict[str, Any]
     delimiter: str | None = None
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
     part_films: int = PART_FILMS
     done: dict[int, frozenset[int]] = dataclasses.field(default_factory=dict)
     complete: frozenset[int] = frozenset()
@@ -59,6 +61,12 @@ class ClusterRun:
     def posters_of(self, shard: int) -> str:
         """Return the address of the folder that a shard's posters are relative to."""
         return self.posters if self.posters is not None else parent(self.shards[shard].address)
+
+    def open_shard(self, shard: int, scratch: Path, posters: Path) -> FilmTable:
+        """Open a shard, after downloading it into `scratch` if it is remote."""
+        file = self.shards[shard]
+        path = file.local(scratch)
+        return FilmTable(path, posters=posters, delimiter=self.delimiter, suffix=file.format, columns=self.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,33 +102,44 @@ def read_parts(run: ClusterRun, shard: int) -> Iterator[Part]:
         # Remote posters are resolved in an empty folder: a path that leads out of it would lead out of theirs.
         root = Path(posters.path("")) if posters.local else Path(scratch) / "posters"
         root.mkdir(exist_ok=True, parents=True)
-        with local_copy(run.shards[shard], Path(scratch)) as path:
-            table = FilmTable(path, posters=root, delimiter=run.delimiter)
-            if surplus := sorted(set(table.columns) - set(run.types)):
-                raise UsageError(
-                    f"{run.shards[shard].address} has the column {surplus[0]!r}, which the first table does not have; "
-                    f"tag it separately"
-                )
-            gathered: list[list[Film]] = []
-            number, size, waiting = 0, 0, None
-            for chunk in table.chunks():
-                if waiting is not None:
-                    yield waiting
-                    waiting = None
-                gathered.append(chunk if posters.local else [_relative(film, root) for film in chunk])
-                size += sum(len(film.poster) for film in chunk if isinstance(film.poster, bytes))
-                if len(gathered) * CHUNK >= run.part_films or size >= PART_BYTES:
-                    if number not in done:
-                        waiting = Part(shard, number, False, pickle.dumps(gathered))
-                    gathered, size, number = [], 0, number + 1
-            if waiting is not None and not gathered:
-                yield replace(waiting, last=True)
-            elif (gathered or number == 0) and number not in done:
-                yield Part(shard, number, True, pickle.dumps(gathered))
+        table = run.open_shard(shard, Path(scratch), root)
+        partition = run.shards[shard].partition  # columns that the names of the shard's folders give
+        for name, kind in (column_types(table) | dict.fromkeys(partition, "text")).items():
+            first = run.types.get(name)
+            if first is None or (first != "text" and first != kind):
+                what = f"has the column {name!r}, which the first table does not have"
+                if first is not None:
+                    what = f"has another type in the column {name!r} than the first table"
+                raise UsageError(f"{run.shards[shard].address} {what}; tag it separately")
+        gathered: list[list[Film]] = []
+        number, size, waiting = 0, 0, None
+        for chunk in table.chunks():
+            if waiting is not None:
+                yield waiting
+                waiting = None
+            gathered.append([_prepared(film, partition, None if posters.local else root) for film in chunk])
+            size += sum(len(film.poster) for film in chunk if isinstance(film.poster, bytes))
+            if len(gathered) * CHUNK >= run.part_films or size >= PART_BYTES:
+                if number not in done:
+                    waiting = Part(shard, number, False, pickle.dumps(gathered))
+                gathered, size, number = [], 0, number + 1
+        if waiting is not None and not gathered:
+            yield replace(waiting, last=True)
+        elif (gathered or number == 0) and number not in done:
+            yield Part(shard, number, True, pickle.dumps(gathered))
 
 
-def _relative(film: Film, root: Path) -> Film:
-    return replace(film, poster=film.poster.relative_to(root)) if isinstance(film.poster, Path) else film
+def column_types(table: FilmTable) -> dict[str, Any]:
+    """Return the type of each column in the output: text, unless the format declares another."""
+    types = table.types or dict.fromkeys(table.columns, "text")
+    return {name: "text" if str(kind) == "String" else kind for name, kind in types.items()}
+
+
+def _prepared(film: Film, partition: Mapping[str, str | None], root: Path | None) -> Film:
+    """Return the film with the columns of its partition; below a remote root, its poster's path as a relative one."""
+    if root is not None and isinstance(film.poster, Path):
+        film = replace(film, poster=film.poster.relative_to(root))
+    return replace(film, record={**partition, **film.record}) if partition else film
 
 
 def write_part(run: ClusterRun, part: Part, classifier: Classifier) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from mmgcs.bundle import DEFAULT_BUNDLE, MANIFEST, Bundle
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import sha256
 from mmgcs.runtime import load
-from mmgcs.tables import FilmTable
-from mmgcs.tagging.parts import ClusterRun, Part, read_notes, read_parts, write_part
+from mmgcs.tables import TableFile, find_tables
+from mmgcs.tagging.parts import ClusterRun, Part, column_types, read_notes, read_parts, write_part
 from mmgcs.tagging.pipeline import Progress
 from mmgcs.tagging.sinks import PART_FILMS
-from mmgcs.tagging.storage import Folder, find_shards, local_copy
+from mmgcs.tagging.storage import Folder
 from mmgcs.tagging.summary import TagSummary
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports about a user's cluster
@@ -54,6 +54,7 @@ def tag_with_ray(
     resume: bool = False,
     overwrite: bool = False,
     delimiter: str | None = None,
+    columns: Mapping[str, str] | None = None,
     part_films: int = PART_FILMS,
     progress: Progress | None = None,
 ) -> TagSummary:
@@ -69,6 +70,7 @@ def tag_with_ray(
         resume: continue an unfinished run; a finished one of the same films is left as it is.
         overwrite: remove what an earlier run wrote.
         delimiter: what separates the fields of a CSV.
+        columns: film field to the column it is read from.
         part_films: films per part.
         progress: called after each part.
 
@@ -78,11 +80,12 @@ def tag_with_ray(
     """
     began = time.monotonic()
     bundle = Bundle(model if model is not None else DEFAULT_BUNDLE)
-    shards, folder = tuple(find_shards(films)), Folder(out)
+    shards, folder = tuple(find_tables(films)), Folder(out)
     inside = folder.path("") if folder.local else folder.address
-    run = ClusterRun(shards, inside, _posters_address(posters), {}, delimiter, part_films)
+    run = ClusterRun(shards, inside, _posters_address(posters), {}, delimiter, dict(columns or {}), part_films)
     description = {
-        "inputs": [asdict(shard) for shard in shards],
+        "inputs": [{"address": shard.address, "size": shard.size, "version": _version(shard)} for shard in shards],
+        "columns": run.columns,
         "posters": run.posters,
         "model": {"name": bundle.config.name, "sha256": sha256(bundle.path / MANIFEST)},
         "mmgcs": mmgcs.__version__,
@@ -231,14 +234,15 @@ def _as_ours(error: BaseException) -> MmgcsError:
 
 def _column_types(run: ClusterRun) -> dict[str, Any]:
     """Return the columns of the first table with their types: text, unless the format declares them."""
-    with (
-        tempfile.TemporaryDirectory(prefix="mmgcs-shard-") as scratch,
-        local_copy(run.shards[0], Path(scratch)) as path,
-    ):
-        table = FilmTable(path, posters=Path(scratch), delimiter=run.delimiter)
+    with tempfile.TemporaryDirectory(prefix="mmgcs-shard-") as scratch:
+        table = run.open_shard(0, Path(scratch), Path(scratch))
         if len(run.shards) > 1 and "id" not in table.sources:
             raise UsageError("several tables need a column id (or imdb_id) to tell films apart; add one")
-        return dict(table.types or dict.fromkeys(table.columns, "text"))
+        return dict.fromkeys(run.shards[0].partition, "text") | column_types(table)
+
+
+def _version(shard: TableFile) -> str:
+    return shard.version or str(Path(shard.address).stat().st_mtime_ns)
 
 
 def _check_output(folder: Folder, run: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
@@ -256,6 +260,7 @@ def _check_output(folder: Folder, run: dict[str, Any], *, resume: bool, overwrit
     before = json.loads(folder.read(RUN))
     for key, what in (
         ("inputs", "set of films"),
+        ("columns", "set of columns"),
         ("posters", "folder of posters"),
         ("model", "model"),
         ("mmgcs", "version of mmgcs"),

@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import fsspec
 from fsspec.core import url_to_fs
 
 from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
-from mmgcs.tables import READERS, table_format
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One table of films.
-
-    Attributes:
-        address: its path or URL.
-        size: its bytes.
-        version: its ETag or modification time, which differs once it was changed.
-    """
-
-    address: str
-    size: int
-    version: str
 
 
 class Folder:
@@ -37,7 +18,10 @@ class Folder:
     def __init__(self, address: str) -> None:
         """Raises UsageError if nothing is installed for the kind of address."""
         self.address = address.rstrip("/")
-        self._files, self._root = _opened(self.address)
+        try:
+            self._files, self._root = url_to_fs(self.address)
+        except (ImportError, ValueError) as error:
+            raise UsageError(f"{address} cannot be reached ({error}); install what its scheme needs") from None
         self.local = isinstance(self._files, fsspec.get_filesystem_class("file"))
 
     def path(self, name: str) -> str:
@@ -69,53 +53,6 @@ class Folder:
         """Remove the folder, or one below it, with everything in it."""
         with contextlib.suppress(FileNotFoundError):
             self._files.rm(self.path(below) if below else self._root, recursive=True)
-
-
-def _opened(address: str) -> tuple[Any, str]:
-    try:
-        files, path = url_to_fs(address)
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"{address} cannot be reached ({error}); install what its scheme needs") from None
-    return files, str(path)
-
-
-def find_shards(address: str) -> list[Shard]:
-    """Return the tables at an address (a file, a folder, or a pattern such as `films/part-*.parquet`), by name.
-
-    Raises:
-        UsageError: there are none.
-    """
-    files, path = _opened(address)
-    scheme = "" if isinstance(files, fsspec.get_filesystem_class("file")) else f"{address.partition('://')[0]}://"
-    if "*" in path or "?" in path:
-        found = files.glob(path, detail=True)
-    elif files.isdir(path):
-        found = {entry["name"]: entry for entry in files.ls(path, detail=True)}
-    else:
-        found = {path: files.info(path)} if files.exists(path) else {}
-    shards = [
-        Shard(scheme + name, int(entry["size"]), str(entry.get("ETag") or entry.get("mtime") or ""))
-        for name, entry in sorted(found.items())
-        if entry["type"] == "file" and table_format(Path(name))[0] in READERS and not Path(name).name.startswith(".")
-    ]
-    if not shards:
-        raise UsageError(f"there is no table of films at {address}; give a CSV, JSONL or Parquet file or a folder")
-    return shards
-
-
-@contextlib.contextmanager
-def local_copy(shard: Shard, folder: Path) -> Iterator[Path]:
-    """Yield the shard as a file: itself if it is on this machine, else a temporary copy in `folder`."""
-    files, path = _opened(shard.address)
-    if isinstance(files, fsspec.get_filesystem_class("file")):
-        yield Path(path)
-        return
-    copy = folder / PurePosixPath(path).name
-    files.get_file(path, str(copy))
-    try:
-        yield copy
-    finally:
-        copy.unlink(missing_ok=True)
 
 
 def parent(address: str) -> str:
