@@ -42,7 +42,7 @@ def test_a_frame_comes_back_as_one_of_its_kind_with_the_answers_appended(kind: s
     )()
     assert [list(row["genres"]) for row in rows] == [["Horror"], [], ["Romance"]]
     assert [row["key"] for row in rows] == FILMS["key"]
-    assert [row["given_error"] for row in rows][0] == "old"
+    assert rows[0]["given_error"] == "old"
     assert "nothing to predict from" in rows[1]["error"]
     assert rows[0]["probabilities"]["Horror"] > 0.5
     if kind == "pandas":
