@@ -3,7 +3,7 @@
 from mmgcs.tables.films import CHUNK, STDIN, FilmTable, need_column, open_films, read_films
 from mmgcs.tables.formats import PACKED, register_format
 from mmgcs.tables.frames import Frame, read_frame, table_columns
-from mmgcs.tables.locate import find_tables
+from mmgcs.tables.locate import TableFile, find_tables
 from mmgcs.tables.readers import READERS, Table
 from mmgcs.tables.records import ANSWER_COLUMNS, RecordBuilder
 from mmgcs.tables.rows import ALIASES, RowReader, sources_of
@@ -24,6 +24,7 @@ __all__ = [
     "Row",
     "RowReader",
     "Table",
+    "TableFile",
     "find_tables",
     "infer_types",
     "json_line",

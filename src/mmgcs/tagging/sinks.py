@@ -216,10 +216,13 @@ class FileSink:
         self._parts = _intact_parts(self.folder)
 
     def _fingerprint(self) -> dict[str, Any]:
+        # The posters of a remote table are in a temporary folder, unless another was given.
+        remote = any(file.remote for file in self._table.files)
+        posters = None if remote else printable(str(self._table.posters.resolve()))
         return {
             "table of films": self._table.fingerprint(),
             "set of columns": dict(self._table.sources),
-            "posters folder": printable(str(self._table.posters.resolve())),
+            "posters folder": posters,
             "model": sha256(self._classifier.bundle.path / MANIFEST),
             "version of mmgcs": mmgcs.__version__,
             "chunk size": CHUNK,
