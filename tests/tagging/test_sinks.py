@@ -21,7 +21,7 @@ import pytest
 
 from mmgcs import load
 from mmgcs.errors import UsageError
-from mmgcs.files import alone
+from mmgcs.files import lock_folder
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier
 from mmgcs.sample import sample_table
@@ -312,7 +312,7 @@ def test_a_second_process_that_writes_the_same_output_is_refused(
 ) -> None:
     out = tmp_path / "out.csv"
     command = [sys.executable, "-m", "mmgcs", "tag", str(films), "--out", str(out), "--model", str(tiny_bundle)]
-    with alone(partial_folder(out)):
+    with lock_folder(partial_folder(out)):
         (partial_folder(out) / "run.json").write_text("{}", encoding="utf-8")
         for option in ("--resume", "--overwrite"):
             done = subprocess.run([*command, option], capture_output=True, text=True)

@@ -27,7 +27,7 @@ import numpy as np
 import mmgcs
 from mmgcs.bundle import MANIFEST
 from mmgcs.errors import MmgcsError, UsageError, printable
-from mmgcs.files import LOCK, alone, atomic_path, atomic_writer, check_free, remove_parts, sha256, write_json
+from mmgcs.files import LOCK, atomic_path, atomic_writer, check_free, lock_folder, remove_parts, sha256, write_json
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime.classifier import Classifier
 from mmgcs.tables import CHUNK, WRITERS, FilmTable, RecordBuilder, infer_types, json_line, table_format, write_table
@@ -177,7 +177,7 @@ class FileSink:
         with contextlib.ExitStack() as lock:
             lock.callback(_remove_if_empty, self.folder)
             try:
-                lock.enter_context(alone(self.folder, str(self._out)))
+                lock.enter_context(lock_folder(self.folder, str(self._out)))
             except OSError as error:
                 raise UsageError(f"cannot create {self.folder} ({error.strerror}); choose another --out") from error
             if not self._resume:
