@@ -30,7 +30,18 @@ from mmgcs.errors import MmgcsError, UsageError, printable
 from mmgcs.files import LOCK, atomic_path, atomic_writer, check_free, lock_folder, remove_parts, sha256, write_json
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime.classifier import Classifier
-from mmgcs.tables import CHUNK, WRITERS, FilmTable, RecordBuilder, infer_types, json_line, table_format, write_table
+from mmgcs.tables import (
+    CHUNK,
+    STDIN,
+    WRITERS,
+    FilmTable,
+    RecordBuilder,
+    find_tables,
+    infer_types,
+    json_line,
+    table_format,
+    write_table,
+)
 from mmgcs.tagging.lists import FILM_LISTS
 from mmgcs.tagging.pipeline import Pipeline, Predictor, Progress, TagOptions
 from mmgcs.tagging.summary import TagSummary
@@ -137,7 +148,8 @@ def is_finished(out: Path, lists: Mapping[str, Path], films: Path) -> bool:
     """
     if partial_folder(out).is_dir() or not all(path.is_file() for path in (out, *lists.values())):
         return False
-    if films.is_file() and films.stat().st_mtime_ns > out.stat().st_mtime_ns:
+    files = [] if films == STDIN else [Path(file.address) for file in find_tables(films) if not file.remote]
+    if any(file.stat().st_mtime_ns > out.stat().st_mtime_ns for file in files):
         raise UsageError(f"{films} changed after {out} was written; tag it again with --overwrite")
     return True
 
