@@ -95,7 +95,7 @@ def test_a_table_s_name_leads_nowhere(tiny_bundle: Path, tmp_path: Path, monkeyp
     started = client.post("/api/v1/batch", data={"file": (io.BytesIO(b"plot\nA haunted village\n"), name)}).json
     for file in _files(tmp_path):
         assert file.parent.parent.parent == tmp_path
-        assert file.name in ("films.csv", "records", "tagged.csv") or file.name.startswith(".")
+        assert file.name.startswith(("films.csv", "tagged.csv", "."))
     app.extensions["mmgcs"].jobs.close()
     assert client.get(f"/api/v1/batch/{started['id']}").status_code == 404
     assert not list(tmp_path.glob("mmgcs-*"))
