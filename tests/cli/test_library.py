@@ -560,7 +560,7 @@ def test_options_are_remembered_for_a_library_and_the_command_line_comes_first(
     assert eager(library, eager_bundle, "--only-missing")["Has"]["status"] == "has genres"
     settings = library / ".mmgcs" / "settings.toml"
     for text, says in (
-        ("mood = 1", "'mood'"),
+        ("mood = 1", "mood"),
         ("max_genres = 0", "max_genres"),
         ("mode = 'x'", "mode"),
         ("x", "cannot"),
