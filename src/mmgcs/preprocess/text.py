@@ -94,7 +94,9 @@ def is_placeholder(text: str) -> bool:
     (True, True, False)
     """
     text = text.strip()
-    return len(text) <= _LONGEST_PLACEHOLDER and _PLACEHOLDER.match(text) is not None
+    if len(text) > _LONGEST_PLACEHOLDER or _PLACEHOLDER.match(text) is None:
+        return False
+    return not any(unicodedata.category(mark) == "So" for mark in text)  # emoji may tell a plot
 
 
 def placeholder_warning(text: str) -> str:
