@@ -15,6 +15,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_compress import Compress
 from flask_cors import CORS
 from PIL import Image
+from werkzeug.datastructures import FileStorage
 from werkzeug.http import parse_date
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -55,6 +56,11 @@ class StrictJSON(DefaultJSONProvider):
             return json.loads(s, parse_constant=_reject_constant, **kwargs)
         except RecursionError:
             raise ValueError("the JSON is nested too deeply") from None
+
+    @staticmethod
+    def default(o: Any) -> Any:  # noqa: D102
+        # spectree turns the values of an invalid form into JSON, and these may be files.
+        return "" if isinstance(o, bytes | FileStorage) else DefaultJSONProvider.default(o)
 
 
 def _reject_constant(name: str) -> None:
