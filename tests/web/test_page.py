@@ -372,7 +372,7 @@ def test_a_table_is_tagged_previewed_filtered_and_found_again_after_a_reload(
         assert "Horror" in person.texts("#preview tr")[1]
         assert any(text.startswith("Horror") for text in person.texts("#counts tr"))
         person.find("review-only").click()
-        assert "Two" not in person.find("preview").text
+        assert "One" not in person.find("preview").text
         lines = running.ask(person.find("result").get_attribute("href").removeprefix(running.url)).content.decode()
         assert "Horror" in lines.splitlines()[2]
         person.driver.refresh()
@@ -446,7 +446,7 @@ def test_everything_can_be_done_from_the_keyboard(person: Person) -> None:
     bar = person.driver.find_element(By.CSS_SELECTOR, '[data-genre="Thriller"]')
     bar.send_keys(Keys.ENTER)
     assert person.find("why-genre").text == "Thriller"
-    assert bar.accessible_name.startswith("Thriller, likely")
+    assert re.match("Thriller ?, likely", bar.accessible_name)
 
 
 def test_the_theme_follows_the_system_until_one_is_chosen(person: Person) -> None:
