@@ -9,13 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmgcs.export.int8 import quantize_blocks, quantize_dynamic, quantize_static
+    from mmgcs.export.int8 import halve_weights, quantize_blocks, quantize_dynamic, quantize_static
     from mmgcs.export.join import Member, join_bundles
     from mmgcs.export.onnx import export_encoder, export_fusion
     from mmgcs.export.shrink import is_int8, prune_vocabulary, to_float, word_tables
 
 _MODULES = {
-    "int8": ("quantize_blocks", "quantize_dynamic", "quantize_static"),
+    "int8": ("halve_weights", "quantize_blocks", "quantize_dynamic", "quantize_static"),
     "join": ("Member", "join_bundles"),
     "onnx": ("export_encoder", "export_fusion"),
     "shrink": ("is_int8", "prune_vocabulary", "to_float", "word_tables"),
@@ -25,6 +25,7 @@ __all__ = [
     "Member",
     "export_encoder",
     "export_fusion",
+    "halve_weights",
     "is_int8",
     "join_bundles",
     "prune_vocabulary",

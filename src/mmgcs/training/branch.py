@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmgcs.bundle import Branch
 from mmgcs.errors import UsageError
-from mmgcs.export import export_encoder, quantize_dynamic, quantize_static
+from mmgcs.export import export_encoder, halve_weights, quantize_dynamic, quantize_static
 from mmgcs.files import write_json
 from mmgcs.models import ENCODERS, Encoder, MemberEncoder, SourceHead, join_heads
 from mmgcs.preprocess import PlotTokens
@@ -172,6 +172,8 @@ def fit_branch(
     lightning.seed_everything(seed, verbose=False)
     encoder = make_encoder(recipe)
     rows = np.setdiff1d(data.rows("train", name), holdout)
+    weights = np.array([recipe.source_weights.get(source, 1.0) for source in data.sources])
+    rows = rows[weights[data.source[rows]] > 0]  # a source with weight zero would only cost time
     valid = data.rows("valid", name)
     if not len(rows) or not len(valid):
         raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films with a {name}; both are needed")
@@ -263,7 +265,10 @@ def _read_member(run: Run, recipe: BranchRecipe, folder: Path) -> Trained:
 
 
 def export_branch(run: Run, name: str, recipe: BranchRecipe, trained: Trained) -> None:
-    """Write a trained branch's graph, in int8 if that costs little enough on `valid`, and its description."""
+    """Write a trained branch's graph and its description.
+
+    The graph is int8 if that costs little enough on `valid`; otherwise its weights are stored in 16 bits.
+    """
     folder, data = run.folder / name, run.data
     encoder, head, score = trained.encoder, trained.head, trained.score
     if recipe.token_bag:
@@ -294,7 +299,11 @@ def export_branch(run: Run, name: str, recipe: BranchRecipe, trained: Trained) -
         run.log(
             f"{name}: int8 costs {cost:+.2f} points of macro-F1 on valid; {'using int8' if kept else 'keeping float'}"
         )
-        graph = small if kept else graph
+        if kept:
+            graph = small
+        else:
+            halve_weights(graph, folder / "half.onnx")
+            graph = folder / "half.onnx"
     info = {"options": options, "width": spec.width, "input": spec.input, "kind": spec.kind, "encoder": spec.encoder}
     write_json(folder / "branch.json", {"graph": graph.name, **info, **result})
 

@@ -106,7 +106,7 @@ class BranchRecipe(_Settings):
     training: Optimization = Optimization()
     """How it is trained."""
     source_weights: dict[str, float] = {}
-    """Weight of a film, by the source of its labels; 1 for other sources."""
+    """Weight of a film, by the source of its labels; 1 for other sources. Zero leaves the films out."""
     views: Annotated[int, Field(ge=1, le=8)] = 1
     """Versions of each film that training alternates between: plots with and without title, posters as they are and
     mirrored, then shifted."""
