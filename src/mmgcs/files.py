@@ -173,18 +173,22 @@ def lock_folder(folder: Path, what: str | None = None) -> Iterator[None]:
     from filelock import FileLock, Timeout  # a prediction needs no lock
 
     folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
-        with FileLock(folder / LOCK, timeout=0):
-            try:
-                yield
-            finally:
-                with contextlib.suppress(OSError):  # Windows cannot remove an open file: it stays there
-                    (folder / LOCK).unlink()
+        lock.acquire()
     except Timeout:
         raise UsageError(f"another mmgcs is writing {what or folder}; wait for it to end") from None
-
-
-alone = lock_folder  # the former name
+    removed = False
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()
+            removed = True
+        lock.release()
+        if not removed:  # Windows cannot remove a file while it is open
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink()
 
 
 def is_inside(name: str) -> bool:

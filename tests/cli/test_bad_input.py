@@ -245,7 +245,7 @@ def newer_format(bundle: Path) -> None:
     ("damage", "message"),
     [
         (changed_byte, r"plot.onnx differs from its SHA-256 in manifest.json"),
-        (missing_file, r"fusion.onnx cannot be read (No such file or directory); get the bundle again"),
+        (missing_file, r"fusion.onnx cannot be read (No such file or directory)"),
         (newer_format, r"is of bundle format 2.0, this mmgcs reads up to 1.x; upgrade mmgcs"),
     ],
 )

@@ -105,7 +105,7 @@ def test_a_good_member_outweighs_a_useless_one():
 
 def test_a_wrong_call_is_told_in_one_line(tiny_bundle, tmp_path, capsys):
     assert join(tmp_path, [tiny_bundle]) == 2
-    assert "give two or more" in capsys.readouterr().err
+    assert "needs two or more bundles" in capsys.readouterr().err
     assert join(tmp_path, [tiny_bundle, tmp_path / "none"]) == 2
     assert join(tmp_path, [tiny_bundle, tiny_bundle], "--method", "voting") == 2
     assert "known: stacked, weighted" in capsys.readouterr().err

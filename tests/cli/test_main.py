@@ -232,7 +232,7 @@ def test_the_demo_never_replaces_a_file_of_yours(tmp_path: Path, capsys: pytest.
     assert "already exists with other content, so nothing was copied; give an empty folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["plot.txt"]
     assert main(["demo", "--copy", str(tmp_path / "plot.txt")]) == 2
-    assert "is a file and not a folder" in capsys.readouterr().err
+    assert "is a file, not a folder" in capsys.readouterr().err
     assert (tmp_path / "plot.txt").read_text(encoding="utf-8") == "mine"
     (tmp_path / "plot.txt").rename(tmp_path / "posters")
     assert main(["demo", "--copy", str(tmp_path)]) == 2

@@ -54,7 +54,9 @@ def test_it_computes_what_transformers_own_resnet_computes(published):
     x = (pixels.permute(0, 3, 1, 2).float() - ours.mean) / ours.std
     with torch.no_grad():
         expected = theirs(x).last_hidden_state
-        hidden = ours._through(x, ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4"))
+        hidden = x
+        for stage in ours.stages():
+            hidden = stage(hidden)
     assert torch.allclose(hidden, expected, atol=1e-4)
 
 

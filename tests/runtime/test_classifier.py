@@ -112,8 +112,8 @@ def test_a_poster_is_read_from_any_kind_of_bytes(tiny_bundle: Path) -> None:
         ({"plot": 5}, r"the plot is of the type int; give a text \(str\)"),
         ({"plot": b"a ghost"}, r"the plot is of the type bytes; give a text \(str\)"),
         ({"plot": PLOT, "title": 5}, r"the title is of the type int; give a text \(str\)"),
-        ({"poster": 5}, "the poster is of the type int; give a picture file's path, or its bytes"),
-        ({"poster": [b""]}, "the poster is of the type list; give a picture file's path, or its bytes"),
+        ({"poster": 5}, "the poster is of the type int; give an image file's path, or its bytes"),
+        ({"poster": [b""]}, "the poster is of the type list; give an image file's path, or its bytes"),
     ],
 )
 def test_what_is_no_text_and_no_picture_is_refused_by_its_type(tiny_bundle: Path, given, message) -> None:

@@ -27,8 +27,13 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", NEW, *arguments], cwd=folder, capture_output=True, text=True)
 
 
+def words(number: int) -> str:
+    """Return a plot like no other."""
+    return " ".join(f"{word}{number}" for word in ("ghost", "haunts", "the", "village", "at", "night"))
+
+
 def test_a_new_format_is_tagged_split_and_written(tmp_path: Path, tiny_bundle: Path) -> None:
-    rows = [f"{n}|a ghost haunts the village {n}|{('Horror', 'Drama')[n % 2]}" for n in range(40)]
+    rows = [f"{n}|{words(n)}|{('Horror', 'Drama')[n % 2]}" for n in range(40)]
     (tmp_path / "films.psv").write_text("\n".join(["ID|Plot|Genres", *rows]) + "\n", encoding="utf-8")
     done = run(tmp_path, "tag", "films.psv", "--out", "tagged.psv", "--model", os.fspath(tiny_bundle))
     assert done.returncode == 0, done.stderr

@@ -79,11 +79,11 @@ def test_a_student_learns_from_a_finished_bundle(tmp_path, one_thread):
 
 
 def test_a_teacher_that_does_not_know_the_genres_is_refused(tmp_path, one_thread):
-    recipe = write_recipe(tmp_path / "student.yaml", genres=["Drama", "Western"], plot=PLOT)
+    recipe = write_recipe(tmp_path / "student.yaml", genres=["Drama", "Kaiju"], plot=PLOT)
     table = tmp_path / "films.csv"
     lines = ["id,plot,genres,split"]
     for index in range(24):
-        genre = ("Drama", "Western")[index % 2]
+        genre = ("Drama", "Kaiju")[index % 2]
         lines.append(
             f"{index},Story number {index} of a {genre.lower()} town.,{genre},{'valid' if index > 15 else 'train'}"
         )
@@ -92,7 +92,7 @@ def test_a_teacher_that_does_not_know_the_genres_is_refused(tmp_path, one_thread
     done = run_command(command)
     assert done.returncode == 2
     (line,) = errors(done.stderr)
-    assert "distill.teacher: default does not know Western; give another teacher" in line
+    assert "distill.teacher: default does not know Kaiju; give another teacher" in line
 
 
 def test_a_teacher_is_shown_only_what_the_student_reads(tmp_path):

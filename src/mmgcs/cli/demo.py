@@ -65,7 +65,7 @@ def demo(
         return
     print_comparison(pairs)
     typed = as_typed()
-    print("\nNow try your own:")
+    print("\nTry your own:")
     print(f'  {typed} predict --plot "Two detectives hunt a killer through the city\'s underworld."')
     print(f'  {typed} explain --plot "A ghost haunts an old house by the sea."')
     print(f"  {typed} demo --copy practice      # a table, posters and a plot to practise with")

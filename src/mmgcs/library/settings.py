@@ -23,8 +23,8 @@ class LibrarySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     mode: Literal["only-missing", "add", "replace"] | None = None
-    min_confidence: float | None = Field(None, ge=0, le=1)
-    max_genres: int | None = Field(None, ge=1)
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    max_genres: int | None = Field(default=None, ge=1)
     exclude: tuple[str, ...] | None = None
     create_nfo: bool | None = None
     element: Literal["genre", "tag"] | None = None

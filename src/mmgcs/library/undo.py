@@ -20,7 +20,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from mmgcs.errors import InputError, MmgcsError, UsageError
-from mmgcs.files import alone, atomic_path, is_inside, remove_parts, remove_parts_of, sha256
+from mmgcs.files import atomic_path, is_inside, lock_folder, remove_parts, remove_parts_of, sha256
 
 STATE = ".mmgcs"
 """The folder in a library that holds the copies, the journal and the settings."""
@@ -97,7 +97,7 @@ class Backups:
                 self.folder.mkdir(exist_ok=True)
                 for name in MARKERS:
                     (self.folder / name).touch()
-                stack.enter_context(alone(self.folder, f"in {self.root}"))
+                stack.enter_context(lock_folder(self.folder, f"in {self.root}"))
             except OSError as error:
                 raise UsageError(
                     f"{self.folder} cannot be written ({error.strerror}), and without copies nothing is changed; "

@@ -37,7 +37,7 @@ class Encoder(nn.Module):
         matrices: True if matrix products are most of its work, so that bfloat16 makes it faster on a CPU.
     """
 
-    input: str
+    input: Literal["plot", "poster"]
     kind: str
     width: int
     outputs: ClassVar[tuple[str, ...]] = ("features",)

@@ -56,7 +56,7 @@ class TransformerEncoder(TokenEncoder):
                 if isinstance(module, nn.Dropout):
                     module.p = layer_dropout
         self.tokenizer = load_tokenizer(location)
-        self.pad_id = int(self.model.config.pad_token_id or 0)
+        self.pad_id = int(getattr(self.model.config, "pad_token_id", None) or 0)
         self.frozen = freeze_layers is not None
         longest = getattr(self.model.config, "max_position_embeddings", None) or max_tokens
         if max_tokens > longest:

@@ -128,7 +128,8 @@ def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = N
     def drops(changed: Features, inputs: Sequence[str] = prediction.inputs) -> NDArray[np.float64]:
         # (films, explained)
         left = classifier.odds(classifier.logits(changed), "+".join(inputs))[:, columns]
-        return np.round((whole - left).astype(np.float64), 4)
+        rounded: NDArray[np.float64] = np.round((whole - left).astype(np.float64), 4)
+        return rounded
 
     regions: dict[str, list[list[float]]] = {}
     if "poster" in prediction.inputs:

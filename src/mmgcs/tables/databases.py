@@ -95,19 +95,23 @@ class FilmDatabase:
         url = parse_address(address)
         self.place = url.render_as_string(hide_password=True)
         self._patience = patience
-        self._reader, self._writer = make_engines(url)
+        self.unchanged = 0
         if posters is not None and not posters.is_dir():
             raise UsageError(f"the posters folder {posters} does not exist; check --posters")
-        self._films = self._retry(lambda: self._reflect(table, schema))
-        self.source = self._films.fullname
-        names = dict(columns or {})
-        self._key = self._key_column(key or names.pop("id", None))
-        self.key = self._key.name
-        self._fields = self._field_columns(names)
-        self._rows = RowReader(("id", *self._fields), posters or Path.cwd())
-        self._where = self._condition(where)
-        self._predictions, self._runs, self._probabilities = self._create_targets(into, probabilities)
-        self.unchanged = 0
+        self._reader, self._writer = make_engines(url)
+        try:
+            self._films = self._retry(lambda: self._reflect(table, schema))
+            self.source = self._films.fullname
+            names = dict(columns or {})
+            self._key = self._key_column(key or names.pop("id", None))
+            self.key = self._key.name
+            self._fields = self._field_columns(names)
+            self._rows = RowReader(("id", *self._fields), posters or Path.cwd())
+            self._where = self._condition(where)
+            self._predictions, self._runs, self._probabilities = self._create_targets(into, probabilities)
+        except BaseException:
+            self.close()
+            raise
 
     def _reflect(self, name: str, schema: str | None) -> sa.Table:
         """Read the columns of a table or view. Raises UsageError if it does not exist."""

@@ -200,8 +200,9 @@ def read_films(
         notify: called with each of the table's notices.
     """
     table = FilmTable(path, posters=posters, delimiter=delimiter, columns=columns)
-    for notice in table.notices if notify is not None else ():
-        notify(notice)
+    if notify is not None:
+        for notice in table.notices:
+            notify(notice)
     return table.chunks(chunk)
 
 
@@ -213,9 +214,9 @@ def need_column(path: str | Path, field: str, columns: Mapping[str, str] | None 
     """
     table = FilmTable(path, columns=columns)
     if field not in table.sources:
-        raise UsageError(
-            f"{path} has no column {' or '.join(ALIASES[field])}; its columns are {list_columns(table.columns)}"
-        )
+        *others, last = ALIASES[field]
+        names = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"{path} has no column {names}; its columns are {list_columns(table.columns)}")
 
 
 def _common_types(tables: list[Table], columns: tuple[str, ...]) -> dict[str, Any] | None:

@@ -149,7 +149,7 @@ def open_table(path: Path, meter: Meter | None = None) -> Iterator[IO[bytes]]:
                 with gzip.GzipFile(fileobj=stored) as raw:
                     yield cast("IO[bytes]", raw)
             else:
-                with io.BufferedReader(zstd.ZstdFile(stored)) as buffered:  # type: ignore[type-var]
+                with io.BufferedReader(zstd.ZstdFile(stored)) as buffered:
                     yield buffered
     except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
         raise MmgcsError(f"{path} is damaged or incomplete; download or export the file again") from error

@@ -356,7 +356,7 @@ def _mistakes(name: str, found: Iterable[tuple[str, str]], lines: Mapping[str, i
         told.append(f"{f'line {line}, ' if line and key else ''}{key + ': ' if key else ''}{what}")
     if len(told) == 1:
         return UsageError(f"{name}: {told[0]}")
-    return UsageError("\n  ".join([f"{name} has {len(told)} mistakes:", *told]))
+    return UsageError(f"{name} has {len(told)} mistakes: {'; '.join(told)}")
 
 
 def _lines(text: str) -> dict[str, int]:

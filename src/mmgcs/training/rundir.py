@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgcs.errors import UsageError
-from mmgcs.files import alone, remove_parts, write_json
+from mmgcs.files import lock_folder, remove_parts, write_json
 from mmgcs.training.data import Labelled
 from mmgcs.training.recipe import Recipe
 
@@ -61,7 +61,7 @@ def lock_run_dir(out: Path, identity: Mapping[str, Any], resume: bool, what: str
         raise UsageError(f"{out} already holds a {what}; continue it with --resume, or give another --out")
     if used and (not state.is_file() or json.loads(state.read_text(encoding="utf-8")) != identity):
         raise UsageError(f"{out} was made with another recipe or other data; give another --out")
-    with alone(out):
+    with lock_folder(out):
         for folder in (out, *(path for path in out.rglob("*") if path.is_dir())):
             remove_parts(folder, "*")
         if not state.is_file():

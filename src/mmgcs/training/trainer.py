@@ -19,7 +19,8 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from torch import multiprocessing, nn
+from torch import nn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import atomic_path, atomic_writer
@@ -137,12 +138,12 @@ def fit(
         except NotFiniteError as error:
             _drop_bad_checkpoint(folder, error.step)
             raise
-        except multiprocessing.ProcessExitedException as error:
+        except ProcessExitedException as error:
             raise MmgcsError(
                 f"a training process ended ({error.signal_name or error.exit_code}); the last good checkpoint is "
                 "kept: resume with --resume"
             ) from error
-        except multiprocessing.ProcessRaisedException as error:
+        except ProcessRaisedException as error:
             raise MmgcsError(str(error).strip().splitlines()[-1].partition(": ")[2]) from error
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None

@@ -69,13 +69,13 @@ def check_body() -> None:
 )
 def predict_plot() -> Any:
     """Predict from a plot: `{"plot": …}` or `{"text": …}`."""
-    given = request.form if request.mimetype in FORMS else request.get_json(silent=True)
+    given: Any = request.form if request.mimetype in FORMS else request.get_json(silent=True)
     get = given.get if hasattr(given, "get") else dict[str, Any]().get
     plot, title = get("plot") or get("text"), get("title")
     if not isinstance(plot, str) or not plot.strip():
         raise RequestError('there is no plot; send {"plot": "…"}')
     try:
-        PredictIn(plot=plot, title=title if isinstance(title, str) else None)
+        PredictIn.model_validate({"plot": plot, "title": title if isinstance(title, str) else None})
     except ValidationError as error:
         raise UnprocessableError(invalid_request(error, PredictIn)) from None
     return _legacy(make_film(state().settings, plot=plot, title=title if isinstance(title, str) else None))

@@ -65,7 +65,7 @@ def _condition(found: Mapping[str, Any]) -> Condition:
         right=_weighted(genres, "precision", "chosen"),
         found=_weighted(genres, "recall", "support"),
         abstention=[(x, y) for x, y in abstention.get("table", []) if y is not None],
-        sure=None if None in sure else sure,
+        sure=None if sure[0] is None or sure[1] is None else (sure[0], sure[1]),
         calibration=tuned.get("ece_equal_mass"),
         precision={
             genre: [((index + 1) / len(points), point) for index, point in enumerate(points)]

@@ -53,9 +53,9 @@ def invalid_request(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _raise_if_invalid(
-    _request: Request, _response: Response | None, error: ValidationError | None, _instance: object, _adapter: object
+    _request: Request, _response: Response | None, error: Exception | None, _instance: object, _adapter: object
 ) -> None:
-    if error is not None:
+    if isinstance(error, ValidationError):
         raise UnprocessableError(invalid_request(error, getattr(schemas, error.title)))
 
 
@@ -106,7 +106,7 @@ def answers(model: type[BaseModel] | None, text: str, *errors: int, **others: An
 
 def description(settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI description of the current application."""
-    value = copy.deepcopy(spec.spec)
+    value: dict[str, Any] = copy.deepcopy(spec.spec)
     value["info"]["license"] = {"name": "MIT", "identifier": "MIT"}
     value["servers"] = [{"url": request.url_root.rstrip("/"), "description": "This server"}]
     paths: dict[str, Any] = value["paths"]
