@@ -128,7 +128,7 @@ def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = N
     def drops(changed: Features, inputs: Sequence[str] = prediction.inputs) -> NDArray[np.float64]:
         # (films, explained)
         left = classifier.odds(classifier.logits(changed), "+".join(inputs))[:, columns]
-        rounded: NDArray[np.float64] = np.round((whole - left).astype(np.float64), 4)
+        rounded: NDArray[np.float64] = np.asarray(np.round(whole - left, 4), dtype=np.float64)
         return rounded
 
     regions: dict[str, list[list[float]]] = {}
