@@ -327,4 +327,4 @@ def test_a_table_without_a_column_of_genres_is_not_split(tmp_path, capsys):
     films.write_text("id,plot,category\n1,a ghost,Horror\n")
     status, _, err = run(capsys, "data", "split", films, "--out", tmp_path / "split.csv")
     assert status == 2
-    assert "films.csv has no column genres; its columns are id, plot, category" in err
+    assert "films.csv has no column genres, genre or listed_in; its columns are id, plot, category" in err

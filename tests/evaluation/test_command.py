@@ -100,7 +100,7 @@ def test_a_table_without_a_column_of_genres_is_refused_with_its_columns(
     table.write_text("id,plot,category\n1,a ghost,Horror\n", encoding="utf-8")
     status, _, err = call("--model", tiny_bundle, "--data", table, "--split", split)
     assert status == 2
-    assert "films.csv has no column genres; its columns are id, plot, category" in err
+    assert "films.csv has no column genres, genre or listed_in; its columns are id, plot, category" in err
 
 
 def test_films_without_a_split_are_called_so(call: Call, tiny_bundle: Path, table: Path) -> None:

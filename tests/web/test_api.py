@@ -178,7 +178,7 @@ def test_the_page_offers_and_the_api_takes_every_format_that_is_read(client: Fla
     assert f'accept="{",".join(READERS)}"' in client.get("/tables").text
     answer = client.post("/api/v1/batch", data={"file": _file(b"id\tplot\n1\ta ghost\n", "films.TAB")})
     assert answer.status_code == 202
-    answer = client.post("/api/v1/batch", data={"file": _file(b"PK", "films.xlsx")})
+    answer = client.post("/api/v1/batch", data={"file": _file(b"PK", "films.docx")})
     assert answer.status_code == 415 and ".tab" in answer.json["error"]
 
 

@@ -30,7 +30,7 @@ def test_each_example_works_as_it_is(serving: Any, tmp_path: Path, poster: bytes
     (tmp_path / "poster.jpg").write_bytes(poster)
     (tmp_path / "films.csv").write_text("id,plot\n1,A haunted village\n")
     environment = {**os.environ, "KEY": "secret"}
-    with serving(Settings(drain=0.1, threads=8, api_key=key)) as running:
+    with serving(Settings(drain=0.1, threads=8, **({"api_key": key} if key else {}))) as running:
         examples = [one for one in _examples(running.ask("/api").content.decode()) if one[0] != "Response"]
         assert len(examples) == 9
         for title, text in examples:

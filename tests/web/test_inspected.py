@@ -25,7 +25,7 @@ def test_what_data_inspect_prints_is_drawn(tiny_bundle: Path, tmp_path: Path) ->
     for genre, count in summary.genres.items():
         assert re.search(rf'<th scope="row">{genre}</th>.*?<td class="number">{count}</td>', page), genre
     for decade, count in summary.years.items():
-        assert f"<title>{decade}s: {count}</title>" in page
+        assert f"{decade}s {count}" in page
 
 
 def test_the_default_bundle_comes_with_the_numbers_of_its_films() -> None:

@@ -30,7 +30,7 @@ FormText = Annotated[str | None, BeforeValidator(_read_text)]
 FormFile = Annotated[
     bytes | None,
     BeforeValidator(_read_file),
-    WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"}),
+    WithJsonSchema({"type": ["string", "null"], "contentMediaType": "application/octet-stream"}),
 ]
 """A small file of a form, as bytes."""
 
