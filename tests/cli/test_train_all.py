@@ -104,7 +104,7 @@ def test_one_report_tells_scores_checks_and_curves(done):
     assert [model["recipe"] for model in report["models"]] == ["text-original", "poster-original"]
     assert all(model["verified"] for model in report["models"])
     assert report["models"][0]["curves"]["plot"]["valid_map"]
-    assert report["data"]["splits"]["train"] == 40
+    assert report["data"]["splits"]["train"] == 21
     page = (done.out / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,iVBOR") == 2
     text = (done.out / "report.md").read_text(encoding="utf-8")
