@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Test files that run at the same time.
 WORKERS ?= 2
+# Folders or files of slow tests; all if empty.
+SLOW ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test slow lint realdata docs lowest lock audit sbom coverage mutation clean
@@ -14,7 +16,7 @@ test: .venv/dev.stamp  ## install everything and run the quick tests
 	$(BIN)/python -m pytest -m "not realdata and not slow" -rs --durations=10 -n $(WORKERS) --dist loadfile
 
 slow: .venv/dev.stamp  ## the slow tests: crashes, faults, fuzzing, long trainings, the documentation's commands
-	$(BIN)/python -m pytest -m "slow and not realdata" -rs --durations=10 -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "slow and not realdata" -rs --durations=10 -n $(WORKERS) --dist loadfile $(SLOW)
 
 lint: .venv/dev.stamp  ## style, types, the direction of imports, dependencies and code that nothing uses
 	$(BIN)/ruff check .
