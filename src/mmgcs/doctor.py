@@ -29,6 +29,8 @@ _REQUIREMENT = re.compile(
 _EXTRAS = {
     "train": "training, evaluation and data preparation",
     "db": "tagging tables of databases",
+    "excel": "reading .xlsx workbooks",
+    "cloud": "tables in object stores",
     "scale": "tagging on several machines",
     "weights": "the encoders' starting weights without network",
 }
