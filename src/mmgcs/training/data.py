@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgcs.errors import UsageError
-from mmgcs.files import sha256
 from mmgcs.film import Film
 from mmgcs.labels import LABEL_SOURCES, LabelSource, read_labels
 
@@ -104,7 +103,7 @@ def read_labelled(
     sources = (target, *sorted(set(labels) - {target}))
     place = {name: index for index, name in enumerate(sources)}
     source = np.array([place[label] for label in labels], dtype=np.int64)
-    return Labelled(films, tuple(genres), truth, known, split, sources, source, sha256(path))
+    return Labelled(films, tuple(genres), truth, known, split, sources, source, _sha256(path))
 
 
 def read_own(path: Path, posters: Path | None, genres: Sequence[str] | None, least: int) -> Labelled:
@@ -135,7 +134,7 @@ def read_own(path: Path, posters: Path | None, genres: Sequence[str] | None, lea
     truth, known = read_labels(films, genres)
     split = np.array([film.split or "" for film in films])
     zeros = np.zeros(len(films), dtype=np.int64)
-    return Labelled(films, tuple(genres), truth, known, split, ("own",), zeros, sha256(path))
+    return Labelled(films, tuple(genres), truth, known, split, ("own",), zeros, _sha256(path))
 
 
 def _read(path: Path, posters: Path | None) -> list[Film]:
@@ -145,6 +144,14 @@ def _read(path: Path, posters: Path | None) -> list[Film]:
     if not any(film.genres for film in films):
         need_column(path, "genres")
     return films
+
+
+def _sha256(path: Path) -> str:
+    """Return the SHA-256 of a table; for several files, that of their sums."""
+    from mmgcs.tables import find_tables
+
+    sums = [file.fingerprint() for file in find_tables(path)]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
 
 def fingerprint(parts: Iterable[object]) -> str:

@@ -41,7 +41,10 @@ class FusionFilms:
 
 
 def choose_holdout(recipe: Recipe, data: Labelled) -> NDArray[np.int64]:
-    """Return training films with both inputs, of the target source, that the branches do not see."""
+    """Return training films with both inputs, of the target source, that the branches do not see.
+
+    Their plots in other languages are rows of the same film, so those are held out with them.
+    """
     if recipe.fusion is None:
         return np.zeros(0, dtype=np.int64)
     both = np.intersect1d(data.rows("train", "plot"), data.rows("train", "poster"))
@@ -50,8 +53,10 @@ def choose_holdout(recipe: Recipe, data: Labelled) -> NDArray[np.int64]:
         raise UsageError("the fusion needs training films with both plot and poster; this data has too few")
     target = both[data.source[both] == 0]
     pool = target if len(target) >= count else both
-    chosen: NDArray[np.int64] = np.sort(np.random.default_rng(recipe.seed).choice(pool, count, replace=False))
-    return chosen
+    chosen = np.random.default_rng(recipe.seed).choice(pool, count, replace=False)
+    names = {data.films[row].id for row in chosen} - {""}
+    same = [row for row in data.rows("train") if data.films[row].id in names]
+    return np.union1d(chosen, np.array(same, dtype=np.int64))
 
 
 def fused_logits(fusion: nn.Module, features: Features) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mmgcs.errors import UsageError
 from mmgcs.genres import LABEL_SETS
@@ -51,8 +51,8 @@ class Component(_Settings):
 class Optimization(_Settings):
     """How one stage is trained."""
 
-    epochs: Annotated[int, Field(ge=0, le=1000)] = 3
-    """The most passes over the training films."""
+    epochs: Annotated[float, Field(ge=0, le=1000)] = 3
+    """The most passes over the training films: a whole number, or a share such as 0.5 for half of the films."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Films per step."""
     lr: Annotated[float, Field(gt=0.0)] = 1e-4
@@ -86,6 +86,15 @@ class Optimization(_Settings):
     """The loss."""
     cache: bool = True
     """Compute the frozen part of the encoder once and keep its output on disk, if that saves time."""
+
+
+    @field_validator("epochs")
+    @classmethod
+    def _whole_epochs(cls, value: float) -> float:
+        """Refuse 1.5 epochs: only less than one may be a fraction."""
+        if value > 1 and value != int(value):
+            raise ValueError(f"{value} epochs: give a whole number, or a share below 1")
+        return value
 
 
 class Distillation(_Settings):

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import logging
+import math
 import shutil
 import signal
 import threading
@@ -112,7 +113,8 @@ def fit(
         train_batches.skip_to(int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]))
     with quiet_lightning(), _own_interrupts():
         trainer = lightning.Trainer(
-            max_epochs=settings.epochs,
+            max_epochs=math.ceil(settings.epochs),
+            limit_train_batches=settings.epochs if 0 < settings.epochs < 1 else 1.0,
             accelerator="gpu" if torch.cuda.is_available() else "cpu",
             devices=devices,
             strategy="ddp_spawn" if devices > 1 else "auto",
