@@ -7,7 +7,7 @@ WORKERS ?= 2
 SLOW ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow lint realdata docs lowest lock audit sbom coverage mutation clean
+.PHONY: demo test slow lint realdata reference docs lowest lock audit sbom coverage mutation clean
 
 demo: .venv/run.stamp  ## install the running side and tag the shipped sample
 	$(BIN)/mmgcs demo
@@ -18,16 +18,20 @@ test: .venv/dev.stamp  ## install everything and run the quick tests
 slow: .venv/dev.stamp  ## the slow tests: crashes, faults, fuzzing, long trainings, the documentation's commands
 	$(BIN)/python -m pytest -m "slow and not realdata" -rs --durations=10 -n $(WORKERS) --dist loadfile $(SLOW)
 
-lint: .venv/dev.stamp  ## style, types, the direction of imports, dependencies and code that nothing uses
+lint: .venv/dev.stamp  ## style, types, import directions, dependencies, unused code, spelling and plain words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry src
 	$(BIN)/vulture
+	$(BIN)/codespell -D - -D tools/plain_words.txt
 
 realdata: .venv/dev.stamp  ## the tests on real films: where MMGCS_REALDATA points, or in ../shared/data; skipped without
 	$(BIN)/python -m pytest -m realdata -rs
+
+reference: .venv/dev.stamp  ## rewrite the generated parts of the documentation
+	$(BIN)/python tools/reference.py
 
 docs: .venv/docs.stamp  ## build the documentation into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

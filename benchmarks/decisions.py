@@ -98,7 +98,7 @@ RANKINGS: dict[str, Callable[[Array, Array], Array]] = {
     "expected F1, exact": expected_f1,
     "expected shortfall of true genres": lambda p, c: 2 * (p * c).sum(1) - COVERAGE * (c.sum(1) + p.sum(1)),
     "expected errors": lambda p, c: -np.where(c, 1 - p, p).sum(1),
-    "likeliest genre": lambda p, c: p.max(1),
+    "most likely genre": lambda p, c: p.max(1),
     "oracle: the true shortfall": lambda p, c: p[:, 0],  # replaced by what the truth says
 }
 

@@ -1,4 +1,4 @@
-"""What the site's build does besides MkDocs: completes the menu, fills in generated pages, refuses other hosts."""
+"""Additions to the site's build: pages missing from the menu are added, other hosts are refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import reference
 from mkdocs.exceptions import PluginError
 
 # What a browser would fetch by itself; links that a reader clicks are no concern.
@@ -25,11 +24,6 @@ def on_config(config: Any, **_: Any) -> None:
                 named = {next(iter(entry.values())) if isinstance(entry, dict) else entry for entry in part[section]}
                 pages = sorted(f"{folder}/{path.name}" for path in Path(config["docs_dir"], folder).glob("*.md"))
                 part[section].extend(page for page in pages if page not in named)
-
-
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Put what the lines `<!-- generated: … -->` of a page name in the place of their notes."""
-    return reference.page(Path(page.file.src_path), markdown)
 
 
 def on_post_build(config: Any, **_: Any) -> None:

@@ -1,10 +1,17 @@
-"""What the reference pages say of commands and recipes, read from the code, so that it cannot go stale."""
+"""Write the generated parts of the documentation: commands, recipes, endpoints, settings, Python API, model card.
+
+    python tools/reference.py            rewrite them in the pages (`make reference`)
+    python tools/reference.py --check    fail if a page is out of date
+
+A part stands between the lines `<!-- generated: NAME -->` and `<!-- end -->` of a page.
+"""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import re
+import sys
 import textwrap
 import tomllib
 from collections.abc import Iterator
@@ -15,7 +22,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from mmgcs.cli.main import COMMANDS, TRAIN, load_command
-from mmgcs.errors import UsageError
 from mmgcs.registry import Registry
 
 ROOT = Path(__file__).parents[1]
@@ -120,7 +126,7 @@ def cli_markdown() -> str:
 
 
 def _table(options: tuple[Option, ...]) -> str:
-    lines = ["| option | meaning | without it |", "|---|---|---|"]
+    lines = ["| option | meaning | default |", "|---|---|---|"]
     for option in options:
         names = ", ".join(f"`{name}`" for name in option.names) + (f" `{option.value}`" if option.value else "")
         default = "required" if option.required else _escape(option.default)
@@ -148,7 +154,7 @@ def recipes_markdown() -> str:
     ]
     for model, place in shown:
         parts.append(f"## {model.__name__}: {place}\n\n{inspect.getdoc(model)}\n")
-        parts.append("| setting | type | without it | meaning |\n|---|---|---|---|")
+        parts.append("| setting | type | default | meaning |\n|---|---|---|---|")
         described = _field_docs(model)
         for name, info in model.model_fields.items():
             kind = _kind(model, name)
@@ -269,7 +275,7 @@ def http_markdown() -> str:
     from mmgcs.web import create_app
 
     value = create_app().test_client().get("/openapi.json").get_json()
-    parts = ["## Addresses\n\n| address | what it does | takes | gives | errors |\n|---|---|---|---|---|"]
+    parts = ["## Endpoints\n\n| endpoint | purpose | request | response | errors |\n|---|---|---|---|---|"]
     for path, methods in value["paths"].items():
         for method, operation in methods.items():
             taken = ", ".join(f"{kind}: {_schema(what)}" for kind, what in _content(operation.get("requestBody", {})))
@@ -279,12 +285,12 @@ def http_markdown() -> str:
             )
             bad = ", ".join(code for code in operation["responses"] if code not in good)
             parts.append(f"| `{method.upper()} {path}` | {_escape(operation['summary'])} | {taken} | {given} | {bad} |")
-    parts.append("\n## Values\n")
+    parts.append("\n## Schemas\n")
     for name, schema in value["components"]["schemas"].items():
         parts.append(f"### {name}\n\n{schema.get('description', '')}\n\n| key | type | meaning |\n|---|---|---|")
         required = schema.get("required", [])
         for key, what in schema["properties"].items():
-            kind = _schema(what) + ("" if key in required else ", may be left out")
+            kind = _schema(what) + ("" if key in required else ", optional")
             parts.append(f"| `{key}` | {kind} | {_escape(what.get('description', ''))} |")
         parts.append("")
     return "\n".join(parts)
@@ -301,30 +307,53 @@ def settings_markdown() -> str:
     return "\n".join([*parts, ""])
 
 
-PYTHON = """
-::: mmgcs.runtime.classifier.load
+def python_markdown() -> str:
+    """The names that `mmgcs` exports, with signatures and docstrings, as Markdown."""
+    import mmgcs
 
-::: mmgcs.runtime.classifier.Classifier
+    parts = []
+    for name in sorted(set(mmgcs.__all__) - {"__version__"}, key=lambda name: (name[0].isupper(), name)):
+        value = getattr(mmgcs, name)
+        parts.append(_described_object(f"mmgcs.{name}", value, "##"))
+        if inspect.isclass(value) and not issubclass(value, Exception):
+            methods = [
+                (method, found)
+                for method, found in vars(value).items()
+                if not method.startswith("_") and (callable(found) or isinstance(found, classmethod | property))
+            ]
+            parts += [_described_object(f"{name}.{method}", found, "###") for method, found in methods]
+    return "\n".join(parts)
 
-::: mmgcs.runtime.explanation.explain
 
-::: mmgcs.runtime.explanation.Explanation
+def _described_object(name: str, value: Any, heading: str) -> str:
+    plain = getattr(value, "__func__", getattr(value, "fget", None) or value)
+    try:
+        signature = "" if isinstance(value, property) else str(inspect.signature(plain))
+    except ValueError:
+        signature = ""
+    signature = re.sub(r"\((?:self|cls)(?:, )?", "(", signature.replace("'", "").replace("mmgcs.film.", ""))
+    text = _docstring_markdown(inspect.getdoc(plain) or "")
+    return f"{heading} {name}\n\n```py\n{name}{signature}\n```\n\n{text}\n"
 
-::: mmgcs.film.Film
 
-::: mmgcs.film.Prediction
-
-## Errors
-
-::: mmgcs.errors
-    options: {show_root_heading: false, heading_level: 3}
-
-## Bundles
-
-::: mmgcs.bundle
-    options: {show_root_heading: false, heading_level: 3, members: [Bundle, BundleConfig, Branch, Decision, write_bundle, seal]}
-"""  # noqa: E501
-"""The reference of the package, in mkdocstrings' notation."""
+def _docstring_markdown(text: str) -> str:
+    """A docstring in Google's style as Markdown: its sections become lists, its examples code."""
+    lines: list[str] = []
+    section = False
+    for line in text.splitlines():
+        entry = re.match(r" {4}([\w, *`]+): (.*)", line) if section else None
+        if re.fullmatch(r"(Args|Returns|Raises|Attributes|Yields):", line):
+            section = line not in ("Returns:", "Yields:")
+            lines += [f"**{line[:-1]}**", ""]
+        elif entry:
+            lines.append(f"- `{entry[1]}`: {entry[2]}")
+        elif line.startswith("    ") and lines:
+            lines.append(("  " if section else "") + line.strip())
+        else:
+            section = section and not line.strip()
+            lines.append(line)
+    joined = "\n".join(lines)
+    return re.sub(r"((?:^>>> .*\n?(?:^(?!>>>|$).*\n?)*)+)", r"```pycon\n\1\n```\n", joined, flags=re.MULTILINE)
 
 
 def _content(part: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -356,28 +385,35 @@ GENERATED = {
     "model card": card_markdown,
     "dependencies": dependencies_markdown,
     "settings": settings_markdown,
-    "addresses": http_markdown,
-    "python": lambda: PYTHON,
+    "endpoints": http_markdown,
+    "python": python_markdown,
 }
-"""What a page may ask for with a line `<!-- generated: NAME -->`."""
+"""The parts that a page may contain."""
 
-PLACE = re.compile(r"^<!-- generated: (?P<name>[^\n]+?) -->\n(?P<note>.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
-"""A place on a page that the site's build fills in. Between the two lines stands what a reader of the file sees."""
+PLACE = re.compile(r"(^<!-- generated: ([^\n]+?) -->\n).*?(^<!-- end -->$)", re.MULTILINE | re.DOTALL)
 
 
-def page(path: Path, markdown: str) -> str:
-    """A documentation page with everything from a line `<!-- generated: … -->` to `<!-- end -->` replaced.
+def filled(markdown: str) -> str:
+    """Return a page with its generated parts made anew. Raises KeyError for a part that is not in `GENERATED`."""
+    return PLACE.sub(lambda match: f"{match[1]}\n{GENERATED[match[2]]().strip()}\n\n{match[3]}", markdown)
 
-    Raises:
-        UsageError: a line names something that is not in `GENERATED`, or has no end.
-    """
 
-    def made(match: re.Match[str]) -> str:
-        if match["name"] not in GENERATED:
-            raise UsageError(f"{path} asks for {match['name']!r}; known: {', '.join(GENERATED)}")
-        return GENERATED[match["name"]]()
+def stale_pages(docs: Path = ROOT / "docs") -> dict[Path, str]:
+    """Return the pages whose generated parts are out of date, with the text that they should have."""
+    pages = {path: path.read_text(encoding="utf-8") for path in sorted(docs.rglob("*.md"))}
+    made = {path: filled(text) for path, text in pages.items() if "<!-- generated: " in text}
+    return {path: text for path, text in made.items() if text != pages[path]}
 
-    filled = PLACE.sub(made, markdown)
-    if "<!-- generated: " in filled:
-        raise UsageError(f"{path} has a line <!-- generated: … --> without <!-- end --> after it; add that line")
-    return filled
+
+def main() -> int:
+    """Rewrite the pages, or with --check only compare them."""
+    stale = stale_pages()
+    for path, text in stale.items():
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8")
+        print(path.relative_to(ROOT))
+    return int(bool(stale) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

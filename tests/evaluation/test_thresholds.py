@@ -82,7 +82,7 @@ def test_the_pulls_are_shares_of_the_way_between_three_thresholds(make_scores) -
         return log_odds(fit_thresholds(truth, probabilities, shrinkage=shrinkage, expected=expected))
 
     own, common = cuts(0.0, 0.0), cuts(1.0, 0.0)
-    # Of calibrated probabilities the k likeliest films have the expected F1 2 Σp / (k + Σ of all p); half the largest.
+    # Of calibrated probabilities the k most likely films have the expected F1 2 Σp / (k + Σ of all p); half the largest.
     best = [
         max(2 * sum(ranked[:k]) / (k + sum(ranked)) for k in range(1, len(ranked) + 1)) / 2
         for ranked in (sorted(column, reverse=True) for column in probabilities.T)

@@ -1,4 +1,4 @@
-"""The reference pages are made from the code and say all that is there."""
+"""The reference pages are generated from the code, complete and up to date."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import reference
 from pydantic import BaseModel
 
 from mmgcs.cli import COMMANDS
-from mmgcs.errors import UsageError
 from mmgcs.training.recipe import BranchRecipe, FusionRecipe, Optimization, Recipe
 from mmgcs.web import Settings
 
@@ -47,29 +46,26 @@ def test_every_address_and_value_of_the_server_is_on_its_page() -> None:
     assert linked <= {name.lower() for name in re.findall(r"^### (\w+)$", page, re.MULTILINE)}
 
 
-def test_a_page_gets_what_it_asks_for_and_an_unknown_wish_is_refused() -> None:
-    commands = reference.page(Path("cli.md"), "# Commands\n\n<!-- generated: commands -->\nnot yet\n<!-- end -->\n")
-    assert "## mmgcs predict" in commands
-    assert "not yet" not in commands
-    assert "ResNet-18" in reference.page(Path("recipes.md"), "<!-- generated: techniques -->\n<!-- end -->")
-    assert "Calibration" in reference.page(Path("card.md"), "<!-- generated: model card -->\n<!-- end -->")
-    with pytest.raises(UsageError, match="known: commands"):
-        reference.page(Path("cli.md"), "<!-- generated: nothing -->\n<!-- end -->")
-    with pytest.raises(UsageError, match="without <!-- end -->"):
-        reference.page(Path("cli.md"), "<!-- generated: commands -->\n")
+def test_the_generated_parts_of_the_pages_are_up_to_date() -> None:
+    assert list(reference.stale_pages()) == [], "run `make reference`"
 
 
-def test_whoever_reads_a_page_in_the_repository_is_told_where_to_look() -> None:
-    docs = reference.ROOT / "docs"
-    places = [
-        (path, match) for path in docs.rglob("*.md") for match in reference.PLACE.finditer(path.read_text("utf-8"))
-    ]
-    assert {match["name"] for _, match in places} == set(reference.GENERATED)
-    for path, match in places:
-        assert "`make docs`" in match["note"], path
-        assert re.search(r"Until then: .*(`mmgcs|\]\()", match["note"], re.DOTALL), path
-        for link in re.findall(r"\]\(([^)#]+)", match["note"]):
-            assert (path.parent / link).exists(), (path, link)
+def test_an_outdated_page_is_found_and_a_part_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    page = tmp_path / "cli.md"
+    page.write_text("# Commands\n\n<!-- generated: commands -->\nold\n<!-- end -->\n\nThe end.\n", encoding="utf-8")
+    (stale,) = reference.stale_pages(tmp_path).values()
+    assert "## mmgcs predict" in stale
+    assert "old" not in stale
+    assert stale.endswith("The end.\n")
+    with pytest.raises(KeyError):
+        reference.filled("<!-- generated: nothing -->\n<!-- end -->\n")
+
+
+def test_every_public_name_of_the_package_is_described() -> None:
+    page = reference.python_markdown()
+    for name in ("load", "tag", "explain", "Classifier", "Film", "Prediction"):
+        assert f"## mmgcs.{name}\n" in page
+    assert "### Classifier.predict\n" in page
 
 
 def test_usage_shows_arguments_that_may_be_left_out() -> None:

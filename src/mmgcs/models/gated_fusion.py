@@ -3,7 +3,7 @@
 The Gated Multimodal Unit (Arevalo et al. 2017, "Gated Multimodal Units for Information Fusion") learns how far to
 trust each input: h = Σ z_m · tanh(W_m x_m), with the gate z computed from all inputs. Here the gate is a softmax over
 the inputs that are *present*, so a missing one has no share rather than a made-up value, and the unit corrects the
-weighted logits of the single branches instead of replacing them. With the correction at nought, a film with one
+weighted logits of the single branches instead of replacing them. With the correction at zero, a film with one
 input gets exactly what that input's own head says.
 """
 
