@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from common import Stopwatch, arguments, plots, read, report
 
-from mmgcs.evaluation.baseline import TfidfBaseline
+from mmgcs.evaluation import TfidfBaseline
 from mmgcs.genres import DEFAULT_GENRES
 from mmgcs.labels import read_labels
 

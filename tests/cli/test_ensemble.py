@@ -12,7 +12,7 @@ import pytest
 
 from mmgcs.bundle import Bundle
 from mmgcs.cli import main
-from mmgcs.evaluation.ensemble import WEIGHINGS, fit_blend
+from mmgcs.evaluation import WEIGHINGS, fit_blend
 from mmgcs.runtime import load, verify
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.tables import read_films

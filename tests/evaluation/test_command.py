@@ -105,4 +105,7 @@ def test_a_table_without_a_column_of_genres_is_refused_with_its_columns(
 
 def test_films_without_a_split_are_called_so(call: Call, tiny_bundle: Path, table: Path) -> None:
     table.write_text("id,plot,genres\n1,a ghost,Horror\n", encoding="utf-8")
-    assert "no films of the split 'test'; it has no split (1); give" in call("--model", tiny_bundle, "--data", table)[2]
+    assert (
+        "no films of the split 'test'; it has no split (1); choose one"
+        in call("--model", tiny_bundle, "--data", table)[2]
+    )

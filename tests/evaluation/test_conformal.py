@@ -11,7 +11,8 @@ from mmgcs import Film, load
 from mmgcs.bundle import Bundle, BundleConfig, write_bundle
 from mmgcs.cli import main
 from mmgcs.evaluation import evaluate, fit_decision, to_markdown
-from mmgcs.evaluation.conformal import fit_possible, score_sets
+from mmgcs.evaluation.calibration import fit_possible
+from mmgcs.evaluation.report import score_sets
 from mmgcs.runtime import margins, sigmoid
 
 
@@ -20,7 +21,7 @@ def test_sets_hold_every_genre_of_the_stated_share_of_unseen_films(make_scores, 
     truth, logits = make_scores(films=8000)
     probabilities = sigmoid(logits)
     cut = fit_possible(probabilities[:2000], truth[:2000], coverage)
-    assert score_sets(probabilities[2000:] >= cut, truth[2000:]).covered == pytest.approx(coverage, abs=0.02)
+    assert score_sets(probabilities[2000:] >= cut, truth[2000:])["covered"] == pytest.approx(coverage, abs=0.02)
 
 
 def test_the_coverage_holds_for_a_bad_model_too_with_larger_sets(make_scores) -> None:
@@ -31,8 +32,8 @@ def test_the_coverage_holds_for_a_bad_model_too_with_larger_sets(make_scores) ->
     for probabilities in (good, bad):
         cut = fit_possible(probabilities[:2000], truth[:2000])
         scores.append(score_sets(probabilities[2000:] >= cut, truth[2000:]))
-    assert all(score.covered == pytest.approx(0.9, abs=0.02) for score in scores)
-    assert scores[1].size > scores[0].size + 0.5
+    assert all(score["covered"] == pytest.approx(0.9, abs=0.02) for score in scores)
+    assert scores[1]["size"] > scores[0]["size"] + 0.5
 
 
 def test_few_films_promise_nothing_that_they_cannot_keep(make_scores) -> None:
@@ -50,7 +51,7 @@ def test_set_scores_count_films_genres_and_sizes() -> None:
     sets = np.array([[True, True, False], [True, False, False]])
     truth = np.array([[True, False, False], [True, True, False]])
     scores = score_sets(sets, truth)
-    assert (scores.covered, scores.recall, scores.size) == (0.5, pytest.approx(2 / 3), 1.5)
+    assert (scores["covered"], scores["recall"], scores["size"]) == (0.5, pytest.approx(2 / 3), 1.5)
 
 
 @pytest.fixture
@@ -113,5 +114,5 @@ def test_the_report_says_what_the_sets_held(bundle_with_sets: Path) -> None:
     films = [Film(id=str(n), plot=f"A ghost {n} in a haunted village", genres=("Horror",)) for n in range(30)]
     report = evaluate(load(bundle_with_sets), films, bootstrap=0)
     sets = report.conditions[0].sets
-    assert sets is not None and sets.covered == 1.0 and sets.size >= 1
+    assert sets is not None and sets["covered"] == 1.0 and sets["size"] >= 1
     assert "## Prediction sets" in to_markdown(report)

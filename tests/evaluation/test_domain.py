@@ -80,7 +80,7 @@ def test_the_evaluation_counts_strange_films_as_not_sure(fitted: Path) -> None:
     films = [Film(plot=SURE, genres=("Horror",))] * 3 + [Film(plot="ghost murder in " * 9, genres=("Horror",))]
     sure = [prediction.sure for prediction in classifier.predict_batch(films)]
     assert sure == [True, True, True, False]
-    assert evaluate(classifier, films, bootstrap=0).conditions[0].abstention.sure == 0.75
+    assert evaluate(classifier, films, bootstrap=0).conditions[0].abstention["sure"] == 0.75
 
 
 def test_detectors_survive_the_bundle_and_an_older_reader_ignores_what_it_does_not_know(fitted: Path, tmp_path) -> None:

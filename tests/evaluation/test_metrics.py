@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from mmgcs.evaluation.metrics import average_precision, bootstrap_measure, choose, compare, measure, resample, score
+from mmgcs.evaluation.metrics import Measured, Scores, average_precision, choose, measure, resample
 
 NAMES = ("A", "B", "C", "D", "E", "F")
 
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
+
+
+def score(truth, probabilities, thresholds, **draws) -> Scores:
+    return Measured(truth, probabilities, choose(probabilities, thresholds), **draws).scores(NAMES)
 
 
 @pytest.mark.parametrize("average", ["micro", "macro", "samples", "weighted"])
@@ -52,7 +56,7 @@ def test_average_precision_equals_scikit_learns_also_for_a_resample(make_scores,
 def test_a_genre_that_no_film_has_is_undefined_and_left_out_of_the_mean(make_scores) -> None:
     truth, logits = make_scores()
     truth[:, 0] = False
-    scores = score(truth, sigmoid(logits), 0.5, NAMES, bootstrap=20)
+    scores = score(truth, sigmoid(logits), 0.5, bootstrap=20)
     assert scores.genres[0].average_precision.value is None
     assert scores.genres[0].average_precision.low is None
     others = reference.average_precision_score(truth[:, 1:], logits[:, 1:], average="macro")
@@ -62,7 +66,7 @@ def test_a_genre_that_no_film_has_is_undefined_and_left_out_of_the_mean(make_sco
 def test_the_interval_is_the_bootstraps_over_whole_films(make_scores) -> None:
     truth, logits = make_scores(films=200)
     probabilities = sigmoid(logits)
-    found = score(truth, probabilities, 0.5, NAMES, bootstrap=400, seed=3).micro_f1
+    found = score(truth, probabilities, 0.5, bootstrap=400, seed=3).micro_f1
     random = np.random.default_rng(3)
     drawn = random.multinomial(200, np.full(200, 1 / 200), size=400)
     plain = []
@@ -73,17 +77,26 @@ def test_the_interval_is_the_bootstraps_over_whole_films(make_scores) -> None:
     assert found.low < found.value < found.high
 
 
+def test_every_interval_contains_its_value_also_for_a_genre_of_one_film(make_scores) -> None:
+    truth, logits = make_scores(films=30)
+    truth[1:, 0] = False
+    truth[0, 0] = True
+    found = score(truth, sigmoid(logits), 0.5, bootstrap=100)
+    estimates = [found.mean_average_precision, found.macro_f1, *(genre.average_precision for genre in found.genres)]
+    assert all(one.low <= one.value <= one.high for one in estimates if one.value is not None)
+
+
 def test_equal_seeds_give_equal_scores_and_more_films_narrower_intervals(make_scores) -> None:
     truth, logits = make_scores(films=1600)
-    all_films = score(truth, sigmoid(logits), 0.5, NAMES, bootstrap=200)
-    assert all_films == score(truth, sigmoid(logits), 0.5, NAMES, bootstrap=200)
-    some = score(truth[:100], sigmoid(logits[:100]), 0.5, NAMES, bootstrap=200)
+    all_films = score(truth, sigmoid(logits), 0.5, bootstrap=200)
+    assert all_films == score(truth, sigmoid(logits), 0.5, bootstrap=200)
+    some = score(truth[:100], sigmoid(logits[:100]), 0.5, bootstrap=200)
     assert all_films.macro_f1.high - all_films.macro_f1.low < 0.5 * (some.macro_f1.high - some.macro_f1.low)
 
 
 def test_without_a_bootstrap_there_are_values_and_no_intervals(make_scores) -> None:
     truth, logits = make_scores()
-    found = score(truth, sigmoid(logits), 0.5, NAMES, bootstrap=0)
+    found = score(truth, sigmoid(logits), 0.5, bootstrap=0)
     assert found.macro_f1.value > 0
     assert found.macro_f1.low is None
 
@@ -91,7 +104,7 @@ def test_without_a_bootstrap_there_are_values_and_no_intervals(make_scores) -> N
 def test_thresholds_may_differ_from_film_to_film(make_scores) -> None:
     truth, logits = make_scores()
     thresholds = np.where(np.arange(len(truth))[:, None] % 2, 0.2, 2.0) * np.ones((1, 6))
-    found = score(truth, sigmoid(logits), thresholds, NAMES, bootstrap=0)
+    found = score(truth, sigmoid(logits), thresholds, bootstrap=0)
     assert [genre.chosen for genre in found.genres] == list((sigmoid(logits[1::2]) >= 0.2).sum(axis=0))
 
 
@@ -99,10 +112,9 @@ def test_a_difference_is_surer_than_the_two_intervals_suggest(make_scores) -> No
     truth, logits = make_scores(films=600)
     good = sigmoid(logits)
     worse = sigmoid(logits + np.random.default_rng(1).normal(scale=1.0, size=logits.shape))
-    gain = compare(*(bootstrap_measure(truth, p, p >= 0.4, bootstrap=300) for p in (good, worse)))[
-        "mean_average_precision"
-    ]
-    apart = [score(truth, p, 0.4, NAMES, bootstrap=300).mean_average_precision for p in (good, worse)]
+    ours, theirs = (Measured(truth, p, p >= 0.4, bootstrap=300) for p in (good, worse))
+    gain = ours.gain(theirs)["mean_average_precision"]
+    apart = [score(truth, p, 0.4, bootstrap=300).mean_average_precision for p in (good, worse)]
     assert gain.value == pytest.approx(apart[0].value - apart[1].value)
     assert gain.low > 0
     assert gain.high - gain.low < sum(one.high - one.low for one in apart) * 0.7
@@ -110,4 +122,4 @@ def test_a_difference_is_surer_than_the_two_intervals_suggest(make_scores) -> No
 
 def test_scoring_no_films_is_refused() -> None:
     with pytest.raises(ValueError, match="no films"):
-        score(np.zeros((0, 2), dtype=bool), np.zeros((0, 2)), 0.5, ("A", "B"))
+        score(np.zeros((0, 2), dtype=bool), np.zeros((0, 2)), 0.5)

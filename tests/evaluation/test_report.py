@@ -13,9 +13,8 @@ from PIL import Image
 
 from mmgcs import Film, load
 from mmgcs.errors import InputError, UsageError
-from mmgcs.evaluation.conditions import CONDITIONS, Showings
-from mmgcs.evaluation.render import write_report
-from mmgcs.evaluation.report import Report, evaluate
+from mmgcs.evaluation import Report, evaluate, write_report
+from mmgcs.evaluation.showings import SHOWINGS, ShownFilms
 from mmgcs.runtime import without
 
 WORDS = {"Crime": "detective heist", "Horror": "ghost haunted", "Music": "singer concert"}
@@ -64,8 +63,8 @@ def by_name(report: Report) -> dict[str, object]:
 def test_hiding_an_input_is_what_predicting_without_it_gives(tiny_bundle: Path, films: list[Film], hidden: str) -> None:
     classifier = load(tiny_bundle)
     name = {"plot": "poster only", "poster": "plot only"}[hidden]
-    (condition,) = [one for one in CONDITIONS if one.name == name]
-    answers = Showings(classifier, films, quiet).answer(condition)
+    (showing,) = [one for one in SHOWINGS if one.name == name]
+    answers = ShownFilms(classifier, films, quiet).answer(showing)
     predictions = classifier.predict_batch([without(films[row], hidden) for row in answers.rows])
     for row, prediction in enumerate(predictions):
         assert "+".join(prediction.inputs) == answers.inputs[row]
@@ -112,9 +111,9 @@ def test_films_without_genres_and_unreadable_ones_are_left_out_and_counted(tiny_
         Film(problem="the row is ragged", genres=("Drama",)),
     ]
     counts = evaluate(load(tiny_bundle), films, bootstrap=0).counts
-    assert (counts.films, counts.scored, counts.without_genres, counts.unreadable) == (5, 2, 1, 2)
-    assert counts.foreign_genres == 1
-    assert any("gone.jpg" in error for error in counts.errors)
+    errors = counts.pop("errors")
+    assert counts == {"films": 5, "scored": 2, "without_genres": 1, "unreadable": 2, "foreign_genres": 1}
+    assert any("gone.jpg" in error for error in errors)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +150,7 @@ def test_without_training_plots_the_report_says_that_there_is_no_baseline(tiny_b
 
 def test_answering_fewer_films_is_tabled_down_from_all(report: Report) -> None:
     for condition in report.conditions:
-        shares, values = zip(*condition.abstention.table, strict=True)
+        shares, values = zip(*condition.abstention["table"], strict=True)
         assert shares == (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
         assert values[0] == pytest.approx(condition.tuned.micro_f1.value)
 
@@ -160,7 +159,7 @@ def test_confusions_count_missed_genres_against_wrongly_given_ones(tiny_bundle: 
     films = [Film(plot="a ghost haunted monster", genres=("Comedy",))] * 3 + [Film(plot="a ghost", genres=("Horror",))]
     report = evaluate(load(tiny_bundle), films, bootstrap=0)
     genres = report.model["genres"]
-    confusions = np.array(report.conditions[0].curves.confusions)
+    confusions = np.array(report.conditions[0].curves["confusions"])
     assert confusions[genres.index("Comedy"), genres.index("Horror")] == 3
     assert confusions.sum() == 3
 
@@ -177,6 +176,35 @@ def test_weak_groups_are_those_whose_interval_lies_below_the_whole(tiny_bundle: 
     assert found[("plot length", "20–39 words")]
     assert not found[("plot length", "under 20 words")]
     assert found[("genre", "Comedy")]
+
+
+def spoken(language: str | None, count: int, genre: str = "Horror") -> list[Film]:
+    return [
+        Film(plot="a ghost haunted monster", genres=(genre,), record={"language": language, "studio": "Ufa"})
+    ] * count
+
+
+def test_each_language_is_scored_by_itself_if_the_table_has_a_column_for_it(tiny_bundle: Path, tmp_path: Path) -> None:
+    films = [*spoken("en", 30), *spoken("pt", 25, "Comedy"), *spoken("de", 3), *spoken(None, 4)]
+    report = evaluate(load(tiny_bundle), films, bootstrap=20)
+    assert report.by == ("language",)
+    found = {group.name: group for group in report.groups if group.kind == "language"}
+    assert {name: group.films for name, group in found.items()} == {"en": 30, "pt": 25}, "three films say nothing"
+    alone = evaluate(load(tiny_bundle), films[:30], bootstrap=20).conditions[0].tuned
+    assert found["en"].f1 == alone.micro_f1
+    assert found["en"].macro_f1 == alone.macro_f1
+    assert found["en"].mean_average_precision == alone.mean_average_precision
+    assert found["pt"].weak and not found["en"].weak
+    pages = {path.suffix: path.read_text(encoding="utf-8") for path in write_report(report, tmp_path)}
+    assert "## By language" in pages[".md"] and "| pt | 25 |" in pages[".md"]
+    assert "<h2>By language</h2>" in pages[".html"]
+
+
+def test_films_are_grouped_by_the_columns_asked_for(tiny_bundle: Path) -> None:
+    report = evaluate(load(tiny_bundle), spoken("en", 20), by=("studio",), bootstrap=0)
+    assert [(group.kind, group.name) for group in report.groups if group.macro_f1] == [("studio", "Ufa")]
+    with pytest.raises(UsageError, match=r"--by country: no film .* the columns are language, studio"):
+        evaluate(load(tiny_bundle), spoken("en", 20), by=("country",), bootstrap=0)
 
 
 def test_genres_that_a_source_leaves_unknown_count_for_nothing(tiny_bundle: Path, films: list[Film]) -> None:

@@ -41,6 +41,14 @@ def evaluate(
             show_default="all of the model's",
         ),
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also score the films of each value of a column; can be repeated.",
+            metavar="COLUMN",
+            show_default="cohort and language, if there are such columns",
+        ),
+    ] = None,
     baseline: Annotated[bool, typer.Option(help="Compare with TF-IDF + logistic regression fitted on train.")] = True,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the 95% intervals; 0 for none.", min=0)] = 1000,
     report: Annotated[
@@ -84,6 +92,7 @@ def evaluate(
             valid=films["valid"] if split != "valid" else (),
             split=split,
             genres=genre_set(genres) if genres else None,
+            by=by,
             data={"data": data.name, "data SHA-256": FilmTable(data, columns=named).fingerprint()},
             bootstrap=bootstrap,
             progress=progress,
@@ -125,7 +134,10 @@ def _read(data: Path, posters: Path | None, split: str, columns: dict[str, str])
         need_column(data, "genres", columns)
     if not films[split]:
         found = ", ".join(f"{name} ({count:,})" for name, count in splits.most_common(8)) or "no films at all"
-        raise UsageError(f"{data} has no films of the split {split!r}; it has {found}; give --split, or --split all")
+        raise UsageError(
+            f"{data} has no films of the split {split!r}; it has {found}; choose one with --split, or --split all for "
+            "every film (a model's card has the scores of the films held out from its training)"
+        )
     return films
 
 
@@ -139,37 +151,49 @@ def _print_tables(report: Report) -> None:
     # A file or a pipe has no width: give the tables what they need.
     console = Console(width=None if sys.stdout.isatty() else 200)
     counts = report.counts
-    left_out = f"{counts.without_genres} without genres and {counts.unreadable} unreadable left out"
-    console.print(f"{report.model['name']} on {report.split}: {counts.scored:,} films scored; {left_out}", markup=False)
+    left_out = f"{counts['without_genres']} without genres and {counts['unreadable']} unreadable left out"
+    console.print(
+        f"{report.model['name']} on {report.split}: {counts['scored']:,} films scored; {left_out}", markup=False
+    )
 
-    shown = [name for name in OVERALL if name in ("micro_f1", "macro_f1", "samples_f1", "mean_average_precision")]
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("films")
-    for name in ("number", "titles", *(METRIC_NAMES[name] for name in shown), "ECE", "sure", "F1 sure"):
-        table.add_column(name, justify="right")
+    def table(title: str | None, first: str, *others: str) -> Table:
+        made = Table(first, box=SIMPLE_HEAD, title=title, title_justify="left")
+        for name in others:
+            made.add_column(name, justify="right")
+        return made
+
+    shown = [name for name in OVERALL if name != "weighted_f1"]
+    found = table(None, "films", "number", "titles", *(METRIC_NAMES[name] for name in shown), "ECE", "sure", "F1 sure")
     for condition in report.conditions:
-        abstention = condition.abstention
-        table.add_row(
+        sure, f1 = condition.abstention["sure"], condition.abstention["sure_micro_f1"]
+        found.add_row(
             condition.name,
             f"{condition.tuned.films:,}",
             f"{condition.titled:,}" if condition.titled else "none",
             *(show(getattr(condition.tuned, name)) for name in shown),
             f"{condition.tuned.ece_equal_mass:.3f}",
-            f"{abstention.sure:.0%}",
-            "–" if abstention.sure_micro_f1 is None else f"{abstention.sure_micro_f1:.3f}",
+            f"{sure:.0%}",
+            "–" if f1 is None else f"{f1:.3f}",
         )
         if condition.baseline is not None:
             scores = condition.baseline.scores
             values = (show(getattr(scores, name)) for name in shown)
-            table.add_row("  TF-IDF baseline", "", "", *values, f"{scores.ece_equal_mass:.3f}", "", "", style="dim")
-    console.print(table)
+            found.add_row("  TF-IDF baseline", "", "", *values, f"{scores.ece_equal_mass:.3f}", "", "", style="dim")
+    console.print(found)
+
+    for column in report.by:
+        found = table(
+            f"by {column}, of {report.conditions[0].name}", column, "films", "micro-F1", "macro-F1", "mAP", "sure"
+        )
+        for group in report.groups:
+            if group.kind == column and group.macro_f1 and group.mean_average_precision:
+                values = (show(value) for value in (group.f1, group.macro_f1, group.mean_average_precision))
+                found.add_row(group.name, f"{group.films:,}", *values, f"{group.sure:.0%}")
+        console.print(found)
 
     for condition in detailed(report):
-        table = Table(box=SIMPLE_HEAD, title=condition.name, title_justify="left")
-        table.add_column("genre")
-        for name in ("films", "precision", "recall", "F1", "AP"):
-            table.add_column(name, justify="right")
+        found = table(condition.name, "genre", "films", "precision", "recall", "F1", "AP")
         for genre in condition.tuned.genres:
             values = (show(value) for value in (genre.precision, genre.recall, genre.f1, genre.average_precision))
-            table.add_row(genre.genre, f"{genre.support:,}", *values)
-        console.print(table)
+            found.add_row(genre.genre, f"{genre.support:,}", *values)
+        console.print(found)

@@ -1,9 +1,10 @@
 """Measuring a model, and fitting what turns its logits into decisions."""
 
+from mmgcs.evaluation.baseline import TfidfBaseline
 from mmgcs.evaluation.calibration import confidences, fit_confidence, fit_decision, fit_platt
 from mmgcs.evaluation.domain import add_domain, fit_domain
-from mmgcs.evaluation.ensemble import fit_blend
-from mmgcs.evaluation.metrics import OVERALL, Estimate, GenreScores, Scores, average_precision, choose, compare, score
+from mmgcs.evaluation.ensemble import WEIGHINGS, fit_blend
+from mmgcs.evaluation.metrics import OVERALL, average_precision, choose
 from mmgcs.evaluation.render import METRIC_NAMES, detailed, fill_template, report_paths, show, to_markdown, write_report
 from mmgcs.evaluation.report import Report, evaluate
 from mmgcs.evaluation.thresholds import fit_thresholds
@@ -11,14 +12,12 @@ from mmgcs.evaluation.thresholds import fit_thresholds
 __all__ = [
     "METRIC_NAMES",
     "OVERALL",
-    "Estimate",
-    "GenreScores",
+    "WEIGHINGS",
     "Report",
-    "Scores",
+    "TfidfBaseline",
     "add_domain",
     "average_precision",
     "choose",
-    "compare",
     "confidences",
     "detailed",
     "evaluate",
@@ -30,7 +29,6 @@ __all__ = [
     "fit_platt",
     "fit_thresholds",
     "report_paths",
-    "score",
     "show",
     "to_markdown",
     "write_report",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,6 @@ from mmgcs.film import Film
 from mmgcs.preprocess import film_text
 from mmgcs.runtime import sigmoid
 
-if TYPE_CHECKING:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-
 REGULARISATION = 3.0
 """scikit-learn's C. Of 1, 3, 6 and 10 it gave the best mean average precision on held-out plots."""
 
@@ -26,16 +22,15 @@ class TfidfBaseline:
     """One-vs-rest logistic regression on TF-IDF of words and pairs of words of the plot.
 
     Attributes:
-        use_title: whether the title is read before the plot.
+        use_title: True if the title is read before the plot.
         thresholds: (genres,) from which a genre is chosen; 0.5 until `calibrate`.
     """
 
     def __init__(self, *, use_title: bool) -> None:
         self.use_title = use_title
         self.thresholds: NDArray[np.float64] | float = 0.5
-        self._vectorizer: TfidfVectorizer | None = None
-        self._models: list[LogisticRegression | float] = []
-        self._platt: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self._slope: NDArray[np.float64] | float = 1.0
+        self._intercept: NDArray[np.float64] | float = 0.0
 
     def fit(
         self, films: Sequence[Film], truth: NDArray[np.bool_], known: NDArray[np.bool_] | None = None
@@ -58,27 +53,28 @@ class TfidfBaseline:
             ngram_range=(1, 2), min_df=2 if len(films) >= 1000 else 1, sublinear_tf=True, dtype=np.float32
         )
         matrix = self._vectorizer.fit_transform(self._texts(films))
-        self._models = []
+        self._models: list[LogisticRegression | float] = []
         for genre, there in enumerate(truth.T):
-            says = np.ones(len(films), dtype=bool) if known is None else known[:, genre]
-            there = there[says]
+            rows = np.ones(len(films), dtype=bool) if known is None else known[:, genre]
+            there = there[rows]
             if there.all() or not there.any():
                 # A genre that all films have, or none, leaves nothing to fit: a constant with a finite logit.
                 self._models.append(10.0 if there.all() else -10.0)
             else:
-                self._models.append(LogisticRegression(C=REGULARISATION, solver="liblinear").fit(matrix[says], there))
+                self._models.append(LogisticRegression(C=REGULARISATION, solver="liblinear").fit(matrix[rows], there))
         return self
 
-    def calibrate(self, films: Sequence[Film], truth: NDArray[np.bool_]) -> TfidfBaseline:
+    def calibrate(
+        self, films: Sequence[Film], truth: NDArray[np.bool_], known: NDArray[np.bool_] | None = None
+    ) -> TfidfBaseline:
         """Fit calibration and thresholds on held-out films with plots, as for our own models. Returns itself."""
         logits = self.logits(films)
-        self._platt = fit_platt(logits, truth)
-        self.thresholds = fit_thresholds(truth, self._calibrated(logits))
+        self._slope, self._intercept = fit_platt(logits, truth, known)
+        self.thresholds = fit_thresholds(truth, sigmoid(logits * self._slope + self._intercept), known)
         return self
 
     def logits(self, films: Sequence[Film]) -> NDArray[np.float64]:
-        """Uncalibrated logits (films, genres)."""
-        assert self._vectorizer is not None, "fit comes first"
+        """Return uncalibrated logits (films, genres)."""
         matrix = self._vectorizer.transform(self._texts(films))
         return np.stack(
             [
@@ -89,12 +85,8 @@ class TfidfBaseline:
         )
 
     def probabilities(self, films: Sequence[Film]) -> NDArray[Any]:
-        """Probabilities (films, genres) of films with plots, calibrated once `calibrate` was called."""
-        return self._calibrated(self.logits(films))
-
-    def _calibrated(self, logits: NDArray[np.float64]) -> NDArray[Any]:
-        slope, intercept = self._platt if self._platt is not None else (1.0, 0.0)
-        return sigmoid(logits * slope + intercept)
+        """Return probabilities (films, genres) of films with plots, calibrated once `calibrate` was called."""
+        return sigmoid(self.logits(films) * self._slope + self._intercept)
 
     def _texts(self, films: Sequence[Film]) -> list[str]:
         return [film_text(film.plot or "", film.title if self.use_title else None) for film in films]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmgcs.bundle import Decision
 from mmgcs.errors import UsageError
-from mmgcs.evaluation.calibration import fit_decision
+from mmgcs.evaluation.calibration import fit_decision, fit_logistic
 from mmgcs.evaluation.metrics import average_precision
 from mmgcs.film import Film
 from mmgcs.labels import read_labels
@@ -25,7 +25,7 @@ WEIGHINGS: Registry[Weigh] = Registry("way to weigh an ensemble")
 
 @WEIGHINGS.register("weighted")
 def weighted(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """One share a member, those of 200 drawn from the simplex with the best mean average precision."""
+    """Choose one share per member: those of 200 drawn from the simplex with the best mean average precision."""
     members, _, genres = logits.shape
     random = np.random.default_rng(0)
     drawn = random.dirichlet(np.ones(members), 200)
@@ -37,31 +37,16 @@ def weighted(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> NDArray[n
 
 @WEIGHINGS.register("stacked")
 def stacked(logits: NDArray[np.float64], truth: NDArray[np.bool_], pull: float = 10.0) -> NDArray[np.float64]:
-    """Weights for each genre by logistic regression (Wolpert 1992, stacking), none negative (Breiman 1996).
+    """Fit weights for each genre by logistic regression (Wolpert 1992, stacking), none negative (Breiman 1996).
 
     Each is pulled towards an equal share, by as much as `pull` films' worth of evidence.
     """
-    from scipy.optimize import minimize
-    from scipy.special import expit
-
-    members, _, genres = logits.shape
-    weights = np.zeros((members, genres))
-    equal = 1.0 / members
-    for genre in range(genres):
-        z, target = logits[:, :, genre], truth[:, genre].astype(np.float64)
-
-        def loss(
-            w: NDArray[np.float64], z: NDArray[np.float64] = z, target: NDArray[np.float64] = target
-        ) -> tuple[float, NDArray[np.float64]]:
-            total = w[:-1] @ z + w[-1]
-            error = expit(total) - target
-            value = (np.logaddexp(0.0, total) - target * total).sum() + pull / 2 * ((w[:-1] - equal) ** 2).sum()
-            return float(value), np.append(z @ error + pull * (w[:-1] - equal), error.sum())
-
-        start = np.append(np.full(members, equal), 0.0)
-        bounds = [*[(0.0, None)] * members, (None, None)]
-        weights[:, genre] = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x[:-1]
-    return weights
+    equal = 1.0 / len(logits)
+    weights = [
+        fit_logistic(logits[:, :, genre], truth[:, genre].astype(np.float64), centre=equal, pull=pull, least=0.0)[0]
+        for genre in range(truth.shape[1])
+    ]
+    return np.stack(weights, axis=1)
 
 
 @dataclass(frozen=True)
@@ -102,7 +87,7 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
             raise UsageError(f"{member.bundle.path} and {members[0].bundle.path} differ in the genres {other}")
     weigh = WEIGHINGS[method]
     films = [film for film in films if film.genres]
-    truth, _ = read_labels(films, genres)
+    truth, known = read_labels(films, genres)
     seen = [member.features_of(member.prepare(films), check=False) for member in members]
     inputs = [name for name in ("plot", "poster") if any(name in member.bundle.config.inputs for member in members)]
     conditions = [*inputs, "+".join(inputs)] if len(inputs) > 1 else inputs
@@ -125,16 +110,21 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
             *(_logits(members[index], seen[index], having, condition, genres) for index in readers), strict=True
         )
         calibrated = np.stack([s * z + i for z, s, i in zip(raw, slope, intercept, strict=True)])
-        weights = weigh(calibrated, truth[having])
+        labels, sure = truth[having] & known[having], known[having]
+        weights = weigh(calibrated, labels)
         scale[readers, place] = weights * np.stack(slope)
         shift[place] = (weights * np.stack(intercept)).sum(0)
         blended = (weights[:, None] * calibrated).sum(0)
-        decisions[condition] = fit_decision(blended.astype(np.float32), truth[having])
+        decisions[condition] = fit_decision(blended.astype(np.float32), labels, known=sure)
         alone: list[float | None] = [None] * len(members)
         for index, logits in zip(readers, calibrated, strict=True):
-            alone[index] = float(np.nanmean(average_precision(truth[having], logits)))
-        scores[condition] = (float(np.nanmean(average_precision(truth[having], blended))), tuple(alone))
+            alone[index] = _mean_precision(labels, sure, logits)
+        scores[condition] = (_mean_precision(labels, sure, blended), tuple(alone))
     return Blend(genres, scale.astype(np.float32), shift.astype(np.float32), decisions, scores)
+
+
+def _mean_precision(truth: NDArray[np.bool_], known: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
+    return float(np.nanmean(average_precision(truth, np.where(known, logits, np.nan))))
 
 
 def _reads(member: Classifier, condition: str) -> bool:

@@ -10,7 +10,7 @@ matrix products. Tests hold every metric equal to scikit-learn's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,16 +26,16 @@ OVERALL = ("micro_f1", "macro_f1", "samples_f1", "weighted_f1", "mean_average_pr
 """The metrics that are one number over all genres."""
 
 PER_GENRE = ("precision", "recall", "f1", "average_precision")
-"""The metrics that are one number a genre."""
+"""The metrics that are one number per genre."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A metric and its 95% interval: 2.5th to 97.5th percentile of its bootstrap over films (Efron 1979).
 
-    A film drawn twice ties with itself, which raises average precision a little: its intervals lean upwards.
-    All are None where the metric is undefined (the average precision of a genre that no film has); the interval is None
-    where no bootstrap was asked for.
+    A film drawn twice ties with itself, which raises average precision a little: its intervals lean upwards, and are
+    widened to contain the value. All are None if the metric is undefined (the average precision of a genre that no film
+    has); the interval is None without a bootstrap.
     """
 
     value: float | None
@@ -45,7 +45,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class GenreScores:
-    """How well one genre is told.
+    """How well one genre is predicted.
 
     Attributes:
         genre: its name.
@@ -69,7 +69,7 @@ class GenreScores:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How well all genres are told.
+    """How well all genres are predicted.
 
     Attributes:
         films: films that were scored.
@@ -96,7 +96,7 @@ class Scores:
 
 
 def choose(probabilities: Floats, thresholds: Floats | float) -> Bools:
-    """The chosen genres (films, genres): those whose probability reaches the threshold.
+    """Return the chosen genres (films, genres): those whose probability reaches the threshold.
 
     Args:
         probabilities: (films, genres).
@@ -107,13 +107,13 @@ def choose(probabilities: Floats, thresholds: Floats | float) -> Bools:
 
 
 def resample(films: int, count: int, seed: int = 0) -> NDArray[np.float32]:
-    """How often each film is drawn in each bootstrap resample: (count, films) float32, rows that add up to films."""
+    """Return how often each film is drawn in each resample: (count, films) float32, rows that add up to films."""
     draws = np.random.default_rng(seed).multinomial(films, np.full(films, 1.0 / films), size=count)
     return draws.astype(np.float32)
 
 
 def average_precision(truth: Bools, probabilities: Floats, weights: Floats | None = None) -> NDArray[np.float64]:
-    """Average precision of each genre: Σ (recall step) · precision, as in scikit-learn; films that tie move together.
+    """Return the average precision of each genre: Σ (recall step) · precision; films that tie move together.
 
     Args:
         truth: (films, genres).
@@ -127,9 +127,7 @@ def average_precision(truth: Bools, probabilities: Floats, weights: Floats | Non
     rows = np.ones((1, films), dtype=np.float32) if weights is None else weights
     result = np.full((len(rows), genres), np.nan)
     for genre in range(genres if films else 0):
-        score = probabilities[:, genre]
-        order = np.argsort(-score, kind="stable")
-        last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+        order, last = rank(probabilities[:, genre])
         drawn = rows[:, order]
         hits = np.cumsum(drawn * truth[order, genre], axis=1)[:, last]
         precision = hits / np.maximum(np.cumsum(drawn, axis=1)[:, last], 1e-12)
@@ -140,10 +138,22 @@ def average_precision(truth: Bools, probabilities: Floats, weights: Floats | Non
     return result[0] if weights is None else result
 
 
+def rank(scores: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the order of films (films,) from the highest score, and the positions in it where a run of ties ends."""
+    order = np.argsort(-scores, kind="stable")
+    return order, np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+
+
+def micro_f1(truth: Bools, chosen: Bools, rows: NDArray[Any]) -> float:
+    """Return the micro-F1 of some rows; 0 if nothing is true and nothing chosen."""
+    total = int(truth[rows].sum() + chosen[rows].sum())
+    return float(2 * (truth & chosen)[rows].sum() / total) if total else 0.0
+
+
 def measure(
     truth: Bools, probabilities: Floats | None, chosen: Bools, weights: Floats | None = None
 ) -> dict[str, NDArray[np.float64]]:
-    """Every metric, once for each row of weights.
+    """Compute every metric, once for each row of weights.
 
     Args:
         truth, probabilities, chosen: (films, genres), probabilities NaN where the truth is unknown; without
@@ -179,112 +189,86 @@ def measure(
     return values
 
 
-@dataclass(frozen=True, slots=True)
 class Measured:
-    """What `measure` gives for the films as they are (`values`, one row) and for bootstrap resamples (`draws`)."""
+    """Some films' metrics, on the films themselves and on bootstrap resamples of them."""
 
-    values: Mapping[str, NDArray[np.float64]]
-    draws: Mapping[str, NDArray[np.float64]] | None
+    def __init__(
+        self, truth: Bools, probabilities: Floats | None, chosen: Bools, *, bootstrap: int = 1000, seed: int = 0
+    ) -> None:
+        """Measure.
+
+        Args:
+            truth, probabilities, chosen: as for `measure`.
+            bootstrap: resamples of films that the intervals come from; 0 for none.
+            seed: equal seeds and film counts draw the same films, so that two systems can be compared draw by draw.
+
+        Raises:
+            ValueError: there are no films.
+        """
+        if not len(truth):
+            raise ValueError("there are no films to score")
+        self._truth, self._probabilities, self._chosen = truth, probabilities, chosen
+        self._values = measure(truth, probabilities, chosen)
+        self._draws = measure(truth, probabilities, chosen, resample(len(truth), bootstrap, seed)) if bootstrap else {}
 
     def estimate(self, name: str, genre: int | None = None) -> Estimate:
-        """One metric with its interval; of PER_GENRE, that of the genre with this index."""
+        """Return one metric with its interval; for those of PER_GENRE, that of the genre with this index."""
         rows = (slice(None),) if genre is None else (slice(None), genre)
-        return estimate(self.values[name][rows][0], None if self.draws is None else self.draws[name][rows])
+        return _estimate(self._values[name][rows][0], self._draws[name][rows] if self._draws else None)
 
+    def estimates(self) -> dict[str, Estimate]:
+        """Return the metrics of OVERALL that were measured."""
+        return {name: self.estimate(name) for name in OVERALL if name in self._values}
 
-def bootstrap_measure(
-    truth: Bools, probabilities: Floats | None, chosen: Bools, *, bootstrap: int = 1000, seed: int = 0
-) -> Measured:
-    """Measure on the films and on `bootstrap` resamples of them (none for 0).
+    def gain(self, other: Measured) -> dict[str, Estimate]:
+        """Return how much better this is than `other` on the same films, by the metrics of OVERALL.
 
-    Equal seeds and film counts draw the same films, so that two systems can be compared draw by draw.
+        The intervals come from the *same* resamples of both: two systems' own intervals overlap long after their
+        difference is certain, as both move with the films drawn.
+        """
+        return {
+            name: _estimate(
+                (self._values[name] - other._values[name])[0],
+                self._draws[name] - other._draws[name] if self._draws and other._draws else None,
+            )
+            for name in OVERALL
+        }
 
-    Raises:
-        ValueError: there are no films.
-    """
-    if not len(truth):
-        raise ValueError("there are no films to score")
-    draws = measure(truth, probabilities, chosen, resample(len(truth), bootstrap, seed)) if bootstrap else None
-    return Measured(measure(truth, probabilities, chosen), draws)
-
-
-def score(
-    truth: Bools,
-    probabilities: Floats,
-    thresholds: Floats | float,
-    genres: Sequence[str],
-    *,
-    bootstrap: int = 1000,
-    seed: int = 0,
-) -> Scores:
-    """Score probabilities and the genres that thresholds choose from them.
-
-    Args:
-        truth: (films, genres).
-        probabilities: (films, genres).
-        thresholds: as in `choose`.
-        genres: their names.
-        bootstrap: resamples of films that the intervals come from; 0 for none.
-        seed: what the resamples are drawn with; equal seeds and film counts draw the same films.
-
-    Raises:
-        ValueError: there are no films.
-    """
-    chosen = choose(probabilities, thresholds)
-    measured = bootstrap_measure(truth, probabilities, chosen, bootstrap=bootstrap, seed=seed)
-    return summarise(measured, truth, probabilities, chosen, genres)
-
-
-def summarise(measured: Measured, truth: Bools, probabilities: Floats, chosen: Bools, genres: Sequence[str]) -> Scores:
-    """The scores of what was measured on these very arrays (films, genres), with calibration errors added."""
-    mass = expected_calibration_error(truth, probabilities, binning="equal-mass")
-    width = expected_calibration_error(truth, probabilities, binning="equal-width")
-    per_genre = tuple(
-        GenreScores(
-            genre=genre,
-            support=int(truth[:, index].sum()),
-            chosen=int(chosen[:, index].sum()),
-            ece_equal_mass=float(mass[index]),
-            ece_equal_width=float(width[index]),
-            **{name: measured.estimate(name, index) for name in PER_GENRE},
+    def scores(self, genres: Sequence[str]) -> Scores:
+        """Return all scores, with calibration errors; `genres` are the columns' names."""
+        assert self._probabilities is not None, "scores need probabilities"
+        mass = expected_calibration_error(self._truth, self._probabilities, binning="equal-mass")
+        width = expected_calibration_error(self._truth, self._probabilities, binning="equal-width")
+        per_genre = tuple(
+            GenreScores(
+                genre=genre,
+                support=int(self._truth[:, index].sum()),
+                chosen=int(self._chosen[:, index].sum()),
+                ece_equal_mass=float(mass[index]),
+                ece_equal_width=float(width[index]),
+                **{name: self.estimate(name, index) for name in PER_GENRE},
+            )
+            for index, genre in enumerate(genres)
         )
-        for index, genre in enumerate(genres)
-    )
-    return Scores(
-        films=len(truth),
-        ece_equal_mass=float(mass.mean()),
-        ece_equal_width=float(width.mean()),
-        ece_debiased=max(0.0, float(debiased_calibration_error(truth, probabilities).mean())),
-        ece_floor=calibration_floor(probabilities),
-        genres=per_genre,
-        **{name: measured.estimate(name) for name in OVERALL},
-    )
-
-
-def compare(ours: Measured, theirs: Measured) -> Mapping[str, Estimate]:
-    """How much better `ours` is than `theirs` on the same films, by the metrics of OVERALL.
-
-    The intervals come from the *same* resamples of both: two systems' own intervals overlap long after their difference
-    is certain, as both move with the films drawn.
-    """
-    return {
-        name: estimate(
-            (ours.values[name] - theirs.values[name])[0],
-            None if ours.draws is None or theirs.draws is None else ours.draws[name] - theirs.draws[name],
+        return Scores(
+            films=len(self._truth),
+            ece_equal_mass=float(mass.mean()),
+            ece_equal_width=float(width.mean()),
+            ece_debiased=max(0.0, float(debiased_calibration_error(self._truth, self._probabilities).mean())),
+            ece_floor=calibration_floor(self._probabilities),
+            genres=per_genre,
+            **self.estimates(),
         )
-        for name in OVERALL
-    }
 
 
-def estimate(value: float, draws: Floats | None = None) -> Estimate:
-    """A value with the percentile interval of its bootstrap draws (resamples,); draws that are NaN do not count."""
+def _estimate(value: float, draws: Floats | None) -> Estimate:
     if np.isnan(value):
         return Estimate(None)
     known = draws[~np.isnan(draws)] if draws is not None else np.zeros(0)
     if not len(known):
         return Estimate(float(value))
     low, high = np.percentile(known, [2.5, 97.5])
-    return Estimate(float(value), float(low), float(high))
+    return Estimate(float(value), float(min(low, value)), float(max(high, value)))
 
 
 def _ratio(over: Any, under: Any) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Whether a probability of 70% comes true 70% of the time. NaN marks an unknown label and is left out."""
+"""Measure whether a probability of 70% comes true 70% of the time. NaN marks an unknown label and is left out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Bin:
 
 
 def assign_bins(probabilities: NDArray[Any], bins: int = BINS, binning: Binning = "equal-mass") -> NDArray[np.int64]:
-    """The bin of each film (films,), from 0 to bins - 1.
+    """Return the bin of each film (films,), from 0 to bins - 1.
 
     Args:
         probabilities: (films,) of one genre.
@@ -41,30 +41,26 @@ def assign_bins(probabilities: NDArray[Any], bins: int = BINS, binning: Binning 
 def expected_calibration_error(
     truth: NDArray[np.bool_], probabilities: NDArray[Any], *, bins: int = BINS, binning: Binning = "equal-mass"
 ) -> NDArray[np.float64]:
-    """Expected calibration error of each genre: Σ over bins of (films in it / films) · |predicted - observed|.
+    """Return the error of each genre (genres,): Σ over bins of (films in it / films) · |predicted - observed|.
 
     Args:
         truth: (films, genres).
         probabilities: (films, genres).
         bins, binning: as in `assign_bins`.
-
-    Returns:
-        (genres,).
     """
     result = np.zeros(truth.shape[1])
     for genre, (column, there) in enumerate(zip(probabilities.T, truth.T, strict=True)):
         known = ~np.isnan(column)
         gap = column[known].astype(np.float64) - there[known]
-        result[genre] = np.abs(np.bincount(assign_bins(column[known], bins, binning), gap, bins)).sum() / max(
-            len(gap), 1
-        )
+        gaps = np.bincount(assign_bins(column[known], bins, binning), gap, bins)
+        result[genre] = np.abs(gaps).sum() / max(len(gap), 1)
     return result
 
 
 def debiased_calibration_error(
     truth: NDArray[np.bool_], probabilities: NDArray[Any], *, bins: int = BINS
 ) -> NDArray[np.float64]:
-    """The equal-mass calibration error of each genre (genres,), less most of what chance adds to it.
+    """Return the equal-mass calibration error of each genre (genres,), less most of what chance adds to it.
 
     The gap of a bin is measured on few films, and its size is on average larger than the true gap's, most where the
     true one is small: for a gap g with the standard error s of its share of truths, by E|N(g, s²)| - |g|. That much is
@@ -81,36 +77,34 @@ def debiased_calibration_error(
 
     result = np.zeros(truth.shape[1])
     for genre in range(truth.shape[1]):
-        known = max(1, int((~np.isnan(probabilities[:, genre])).sum()))
-        for one in reliability(truth[:, genre], probabilities[:, genre], bins):
+        found = reliability(truth[:, genre], probabilities[:, genre], bins)
+        films = max(1, sum(one.films for one in found))
+        for one in found:
             gap = abs(one.predicted - one.observed)
             error = np.sqrt(one.observed * (1.0 - one.observed) / one.films)
             raised = float(foldnorm.mean(gap / error, scale=error)) if error > 0 else gap
-            result[genre] += one.films / known * (2.0 * gap - raised)
+            result[genre] += one.films / films * (2.0 * gap - raised)
     return result
 
 
 def calibration_floor(probabilities: NDArray[Any], *, bins: int = BINS, draws: int = 100, seed: int = 0) -> float:
-    """The mean equal-mass calibration error that these very probabilities would show if they were right.
+    """Return the mean equal-mass calibration error that these very probabilities would show if they were right.
 
     Even perfect probabilities miss by chance in bins of a few films; an error near this floor is as good as none. It is
     found by drawing truths from the probabilities (films, genres).
     """
     random = np.random.default_rng(seed)
-    genres = probabilities.shape[1]
-    total = 0.0
-    for genre in range(genres):
-        column = np.asarray(probabilities[:, genre], dtype=np.float32)
+    errors = []
+    for column in np.asarray(probabilities, dtype=np.float32).T:
         column = column[~np.isnan(column)]
-        films = max(1, len(column))
         member = np.eye(bins, dtype=np.float32)[assign_bins(column, bins)]  # (films, bins)
         gaps = (random.random((draws, len(column)), dtype=np.float32) < column) - column  # (draws, films)
-        total += float(np.abs(gaps @ member).sum(axis=1).mean()) / films
-    return float(total / genres)
+        errors.append(float(np.abs(gaps @ member).sum(axis=1).mean()) / max(1, len(column)))
+    return float(np.mean(errors))
 
 
 def reliability(truth: NDArray[np.bool_], probabilities: NDArray[Any], bins: int = BINS) -> tuple[Bin, ...]:
-    """The reliability curve of one genre from (films,) truths and probabilities, in equal-mass bins."""
+    """Return the reliability curve of one genre from (films,) truths and probabilities, in equal-mass bins."""
     known = ~np.isnan(probabilities)
     truth, probabilities = truth[known], probabilities[known]
     index = assign_bins(probabilities, bins)

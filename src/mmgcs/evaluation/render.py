@@ -1,4 +1,4 @@
-"""A report as JSON, Markdown and one HTML page that needs nothing else."""
+"""A report as JSON, Markdown and one HTML page that needs nothing else. The page is the Markdown with figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DETAILED = ("plot and poster", "plot only", "poster only")
 
 
 def report_paths(folder: Path) -> list[Path]:
-    """What `write_report` writes into `folder`: report.json, report.md and report.html."""
+    """Return what `write_report` writes into `folder`: report.json, report.md and report.html."""
     return [folder / f"report.{kind}" for kind in ("json", "md", "html")]
 
 
@@ -38,45 +38,56 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     return paths
 
 
-def to_markdown(report: Report) -> str:
-    """The report as a Markdown page."""
-    return _render("report.md.j2", report)
+def to_markdown(report: Report, *, figures: bool = False) -> str:
+    """Return the report as a Markdown page; with `figures`, it refers to those of `mmgcs.evaluation.plots`."""
+    filters: dict[str, Callable[[Any], str]] = {
+        "show": show,
+        "gain": _show_gain,
+        "percent": lambda share: f"{share:.0%}",
+        "three": lambda number: "–" if number is None else f"{number:.3f}",
+        "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+    }
+    values = {"report": report, "detailed": detailed(report), "overall": OVERALL, "names": METRIC_NAMES}
+    return fill_template(_TEMPLATES / "report.md.j2", filters, figures=figures, **values)
 
 
 def to_html(report: Report) -> str:
-    """The report as one HTML page with its figures inside."""
+    """Return the report as one HTML page with its figures inside."""
+    from markdown_it import MarkdownIt
     from markupsafe import Markup
 
-    from mmgcs.evaluation import plots
+    from mmgcs.evaluation.plots import draw_report
 
-    drawings = {
-        condition.name: {
-            "f1": Markup(plots.genre_scores(condition)),  # noqa: S704 - matplotlib escapes what it draws
-            "pr": Markup(plots.precision_recall(condition)),  # noqa: S704
-            "calibration": Markup(plots.calibration(condition)),  # noqa: S704
-            "confusions": Markup(plots.confusions(condition)),  # noqa: S704
-        }
-        for condition in detailed(report)
-    }
-    return _render("report.html.j2", report, drawings=drawings, coverage=Markup(plots.coverage(report)))  # noqa: S704
+    figures = draw_report(report, detailed(report))
+    # This preset shows HTML in the text as text: names come from files of strangers.
+    parser = MarkdownIt("js-default")
+    tokens = parser.parse(to_markdown(report, figures=True))
+    for token in tokens:
+        token.attrs.pop("style", None)
+        for child in token.children or ():
+            if child.type == "image":
+                child.type, child.content = "html_inline", figures.get(str(child.attrs["src"]), "")
+    body = parser.renderer.render(tokens, parser.options, {})
+    title = f"{report.model['name']} on {report.split}"
+    return fill_template(_TEMPLATES / "report.html.j2", {}, title=title, body=Markup(body))  # noqa: S704  escaped above
 
 
 def detailed(report: Report) -> tuple[ConditionReport, ...]:
-    """The conditions that are shown genre by genre; the first where none of the usual ones applied."""
+    """Return the conditions that are shown genre by genre; the first if none of the usual ones applied."""
     found = tuple(condition for condition in report.conditions if condition.name in _DETAILED)
     return found or report.conditions[:1]
 
 
 def show(estimate: Estimate) -> str:
-    """An estimate as text: 0.712 (0.698–0.726)."""
+    """Return an estimate as text: 0.712 (0.698–0.726)."""
     if estimate.value is None:
         return "–"
     interval = f" ({estimate.low:.3f}–{estimate.high:.3f})" if estimate.low is not None else ""
     return f"{estimate.value:.3f}{interval}"
 
 
-def show_gain(estimate: Estimate) -> str:
-    """A difference as text, with its sign: +0.041 (+0.030 to +0.052)."""
+def _show_gain(estimate: Estimate) -> str:
+    """Return a difference as text, with its sign: +0.041 (+0.030 to +0.052)."""
     if estimate.value is None:
         return "–"
     interval = f" ({estimate.low:+.3f} to {estimate.high:+.3f})" if estimate.low is not None else ""
@@ -84,7 +95,7 @@ def show_gain(estimate: Estimate) -> str:
 
 
 def fill_template(path: Path, filters: Mapping[str, Callable[[Any], str]], **values: object) -> str:
-    """A Jinja template's text; where its name ends in .html.j2, whatever is put in is escaped.
+    """Return a Jinja template's text; if its name ends in .html.j2, values are escaped.
 
     Raises:
         jinja2.UndefinedError: the template names a value that is not given.
@@ -101,16 +112,3 @@ def fill_template(path: Path, filters: Mapping[str, Callable[[Any], str]], **val
     )
     environment.filters |= filters
     return environment.get_template(path.name).render(**values)
-
-
-def _render(template: str, report: Report, **values: object) -> str:
-    filters: dict[str, Callable[[Any], str]] = {
-        "show": show,
-        "gain": show_gain,
-        "percent": lambda share: f"{share:.0%}",
-        "three": lambda number: "–" if number is None else f"{number:.3f}",
-        "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
-    }
-    shown = detailed(report)
-    values |= {"report": report, "detailed": shown, "overall": OVERALL, "names": METRIC_NAMES}
-    return fill_template(_TEMPLATES / template, filters, **values)

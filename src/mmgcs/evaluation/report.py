@@ -1,4 +1,7 @@
-"""The report: a bundle measured on labelled films, in every condition, beside a baseline."""
+"""The report: a bundle measured on labelled films, with all their inputs and with some hidden, beside a baseline.
+
+`evaluate` goes from films to a report; `mmgcs.evaluation.render` writes it as JSON, Markdown and HTML.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,11 @@ from mmgcs import __version__
 from mmgcs.bundle import MANIFEST
 from mmgcs.errors import InputError, UsageError
 from mmgcs.evaluation.baseline import TfidfBaseline
-from mmgcs.evaluation.conditions import CONDITIONS, Answers, Condition, Progress, Showings, reads_title
-from mmgcs.evaluation.conformal import SetScores, score_sets
-from mmgcs.evaluation.curves import Curves, draw_curves, micro_f1, most_confident, precision_at_recall
-from mmgcs.evaluation.metrics import (
-    OVERALL,
-    Bools,
-    Estimate,
-    Measured,
-    Scores,
-    bootstrap_measure,
-    choose,
-    compare,
-    summarise,
-)
-from mmgcs.evaluation.weakness import Group, find_groups
+from mmgcs.evaluation.calibration import STATED
+from mmgcs.evaluation.groups import Group, find_columns, find_groups
+from mmgcs.evaluation.metrics import Bools, Estimate, Measured, Scores, choose, micro_f1
+from mmgcs.evaluation.reliability import reliability
+from mmgcs.evaluation.showings import SHOWINGS, Progress, ShownAnswers, ShownFilms, reads_title
 from mmgcs.files import sha256
 from mmgcs.film import Film
 from mmgcs.genres import within
@@ -39,25 +32,8 @@ from mmgcs.runtime import Classifier
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 """The shares of films in a report's table of abstention."""
 
-
-@dataclass(frozen=True, slots=True)
-class Abstention:
-    """What leaving out the films that a bundle is not sure of gives.
-
-    Attributes:
-        sure: the share of films that the bundle is sure of, by the threshold stored in it.
-        sure_micro_f1, unsure_micro_f1: micro-F1 of these and of the others; None where there are none.
-        table: (share of films answered, most confident first; micro-F1 of those).
-        decided: the share of all films' genres that the bundle does not leave open; None where it leaves none open.
-        decided_micro_f1: micro-F1 of these; None where there are none.
-    """
-
-    sure: float
-    sure_micro_f1: float | None
-    unsure_micro_f1: float | None
-    table: tuple[tuple[float, float], ...]
-    decided: float | None = None
-    decided_micro_f1: float | None = None
+_CURVE_COVERAGES = np.linspace(0.1, 1.0, 46)
+_RECALLS = np.linspace(0.01, 1.0, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +43,17 @@ class Baseline:
     Attributes:
         scores: with its thresholds from `valid`.
         gain: how much better the bundle is, by the overall metrics, with paired intervals.
-        precision: its precision-recall curves, as in `Curves`.
+        precision: its precision-recall curves, like those of the bundle.
     """
 
     scores: Scores
     gain: Mapping[str, Estimate]
-    precision: dict[str, list[float]]
+    precision: Mapping[str, list[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class ConditionReport:
-    """One condition's results.
+    """The results of one way to show the films.
 
     Attributes:
         name, description: of the condition.
@@ -85,10 +61,15 @@ class ConditionReport:
         inputs: how many films were read from which inputs.
         tuned: scores with the thresholds stored in the bundle.
         half: F1 with 0.5 for a threshold, on the same calibrated probabilities.
-        abstention: what leaving out unsure films gives.
-        sets: what the prediction sets held; None where the bundle states none.
-        baseline: None where the condition shows no plot, films lack plots, or there was nothing to fit it on.
-        curves: what the figures draw.
+        abstention: what leaving out the films that the bundle is not sure of gives: the share `sure` by the threshold
+            stored in it, `sure_micro_f1` and `unsure_micro_f1` of these and the others, and `table`, pairs of the
+            share of films answered, most confident first, and their micro-F1. `decided` is the share of all films'
+            genres that the bundle decides, `decided_micro_f1` their micro-F1. None where there are no such films.
+        sets: what the prediction sets held (see `score_sets`); None if the bundle states none.
+        baseline: None if the condition shows no plot, films lack plots, or there was nothing to fit it on.
+        curves: what the figures draw: for each genre `precision` where recall first reaches 1%, 2%, … 100% (empty if no
+            film has it) and `reliability`; `coverage` like the table of abstention; and `confusions`, [missed][chosen]
+            films that have the one genre, unrecognised, and were given the other, wrongly.
     """
 
     name: str
@@ -97,31 +78,10 @@ class ConditionReport:
     inputs: Mapping[str, int]
     tuned: Scores
     half: Mapping[str, Estimate]
-    abstention: Abstention
-    sets: SetScores | None
+    abstention: Mapping[str, Any]
+    sets: Mapping[str, float] | None
     baseline: Baseline | None
-    curves: Curves
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What became of the films of the split.
-
-    Attributes:
-        films: films in it.
-        scored: films that were scored.
-        without_genres: films left out because the data gives them no genres.
-        unreadable: films left out because nothing could be predicted from.
-        foreign_genres: films scored whose genres are not all the bundle's; those genres were ignored.
-        errors: the first few unreadable films' errors.
-    """
-
-    films: int
-    scored: int
-    without_genres: int
-    unreadable: int
-    foreign_genres: int
-    errors: tuple[str, ...]
+    curves: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +92,13 @@ class Report:
         model: the bundle's name, genres and inputs, whether it reads titles, and its manifest's SHA-256.
         data: what the caller says of the data's origin.
         split: the split that was scored.
-        counts: what became of its films.
+        counts: what became of its `films`: how many were `scored`, or left out as `without_genres` or `unreadable`
+            (`errors` has the first few reasons), and how many scored ones have `foreign_genres` that the bundle does
+            not know; those genres were ignored.
         bootstrap: resamples that the 95% intervals come from.
         conditions: the results.
-        groups: where the model is weak, under the first condition.
+        by: the columns of the table that films were grouped by.
+        groups: how good the model is on some kinds of films, under the first condition.
         baseline_note: what the baseline was fitted on, or why there is none.
         versions: of what computed this.
     """
@@ -143,15 +106,16 @@ class Report:
     model: Mapping[str, Any]
     data: Mapping[str, Any]
     split: str
-    counts: Counts
+    counts: Mapping[str, Any]
     bootstrap: int
     conditions: tuple[ConditionReport, ...]
+    by: tuple[str, ...]
     groups: tuple[Group, ...]
     baseline_note: str
     versions: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """The report as values that JSON can hold; what is undefined is null."""
+        """Return the report as values that JSON can hold; what is undefined is null."""
         return asdict(self)
 
 
@@ -163,6 +127,7 @@ def evaluate(
     valid: Sequence[Film] = (),
     split: str = "test",
     genres: Sequence[str] | None = None,
+    by: Sequence[str] | None = None,
     sources: Mapping[str, LabelSource] = LABEL_SOURCES,
     data: Mapping[str, Any] | None = None,
     bootstrap: int = 1000,
@@ -178,191 +143,200 @@ def evaluate(
         valid: films that its calibration and thresholds are fitted on; without them its thresholds are 0.5.
         split: what to call `films` in the report.
         genres: score these of the bundle's genres only, to compare bundles that know different ones; None for all.
+        by: columns of the films' table; each value with twenty films or more is scored by itself. None for `cohort` and
+            `language` if the table has them.
         sources: what each label source leaves unknown.
         data: what to say of their origin.
         bootstrap: resamples for the 95% intervals; 0 for none.
-        seed: what they are drawn with.
-        progress: told how far the work is.
+        seed: the seed of the resamples.
+        progress: called with how far the work is.
 
     Raises:
         InputError: no film has genres and can be read.
-        UsageError: the bundle does not know one of `genres`.
+        UsageError: the bundle does not know one of `genres`, or no film has a column of `by`.
     """
-    strange = [genre for genre in genres or () if genre not in classifier.genres]
-    if strange:
-        raise UsageError(f"{classifier.bundle.config.name} does not know {', '.join(strange)}; leave them out")
-    scored_genres = tuple(genres or classifier.genres)
+    unknown = [genre for genre in genres or () if genre not in classifier.genres]
+    if unknown:
+        raise UsageError(f"{classifier.bundle.config.name} does not know {', '.join(unknown)}; leave them out")
+    genres = tuple(genres or classifier.genres)
     labelled = [film for film in films if film.genres]
     if not labelled:
         raise InputError(f"none of the {len(films)} films of {split} has genres to compare with; give labelled films")
-    showings = Showings(classifier, labelled, progress)
-    scored = [film for film, error in zip(labelled, showings.errors, strict=True) if not error]
+    columns = find_columns(labelled, by)
+    shown = ShownFilms(classifier, labelled, progress)
+    errors = [error for error in shown.errors if error]
+    scored = [film for film, error in zip(labelled, shown.errors, strict=True) if not error]
     if not scored:
-        first = next(error for error in showings.errors if error)
-        raise InputError(f"none of the {len(labelled)} labelled films of {split} can be read; the first: {first}")
-    baseline = _FittedBaseline(train, valid, classifier, scored_genres, sources, progress)
-    scorer = _Scorer(classifier, labelled, scored_genres, sources, baseline, bootstrap, seed)
-    applying = [condition for condition in CONDITIONS if showings.applies(condition)]
-    results: list[ConditionReport] = []
+        raise InputError(f"none of the {len(labelled)} labelled films of {split} can be read; the first: {errors[0]}")
+    titled = reads_title(classifier.bundle.config)
+    baseline, note = _fit_baseline(train, valid, genres, sources, titled, progress)
+    truth, known = read_labels(labelled, genres, sources)
+    positions = [classifier.genres.index(genre) for genre in genres]
+    showings = [showing for showing in SHOWINGS if shown.applies(showing)]
+    conditions: list[ConditionReport] = []
     groups: tuple[Group, ...] = ()
-    for index, condition in enumerate(applying):
-        progress("scoring", index, len(applying))
-        answers = showings.answer(condition)
-        result, truth, answers = scorer.report(condition, answers)
-        results.append(result)
+    for index, showing in enumerate(showings):
+        progress("scoring", index, len(showings))
+        answers = shown.answer(showing)
+        rows = answers.rows
+        answers = answers.of_genres(positions, known[rows])
+        seen = [labelled[row] for row in rows]
+        if not (showing.title and titled):
+            seen = [replace(film, title=None) for film in seen]
+        found = _score(seen, truth[rows] & known[rows], known[rows], answers, genres, baseline, bootstrap, seed)
+        conditions.append(ConditionReport(name=showing.name, description=showing.description, **found))
         if index == 0:
-            shown = [labelled[row] for row in answers.rows]
-            groups = find_groups(shown, truth, answers, result.tuned, bootstrap=bootstrap, seed=seed)
-    progress("scoring", len(applying), len(applying))
+            tuned = conditions[0].tuned
+            groups = find_groups(
+                seen, truth[rows] & known[rows], answers, tuned, columns, bootstrap=bootstrap, seed=seed
+            )
+    progress("scoring", len(showings), len(showings))
     return Report(
         model=_describe(classifier),
         data=dict(data or {}),
         split=split,
-        counts=Counts(
-            films=len(films),
-            scored=len(scored),
-            without_genres=len(films) - len(labelled),
-            unreadable=len(labelled) - len(scored),
-            foreign_genres=sum(
+        counts={
+            "films": len(films),
+            "scored": len(scored),
+            "without_genres": len(films) - len(labelled),
+            "unreadable": len(errors),
+            "foreign_genres": sum(
                 len(within(film.genres or (), classifier.genres)) < len(film.genres or ()) for film in scored
             ),
-            errors=tuple(error for error in showings.errors if error)[:5],
-        ),
+            "errors": errors[:5],
+        },
         bootstrap=bootstrap,
-        conditions=tuple(results),
+        conditions=tuple(conditions),
+        by=columns,
         groups=groups,
-        baseline_note=baseline.note,
+        baseline_note=note,
         versions=_versions(),
     )
 
 
-class _Scorer:
-    """Turns answers into a condition's report."""
-
-    def __init__(
-        self,
-        classifier: Classifier,
-        films: Sequence[Film],
-        genres: Sequence[str],
-        sources: Mapping[str, LabelSource],
-        baseline: _FittedBaseline,
-        bootstrap: int,
-        seed: int,
-    ) -> None:
-        self._genres = genres
-        self._columns = [classifier.genres.index(genre) for genre in genres]
-        self._films = films
-        self._truth, self._known = read_labels(films, genres, sources)
-        self._baseline_model = baseline
-        self._draws = {"bootstrap": bootstrap, "seed": seed}
-        self._titled = reads_title(classifier.bundle.config)
-
-    def report(self, condition: Condition, answers: Answers) -> tuple[ConditionReport, Bools, Answers]:
-        """Return the report of a condition, with the truth (answered, genres) and the answers it was measured on."""
-        films = [self._films[row] for row in answers.rows]
-        known = self._known[answers.rows]
-        truth = self._truth[answers.rows] & known
-        answers = answers.scored(self._columns, known)
-        chosen = answers.chosen
-        title = condition.title and self._titled
-        measured = bootstrap_measure(truth, answers.probabilities, chosen, **self._draws)
-        half = bootstrap_measure(truth, None, choose(answers.probabilities, 0.5), **self._draws)
-        return (
-            ConditionReport(
-                name=condition.name,
-                description=condition.description,
-                titled=sum(
-                    bool(film.title) and "plot" in read for film, read in zip(films, answers.inputs, strict=True)
-                )
-                if title
-                else 0,
-                inputs=dict(sorted(Counter(answers.inputs).items())),
-                tuned=summarise(measured, truth, answers.probabilities, chosen, self._genres),
-                half={name: half.estimate(name) for name in OVERALL if name in half.values},
-                abstention=_abstention(truth, chosen, answers),
-                sets=None if answers.possible is None else score_sets(answers.possible, truth),
-                baseline=self._baseline(films, truth, known, measured, title=title, shown=answers.inputs),
-                curves=draw_curves(truth, answers.probabilities, chosen, answers.confidence, self._genres),
-            ),
-            truth,
-            answers,
+def _score(
+    films: Sequence[Film],
+    truth: Bools,
+    known: Bools,
+    answers: ShownAnswers,
+    genres: Sequence[str],
+    model: TfidfBaseline | None,
+    bootstrap: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return the parts of a condition's report. Films come as they were shown, without titles if none were."""
+    draws = {"bootstrap": bootstrap, "seed": seed}
+    chosen = answers.chosen
+    measured = Measured(truth, answers.probabilities, chosen, **draws)
+    baseline = None
+    if model is not None and all("plot" in read for read in answers.inputs):
+        probabilities = np.where(known, model.probabilities(films), np.nan)
+        theirs = Measured(truth, probabilities, choose(probabilities, model.thresholds), **draws)
+        baseline = Baseline(
+            scores=theirs.scores(genres),
+            gain=measured.gain(theirs),
+            precision=_precision_curves(truth, probabilities, genres),
         )
-
-    def _baseline(
-        self, films: Sequence[Film], truth: Bools, known: Bools, ours: Measured, *, title: bool, shown: Sequence[str]
-    ) -> Baseline | None:
-        baseline = self._baseline_model.get() if all("plot" in read for read in shown) else None
-        if baseline is None:
-            return None
-        if not title:
-            films = [replace(film, title=None) for film in films]
-        probabilities = np.where(known, baseline.probabilities(films), np.nan)
-        chosen = choose(probabilities, baseline.thresholds)
-        theirs = bootstrap_measure(truth, probabilities, chosen, **self._draws)
-        return Baseline(
-            scores=summarise(theirs, truth, probabilities, chosen, self._genres),
-            gain=compare(ours, theirs),
-            precision={
-                genre: precision_at_recall(truth[:, index], probabilities[:, index])
-                for index, genre in enumerate(self._genres)
+    return {
+        "titled": sum(bool(film.title) and "plot" in read for film, read in zip(films, answers.inputs, strict=True)),
+        "inputs": dict(sorted(Counter(answers.inputs).items())),
+        "tuned": measured.scores(genres),
+        "half": Measured(truth, None, choose(answers.probabilities, 0.5), **draws).estimates(),
+        "abstention": _abstention(truth, answers),
+        "sets": None if answers.possible is None else score_sets(answers.possible, truth),
+        "baseline": baseline,
+        "curves": {
+            "precision": _precision_curves(truth, answers.probabilities, genres),
+            "reliability": {
+                genre: reliability(truth[:, index], answers.probabilities[:, index])
+                for index, genre in enumerate(genres)
             },
-        )
+            "coverage": _coverage(truth, chosen, answers.confidence, _CURVE_COVERAGES),
+            "confusions": ((truth & ~chosen).T.astype(np.int64) @ (chosen & ~truth).astype(np.int64)).tolist(),
+        },
+    }
 
 
-class _FittedBaseline:
-    """The baseline, fitted when it is first asked for; it reads titles if the bundle does."""
-
-    def __init__(
-        self,
-        train: Sequence[Film],
-        valid: Sequence[Film],
-        classifier: Classifier,
-        genres: Sequence[str],
-        sources: Mapping[str, LabelSource],
-        progress: Progress,
-    ) -> None:
-        self._train, self._valid = ([film for film in films if film.plot and film.genres] for films in (train, valid))
-        self._genres = genres
-        self._sources = sources
-        self._use_title = reads_title(classifier.bundle.config)
-        self._progress = progress
-        self._fitted: TfidfBaseline | None = None
-        self.note = f"TF-IDF and logistic regression, fitted in this run on {len(self._train):,} plots of train"
-        self.note += (
-            f"; calibration and thresholds from {len(self._valid):,} plots of valid"
-            if self._valid
-            else "; thresholds of 0.5, as there are no labelled plots in valid"
-        )
-        if not self._train:
-            self.note = "no baseline: there are no labelled plots of train to fit it on, or it was not asked for"
-
-    def get(self) -> TfidfBaseline | None:
-        if not self._train:
-            return None
-        if self._fitted is None:
-            self._progress("fitting the baseline", 0, 1)
-            labels = read_labels(self._train, self._genres, self._sources)
-            self._fitted = TfidfBaseline(use_title=self._use_title).fit(self._train, *labels)
-            if self._valid:
-                truth, _ = read_labels(self._valid, self._genres, self._sources)
-                self._fitted.calibrate(self._valid, truth)
-            self._progress("fitting the baseline", 1, 1)
-        return self._fitted
+def _fit_baseline(
+    train: Sequence[Film],
+    valid: Sequence[Film],
+    genres: Sequence[str],
+    sources: Mapping[str, LabelSource],
+    use_title: bool,
+    progress: Progress,
+) -> tuple[TfidfBaseline | None, str]:
+    """Return the baseline, fitted, and what it was fitted on; it reads titles if the bundle does."""
+    train, valid = ([film for film in films if film.plot and film.genres] for films in (train, valid))
+    if not train:
+        return None, "no baseline: there are no labelled plots of train to fit it on, or it was not asked for"
+    progress("fitting the baseline", 0, 1)
+    baseline = TfidfBaseline(use_title=use_title).fit(train, *read_labels(train, genres, sources))
+    note = f"TF-IDF and logistic regression, fitted in this run on {len(train):,} plots of train; "
+    if valid:
+        baseline.calibrate(valid, *read_labels(valid, genres, sources))
+        note += f"calibration and thresholds from {len(valid):,} plots of valid"
+    else:
+        note += "thresholds of 0.5, as there are no labelled plots in valid"
+    progress("fitting the baseline", 1, 1)
+    return baseline, note
 
 
-def _abstention(truth: Bools, chosen: Bools, answers: Answers) -> Abstention:
+def _abstention(truth: Bools, answers: ShownAnswers) -> dict[str, Any]:
+    chosen, decided = answers.chosen, answers.decided
+
     def f1_of(rows: NDArray[np.bool_]) -> float | None:
         return micro_f1(truth, chosen, rows) if rows.any() else None
 
-    decided = answers.decided
-    return Abstention(
-        sure=float(answers.sure.mean()),
-        sure_micro_f1=f1_of(answers.sure),
-        unsure_micro_f1=f1_of(~answers.sure),
-        table=tuple((share, micro_f1(truth, chosen, most_confident(answers.confidence, share))) for share in COVERAGES),
-        decided=None if decided is None else float(decided.mean()),
-        decided_micro_f1=None if decided is None else f1_of(decided),
+    return {
+        "sure": float(answers.sure.mean()),
+        "sure_micro_f1": f1_of(answers.sure),
+        "unsure_micro_f1": f1_of(~answers.sure),
+        "table": _coverage(truth, chosen, answers.confidence, COVERAGES),
+        "decided": None if decided is None else float(decided.mean()),
+        "decided_micro_f1": None if decided is None else f1_of(decided),
+    }
+
+
+def _coverage(
+    truth: Bools, chosen: Bools, confidence: NDArray[Any], shares: Sequence[float] | NDArray[np.float64]
+) -> tuple[tuple[float, float], ...]:
+    """Return (share of films answered, most confident first; micro-F1 of those) for each of `shares`."""
+    order = np.argsort(-confidence, kind="stable")
+    counts = [max(int(np.ceil(share * len(order) - 1e-9)), 1) for share in shares]
+    return tuple(
+        (float(share), micro_f1(truth, chosen, order[:count])) for share, count in zip(shares, counts, strict=True)
     )
+
+
+def _precision_curves(truth: Bools, scores: NDArray[Any], genres: Sequence[str]) -> dict[str, list[float]]:
+    """Return the precision of each genre at the highest threshold that reaches each of 100 recalls."""
+    from sklearn.metrics import precision_recall_curve
+
+    curves: dict[str, list[float]] = {}
+    for index, genre in enumerate(genres):
+        curves[genre] = []
+        known = ~np.isnan(scores[:, index])
+        if truth[known, index].any():
+            precision, recall, _ = precision_recall_curve(truth[known, index], scores[known, index])
+            # 1e-9: a recall of 0.07 as a share of films must not miss 7 of 100 by a rounding.
+            reached = np.searchsorted(recall[::-1], _RECALLS - 1e-9)
+            curves[genre] = [round(float(value), 4) for value in precision[::-1][reached]]
+    return curves
+
+
+def score_sets(sets: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
+    """Measure what prediction sets (films, genres) hold of the truth (films, genres).
+
+    Returns:
+        `stated`, the share of films that they were fitted to cover; `covered`, the share of films whose every true
+        genre was in the set; `recall`, the share of all true genres that were; `size`, genres in a set on average.
+    """
+    return {
+        "stated": STATED,
+        "covered": float((sets | ~truth).all(axis=1).mean()),
+        "recall": float((sets & truth).sum() / max(1, truth.sum())),
+        "size": float(sets.sum(axis=1).mean()),
+    }
 
 
 def _describe(classifier: Classifier) -> dict[str, Any]:

@@ -7,26 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmgcs.evaluation.metrics import resample
+from mmgcs.evaluation.metrics import rank, resample
 from mmgcs.runtime import log_odds
-
-SHRINKAGE = 0.25
-"""How far a genre's threshold is pulled towards the common one."""
-
-EXPECTED = 0.5
-"""How far a genre's threshold is pulled towards the one that the calibrated probabilities alone ask for."""
 
 
 def fit_thresholds(
     truth: NDArray[np.bool_],
     probabilities: NDArray[Any],
+    known: NDArray[np.bool_] | None = None,
     *,
-    shrinkage: float = SHRINKAGE,
-    expected: float = EXPECTED,
+    shrinkage: float = 0.25,
+    expected: float = 0.5,
     resamples: int = 100,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Thresholds that make F1 large on films that were not seen, from a small labelled set.
+    """Return thresholds that make F1 large on films that were not seen, from a small labelled set.
 
     The threshold that maximises F1 on a few hundred films follows their noise (Lipton et al. 2014, section 5). Three
     remedies, measured by halving `valid` many times and scoring the other half: the maximiser is averaged over
@@ -40,23 +35,26 @@ def fit_thresholds(
     Args:
         truth: (films, genres).
         probabilities: (films, genres), calibrated.
+        known: (films, genres), False where the truth is unknown; None if all of it is known.
         shrinkage: the pull, between 0 (each genre alone) and 1 (one threshold for all).
         expected: the pull towards the threshold of the largest expected F1, between 0 and 1.
         resamples: bootstrap resamples.
-        seed: what they are drawn with; the result depends on nothing else.
+        seed: the seed of the resamples; the result depends on nothing else.
 
     Returns:
         (genres,) between 0 and 1. A genre that no film has gets the common threshold, and 0.5 if none has any.
     """
     films, genres = truth.shape
     logits = log_odds(probabilities)
+    known = np.ones_like(truth) if known is None else known
     weights = resample(films, resamples, seed) if films else np.ones((1, 0), dtype=np.float32)
-    common = _best_cut(logits.ravel(), np.repeat(weights, genres, axis=1), truth.ravel())
-    own = [_best_cut(logits[:, genre], weights, truth[:, genre]) for genre in range(genres)]
+    common = _best_cut(logits[known], weights[:, np.nonzero(known)[0]], truth[known])
     centre = 0.0 if np.isnan(common) else common
     wanted = log_odds(_expected_thresholds(probabilities))
     cuts = np.full(genres, centre)
-    for genre, cut in enumerate(own):
+    for genre in range(genres):
+        rows = known[:, genre]
+        cut = _best_cut(logits[rows, genre], weights[:, rows], truth[rows, genre])
         if not np.isnan(cut):
             shrunk = centre + (1.0 - shrinkage) * (cut - centre)
             cuts[genre] = shrunk + expected * (wanted[genre] - shrunk)
@@ -65,7 +63,7 @@ def fit_thresholds(
 
 
 def _expected_thresholds(probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """For each genre, half of the largest F1 expected if `probabilities` (films, genres) are right (genres,)."""
+    """Return for each genre half of the largest F1 expected if `probabilities` (films, genres) are right (genres,)."""
     if not len(probabilities):
         return np.full(probabilities.shape[1], 0.5)
     ranked = -np.sort(-np.asarray(probabilities, dtype=np.float64), axis=0)
@@ -76,18 +74,16 @@ def _expected_thresholds(probabilities: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _best_cut(scores: NDArray[np.float64], weights: NDArray[np.float32], truth: NDArray[np.bool_]) -> float:
-    """The mean over resamples of the score, half-way between two films, above which F1 is largest; NaN without truths.
+    """Return the score above which F1 is largest, half-way between two films; the mean over resamples.
 
     Args:
-        scores, truth: (films,).
+        scores, truth: (films,). Without a true one the result is NaN.
         weights: (resamples, films).
     """
     if not truth.any():
         return float("nan")
-    order = np.argsort(-scores, kind="stable")
+    order, last = rank(scores)  # a cut can only lie between two different scores, or under the last
     ranked = scores[order]
-    # A cut can only lie between two different scores, or under the last.
-    last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
     below = np.append(ranked[last[:-1] + 1], ranked[-1])
     drawn = weights[:, order]
     hits = np.cumsum(drawn * truth[order], axis=1)

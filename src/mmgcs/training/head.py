@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Bundle, BundleConfig, Decision, write_bundle
 from mmgcs.errors import UsageError
-from mmgcs.evaluation import fit_decision
-from mmgcs.evaluation.ensemble import WEIGHINGS
+from mmgcs.evaluation import WEIGHINGS, fit_decision
 from mmgcs.export import export_fusion
 from mmgcs.files import atomic_path, sha256, write_json
 from mmgcs.film import Film
