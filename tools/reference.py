@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import sys
 import textwrap
@@ -398,10 +399,19 @@ def filled(markdown: str) -> str:
     return PLACE.sub(lambda match: f"{match[1]}\n{GENERATED[match[2]]().strip()}\n\n{match[3]}", markdown)
 
 
+def recipe_schema() -> str:
+    """Return the JSON schema of recipes, which editors use to complete and check them."""
+    from mmgcs.training import Recipe
+
+    return json.dumps(Recipe.model_json_schema(), indent=1) + "\n"
+
+
 def stale_pages(docs: Path = ROOT / "docs") -> dict[Path, str]:
-    """Return the pages whose generated parts are out of date, with the text that they should have."""
+    """Return the files whose generated parts are out of date, with the text that they should have."""
     pages = {path: path.read_text(encoding="utf-8") for path in sorted(docs.rglob("*.md"))}
     made = {path: filled(text) for path, text in pages.items() if "<!-- generated: " in text}
+    for path in docs.rglob("recipe.schema.json"):
+        pages[path], made[path] = path.read_text(encoding="utf-8"), recipe_schema()
     return {path: text for path, text in made.items() if text != pages[path]}
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 import reference
+import yaml
 from pydantic import BaseModel
 
 from mmgcs.cli import COMMANDS
@@ -59,6 +62,15 @@ def test_an_outdated_page_is_found_and_a_part_that_does_not_exist_is_an_error(tm
     assert stale.endswith("The end.\n")
     with pytest.raises(KeyError):
         reference.filled("<!-- generated: nothing -->\n<!-- end -->\n")
+
+
+def test_the_schema_of_recipes_accepts_the_shipped_ones_and_refuses_a_misspelt_setting() -> None:
+    schema = json.loads((reference.ROOT / "docs/reference/recipe.schema.json").read_text(encoding="utf-8"))
+    for path in (reference.ROOT / "recipes").glob("*.yaml"):
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        jsonschema.validate(recipe, schema)
+        with pytest.raises(jsonschema.ValidationError, match="sead"):
+            jsonschema.validate({**recipe, "sead": 1}, schema)
 
 
 def test_every_public_name_of_the_package_is_described() -> None:
