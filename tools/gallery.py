@@ -17,14 +17,14 @@ WIDTH = 120
 
 HEAD = """# Gallery
 
-The thirty films of the sample that have a poster. The model was not trained on any of them. Each row shows TMDB's genres
-and the model's answer from the plot and the poster together, and from the poster alone. ✓ marks a predicted genre that
-TMDB has too, ✗ one that it does not have; *missed* lists TMDB's genres that were not predicted. Posters from before 1931,
-in the public domain in the United States. Made by `python tools/gallery.py`.
+The thirty films of the sample that have a poster. The model was not trained on any of them. Each row shows TMDB's
+genres and the model's answer from the plot and the poster together, and from the poster alone. ✓ marks a predicted
+genre that TMDB has too, ✗ one that it does not have; *missed* lists TMDB's genres that were not predicted. The posters
+are from before 1931 and in the public domain in the United States. Made by `python tools/gallery.py`.
 
-The model errs most where a poster says little: silent-film posters look alike to a model that mostly saw posters from after
-1990, so from the poster alone nearly everything is Drama. With the plot, the typical mistakes are neighbours (Thriller for
-Horror, Action for Adventure) and the missing Drama of adventure films.
+The model errs most where a poster says little: silent-film posters look alike to a model that mostly saw posters from
+after 1990, so from the poster alone nearly everything is Drama. With the plot, the typical mistakes are neighbours
+(Thriller for Horror, Action for Adventure) and the missing Drama of adventure films.
 
 | Poster | Film | Plot and poster | Poster alone |
 |---|---|---|---|

@@ -379,6 +379,25 @@ def _schema(what: dict[str, Any]) -> str:
     return str(what.get("type", "anything"))
 
 
+def structure_markdown() -> str:
+    """Which folder imports which, as Markdown, from import-linter's graph of the code."""
+    import grimp
+
+    graph = grimp.build_graph("mmgcs")
+    parts = sorted(graph.find_children("mmgcs"))
+    for part in parts:
+        graph.squash_module(part)
+    rows = []
+    for part in sorted(parts, key=lambda part: -len(graph.find_modules_directly_imported_by(part))):
+        used = sorted(
+            name.removeprefix("mmgcs.")
+            for name in graph.find_modules_directly_imported_by(part)
+            if name not in (part, "mmgcs")
+        )
+        rows.append(f"| `{part.removeprefix('mmgcs.')}` | {', '.join(f'`{name}`' for name in used) or 'nothing'} |")
+    return "\n".join(["| part | imports |", "|---|---|", *rows])
+
+
 GENERATED = {
     "commands": cli_markdown,
     "recipes": recipes_markdown,
@@ -388,6 +407,7 @@ GENERATED = {
     "settings": settings_markdown,
     "endpoints": http_markdown,
     "python": python_markdown,
+    "structure": structure_markdown,
 }
 """The parts that a page may contain."""
 
