@@ -16,6 +16,7 @@ from PIL import Image
 
 from mmgcs.tables import READERS
 from mmgcs.web import Settings, create_app
+from mmgcs.web.logs import JsonLines
 
 PLOT = "Two detectives hunt a killer through the city"
 
@@ -26,10 +27,10 @@ def _file(content: bytes, name: str = "poster.jpg") -> tuple[io.BytesIO, str]:
 
 @pytest.mark.parametrize("key", ["plot", "text"])
 def test_predict_returns_three_genres_like_the_original(client: FlaskClient, key: str) -> None:
-    answer = client.post("/predict", json={key: PLOT})
-    assert answer.status_code == 200
-    assert answer.json["genres"][:2] == ["Crime", "Thriller"]
-    assert len(answer.json["genres"]) == 3
+    for answer in (client.post("/predict", json={key: PLOT}), client.post("/predict", data={key: PLOT})):
+        assert answer.status_code == 200
+        assert answer.json["genres"][:2] == ["Crime", "Thriller"]
+        assert len(answer.json["genres"]) == 3
 
 
 def test_predict_image_returns_three_genres_like_the_original(client: FlaskClient, poster: bytes) -> None:
@@ -41,15 +42,20 @@ def test_predict_image_returns_three_genres_like_the_original(client: FlaskClien
 @pytest.mark.parametrize("value", [{}, {"plot": ""}, {"plot": "  "}, {"plot": 3}, [], "text", 5, {"plot": None}])
 def test_predict_without_a_plot_is_400(client: FlaskClient, value: object) -> None:
     answer = client.post("/predict", json=value)
-    assert answer.status_code == 400
-    assert "no plot" in answer.json["error"]
+    assert (answer.status_code, list(answer.json)) == (400, ["error"])
 
 
-def test_predict_image_without_a_poster_or_with_no_picture_is_400(client: FlaskClient) -> None:
+def test_predict_image_without_a_poster_or_with_no_image_is_400(client: FlaskClient) -> None:
     for data in ({}, {"poster": _file(b"")}, {"poster": "text"}, {"poster": _file(b"<svg/>", "a.svg")}):
         answer = client.post("/predict_image", data=data, content_type="multipart/form-data")
         assert answer.status_code == 400
         assert answer.json["error"]
+
+
+def test_an_empty_request_to_the_originals_endpoints_is_400(client: FlaskClient) -> None:
+    for path in ("/predict", "/predict_image"):
+        answer = client.post(path)
+        assert (answer.status_code, list(answer.json)) == (400, ["error"])
 
 
 def test_json_and_a_form_give_the_same_prediction(client: FlaskClient, poster: bytes) -> None:
@@ -84,10 +90,9 @@ def test_explain_returns_the_prediction_with_its_explanation(client: FlaskClient
         (b"{", "application/json", 400),
         (b"\xff", "application/json", 400),
         (b"[" * 200_000, "application/json", 400),
-        (b'{"plot": NaN}', "application/json", 400),
-        (b'{"plot": "a", "plto": "b"}', "application/json", 422),
+        (b'{"plot": NaN}', "application/json", 422),
+        (b'{"plot": 1e999}', "application/json", 422),
         (b'{"plot": "\\ud800"}', "application/json", 422),
-        (b'{"plot": 7}', "application/json", 422),
         (b"[]", "application/json", 422),
         (b"{}", "application/json", 422),
         (b'{"poster": "not base64!"}', "application/json", 422),
@@ -121,8 +126,6 @@ def test_an_invalid_request_gets_its_status_and_one_line(
         ("predict", {"title": "a" * 501}, "title: must have at most 500 characters"),
         ("batch", [{"plot": "a"}], "the body must be an object of keys and values"),
         ("batch", {"films": []}, "films: must have at least 1 item"),
-        ("batch", {}, "films: is missing"),
-        ("batch", {"films": [{"id": 1, "plot": "a"}]}, "films.0.id: must be text, not 1"),
         (
             "batch",
             {"films": [{"plott": "a"}]},
@@ -134,15 +137,6 @@ def test_an_invalid_request_is_explained_in_plain_words(
     client: FlaskClient, path: str, value: object, message: str
 ) -> None:
     assert client.post(f"/api/v1/{path}", json=value).json == {"error": message}
-
-
-@pytest.mark.parametrize(
-    "content", [b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"<!doctype html>", b"x"]
-)
-def test_a_poster_that_is_not_an_image_is_422(client: FlaskClient, content: bytes) -> None:
-    answer = client.post("/api/v1/predict", data={"poster": _file(content)})
-    assert answer.status_code == 422
-    assert "poster" in answer.json["error"]
 
 
 def test_limits_on_body_poster_pixels_plot_and_batch_hold(tiny_bundle: Path, poster: bytes) -> None:
@@ -157,9 +151,11 @@ def test_limits_on_body_poster_pixels_plot_and_batch_hold(tiny_bundle: Path, pos
     assert client.post("/api/v1/predict", json={"plot": "a" * 101}).status_code == 422
     assert client.post("/api/v1/predict", json={"plot": "a" * 30_000}).status_code == 413
     assert client.post("/api/v1/batch", json={"films": [{"plot": "a"}] * 3}).status_code == 422
+    many = {f"f{i}": "x" for i in range(100)}
+    assert client.post("/api/v1/predict", data=many, content_type="multipart/form-data").status_code == 413
 
 
-def test_a_decompression_bomb_is_refused_from_its_header(client: FlaskClient) -> None:
+def test_a_decompression_bomb_is_rejected_from_its_header(client: FlaskClient) -> None:
     small = io.BytesIO()
     Image.new("1", (30, 30)).save(small, "PNG")
     size = (30_000).to_bytes(4, "big")
@@ -169,17 +165,13 @@ def test_a_decompression_bomb_is_refused_from_its_header(client: FlaskClient) ->
     assert answer.status_code == 413
 
 
-def test_many_parts_are_refused(client: FlaskClient) -> None:
-    answer = client.post("/api/v1/predict", data={f"f{i}": "x" for i in range(100)}, content_type="multipart/form-data")
-    assert answer.status_code == 413
-
-
 def test_the_page_offers_and_the_api_takes_every_format_that_is_read(client: FlaskClient) -> None:
     assert f'accept="{",".join(READERS)}"' in client.get("/tables").text
     answer = client.post("/api/v1/batch", data={"file": _file(b"id\tplot\n1\ta ghost\n", "films.TAB")})
     assert answer.status_code == 202
-    answer = client.post("/api/v1/batch", data={"file": _file(b"PK", "films.docx")})
-    assert answer.status_code == 415 and ".tab" in answer.json["error"]
+    for name in ("films.docx", "films.csv.exe", "films"):
+        answer = client.post("/api/v1/batch", data={"file": _file(b"PK", name)})
+        assert answer.status_code == 415 and ".tab" in answer.json["error"]
 
 
 def test_a_batch_answers_each_film_in_order_and_no_bad_film_stops_it(client: FlaskClient) -> None:
@@ -200,17 +192,12 @@ def test_an_unknown_path_or_method_is_json_for_programs_and_a_page_for_people(cl
     assert "does not exist" in page.text
 
 
-def test_an_empty_request_to_the_originals_endpoints_is_400(client: FlaskClient) -> None:
-    for path in ("/predict", "/predict_image"):
-        answer = client.post(path)
-        assert (answer.status_code, list(answer.json)) == (400, ["error"])
-
-
 def test_an_api_key_is_required_if_one_is_set(tiny_bundle: Path) -> None:
     client = create_app(tiny_bundle, Settings(api_key="secret")).test_client()
     missing = client.post("/predict", json={"plot": PLOT})
     wrong = client.post("/predict", json={"plot": PLOT}, headers={"Authorization": "Bearer other"})
     assert (missing.status_code, wrong.status_code) == (401, 401)
+    assert missing.headers["WWW-Authenticate"].startswith("Bearer")
     assert missing.json != wrong.json
     assert set(client.get("/openapi.json").json["components"]["securitySchemes"]) == {"bearer", "header"}
     for headers in ({"Authorization": "Bearer secret"}, {"X-API-Key": "secret"}):
@@ -222,7 +209,7 @@ def test_an_address_that_tries_many_keys_has_to_wait(tiny_bundle: Path) -> None:
     client = create_app(tiny_bundle, Settings(api_key="secret")).test_client()
     statuses = [client.delete("/api/v1/batch/x", headers={"X-API-Key": f"guess {n}"}).status_code for n in range(25)]
     assert statuses == [401] * 20 + [429] * 5
-    assert client.delete("/api/v1/batch/x", headers={"X-API-Key": "secret"}).status_code == 429
+    assert client.delete("/api/v1/batch/x", headers={"X-API-Key": "secret"}).headers["Retry-After"] == "60"
     other = {"REMOTE_ADDR": "192.0.2.7"}
     right = client.delete("/api/v1/batch/x", headers={"X-API-Key": "secret"}, environ_overrides=other)
     assert right.status_code == 404
@@ -258,7 +245,6 @@ def test_metrics_count_requests_predictions_and_abstentions(tiny_bundle: Path) -
     page = client.get("/metrics").text
     assert 'mmgcs_requests_total{method="POST",route="/predict",status="200"} 2.0' in page
     assert 'mmgcs_predictions_total{inputs="plot"} 2.0' in page
-    assert "mmgcs_abstentions_total{" in page
     assert "mmgcs_requests_in_flight 1.0" in page
     assert 'mmgcs_request_duration_seconds_count{route="/predict"} 2.0' in page
     assert f'mmgcs_build_info{{model="{client.get("/api/v1/model").json["name"]}",version=' in page
@@ -270,14 +256,11 @@ def test_metrics_count_requests_predictions_and_abstentions(tiny_bundle: Path) -
     assert "mmgcs_batch_films_count 4.0" in page  # the first is the start's own
     abstained = re.findall(r'mmgcs_abstentions_total\{genre="(\w+)"\} (\S+)', page)
     assert [float(count) for _, count in abstained] == [1.0]
-    assert {genre for genre, _ in abstained} <= set(client.get("/api/v1/model").json["genres"])
 
 
 def test_the_log_has_a_request_id_and_nothing_that_a_user_wrote(
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from mmgcs.web.logs import JsonLines
-
     with caplog.at_level("INFO", "mmgcs.web"):
         client.post("/predict", json={"plot": "sesame"}, headers={"X-Request-ID": "abc-1"})
         client.post("/sesame%0Aline", headers={"X-Request-ID": "evil id"})
@@ -286,9 +269,14 @@ def test_the_log_has_a_request_id_and_nothing_that_a_user_wrote(
     assert not any("sesame" in line or "evil" in line or "\n" in line for line in lines)
 
 
-def test_records_of_the_http_server_keep_only_their_pattern_and_place() -> None:
-    from mmgcs.web.logs import JsonLines
+@pytest.mark.parametrize("wish", ["a" * 65, 'a"b', "ä", "", '{"level": "error"}'])
+def test_a_request_id_that_could_confuse_a_log_is_replaced(client: FlaskClient, wish: str) -> None:
+    answer = client.get("/healthz", headers={"X-Request-ID": wish})
+    assert answer.headers["X-Request-ID"] != wish
+    assert answer.headers["X-Request-ID"].isalnum()
 
+
+def test_records_of_the_http_server_keep_only_their_pattern_and_place() -> None:
     def line(name: str, message: str, *values: object, error: BaseException | None = None) -> str:
         trace = None if error is None else (type(error), error, error.__traceback__)
         return JsonLines().format(logging.LogRecord(name, logging.ERROR, "channel.py", 7, message, values, trace))
@@ -299,13 +287,11 @@ def test_records_of_the_http_server_keep_only_their_pattern_and_place() -> None:
         kept = [
             line("waitress", "Exception while serving /sesame", error=error),
             line("waitress", "Invalid request from ip=%s: %s", "sesame", error),
-            line("waitress", "Worker failed", error=error),
         ]
     assert not any("sesame" in text for text in kept)
     assert json.loads(kept[0])["kind"] == "ValueError"
     assert json.loads(kept[0])["where"].startswith("test_api.py:")
     assert json.loads(kept[1])["message"] == "Invalid request from ip=%s: %s"
-    assert json.loads(kept[2])["from"] == "channel.py:7"
 
 
 def test_every_answer_forbids_scripts_from_elsewhere(client: FlaskClient) -> None:
@@ -322,5 +308,8 @@ def test_the_description_has_every_endpoint_with_an_id_and_a_meaning_for_every_f
     assert {rule for rule in served - pages if not rule.startswith(("/static", "/samples"))} == set(described["paths"])
     operations = [operation for methods in described["paths"].values() for operation in methods.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
+    page = client.get("/api").text
+    assert {path for path in described["paths"] if f"<code>{path}</code>" not in page} == set()
     for name, schema in described["components"]["schemas"].items():
+        assert f'id="schema-{name}"' in page
         assert all(field.get("description") for field in schema["properties"].values()), name

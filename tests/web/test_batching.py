@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
+from werkzeug.exceptions import ServiceUnavailable
 
 from mmgcs.film import Film
 from mmgcs.runtime import load
-from mmgcs.web.batching import Batcher, ConcurrencyLimit
-from mmgcs.web.errors import BusyError
+from mmgcs.web.batching import Batcher
 
 PLOTS = {"A haunted village": "Horror", "The singer and a concert": "Music", "Her wedding": "Romance"}
 
@@ -28,6 +27,9 @@ def together(work: Callable[[int], None], count: int) -> None:
 def test_concurrent_requests_are_batched_and_each_gets_its_own_prediction(tiny_bundle: Path) -> None:
     sizes: list[int] = []
     batcher = Batcher(load(tiny_bundle), capacity=100, timeout=30, observe=sizes.append)
+    for _ in range(3):
+        batcher.predict([Film(plot="A haunted village")])
+    assert sizes == [1, 1, 1]
     wrong: list[object] = []
     pairs = list(PLOTS.items())
 
@@ -40,19 +42,12 @@ def test_concurrent_requests_are_batched_and_each_gets_its_own_prediction(tiny_b
 
     together(ask, 12)
     assert not wrong
-    assert sum(sizes) == 300
+    assert sum(sizes) == 303
     assert max(sizes) > 1
+    assert batcher.waiting == 0
 
 
-def test_a_single_client_is_never_batched(tiny_bundle: Path) -> None:
-    sizes: list[int] = []
-    batcher = Batcher(load(tiny_bundle), capacity=1, timeout=30, observe=sizes.append)
-    for _ in range(3):
-        batcher.predict([Film(plot="A haunted village")])
-    assert sizes == [1, 1, 1]
-
-
-def test_while_the_model_is_busy_few_requests_wait_and_not_forever(tiny_bundle: Path) -> None:
+def test_while_the_model_is_busy_few_requests_wait_and_not_longer_than_their_deadline(tiny_bundle: Path) -> None:
     running, go = threading.Event(), threading.Event()
 
     def hold(_: int) -> None:
@@ -60,67 +55,23 @@ def test_while_the_model_is_busy_few_requests_wait_and_not_forever(tiny_bundle: 
         go.wait(30)
 
     batcher = Batcher(load(tiny_bundle), capacity=1, timeout=0.2, observe=hold)
-    first = threading.Thread(target=batcher.predict, args=([Film(plot="A haunted village")],))
-    first.start()
+    batcher.predict([Film(plot="A haunted village")])
     assert running.wait(30)
     refused: list[str] = []
 
     def ask(_: int) -> None:
         try:
             batcher.predict([Film(plot="Her wedding")])
-        except BusyError as error:
-            refused.append(str(error))
+        except ServiceUnavailable as error:
+            refused.append(str(error.description))
 
     together(ask, 4)
-    go.set()
-    first.join()
-    assert len(refused) == 4
     assert {message.split(";")[0] for message in refused} == {
         "too many films are waiting for the model",
         "the request waited too long for the model",
     }
-    assert batcher.predict([Film(plot="Her wedding")])[0].genres == ("Romance",)
-
-
-def test_a_request_waits_no_longer_than_its_deadline(tiny_bundle: Path) -> None:
-    running, go = threading.Event(), threading.Event()
-
-    def hold(_: int) -> None:
-        running.set()
-        go.wait(30)
-
-    batcher = Batcher(load(tiny_bundle), capacity=9, timeout=600, observe=hold)
-    first = threading.Thread(target=batcher.predict, args=([Film(plot="A haunted village")],))
-    first.start()
-    assert running.wait(30)
-    with pytest.raises(BusyError, match="waited too long"):
-        batcher.predict([Film(plot="Her wedding")], deadline=time.monotonic() - 1)
+    assert len(refused) == 4
     go.set()
-    first.join()
-
-
-def test_slow_work_is_limited_and_few_threads_wait_for_it() -> None:
-    limit = ConcurrencyLimit(running=1, waiting=1, timeout=30)
-    done: list[str] = []
-
-    def work(_: int) -> None:
-        try:
-            with limit.slot():
-                done.append("worked")
-        except BusyError as error:
-            done.append(str(error))
-
-    with limit.slot():
-        with pytest.raises(BusyError, match="its turn"), limit.slot(deadline=time.monotonic() - 1):
-            pass
-        one, other = threading.Thread(target=work, args=(0,)), threading.Thread(target=work, args=(1,))
-        one.start()
-        while limit._waiting == 0:
-            time.sleep(0.001)
-        other.start()
-        other.join()  # refused, while the one still waits
-        assert done == ["too many films are waiting to be explained; try again in a moment"]
-    one.join()
-    assert done[1:] == ["worked"]
-    with limit.slot():
-        pass
+    while batcher.waiting:
+        time.sleep(0.01)
+    assert batcher.predict([Film(plot="Her wedding")], time.monotonic() + 30)[0].genres == ("Romance",)

@@ -9,10 +9,7 @@ import re
 import shutil
 import subprocess
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,10 +26,13 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.serving import make_server
 
 from mmgcs.bundle import CARD_JSON, DEFAULT_BUNDLE, seal
 from mmgcs.sample import sample_films
-from mmgcs.web import Settings
+from mmgcs.web import Settings, create_app
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -379,13 +379,10 @@ def test_a_table_is_tagged_previewed_filtered_and_found_again_after_a_reload(
         person.wait(lambda: person.find("result").is_displayed())
     person.open("/tables?job=gone")
     assert "no longer on the server" in person.error()
-
-
-def test_a_table_that_cannot_be_read_is_reported(person: Person, tmp_path: Path) -> None:
-    table = tmp_path / "films.parquet"
-    table.write_text("this is not Parquet")
+    damaged = tmp_path / "films.parquet"
+    damaged.write_text("this is not Parquet")
     person.open("/tables")
-    person.drop(table)
+    person.drop(damaged)
     assert person.error()[0].isupper()
     assert not person.find("result").is_displayed()
 
@@ -554,45 +551,18 @@ def test_nothing_moves_by_itself_and_nothing_comes_from_elsewhere(person: Person
 
 
 @pytest.fixture
-def under_sub_path(serving: Any) -> Iterator[str]:
-    """The server behind a proxy that offers it under /films."""
-    with serving(Settings(drain=0.1, threads=8, trust_proxy=1)) as backend:
-
-        class Proxy(BaseHTTPRequestHandler):
-            def forward(self) -> None:
-                if not self.path.startswith("/films/"):
-                    self.send_error(404)
-                    return
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                headers = {name: value for name, value in self.headers.items() if name.lower() != "accept-encoding"}
-                headers |= {"X-Forwarded-Prefix": "/films", "X-Forwarded-Host": self.headers["Host"]}
-                address = backend.url + self.path.removeprefix("/films")
-                request = urllib.request.Request(address, body or None, headers, method=self.command)
-                try:
-                    answer = urllib.request.urlopen(request, timeout=60)
-                except urllib.error.HTTPError as error:
-                    answer = error
-                with answer:
-                    content = answer.read()
-                    self.send_response(answer.status)
-                    self.send_header("Content-Type", answer.headers["Content-Type"])
-                    self.send_header("Content-Length", str(len(content)))
-                    self.end_headers()
-                    self.wfile.write(content)
-
-            do_GET = do_POST = do_DELETE = forward
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
-            thread = threading.Thread(target=proxy.serve_forever)
-            thread.start()
-            try:
-                yield f"http://127.0.0.1:{proxy.server_address[1]}/films"
-            finally:
-                proxy.shutdown()
-                thread.join()
+def under_sub_path(tiny_bundle: Path) -> Iterator[str]:
+    """The application below /films. The headers of proxies are tested in test_settings.py."""
+    site = DispatcherMiddleware(NotFound(), {"/films": create_app(tiny_bundle, Settings())})
+    server = make_server("127.0.0.1", 0, site, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/films"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_a_person_walks_through_the_site_under_a_sub_path(person: Person, under_sub_path: str) -> None:

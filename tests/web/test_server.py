@@ -88,15 +88,6 @@ def test_clients_that_keep_their_connections_open_do_not_delay_the_shutdown(tiny
     assert wrong == []
 
 
-def test_without_poll_no_more_connections_are_open_than_select_can_wait_for(
-    serving: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(select, "poll")  # as on Windows
-    with serving(Settings(connections=1000, drain=0.0)) as running:
-        assert running.ask("/healthz").status == 200
-        assert [listener.adj.connection_limit for listener in running.server._listeners] == [500]
-
-
 def test_a_port_in_use_is_one_line_and_status_2(tiny_bundle: Path, served: Any) -> None:
     with served(tiny_bundle) as (_, port):
         again = subprocess.run(
@@ -121,7 +112,9 @@ def test_a_port_in_use_is_one_line_and_status_2(tiny_bundle: Path, served: Any) 
 def test_malformed_http_is_refused(running: Any, raw: bytes) -> None:
     with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
         connection.sendall(raw)
-        assert connection.recv(65_536).split()[1].startswith(b"4")
+        head, _, body = connection.recv(65_536).partition(b"\r\n\r\n")
+    assert head.split()[1].startswith(b"4")
+    assert set(json.loads(body)) == {"error"}
 
 
 def test_a_body_that_will_not_be_accepted_is_refused_before_it_fills_the_disk(
@@ -143,25 +136,14 @@ def test_a_body_that_will_not_be_accepted_is_refused_before_it_fills_the_disk(
                     pass
             return sent, received
 
-        for path, *headers in (
-            ("/nowhere", "X-API-Key: secret"),
-            ("/api/v1/batch",),
-            ("/predict", "X-API-Key: secret"),
-        ):
-            sent, received = send(path, *headers)
+        for path, *key in (("/nowhere", "X-API-Key: secret"), ("/api/v1/batch",), ("/predict", "X-API-Key: secret")):
+            sent, received = send(path, *key)
             assert sent < size, path
             assert received[:12] in (b"HTTP/1.1 413", b""), path
         headers = {"X-API-Key": "secret", "Content-Type": "multipart/form-data; boundary=b"}
         large = b'--b\r\nContent-Disposition: form-data; name="file"; filename="films.csv"\r\n\r\nplot\n'
         large += b"A haunted village\n" * 200_000 + b"\r\n--b--\r\n"
         assert running.ask("/api/v1/batch", large, headers).status == 202
-
-
-def test_a_closed_connection_harms_nobody(running: Any) -> None:
-    for _ in range(20):
-        with socket.create_connection(("127.0.0.1", running.port)) as connection:
-            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
-    assert running.post("/predict", {"plot": PLOT}).status == 200
 
 
 def test_stalled_uploads_hold_up_nobody_and_are_closed(serving: Any) -> None:
@@ -173,24 +155,6 @@ def test_stalled_uploads_hold_up_nobody_and_are_closed(serving: Any) -> None:
         for connection in stalled:
             receive(connection)
             connection.close()
-
-
-def test_requests_at_once_each_get_their_own_answer(running: Any) -> None:
-    plots = {"A haunted village": "Horror", "The singer and a concert": "Music", "Her wedding": "Romance"}
-    wrong: list[Any] = []
-
-    def ask(plot: str, genre: str) -> None:
-        for _ in range(10):
-            answer = running.post("/api/v1/predict", {"plot": plot})
-            if answer.status != 200 or answer.json["genres"] != [genre]:
-                wrong.append(answer)
-
-    threads = [threading.Thread(target=ask, args=pair) for pair in list(plots.items()) * 4]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
 
 
 def test_a_table_is_tagged_in_the_background_and_downloaded(running: Any) -> None:

@@ -26,7 +26,6 @@ def without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "value", "message"),
     [
         ("MMGCS_TIMEOUT", "inf", "MMGCS_TIMEOUT must be at most"),
-        ("MMGCS_TIMEOUT", "1e11", "MMGCS_TIMEOUT must be at most"),
         ("MMGCS_DRAIN", "nan", "MMGCS_DRAIN must be"),
         ("MMGCS_THREADS", "many", "MMGCS_THREADS must be a whole number"),
         ("MMGCS_THREADS", "0", "MMGCS_THREADS must be at least 1"),
@@ -34,7 +33,6 @@ def without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MMGCS_TRUSTED_PROXY", "1", "did you mean MMGCS_TRUST_PROXY?"),
         ("MMGCS_API_KEY", "  ", "MMGCS_API_KEY is blank"),
         ("MMGCS_API_KEY", "cl\u00e9", "may contain only ASCII"),
-        ("MMGCS_API_KEY", "two words", "may contain only ASCII"),
     ],
 )
 def test_an_invalid_setting_is_refused_by_its_name(
@@ -68,13 +66,6 @@ def test_the_compose_file_starts_with_nothing_set(monkeypatch: pytest.MonkeyPatc
     for name, value in defaults.items():
         monkeypatch.setenv(name, value)
     assert load_settings().api_key == ""
-
-
-def test_a_blank_key_on_the_command_line_is_one_line_and_status_2(tiny_bundle: Path) -> None:
-    command = [sys.executable, "-m", "mmgcs", "serve", "--model", str(tiny_bundle), "--port", "0", "--api-key", ""]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert "API_KEY is blank" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,6 @@ class Optimization(_Settings):
     cache: bool = True
     """Compute the frozen part of the encoder once and keep its output on disk, if that saves time."""
 
-
     @field_validator("epochs")
     @classmethod
     def _whole_epochs(cls, value: float) -> float:

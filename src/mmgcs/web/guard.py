@@ -5,12 +5,13 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 
-from flask import Flask, Request, request
+from flask import Flask, request
 from flask_limiter import ApplicationLimit, Limiter
 from flask_limiter.util import get_remote_address
 from limits import parse
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import HTTPException, TooManyRequests, Unauthorized
 
-from mmgcs.web.errors import TooManyError, UnauthorizedError
 from mmgcs.web.settings import Settings
 
 GUARDED = ("POST", "DELETE")
@@ -35,7 +36,9 @@ class Guard:
             window = max(1, round(settings.burst / settings.rate))
             limits.append(
                 ApplicationLimit(
-                    f"{settings.burst} per {window} seconds", exempt_when=lambda: request.method not in GUARDED
+                    f"{settings.burst} per {window} seconds",
+                    exempt_when=lambda: request.method not in GUARDED,
+                    error_message="too many requests; try again later",
                 )
             )
         self._limiter = Limiter(
@@ -47,19 +50,28 @@ class Guard:
             headers_enabled=True,
         )
 
-    def check_key(self, incoming: Request) -> None:
-        """Check the key of a request, and count wrong ones.
+    def check_key(self, address: str, authorization: str, key: str) -> None:
+        """Check the key in a request's headers Authorization and X-API-Key, and count wrong ones by address.
 
         Raises:
-            UnauthorizedError: the key is missing or wrong.
-            TooManyError: too many wrong keys came from this address.
+            Unauthorized: the key is missing or wrong.
+            TooManyRequests: too many wrong keys came from this address.
         """
-        headers = incoming.headers
-        problem = self._problem_of_key(
-            incoming.remote_addr or "", headers.get("Authorization", ""), headers.get("X-API-Key", "")
+        if not self._key:
+            return
+        counter = self._limiter.limiter
+        if not counter.test(WRONG_KEYS, "wrong keys", address):
+            raise TooManyRequests("too many wrong API keys from this address; try again in a minute", retry_after=60)
+        scheme, _, token = authorization.partition(" ")
+        given = (token if scheme.lower() == "bearer" else key).strip()
+        if hmac.compare_digest(given.encode("utf-8", "replace"), self._key):
+            return
+        if given:
+            counter.hit(WRONG_KEYS, "wrong keys", address)
+        missing = "this server requires an API key; send it as Authorization: Bearer KEY"
+        raise Unauthorized(
+            "the API key is wrong" if given else missing, www_authenticate=WWWAuthenticate("bearer", {"realm": "mmgcs"})
         )
-        if problem is not None:
-            raise problem
 
     def max_body(self, path: str) -> int:
         """Return how many bytes a request to this path may send."""
@@ -69,32 +81,19 @@ class Guard:
             return self._settings.max_body
         return SMALL_BODY
 
-    def rejects_headers(self, address: str, path: str, headers: Mapping[str, str], length: int) -> bool:
-        """Return True if the body that follows these headers must not be received.
+    def max_body_after(self, address: str, path: str, headers: Mapping[str, str]) -> int:
+        """Return how many bytes of a body to receive after these headers, before the application sees the request.
 
         Args:
-            address: the client's address.
+            address: the address that the connection comes from.
             path: the path asked for.
             headers: by names such as "X_API_KEY".
-            length: bytes of the body, announced or already received.
         """
-        if length <= SMALL_BODY:
-            return False
-        return length > self.max_body(path) or (
-            self._problem_of_key(address, headers.get("AUTHORIZATION", ""), headers.get("X_API_KEY", "")) is not None
-        )
-
-    def _problem_of_key(self, address: str, authorization: str, key: str) -> UnauthorizedError | TooManyError | None:
-        if not self._key:
-            return None
-        counter = self._limiter.limiter
-        if not counter.test(WRONG_KEYS, "wrong keys", address):
-            return TooManyError("too many wrong API keys from this address; try again in a minute")
-        scheme, _, token = authorization.partition(" ")
-        given = (token if scheme.lower() == "bearer" else key).strip()
-        if hmac.compare_digest(given.encode("utf-8", "replace"), self._key):
-            return None
-        if not given:
-            return UnauthorizedError("this server requires an API key; send it as Authorization: Bearer KEY")
-        counter.hit(WRONG_KEYS, "wrong keys", address)
-        return UnauthorizedError("the API key is wrong")
+        forwarded = headers.get("X_FORWARDED_FOR", "").split(",")
+        if 0 < self._settings.trust_proxy <= len(forwarded):
+            address = forwarded[-self._settings.trust_proxy].strip()
+        try:
+            self.check_key(address, headers.get("AUTHORIZATION", ""), headers.get("X_API_KEY", ""))
+        except HTTPException:
+            return SMALL_BODY
+        return self.max_body(path)

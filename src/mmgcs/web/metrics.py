@@ -6,11 +6,10 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from flask import Flask, Response, g, request
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -18,7 +17,6 @@ from prometheus_client import (
     Info,
     ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
 
 import mmgcs
@@ -48,40 +46,27 @@ class Metrics:
     """The server's metrics, in their own registry so that several applications in one process do not mix."""
 
     def __init__(self, model: str) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        build = Info("mmgcs_build", "The version of mmgcs and the model it serves.", registry=registry)
+        self.registry = one = CollectorRegistry()
+        ProcessCollector(registry=one)
+        build = Info("mmgcs_build", "The version of mmgcs and the model it serves.", registry=one)
         build.info({"version": mmgcs.__version__, "model": model})
-        self.requests = Counter(
-            "mmgcs_requests", "Requests answered.", ("method", "route", "status"), registry=registry
-        )
+        self.requests = Counter("mmgcs_requests", "Requests answered.", ("method", "route", "status"), registry=one)
         self.seconds = Histogram(
-            "mmgcs_request_duration_seconds", "Time to answer.", ("route",), registry=registry, buckets=_SECONDS
+            "mmgcs_request_duration_seconds", "Time to answer.", ("route",), registry=one, buckets=_SECONDS
         )
-        self.rejected = Counter("mmgcs_requests_rejected", "Requests rejected.", ("reason",), registry=registry)
-        self.in_flight = Gauge("mmgcs_requests_in_flight", "Requests being answered.", registry=registry)
-        self.queued = Gauge("mmgcs_queued_requests", "Requests waiting for a thread.", registry=registry)
-        self.waiting = Gauge("mmgcs_queued_films", "Films waiting for the model.", registry=registry)
-        self.jobs = Gauge("mmgcs_jobs", "Tables waiting or being tagged.", registry=registry)
+        self.rejected = Counter("mmgcs_requests_rejected", "Requests rejected.", ("reason",), registry=one)
+        self.in_flight = Gauge("mmgcs_requests_in_flight", "Requests being answered.", registry=one)
+        self.queued = Gauge("mmgcs_queued_requests", "Requests waiting for a thread.", registry=one)
+        self.waiting = Gauge("mmgcs_queued_films", "Films waiting for the model.", registry=one)
+        self.jobs = Gauge("mmgcs_jobs", "Tables waiting or being tagged.", registry=one)
         self.batch = Histogram(
-            "mmgcs_batch_films", "Films per model run.", registry=registry, buckets=(1, 2, 4, 8, 16, 32, 64)
+            "mmgcs_batch_films", "Films per model run.", registry=one, buckets=(1, 2, 4, 8, 16, 32, 64)
         )
-        self.predictions = Counter("mmgcs_predictions", "Films predicted.", ("inputs",), registry=registry)
-        self.chosen = Counter(
-            "mmgcs_genres_chosen", "Films for which a genre was predicted.", ("genre",), registry=registry
-        )
+        self.predictions = Counter("mmgcs_predictions", "Films predicted.", ("inputs",), registry=one)
+        self.chosen = Counter("mmgcs_genres_chosen", "Films for which a genre was predicted.", ("genre",), registry=one)
         self.abstentions = Counter(
-            "mmgcs_abstentions",
-            "Films that need review, by their most probable genre.",
-            ("genre",),
-            registry=registry,
+            "mmgcs_abstentions", "Films that need review, by their most probable genre.", ("genre",), registry=one
         )
-
-    def watch(self, queued: Callable[[], int], waiting: Callable[[], int], jobs: Callable[[], int]) -> None:
-        """Read the queue depths from these functions."""
-        self.queued.set_function(queued)
-        self.waiting.set_function(waiting)
-        self.jobs.set_function(jobs)
 
     def count(self, predictions: Iterable[Prediction]) -> None:
         """Count predictions."""
@@ -93,10 +78,6 @@ class Metrics:
                 self.chosen.labels(genre).inc()
             if not prediction.sure:
                 self.abstentions.labels(prediction.top(1)[0]).inc()
-
-    def page(self) -> Response:
-        """Return the metrics in Prometheus's text format."""
-        return Response(generate_latest(self.registry), content_type=CONTENT_TYPE_LATEST)
 
 
 def observe_requests(app: Flask, metrics: Metrics) -> None:

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from flask import Request, Response, request
+from flask import Request, Response, abort, request
 from pydantic import BaseModel, ValidationError
 from spectree import Response as Responses
 from spectree import SpecTree, Tag
 
 import mmgcs
 from mmgcs.web import schemas
-from mmgcs.web.errors import UnprocessableError
 from mmgcs.web.schemas import ErrorOut
 from mmgcs.web.settings import Settings
 from mmgcs.wording import refusal
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-TAGS = {
-    "original": "The original application's endpoints, with its contract",
-    "v1": "Version 1",
-    "v2": "The Open Inference Protocol",
-    "operations": "For operators",
-}
-"""The groups of endpoints."""
+ORIGINAL = Tag(name="original", description="The original application's endpoints, with its contract")
+V1 = Tag(name="v1", description="Version 1")
+V2 = Tag(name="v2", description="The Open Inference Protocol")
+OPERATIONS = Tag(name="operations", description="For operators")
+
+FAILURES = (400, 401, 413, 415, 422, 429, 503)
+"""Statuses of the errors that a prediction may have."""
 
 _ERRORS = {
     400: "The request is malformed.",
@@ -53,10 +51,10 @@ def invalid_request(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _raise_if_invalid(
-    _request: Request, _response: Response | None, error: Exception | None, _instance: object, _adapter: object
+    _request: Request, response: Response | None, error: Exception | None, _instance: object, _adapter: object
 ) -> None:
-    if isinstance(error, ValidationError):
-        raise UnprocessableError(invalid_request(error, getattr(schemas, error.title)))
+    if isinstance(error, ValidationError) and response is not None:
+        abort(response.status_code, invalid_request(error, getattr(schemas, error.title)))
 
 
 spec = SpecTree(
@@ -72,36 +70,27 @@ spec = SpecTree(
 )
 
 
-def tags(name: str) -> list[Tag]:
-    """Return the tags of an endpoint in the group of this name."""
-    return [Tag(name=name, description=TAGS[name])]
-
-
-def describe(**metadata: Any) -> Callable[[View], View]:
-    """Describe a view without running it through spectree, which would read a file that is sent into memory."""
-
-    def decorate(view: View) -> View:
-        @wraps(spec.validate(**metadata)(view))  # spectree finds the description in __wrapped__
-        def run(*args: Any, **kwargs: Any) -> Any:
-            return view(*args, **kwargs)
-
-        return cast(View, run)
-
-    return decorate
-
-
-def answers(model: type[BaseModel] | None, text: str, *errors: int, **others: Any) -> Responses:
-    """Return the responses of an endpoint.
+def describe(
+    tag: Tag, operation_id: str | None, model: type[BaseModel] | None, text: str, *errors: int, **more: Any
+) -> Callable[[View], View]:
+    """Describe a view, and validate its requests.
 
     Args:
+        tag: its group.
+        operation_id: its id; None for one made from its path.
         model: what a 200 holds; None if it is not described.
         text: the description of that.
         errors: the statuses that an error may have.
-        others: further responses, such as HTTP_202.
+        more: further responses, such as HTTP_202, and further arguments of `SpecTree.validate`.
     """
-    failures = {f"HTTP_{status}": (ErrorOut, _ERRORS[status]) for status in errors}
-    success = {} if "HTTP_204" in others else {"HTTP_200": (model, text)}
-    return Responses(**success, **others, **failures)
+    responses: dict[str, Any] = {name: more.pop(name) for name in list(more) if name.startswith("HTTP_")}
+    if "HTTP_204" not in responses:
+        responses["HTTP_200"] = (model, text)
+    responses |= {f"HTTP_{status}": (ErrorOut, _ERRORS[status]) for status in errors}
+    validate: Callable[[View], View] = spec.validate(
+        resp=Responses(**responses), tags=[tag], operation_id=operation_id, **more
+    )
+    return validate
 
 
 def description(settings: Settings) -> dict[str, Any]:
@@ -109,7 +98,7 @@ def description(settings: Settings) -> dict[str, Any]:
     value: dict[str, Any] = copy.deepcopy(spec.spec)
     value["info"]["license"] = {"name": "MIT", "identifier": "MIT"}
     value["servers"] = [{"url": request.url_root.rstrip("/"), "description": "This server"}]
-    paths: dict[str, Any] = value["paths"]
+    models, paths = value["components"]["schemas"], value["paths"]
     for path, methods in paths.items():
         for method, operation in methods.items():
             operation["summary"] = operation["summary"].rstrip(".")
@@ -118,25 +107,15 @@ def description(settings: Settings) -> dict[str, Any]:
                 operation["operationId"] = f"oipModel{name}{'OfVersion' if '/versions/' in path else ''}"
             if not operation["description"]:
                 del operation["description"]
-            for kind in operation.get("requestBody", {}).get("content", {}).values():
-                _describe_example(kind, value["components"]["schemas"])
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                if examples := models[content["schema"]["$ref"].rpartition("/")[2]].get("examples"):
+                    content["example"] = examples[0]
             if settings.api_key and method in ("post", "delete"):
                 operation["security"] = [{name: []} for name in _SECURITY_SCHEMES]
+    del value["security"]
     if settings.api_key:
         value["components"]["securitySchemes"] = _SECURITY_SCHEMES
-    del value["security"]
-    _describe_other_formats(paths)
-    return value
-
-
-def _describe_example(content: dict[str, Any], models: dict[str, Any]) -> None:
-    name = content["schema"]["$ref"].rpartition("/")[2]
-    if examples := models[name].get("examples"):
-        content["example"] = examples[0]
-
-
-def _describe_other_formats(paths: dict[str, Any]) -> None:
-    """Describe what is not JSON, which spectree does not know of."""
+    # What is not JSON, which spectree does not know of.
     paths["/api/v1/batch/{job_id}/result"]["get"]["responses"]["200"]["content"] = {"application/octet-stream": _BINARY}
     paths["/metrics"]["get"]["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
     plot = paths["/predict"]["post"]["requestBody"]["content"]
@@ -144,4 +123,6 @@ def _describe_other_formats(paths: dict[str, Any]) -> None:
     for path, methods in paths.items():
         if path.endswith("/infer"):
             methods["post"]["requestBody"]["content"]["application/octet-stream"] = _BINARY
-            methods["post"]["responses"]["200"]["content"]["application/octet-stream"] = _BINARY
+            answer = {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": _BINARY}
+            methods["post"]["responses"]["200"]["content"] = answer
+    return value

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, render_template, request, send_file, url_for
+from markdown_it import MarkdownIt
+from werkzeug.exceptions import NotFound
 
 import mmgcs
 from mmgcs.bundle import CARD_TEXT
 from mmgcs.film import Film
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.tables import READERS
-from mmgcs.web.card import conditions, films_by, part
-from mmgcs.web.errors import NotFoundError
-from mmgcs.web.markdown import to_html
-from mmgcs.web.openapi import TAGS, description
+from mmgcs.web.charts import conditions, films_by, part
+from mmgcs.web.openapi import description
 from mmgcs.web.state import state
 
 blueprint = Blueprint("pages", __name__)
@@ -59,11 +59,30 @@ def model() -> str:
     text = bundle.read(CARD_TEXT).decode("utf-8") if CARD_TEXT in bundle.files else ""
     return render_template(
         "model.html",
-        card=to_html(text),
+        card=markdown_to_html(text),
         fusion=part(card, "recipe", "fusion", "model").get("kind", bundle.config.fusion),
         languages=card.get("languages"),
         sizes={branch.name: len(bundle.read(branch.graph)) for branch in bundle.config.branches},
     )
+
+
+def markdown_to_html(text: str) -> str:
+    """Convert CommonMark and tables to HTML without markup of the text's own, inline styles, or high headings.
+
+    >>> markdown_to_html("# Card <b>")
+    '<h3>Card &lt;b&gt;</h3>\\n'
+    """
+    # This preset is made for text by strangers, and a bundle may come from one.
+    parser = MarkdownIt("js-default")
+    tokens = parser.parse(text)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"  # the page and the section have the first two levels
+        if token.attrs.pop("style", None) == "text-align:right":  # the Content-Security-Policy allows no style
+            token.attrs["class"] = "number"
+        if token.type == "table_open":
+            token.attrs.update({"class": "scroll", "tabindex": 0})  # focusable, to scroll it with keys
+    return str(parser.renderer.render(tokens, parser.options, {}))
 
 
 @blueprint.get("/data")
@@ -101,7 +120,10 @@ def api() -> str:
     return render_template(
         "api.html",
         address=request.url_root.rstrip("/"),
-        groups={text: [one for one in operations if name in one[2]["tags"]] for name, text in TAGS.items()},
+        groups={
+            tag["description"]: [one for one in operations if tag["name"] in one[2]["tags"]]
+            for tag in described["tags"]
+        },
         description=described,
     )
 
@@ -131,7 +153,7 @@ def sample_poster(number: int) -> Any:
     """Return a sample film's poster."""
     film = _sample(number)
     if not isinstance(film.poster, Path):
-        raise NotFoundError("this sample film has no poster")
+        raise NotFound("this sample film has no poster")
     # mimetypes knows WebP only among the types that are not registered.
     return send_file(film.poster, mimetype=mimetypes.guess_type(film.poster.name, strict=False)[0], max_age=86_400)
 
@@ -139,5 +161,5 @@ def sample_poster(number: int) -> Any:
 def _sample(number: int) -> Film:
     films = sample_films()
     if number >= len(films):
-        raise NotFoundError("there is no such sample film")
+        raise NotFound("there is no such sample film")
     return films[number]

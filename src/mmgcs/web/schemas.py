@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, WithJsonSchema, model_validator
 
 PLOT = "Two detectives hunt a killer through the city."
 
@@ -25,7 +25,7 @@ def _read_file(value: Any) -> Any:
 
 
 FormText = Annotated[str | None, BeforeValidator(_read_text)]
-"""A text field of a form, which curl may also send as a file."""
+"""A text, which curl may also send as a file of a form."""
 
 FormFile = Annotated[
     bytes | None,
@@ -48,11 +48,14 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class FilmIn(StrictModel):
+class _TextIn(StrictModel):
+    plot: FormText = Field(None, description="The plot, in prose.")
+    title: FormText = Field(None, max_length=500, description="The title, which improves a prediction from a plot.")
+
+
+class FilmIn(_TextIn):
     """A film to predict: a plot, a poster, or both."""
 
-    plot: str | None = Field(None, description="The plot, in prose.")
-    title: str | None = Field(None, max_length=500, description="The title, which improves a prediction from a plot.")
     poster: str | None = Field(None, description="The poster: an image file's bytes in base64.")
 
 
@@ -67,11 +70,9 @@ class PredictIn(FilmIn):
     )
 
 
-class PredictForm(StrictModel):
+class PredictForm(_TextIn):
     """A film to predict, as a form."""
 
-    plot: FormText = Field(None, description="The plot, in prose.")
-    title: FormText = Field(None, max_length=500, description="The title, which improves a prediction from a plot.")
     poster: FormFile = Field(None, description="The poster: a JPEG, PNG, WebP, AVIF, GIF or BMP file.")
     explain: bool = Field(False, description="Also explain the prediction, which takes several times as long.")
     genres: str | None = Field(
@@ -86,9 +87,15 @@ class LegacyIn(BaseModel):
         json_schema_extra={"examples": [{"plot": PLOT}], "anyOf": [{"required": ["plot"]}, {"required": ["text"]}]}
     )
 
-    plot: str = Field("", description="The plot, in prose.")
-    text: str = Field("", description="The plot under its other name.")
-    title: str = Field("", description="The title.")
+    plot: str | None = Field(None, description="The plot, in prose.")
+    text: str | None = Field(None, description="The plot under its other name.")
+    title: str | None = Field(None, max_length=500, description="The title.")
+
+    @model_validator(mode="after")
+    def _require_plot(self) -> Self:
+        if not (self.plot or self.text or "").strip():
+            raise ValueError('has no plot; send {"plot": "…"}')
+        return self
 
 
 class LegacyPosterForm(BaseModel):
@@ -165,6 +172,7 @@ class PredictionOut(BaseModel):
         description="Very likely one or more of these; for 90% of films the set contains every true genre."
     )
     undecided: list[str] = Field(description="Genres, predicted or not, that are too close to their threshold to tell.")
+    strange: list[str] = Field(description="The inputs that are unlike those of the films that the model learned from.")
     warnings: list[str] = Field(description="What was ignored, such as an unreadable poster next to a plot.")
     explanation: ExplanationOut | None = Field(None, description="Only if requested.")
 
@@ -197,19 +205,21 @@ class PreviewOut(BaseModel):
 class JobOut(BaseModel):
     """A table being tagged."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     id: str = Field(description="The job's id, which cannot be guessed.")
     filename: str = Field(description="The name of the uploaded file.")
-    state: Literal["waiting", "running", "done", "failed"] = Field(description="Where the job stands.")
-    rows: int | None = Field(description="Films in the table; null until they are counted.")
-    films: int = Field(description="Films read so far.")
-    done: int = Field(description="Films tagged so far.")
-    share: float = Field(description="Share of the table that is tagged, 0 to 1.")
-    errors: int = Field(description="Films that could not be predicted.")
-    unsure: int = Field(description="Films that need review.")
-    genres: dict[str, int] = Field(description="How often each genre was predicted, most frequent first.")
-    preview: list[PreviewOut] = Field(description="The first tagged rows.")
-    error: str | None = Field(description="Why the job failed.")
-    result: str | None = Field(description="Where to download the tagged table.")
+    state: Literal["waiting", "running", "done", "failed"] = Field(default="waiting", description="Where the job stands.")
+    rows: int | None = Field(default=None, description="Films in the table; null until they are counted.")
+    films: int = Field(default=0, description="Films read so far.")
+    done: int = Field(default=0, description="Films tagged so far.")
+    share: float = Field(default=0.0, description="Share of the table that is tagged, 0 to 1.")
+    errors: int = Field(default=0, description="Films that could not be predicted.")
+    unsure: int = Field(default=0, description="Films that need review.")
+    genres: dict[str, int] = Field(default={}, description="How often each genre was predicted, most frequent first.")
+    preview: list[PreviewOut] = Field(default=[], description="The first tagged rows.")
+    error: str | None = Field(default=None, description="Why the job failed.")
+    result: str | None = Field(default=None, description="Where to download the tagged table.")
 
 
 class ModelOut(BaseModel):
@@ -282,41 +292,3 @@ class InferIn(BaseModel):
     parameters: Parameters = Field(
         default_factory=dict, description="binary_data_output: whether to send all outputs as binary data."
     )
-
-
-class TensorOut(BaseModel):
-    """An output tensor of the Open Inference Protocol."""
-
-    name: str = Field(description="The output.")
-    datatype: str = Field(description="FP32, BYTES or BOOL.")
-    shape: list[int] = Field(description="[films] or [films, genres].")
-    data: list[Any] | None = Field(None, description="The values, row by row; a film's genres are joined by |.")
-    parameters: Parameters | None = Field(None, description="binary_data_size, for binary data that follows.")
-
-
-class InferOut(BaseModel):
-    """An inference answer of the Open Inference Protocol."""
-
-    model_name: str = Field(description="The model's name.")
-    model_version: str = Field(description="1.")
-    id: str | None = Field(None, description="The request's id.")
-    outputs: list[TensorOut] = Field(description="The requested outputs.")
-
-
-class TensorMetadata(BaseModel):
-    """An input or output of a model, as the Open Inference Protocol describes it."""
-
-    name: str = Field(description="Its name.")
-    datatype: str = Field(description="FP32, BYTES or BOOL.")
-    shape: list[int] = Field(description="Its dimensions; -1 for any number of films.")
-
-
-class ModelMetadataOut(BaseModel):
-    """The model, as the Open Inference Protocol describes it."""
-
-    name: str = Field(description="The model's name.")
-    versions: list[str] = Field(description="Its only version.")
-    platform: str = Field(description="The runtime.")
-    inputs: list[TensorMetadata] = Field(description="plot, title and poster.")
-    outputs: list[TensorMetadata] = Field(description="probabilities, genres, confidence and sure.")
-    parameters: dict[str, str] = Field(description="genres: the columns of probabilities, joined by |.")

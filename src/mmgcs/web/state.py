@@ -1,57 +1,145 @@
-"""What the application's requests share."""
+"""What the application's requests share, and what they do with it."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import io
+import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
-from flask import current_app, g
+from flask import Flask, current_app, g
+from PIL import Image
+from werkzeug.exceptions import RequestEntityTooLarge, ServiceUnavailable, UnprocessableEntity
 
+from mmgcs.errors import InputError
 from mmgcs.film import Film, Prediction
-from mmgcs.runtime import Classifier
-from mmgcs.web.batching import Batcher, ConcurrencyLimit
+from mmgcs.preprocess import read_poster_size
+from mmgcs.runtime import Classifier, Explanation, explain
+from mmgcs.web.batching import Batcher
+from mmgcs.web.charts import inspected_films
 from mmgcs.web.guard import Guard
-from mmgcs.web.inspected import Inspected
 from mmgcs.web.jobs import JobQueue
+from mmgcs.web.logs import LOG
 from mmgcs.web.metrics import Metrics
 from mmgcs.web.settings import Settings
 
 
-@dataclass(slots=True)
 class State:
     """What the application's requests share.
 
     Attributes:
         classifier: the loaded bundle.
-        batcher: predicts for many requests.
-        explaining: limits how many explanations are computed at the same time.
-        jobs: tables being tagged in the background.
         settings: the settings.
         metrics: the metrics.
         guard: checks keys and limits.
+        jobs: tables being tagged in the background.
         films: statistics of the training data; None if there are none for this bundle.
         backlog: returns how many requests wait for a thread.
         draining: True once the server is shutting down.
         problem: why the server cannot predict; None if it can.
     """
 
-    classifier: Classifier
-    batcher: Batcher
-    explaining: ConcurrencyLimit
-    jobs: JobQueue
-    settings: Settings
-    metrics: Metrics
-    guard: Guard
-    films: Inspected | None = None
-    backlog: Callable[[], int] = field(default=lambda: 0)
-    draining: bool = False
-    problem: str | None = None
+    def __init__(self, app: Flask, classifier: Classifier, settings: Settings, metrics: Metrics) -> None:
+        self.classifier, self.settings, self.metrics = classifier, settings, metrics
+        self.guard = Guard(app, settings)
+        self._batcher = Batcher(
+            classifier, capacity=settings.queue, timeout=settings.timeout, observe=metrics.batch.observe
+        )
+        self.jobs = JobQueue(self._predict_for_job, classifier, settings)
+        self.films = inspected_films(settings.data, classifier.bundle.card())
+        self.backlog: Callable[[], int] = lambda: 0
+        self.draining = False
+        self.problem: str | None = None
+        # Explaining is slow. If all threads of the server did it or waited for it, nobody else would be answered.
+        self._explaining = threading.BoundedSemaphore(2)
+        self._explain_places = threading.BoundedSemaphore(2 + max(1, settings.threads // 2))
+        metrics.queued.set_function(lambda: self.backlog())
+        metrics.waiting.set_function(lambda: self._batcher.waiting)
+        metrics.jobs.set_function(lambda: self.jobs.active)
+
+    def make_film(
+        self,
+        *,
+        plot: str | None = None,
+        title: str | None = None,
+        poster: bytes | str | None = None,
+        film_id: str | None = None,
+    ) -> Film:
+        """Return the film of a request. A poster is an image file's bytes, as they are or in base64.
+
+        Raises:
+            RequestEntityTooLarge: the poster exceeds a limit.
+            UnprocessableEntity: the plot is too long, or the poster is not base64.
+        """
+        settings = self.settings
+        if plot is not None and len(plot) > settings.max_plot:
+            raise UnprocessableEntity(f"the plot has {len(plot):,} characters, over the limit of {settings.max_plot:,}")
+        if isinstance(poster, str):
+            try:
+                poster = base64.b64decode(
+                    poster.partition(",")[2] if poster.startswith("data:") else poster, validate=True
+                )
+            except (binascii.Error, ValueError):
+                raise UnprocessableEntity("poster: not base64; send an image file's bytes in base64") from None
+        if poster is not None:
+            if len(poster) > settings.max_poster:
+                raise RequestEntityTooLarge(
+                    f"the poster has {len(poster):,} bytes, over the limit of {settings.max_poster:,}"
+                )
+            try:
+                read_poster_size(poster, max_pixels=settings.max_pixels)  # of the header: nothing is decoded
+            except InputError as error:  # the classifier reports what is not an image
+                if "over the limit" in str(error):
+                    raise RequestEntityTooLarge(str(error)) from None
+        return Film(id=film_id or "", title=title, plot=plot, poster=poster)
 
     def predict(self, films: Sequence[Film]) -> list[Prediction]:
-        """Predict the films of the current request, and count them. Raises BusyError after its timeout."""
-        predictions = self.batcher.predict(films, g.deadline)
+        """Predict the films of the current request, and count them. Raises ServiceUnavailable after its timeout."""
+        predictions = self._batcher.predict(films, g.deadline)
         self.metrics.count(predictions)
         return predictions
+
+    def explain(self, film: Film, genres: Sequence[str] | None) -> Explanation:
+        """Explain the prediction for a film. Raises ServiceUnavailable if too many others are being explained."""
+        if not self._explain_places.acquire(blocking=False):
+            raise ServiceUnavailable("too many films are waiting to be explained; try again in a moment", retry_after=1)
+        try:
+            if not self._explaining.acquire(timeout=max(0.0, g.deadline - time.monotonic())):
+                raise ServiceUnavailable(
+                    "the request waited too long for its turn; try again in a moment", retry_after=1
+                )
+            try:
+                explanation = explain(self.classifier, film, genres)
+            finally:
+                self._explaining.release()
+        finally:
+            self._explain_places.release()
+        self.metrics.count([explanation.prediction])
+        return explanation
+
+    def _predict_for_job(self, films: Sequence[Film]) -> list[Prediction]:
+        while True:
+            try:
+                predictions = self._batcher.predict(films)
+            except ServiceUnavailable:
+                time.sleep(0.2)  # people at the page come first
+                continue
+            self.metrics.count(predictions)
+            return predictions
+
+    def warm_up(self) -> None:
+        """Predict once from each input, so that the first request is fast and faults show at the start."""
+        poster = io.BytesIO()
+        Image.new("RGB", (64, 96), "grey").save(poster, "PNG")
+        films = {"plot": Film(plot="A film."), "poster": Film(poster=poster.getvalue())}
+        try:
+            predictions = self._batcher.predict([films[name] for name in self.classifier.bundle.config.inputs])
+            self.problem = next((found.error for found in predictions if found.error is not None), None)
+        except Exception as error:
+            LOG.exception("the model cannot predict")
+            self.problem = str(error)
 
 
 def state() -> State:

@@ -6,16 +6,17 @@ a damaged one may even abort the process. So packed tables are counted by a proc
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
-from mmgcs.errors import MmgcsError
+from mmgcs.errors import InputError, MmgcsError
 from mmgcs.tables import PACKED, FilmTable
-from mmgcs.web.errors import UnprocessableError
 
 MEMORY = 2**30
 """Bytes of memory that counting may take."""
@@ -23,7 +24,6 @@ MEMORY = 2**30
 _SECONDS = 120
 _ONE = threading.Lock()
 """Held while a packed table is counted, so that several at once do not take `MEMORY` each."""
-_TOO_LARGE, _TOO_MANY, _UNREADABLE = 3, 4, 10
 
 
 def count_films(table: Path, max_text: int, max_rows: int, stopped: threading.Event) -> int:
@@ -36,57 +36,48 @@ def count_films(table: Path, max_text: int, max_rows: int, stopped: threading.Ev
         stopped: set to give up.
 
     Raises:
-        UnprocessableError: the table has too many films, is too large when unpacked, or cannot be read.
+        InputError: the table has too many films, is too large when unpacked, or cannot be read.
     """
+    count = 0
     if table.suffix in PACKED:
         with _ONE:
-            status, output = _count_in_process([str(table), str(max_text), str(max_rows)], stopped)
-        if stopped.is_set():
-            return 0
-        if status == 0:
-            return int(output)
-        if status == _UNREADABLE:
-            raise UnprocessableError(output)
-        if status != _TOO_MANY:  # any other status: out of memory, as a rule
+            found = _count_in_process([str(table), str(max_text), str(max_rows)], stopped)
+        if "error" in found:
+            raise InputError(found["error"])
+        if "films" not in found and not stopped.is_set():  # out of memory, as a rule
             size = f"{max_text // 2**20} MiB"
-            raise UnprocessableError(f"the table unpacks to over {size}, or is damaged; send it as CSV, or in parts")
-        count = max_rows + 1
+            raise InputError(f"the table unpacks to over {size}, or is damaged; send it as CSV, or in parts")
+        count = found.get("films", 0)
     else:
-        count = 0
         for films in FilmTable(table, posters=table.parent).chunks():
             count += len(films)
             if stopped.is_set() or count > max_rows:
                 break
     if count > max_rows:
-        raise UnprocessableError(f"the table has over {max_rows:,} films; send it in parts")
+        raise InputError(f"the table has over {max_rows:,} films; send it in parts")
     return count
 
 
-def _count_in_process(arguments: list[str], stopped: threading.Event) -> tuple[int, str]:
-    """Run `_count` in a process, which is killed once `stopped` is set or it takes too long."""
+def _count_in_process(arguments: list[str], stopped: threading.Event) -> dict[str, Any]:
+    """Run this module as a process, which is killed once `stopped` is set or it takes too long."""
     # When memory has run out, a backtrace needs more of it and waits forever.
     environment = {**os.environ, "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "RUST_BACKTRACE": "0"}
-    environment["PYTHONIOENCODING"] = "utf-8"
     until = time.monotonic() + _SECONDS
+    command = [sys.executable, "-m", "mmgcs.web.upload_check", *arguments]
     with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "mmgcs.web.upload_check", *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        encoding="utf-8",
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
-        while not stopped.is_set() and time.monotonic() < until:
-            try:
-                output, _ = process.communicate(timeout=0.1)
-            except subprocess.TimeoutExpired:
-                continue
-            return process.returncode, output.strip()
+        while process.poll() is None and time.monotonic() < until and not stopped.wait(0.05):
+            pass
         process.kill()
-    return _TOO_LARGE, ""
+        assert process.stdout is not None
+        output = process.stdout.read()
+    found: dict[str, Any] = json.loads(output) if output else {}
+    return found
 
 
-def _count(table: Path, max_text: int, max_rows: int) -> int:
-    """Print the number of films, or why the table cannot be read. Returns the exit status."""
+def _count(table: Path, max_text: int, max_rows: int) -> dict[str, Any]:
+    """Return the number of films, or why the table cannot be read; nothing if it is too large."""
     try:
         import resource
     except ImportError:  # on Windows
@@ -102,18 +93,16 @@ def _count(table: Path, max_text: int, max_rows: int) -> int:
         for films in FilmTable(table, posters=table.parent).chunks():
             count += len(films)
             text += sum(len(str(value)) for film in films for value in film.record.values())
-            if text > max_text or count > max_rows:
-                return _TOO_LARGE if text > max_text else _TOO_MANY
+            if text > max_text:
+                return {}
+            if count > max_rows:
+                break
     except MmgcsError as error:
         if isinstance(error.__cause__, PanicException):  # polars panics for damage, and for lack of memory
-            return _TOO_LARGE
-        print(str(error).replace(str(table), "the table"))
-        return _UNREADABLE
-    except MemoryError:
-        return _TOO_LARGE
-    print(count)
-    return 0
+            return {}
+        return {"error": str(error).replace(str(table), "the table")}
+    return {"films": count}
 
 
 if __name__ == "__main__":
-    sys.exit(_count(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    print(json.dumps(_count(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))

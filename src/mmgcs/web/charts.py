@@ -1,0 +1,127 @@
+"""The numbers on the pages about a model: the scores in its card, and the statistics of its training data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mmgcs.errors import UsageError
+
+SHIPPED = "default_films.json"
+"""The statistics of the films that the default bundle learned from, and the SHA-256 of their table."""
+
+SCORES = {
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "samples_f1": "samples-F1",
+    "mean_average_precision": "mean average precision",
+}
+
+
+def part(value: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """Return the mapping at a path of keys; an empty one if there is none."""
+    for key in keys:
+        found = value.get(key)
+        value = found if isinstance(found, Mapping) else {}
+    return value
+
+
+def conditions(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the card's measurements as scores.html shows them, for each combination of inputs. Any may be missing."""
+    return [_condition(found) for found in part(card, "evaluation").get("conditions", [])]
+
+
+def _condition(found: Mapping[str, Any]) -> dict[str, Any]:
+    tuned, baseline = part(found, "tuned"), part(found, "baseline", "scores")
+    abstention, curves = part(found, "abstention"), part(found, "curves")
+    genres, sure = tuned.get("genres", []), (abstention.get("sure"), abstention.get("sure_micro_f1"))
+    return {
+        "name": str(found.get("name", "")),
+        "films": int(tuned.get("films", 0)),
+        "scores": [(name, _score(tuned.get(key)), _score(baseline.get(key))) for key, name in SCORES.items()],
+        "genres": [{**row, **{key: _score(row.get(key)) for key in ("f1", "average_precision")}} for row in genres],
+        # micro precision and recall
+        "right": _weighted(genres, "precision", "chosen"),
+        "found": _weighted(genres, "recall", "support"),
+        "abstention": [(x, y) for x, y in abstention.get("table", []) if y is not None],
+        "sure": None if None in sure else sure,
+        "calibration": tuned.get("ece_equal_mass"),
+        "precision": {
+            genre: [((index + 1) / len(points), point) for index, point in enumerate(points)]
+            for genre, points in part(curves, "precision").items()
+            if points
+        },
+        "dots": {
+            row["genre"]: (row["recall"]["value"], row["precision"]["value"])
+            for row in genres
+            if _score(row.get("recall")) and _score(row.get("precision"))
+        },
+        "reliability": {
+            genre: [(predicted, observed) for predicted, observed, _ in bins]
+            for genre, bins in part(curves, "reliability").items()
+            if bins
+        },
+    }
+
+
+def _score(found: Any) -> Any:
+    complete = isinstance(found, Mapping) and all(found.get(key) is not None for key in ("value", "low", "high"))
+    return found if complete else None
+
+
+def _weighted(genres: list[dict[str, Any]], score: str, weight: str) -> float | None:
+    rows = [(part(row, score).get("value"), row.get(weight)) for row in genres]
+    known = [(value, number) for value, number in rows if value is not None and number]
+    total = float(sum(number for _, number in known))
+    return float(sum(value * number for value, number in known)) / total if total else None
+
+
+def films_by(card: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Return the number of test films by genre, decade, plot length and inputs."""
+    counts: dict[str, dict[str, int]] = {}
+    for group in part(card, "evaluation").get("groups", []):
+        counts.setdefault(str(group["kind"]), {})[str(group["name"])] = int(group["films"])
+    return counts
+
+
+def inspected_films(path: str, card: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the statistics in the file at `path` as data.html shows them.
+
+    Without a path return the shipped ones if the card names their table, otherwise None.
+
+    Raises:
+        UsageError: the file is not what `mmgcs data inspect --json` prints.
+    """
+    if not path:
+        shipped = json.loads(files("mmgcs.web").joinpath(SHIPPED).read_text(encoding="utf-8"))
+        return _chart(shipped["summary"]) if part(card, "data").get("sha256") == shipped["sha256"] else None
+    try:
+        return _chart(json.loads(Path(path).read_bytes()))
+    except OSError as error:
+        raise UsageError(f"MMGCS_DATA: {path} cannot be read ({error.strerror or error})") from None
+    except (ValueError, TypeError, LookupError, AttributeError):
+        raise UsageError(f"MMGCS_DATA: {path} is not what mmgcs data inspect FILMS --json prints") from None
+
+
+def _chart(summary: dict[str, Any]) -> dict[str, Any]:
+    genres, together = dict(summary["genres"]), summary["together"]
+    lengths = {int(words): count for words, count in summary["lengths"].items()}
+    return {
+        **{name: dict(summary[name]) for name in ("genres_per_film", "missing", "duplicates")},
+        "films": int(summary["films"]),
+        "genres": genres,
+        "decades": {f"{decade}s": int(count) for decade, count in summary["years"].items()},
+        # in steps of ten without a gap
+        "words": {str(step): lengths.get(step, 0) for step in range(0, max(lengths, default=0) + 1, 10)},
+        # of 100 films with a genre, how many have each other one
+        "shares": {
+            genre: [
+                None if row == column else round(100 * together[row][column] / max(1, films))
+                for column in range(len(genres))
+            ]
+            for row, (genre, films) in enumerate(genres.items())
+        },
+    }
