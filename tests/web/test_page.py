@@ -28,11 +28,11 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.serving import make_server
 
 from mmgcs.bundle import CARD_JSON, DEFAULT_BUNDLE, seal
 from mmgcs.sample import sample_films
 from mmgcs.web import Settings, create_app
+from mmgcs.web.server import Server
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -553,16 +553,16 @@ def test_nothing_moves_by_itself_and_nothing_comes_from_elsewhere(person: Person
 @pytest.fixture
 def under_sub_path(tiny_bundle: Path) -> Iterator[str]:
     """The application below /films. The headers of proxies are tested in test_settings.py."""
-    site = DispatcherMiddleware(NotFound(), {"/films": create_app(tiny_bundle, Settings())})
-    server = make_server("127.0.0.1", 0, site, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    app = create_app(tiny_bundle, Settings(drain=0.1, threads=8))
+    app.wsgi_app = DispatcherMiddleware(NotFound(), {"/films": app.wsgi_app})
+    server = Server(app, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/films"
+        yield f"http://127.0.0.1:{server.address[1]}/films"
     finally:
-        server.shutdown()
+        server.stop()
         thread.join()
-        server.server_close()
 
 
 def test_a_person_walks_through_the_site_under_a_sub_path(person: Person, under_sub_path: str) -> None:

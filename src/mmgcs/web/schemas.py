@@ -209,7 +209,9 @@ class JobOut(BaseModel):
 
     id: str = Field(description="The job's id, which cannot be guessed.")
     filename: str = Field(description="The name of the uploaded file.")
-    state: Literal["waiting", "running", "done", "failed"] = Field(default="waiting", description="Where the job stands.")
+    state: Literal["waiting", "running", "done", "failed"] = Field(
+        default="waiting", description="Where the job stands."
+    )
     rows: int | None = Field(default=None, description="Films in the table; null until they are counted.")
     films: int = Field(default=0, description="Films read so far.")
     done: int = Field(default=0, description="Films tagged so far.")
