@@ -1,7 +1,7 @@
 """Label sets and the spellings of genres.
 
 A genre has one canonical spelling here; every catalogue's own spelling is an alias of it. `canonical` goes from a
-catalogue to ours; `mmgcs.library.names` goes from ours to a catalogue's, or to the user's own.
+catalogue to ours; `mmgcs.library` goes from ours to a catalogue's, or to the user's own.
 """
 
 from __future__ import annotations

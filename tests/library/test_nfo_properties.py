@@ -7,8 +7,7 @@ from xml.sax.saxutils import escape, quoteattr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmgcs.library.nfo import read_nfo
-from mmgcs.library.nfo_edit import with_values
+from mmgcs.library.nfo import read_nfo, with_values
 
 ENCODINGS = {
     "utf-8": "utf-8",

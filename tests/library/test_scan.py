@@ -26,11 +26,11 @@ def make(root: Path, *names: str) -> Path:
 def found(root: Path) -> dict[str, str | None]:
     """From each film's NFO, or the one it would get in brackets, to its poster, relative to the library."""
     films = list(map(read_film, find_films(root)))
-    return {shown(root, film): relative(root, film.files.poster) for film in films}
+    return {shown(root, film): relative(root, film.poster) for film in films}
 
 
 def shown(root: Path, film: LibraryFilm) -> str:
-    return str(relative(root, film.nfo)) if film.nfo else f"[{relative(root, film.files.new_nfo)}]"
+    return str(relative(root, film.nfo)) if film.nfo else f"[{relative(root, film.new_nfo)}]"
 
 
 def relative(root: Path, path: Path | None) -> str | None:
@@ -141,7 +141,7 @@ def test_versions_are_one_film_from_whichever_folder_they_are_looked_at(
     monkeypatch.chdir(folder if start != ".." else folder / "extras")
     (film,) = map(read_film, find_films(Path(start)))
     assert (film.title, film.year) == ("Alien", 1979)
-    assert film.files.new_nfo == Path(start) / "movie.nfo"
+    assert film.new_nfo == Path(start) / "movie.nfo"
 
 
 AT_THE_ROOT = """
@@ -179,21 +179,6 @@ def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "B").symlink_to(tmp_path / "A")
     (tmp_path / "self").symlink_to("self")
     assert found(tmp_path) == {"A/movie.nfo": None}
-
-
-def test_all_folders_of_a_disk_that_numbers_no_files_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(tmp_path, "A/movie.nfo", "B/C/movie.nfo")
-    (tmp_path / "B" / "again").symlink_to(tmp_path / "A")
-    real = os.stat
-
-    def stat(path: str, **options: bool) -> os.stat_result:  # as some network disks answer on Windows
-        status = real(path, **options)
-        return os.stat_result((status.st_mode, 0, *status[2:]))
-
-    monkeypatch.setattr(os, "stat", stat)
-    films = [place.nfos[0] for place in find_films(tmp_path)]
-    monkeypatch.undo()
-    assert films == [tmp_path / "A" / "movie.nfo", tmp_path / "B" / "C" / "movie.nfo"]
 
 
 def test_a_linked_folder_outside_is_part_of_the_library(tmp_path: Path) -> None:
@@ -251,10 +236,10 @@ def test_ids_in_names_are_read(tmp_path: Path) -> None:
     assert film.to_film().record == {"imdb_id": "tt0113277", "tmdb_id": "949"}
 
 
-def test_a_file_that_nobody_may_write_is_protected(tmp_path: Path) -> None:
+def test_a_file_that_nobody_may_write_is_locked(tmp_path: Path) -> None:
     make(tmp_path, "A/movie.nfo", "B/movie.nfo")
     (tmp_path / "B" / "movie.nfo").chmod(0o444)
-    assert [film.protected for film in map(read_film, find_films(tmp_path))] == [False, True]
+    assert [film.locked for film in map(read_film, find_films(tmp_path))] == [None, "its .nfo is write-protected"]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -16,7 +17,7 @@ from mmgcs.cli.output import examples, new_app, say
 from mmgcs.errors import MmgcsError, UsageError
 
 if TYPE_CHECKING:
-    from mmgcs.library import Complete, FilmFiles, Library, LibraryOptions, LibrarySettings, Plan, Predict
+    from mmgcs.library import Library, LibraryFilm, LibrarySettings, Plan
 
 app = new_app(
     "Fill in the genres of films in folders (Jellyfin, Kodi, Emby). Plex ignores NFO files.",
@@ -29,56 +30,80 @@ app = new_app(
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds the films.", show_default=False)]
-OnlyMissing = Annotated[
-    bool, typer.Option("--only-missing", help="Fill in films without genres (this is the default).")
-]
-Add = Annotated[bool, typer.Option("--add", help="Add genres to the ones that a film has.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Replace the genres that the model knows; others stay.")]
-MinConfidence = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="The least confidence of a change.", show_default="the model's own threshold"),
-]
-MaxGenres = Annotated[int | None, typer.Option(min=1, metavar="N", help="Add genres only up to N per film.")]
-Exclude = Annotated[
-    str | None, typer.Option(metavar="GENRE,…", help="Genres that are never written or removed, such as Drama,Romance.")
-]
-As = Annotated[str | None, typer.Option("--as", metavar="genre|tag", help="Write <genre> (the default) or <tag>.")]
-Names = Annotated[
-    str | None,
-    typer.Option(
+T = TypeVar("T")
+
+
+def _setting(default: Any, *names: str, **more: Any) -> Any:
+    return typer.Option(default, *names, rich_help_panel="What to write", show_default=False, **more)
+
+
+def _settings(
+    only_missing: bool = _setting(False, "--only-missing", help="Fill in films without genres (the default)."),
+    add: bool = _setting(False, "--add", help="Add genres to the ones that a film has."),
+    replace: bool = _setting(False, "--replace", help="Replace the genres that the model knows; others stay."),
+    min_confidence: float | None = _setting(
+        None, min=0, max=1, help="The least confidence of a change; without it, the model's own threshold."
+    ),
+    max_genres: int | None = _setting(None, min=1, metavar="N", help="Add genres only up to N per film."),
+    exclude: str | None = _setting(
+        None, metavar="GENRE,…", help="Genres that are never written or removed, such as Drama,Romance."
+    ),
+    element: Literal["genre", "tag"] | None = _setting(None, "--as", help="Write <genre> (the default) or <tag>."),
+    names: str | None = _setting(
+        None,
         "--names",
         "--vocabulary",
         help="Your names of genres: german, tmdb, imdb, mmimdb, kodi, or a .csv or .json file such as Crime,Krimi.",
     ),
-]
-CreateNfo = Annotated[
-    bool | None, typer.Option("--create-nfo/--no-create-nfo", help="Make an .nfo for films that have none.")
-]
-Enrich = Annotated[
-    str | None, typer.Option(metavar="tmdb", help="Look missing plots and posters up before predicting.")
-]
-Save = Annotated[bool, typer.Option("--save", help="Remember these options in DIR/.mmgcs/settings.toml.")]
+    create_nfo: bool | None = _setting(
+        None, "--create-nfo/--no-create-nfo", help="Make an .nfo for films that have none."
+    ),
+    enrich: str | None = _setting(None, metavar="tmdb", help="Look missing plots and posters up before predicting."),
+    save: bool = _setting(False, "--save", help="Remember these options in DIR/.mmgcs/settings.toml."),
+) -> tuple[dict[str, Any], bool]:
+    """Return the settings that were given on the command line, and whether to remember them."""
+    modes = [mode for mode, given in (("only-missing", only_missing), ("add", add), ("replace", replace)) if given]
+    if len(modes) > 1:
+        raise UsageError(f"--{modes[0]} and --{modes[1]} exclude each other; give one")
+    settings = {
+        "mode": modes[0] if modes else None,
+        "min_confidence": min_confidence,
+        "max_genres": max_genres,
+        "exclude": None if exclude is None else [name.strip() for name in exclude.split(",") if name.strip()],
+        "element": element,
+        "names": str(Path(names).resolve()) if names is not None and Path(names).is_file() else names,
+        "create_nfo": create_nfo,
+        "enrich": enrich,
+    }
+    return {name: value for name, value in settings.items() if value is not None}, save
 
-T = TypeVar("T")
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_settings` after its own; their value is its argument `given`."""
+    shared = inspect.signature(_settings, eval_str=True).parameters
+    own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "given"]
+
+    def call(**values: Any) -> None:
+        given = _settings(**{name: values.pop(name) for name in shared})
+        command(given=given, **values)
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    parameters = [*own, *shared.values()]
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    )
+    return call
 
 
 @app.command(
     epilog=examples("mmgcs library scan ~/Films --min-confidence 0.6", "mmgcs library scan ~/Films --out review.csv")
 )
+@_with_settings
 def scan(
     ctx: typer.Context,
+    given: Any,
     folder: Folder,
-    only_missing: OnlyMissing = False,
-    add: Add = False,
-    replace: Replace = False,
-    min_confidence: MinConfidence = None,
-    max_genres: MaxGenres = None,
-    exclude: Exclude = None,
-    element: As = None,
-    names: Names = None,
-    create_nfo: CreateNfo = None,
-    enrich: Enrich = None,
-    save: Save = False,
     out: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Also write a list to edit, for `library tag --from`.")
     ] = None,
@@ -88,20 +113,17 @@ def scan(
     as_json: AsJson = False,
 ) -> None:
     """List the films: what each has, what `tag` would change, how sure that is, and why not. Changes no film."""
-    given = _given(only_missing, add, replace, min_confidence, max_genres, exclude, element, names, create_nfo, enrich)
-    library, settings, options = _open(folder, given, save)
+    library, settings = _open(folder, *given)
     if out is not None:
         from mmgcs.files import check_free
 
         check_free(out, "--out", overwrite=overwrite)
-    classify, complete, options = _load(ctx, settings, options, model, predict)
-    plans = library.scan(options, classify, complete, _progress(_films(library)))
-    report = _Report(library, options, "scan", [] if out is not None else None)
-    report.print(plans, as_json)
+    report = _Report(library, settings, "scan", review=out is not None)
+    report.print(_scan(ctx, library, settings, model, predict), as_json)
     if out is not None:
-        from mmgcs.library import COLUMNS, write_cells
+        from mmgcs.library import REVIEW, write_cells
 
-        write_cells(out, [COLUMNS, *(report.rows or [])])
+        write_cells(out, [REVIEW, *report.rows])
         say(f"Wrote {out}: edit its column 'decision', then run mmgcs library tag {folder} --from {out} --apply")
     report.finish()
 
@@ -109,20 +131,11 @@ def scan(
 @app.command(
     epilog=examples("mmgcs library tag ~/Films --apply", "mmgcs library tag ~/Films --from review.csv --apply")
 )
+@_with_settings
 def tag(
     ctx: typer.Context,
+    given: Any,
     folder: Folder,
-    only_missing: OnlyMissing = False,
-    add: Add = False,
-    replace: Replace = False,
-    min_confidence: MinConfidence = None,
-    max_genres: MaxGenres = None,
-    exclude: Exclude = None,
-    element: As = None,
-    names: Names = None,
-    create_nfo: CreateNfo = None,
-    enrich: Enrich = None,
-    save: Save = False,
     review: Annotated[
         Path | None, typer.Option("--from", metavar="CSV", help="Do what an edited list of `library scan --out` says.")
     ] = None,
@@ -133,17 +146,15 @@ def tag(
     as_json: AsJson = False,
 ) -> None:
     """Write predicted genres into the films' .nfo files, or without --apply report what would be written."""
-    given = _given(only_missing, add, replace, min_confidence, max_genres, exclude, element, names, create_nfo, enrich)
-    library, settings, options = _open(folder, given, save)
+    library, settings = _open(folder, *given)
     if review is not None:
-        plans = library.decided(review, options, _progress(_films(library)))
+        plans = library.decided(review, settings, _films(library))
     else:
-        classify, complete, options = _load(ctx, settings, options, model, True)
-        plans = library.scan(options, classify, complete, _progress(_films(library)))
-    report = _Report(library, options, "apply" if apply else "tag")
+        plans = _scan(ctx, library, settings, model, True)
+    report = _Report(library, settings, "apply" if apply else "tag")
     if apply:
         with library.lock():
-            report.print(report.until_failure(library.apply(plans, options)), as_json)
+            report.print(library.apply(plans, settings), as_json)
     else:
         report.print(plans, as_json)
     report.finish()
@@ -167,18 +178,13 @@ def undo(
     from mmgcs.library import Library
 
     library = Library(folder)
-    library.changed()  # raises if nothing was tagged
+    runs = library.runs()  # raises if nothing was tagged
     if list_runs:
-        runs = library.backups.runs()
-        if as_json:
-            print(json.dumps({"library": str(folder), "runs": runs}))
-        else:
-            print("\n".join(f"{name}  {_count(count, 'file')}" for name, count in runs.items()) or "nothing to undo")
+        lines = [f"{name}  {_count(count, 'file')}" for name, count in runs.items()] or ["nothing to undo"]
+        print(json.dumps({"library": str(folder), "runs": runs}) if as_json else "\n".join(lines))
         return
     with library.lock():
-        run = None if run is None else library.run_of(run)
-        entries = library.changed(film or (), run)
-        undone = list(library.undo(_progress(entries), run=run, force=force, follow=follow_links))
+        undone = list(_progress(library.undo(film or (), run=run, force=force, follow=follow_links), "files"))
     counts = Counter(one.status for one in undone)
     if as_json:
         files = [{"path": one.path, "status": one.status} | ({"note": one.note} if one.note else {}) for one in undone]
@@ -192,74 +198,27 @@ def undo(
         raise typer.Exit(3)
 
 
-def _given(
-    only_missing: bool,
-    add: bool,
-    replace: bool,
-    min_confidence: float | None,
-    max_genres: int | None,
-    exclude: str | None,
-    element: str | None,
-    names: str | None,
-    create_nfo: bool | None,
-    enrich: str | None,
-) -> LibrarySettings:
-    """Return the options of the command line as settings."""
-    from mmgcs.library import LibrarySettings
-
-    modes = [mode for mode, given in (("only-missing", only_missing), ("add", add), ("replace", replace)) if given]
-    if len(modes) > 1:
-        raise UsageError(f"--{modes[0]} and --{modes[1]} exclude each other; give one")
-    if element not in (None, "genre", "tag"):
-        raise UsageError(f"--as is {element!r}; give genre or tag")
-    return LibrarySettings.model_validate(
-        {
-            "mode": modes[0] if modes else None,
-            "min_confidence": min_confidence,
-            "max_genres": max_genres,
-            "exclude": None if exclude is None else [name.strip() for name in exclude.split(",") if name.strip()],
-            "create_nfo": create_nfo,
-            "element": element,
-            "names": names,
-            "enrich": enrich,
-        }
-    )
-
-
-def _open(folder: Path, given: LibrarySettings, save: bool) -> tuple[Library, LibrarySettings, LibraryOptions]:
-    """Open a library; return its settings with the given ones, and what they mean."""
-    from mmgcs.library import Library, LibraryOptions, load_names, load_settings, save_settings
+def _open(folder: Path, given: dict[str, Any], save: bool) -> tuple[Library, LibrarySettings]:
+    """Open a library; return its settings, with the given ones first."""
+    from mmgcs.library import Library, LibrarySettings, load_settings, save_settings
 
     library = Library(folder)
-    kept = load_settings(folder)
-    settings = given.or_else(kept)
-    if given != settings:
+    kept = load_settings(folder).model_dump(exclude_unset=True)
+    if kept:
         say(f"using {folder}/.mmgcs/settings.toml")
-    if settings.names is not None and (path := Path(settings.names)).is_file():
-        settings = settings.model_copy(update={"names": str(path.resolve())})
-    options = LibraryOptions(
-        mode=settings.mode or "only-missing",
-        min_confidence=settings.min_confidence,
-        max_genres=settings.max_genres,
-        exclude=settings.exclude or (),
-        create_nfo=bool(settings.create_nfo),
-        element=settings.element or "genre",
-        names=load_names(settings.names),
-    )
+    settings = LibrarySettings(**{**kept, **given})
     if save:
         with library.lock():
             say(f"Wrote {save_settings(folder, settings)}")
-    return library, settings, options
+    return library, settings
 
 
-def _load(
-    ctx: typer.Context, settings: LibrarySettings, options: LibraryOptions, model: Path | None, predict: bool
-) -> tuple[Predict | None, Complete | None, LibraryOptions]:
-    """Return what predicts, what looks up missing plots, and the options with the genres that the model knows."""
-    from dataclasses import replace
-
+def _scan(
+    ctx: typer.Context, library: Library, settings: LibrarySettings, model: Path | None, predict: bool
+) -> Iterator[Plan]:
+    """Return the plans for every film; without `predict`, what the files say."""
     if not predict:
-        return None, None, options
+        return library.scan(settings, films=_films(library))
     import mmgcs
 
     complete = None
@@ -268,47 +227,42 @@ def _load(
 
         complete = enricher(settings.enrich)
         ctx.call_on_close(complete.close)
-    classifier = mmgcs.load(model)
-    options = replace(options, labels=classifier.genres)
-    options.excluded()  # raises for what is not a genre
-    return classifier.predict_batch, complete, options
+    return library.scan(settings, mmgcs.load(model), complete, _films(library))
 
 
-def _films(library: Library) -> list[FilmFiles]:
+def _films(library: Library) -> Iterator[LibraryFilm]:
     films = list(library.films())
     if not films:
         say(
             f"no film was found in {library.folder}: a film is a video or an .nfo, such as 'Title (Year)/film.mkv' "
             "with 'Title (Year)/movie.nfo' and 'Title (Year)/poster.jpg'; give the folder that holds the films"
         )
-    return films
+    yield from _progress(films, "films", len(films))
 
 
-def _progress(items: list[T]) -> Iterable[T]:
-    """Return the items, with a bar on stderr if that is a terminal."""
-    if not sys.stderr.isatty() or len(items) < 50:
+def _progress(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+    """Yield the items, with a bar on stderr if that is a terminal."""
+    if not sys.stderr.isatty():
         return items
-    return _bar(items)
-
-
-def _bar(items: list[T]) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    # Lines on stdout pass through the bar only if both are one terminal; a file gets them as they are.
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.speed:.0f} films/s"), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
-        yield from progress.track(items, description="films")
+    def bar() -> Iterator[T]:
+        # Lines on stdout pass through the bar only if both are one terminal; a file gets them as they are.
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console, both = Console(stderr=True), sys.stdout.isatty()
+        with Progress(*columns, console=console, transient=True, redirect_stdout=both) as progress:
+            yield from progress.track(items, total)
+
+    return bar()
 
 
 class _Report:
     """Prints plans as they come and counts what they say."""
 
-    def __init__(
-        self, library: Library, options: LibraryOptions, command: str, rows: list[Sequence[str]] | None = None
-    ) -> None:
-        self.library, self.options, self.command, self.rows = library, options, command, rows
+    def __init__(self, library: Library, settings: LibrarySettings, command: str, *, review: bool = False) -> None:
+        self.library, self.settings, self.command, self.review = library, settings, command, review
+        self.rows: list[list[str]] = []
         self.failure: MmgcsError | None = None
         self.statuses: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -316,16 +270,11 @@ class _Report:
         self.removed: Counter[str] = Counter()
         self.has: Counter[str] = Counter()
 
-    def until_failure(self, plans: Iterator[Plan]) -> Iterator[Plan]:
-        """Yield plans until one fails for a reason that concerns the whole library."""
-        try:
-            yield from plans
-        except MmgcsError as error:
-            self.failure = error
-
-    def print(self, plans: Iterable[Plan], as_json: bool) -> None:
-        """Print plans and their summary, as text or as one JSON object."""
-        self._print_json(plans) if as_json else self._print_text(plans)
+    def print(self, plans: Iterator[Plan], as_json: bool) -> None:
+        """Print plans and their summary, as text or as one JSON object, also if the work has to stop."""
+        lines = self._json(plans) if as_json else self._text(plans)
+        for line in lines:
+            print(line)
 
     def finish(self) -> None:
         """Raise what stopped the work, or exit with 3 if there were errors."""
@@ -334,113 +283,98 @@ class _Report:
         if self.statuses["error"]:
             raise typer.Exit(3)
 
-    def _count(self, plan: Plan) -> None:
-        from mmgcs.library import review_row
+    def _counted(self, plans: Iterator[Plan]) -> Iterator[Plan]:
+        """Yield and count plans, until one fails for a reason that concerns the whole library."""
+        try:
+            for plan in plans:
+                film, present, proposed = plan.film, plan.present, plan.proposed
+                self.statuses[plan.status] += 1
+                if plan.reason and plan.status not in ("error", "skipped"):
+                    self.reasons[plan.reason] += 1
+                has = {"nfo": film.nfo, "plot": film.plot, "poster": film.poster, "genres": film.genres}
+                self.has.update(name for name, there in has.items() if there)
+                if plan.writes:
+                    before, after = ({genre.casefold() for genre in genres} for genres in (present, proposed))
+                    self.added.update(genre for genre in proposed if genre.casefold() not in before)
+                    self.removed.update(genre for genre in present if genre.casefold() not in after)
+                if self.review:
+                    self.rows.append(self.library.review_row(plan))
+                yield plan
+        except MmgcsError as error:
+            if self.command != "apply":
+                raise
+            self.failure = error
 
-        self.statuses[plan.status] += 1
-        if plan.reason:
-            self.reasons[plan.reason] += plan.status not in ("error", "skipped")
-        film = plan.film
-        marks = {"nfo": film.nfo, "plot": film.plot, "poster": film.files.poster, "genres": film.genres}
-        self.has.update(name for name, there in marks.items() if there)
-        if plan.writes:
-            before = {genre.casefold() for genre in plan.present}
-            after = {genre.casefold() for genre in plan.genres}
-            self.added.update(genre for genre in plan.genres if genre.casefold() not in before)
-            self.removed.update(genre for genre in plan.present if genre.casefold() not in after)
-        if self.rows is not None:
-            self.rows.append(review_row(self.library.folder, plan))
-
-    def _print_text(self, plans: Iterable[Plan]) -> None:
-        scan = self.command == "scan"
-        if scan:
-            print("plot poster nfo  film")
-        for plan in plans:
-            self._count(plan)
+    def _text(self, plans: Iterator[Plan]) -> Iterator[str]:
+        if self.command == "scan":
+            yield "plot poster nfo  film"
+        for plan in self._counted(plans):
             film = plan.film
-            if scan:
-                marks = ("yes" if there else "-" for there in (film.plot, film.files.poster, film.nfo))
-                print("{:4} {:6} {:4}".format(*marks), f"{self._name(plan)}: {_change(plan)}")
-            elif (
-                plan.writes or plan.status in ("error", "unsure", "empty", "no nfo") or (plan.reason and plan.proposed)
-            ):
-                print(f"{_shown(str(film.path))}: {_change(plan)}")
-        print()
-        print("\n".join(self._summary()))
+            if self.command == "scan":
+                marks = ("yes" if there else "-" for there in (film.plot, film.poster, film.nfo))
+                path = str(film.path)
+                name = path.removeprefix(str(self.library.folder)).lstrip("/\\") or path
+                yield "{:4} {:6} {:4} ".format(*marks) + _shown(f"{name}: {_change(plan)}")
+            elif plan.writes or plan.reason or plan.status == "unsure":
+                yield _shown(f"{film.path}: {_change(plan)}")
+        yield ""
+        yield from self._summary()
 
     def _summary(self) -> Iterator[str]:
-        total = self.statuses.total()
         if self.command == "scan":
             parts = ", ".join(f"{self.has[name]} with {name}" for name in ("nfo", "plot", "poster", "genres"))
-            yield f"{_count(total, 'film')}: {parts}"
+            yield f"{_count(self.statuses.total(), 'film')}: {parts}"
         yield _summary(self.statuses, "film")
-        written = self.command == "apply"
-        if self.reasons.total():
+        written, mode = self.command == "apply", self.settings.mode
+        if self.reasons:
             yield f"Reasons: {_ranked(self.reasons)}"
-        what = self.options.element.capitalize() + "s"
+        what = self.settings.element.capitalize() + "s"
         if self.added:
             yield f"{what} {'added' if written else 'to add'}: {_ranked(self.added)}"
         if self.removed:
             yield f"{what} {'removed' if written else 'to remove'}: {_ranked(self.removed)}"
-        changes = self.statuses["change"] + self.statuses["create"]
-        if changes and not written and self.options.mode != "only-missing":
-            does = (
-                "adds to the genres that are there and removes none"
-                if self.options.mode == "add"
-                else "removes genres that the model knows and does not predict, also ones written by hand; others stay"
-            )
-            yield f"--{self.options.mode} {does}"
-        yield from self._next_steps(changes, written)
-
-    def _next_steps(self, changes: int, written: bool) -> Iterator[str]:
-        folder = _shown(str(self.library.folder))
+        changes, folder = self.statuses["change"] + self.statuses["create"], _shown(str(self.library.folder))
+        if changes and not written and mode == "add":
+            yield "--add adds to the genres that are there and removes none"
+        if changes and not written and mode == "replace":
+            yield "--replace removes genres that the model knows and does not predict, also ones written by hand"
         if self.failure is not None:
             return
         if written and changes:
             yield "Next: refresh the metadata in your media server; mmgcs library undo brings every file back"
         elif self.command == "tag" and changes:
             yield "nothing was written: give --apply to write"
-        elif self.command == "scan" and self.rows is None and self.statuses.keys() & {"change", "create", "unsure"}:
+        elif self.command == "scan" and not self.review and (changes or self.statuses["unsure"]):
             yield f"Next: mmgcs library scan {folder} --out review.csv makes a list to edit"
             if changes:
                 yield f"      mmgcs library tag {folder} --apply writes the {_count(changes, 'change')}"
 
-    def _print_json(self, plans: Iterable[Plan]) -> None:
-        """Print one JSON object, film by film: no plots are kept in memory."""
-        write = sys.stdout.write
-        folder = json.dumps(str(self.library.folder))
-        write(f'{{"library": {folder}, "applied": {json.dumps(self.command == "apply")}, "films": [')
-        for number, plan in enumerate(plans):
-            self._count(plan)
+    def _json(self, plans: Iterator[Plan]) -> Iterator[str]:
+        """Yield one JSON object in pieces, film by film: no plots are kept in memory."""
+        head = json.dumps({"library": str(self.library.folder), "applied": self.command == "apply"})
+        separator = head[:-1] + ', "films": [\n'
+        for plan in self._counted(plans):
             film = plan.film
             value = {
                 "path": str(film.path),
                 "title": film.title,
                 "year": film.year,
                 "has_plot": bool(film.plot),
-                "poster": str(film.files.poster) if film.files.poster else None,
+                "poster": str(film.poster) if film.poster else None,
                 "nfo": str(film.nfo) if film.nfo else None,
                 "genres": film.genres,
                 "status": plan.status,
-                "new_genres": plan.genres if plan.writes else None,
+                "new_genres": plan.proposed if plan.writes else None,
                 "proposed": plan.proposed,
                 "confidence": plan.confidence,
                 "reason": plan.reason or None,
                 "note": "; ".join(part for part in (plan.reason, *plan.notes) if part) or None,
             }
-            write((",\n" if number else "\n") + json.dumps(value))
-        end = {
-            "summary": self.statuses,
-            "reasons": +self.reasons,
-            "added": self.added,
-            "removed": self.removed,
-            **({"error": str(self.failure)} if self.failure else {}),
-        }
-        write(f"\n], {json.dumps(end)[1:]}\n")
-
-    def _name(self, plan: Plan) -> str:
-        path = str(plan.film.path)
-        return _shown(path.removeprefix(str(self.library.folder)).lstrip("/\\") or path)
+            yield separator + json.dumps(value)
+            separator = ", "
+        counts = {"summary": self.statuses, "reasons": self.reasons, "added": self.added, "removed": self.removed}
+        end = json.dumps(counts | ({"error": str(self.failure)} if self.failure else {}))
+        yield ("" if separator == ", " else separator) + "], " + end[1:]
 
 
 def _shown(text: str) -> str:
@@ -450,26 +384,25 @@ def _shown(text: str) -> str:
 
 def _change(plan: Plan) -> str:
     """Return what becomes of a film, in one line."""
-    confidence = "" if plan.confidence is None else f" ({plan.confidence:.2f})"
     present, proposed = ", ".join(plan.present), ", ".join(plan.proposed)
-    notes = [note for note in plan.notes if not note.startswith("closest")]
+    if plan.confidence is not None:
+        proposed += f" ({plan.confidence:.2f})"
+    closest = [note for note in plan.notes if note.startswith("closest")]
+    notes = [note for note in plan.notes if note not in closest]
     if plan.writes:
         start = "new .nfo: " if plan.status == "create" else f"{present or 'no genres'} → "
-        return _shown("; ".join([f"{start}{proposed}{confidence}", *filter(None, [plan.reason]), *notes]))
-    said = "" if plan.status == "not predicted" else plan.status
+        return "; ".join(filter(None, [start + proposed, plan.reason, *notes]))
+    said = [] if plan.status == "not predicted" else [": ".join(filter(None, [plan.status, plan.reason]))]
     if plan.status == "unsure":
-        closest = [note for note in plan.notes if note.startswith("closest")]
-        said += f": {plan.reason}; " + (closest[0] if closest else f"perhaps {proposed}{confidence}")
-    else:
-        said += f": {plan.reason}" if plan.reason else ""
-        if plan.proposed and plan.proposed != plan.present:
-            said += f"; would be {proposed}{confidence}"
-    said = "; ".join([said, *notes] if said else notes or ["no genres"] if not present else notes)
-    return _shown(f"{present} ({said})" if present and said else present or said)
+        said += closest or [f"perhaps {proposed}"]
+    elif plan.proposed and plan.proposed != plan.present:
+        said.append(f"would be {proposed}")
+    shown = "; ".join([*said, *notes])
+    return f"{present} ({shown})" if present and shown else present or shown or "no genres"
 
 
 def _ranked(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.most_common() if count)
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common())
 
 
 def _count(number: int, what: str) -> str:

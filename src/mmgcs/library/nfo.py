@@ -1,64 +1,56 @@
-"""NFO files, read with defusedxml: what a film's file says, and at which bytes its elements are.
+"""NFO files: what they say about a film, and new genres in them without changing another byte.
 
 Kodi, Jellyfin, Emby, tinyMediaManager, MediaElch and Radarr keep a film's metadata in an XML file whose root is
-`<movie>`. Files that are not quite XML (a bare `&`, `&nbsp;`, bytes of another encoding, a link before the XML) are
-read if their meaning is plain. `nfo_edit` changes genres.
+`<movie>`. Many files are not quite XML (a bare `&`, `&nbsp;`, bytes of another encoding, a link before the XML), and
+serialising one anew would change its quoting, indentation and line endings. So a scanner finds the tags and their
+places in the text and reads such faults as they were meant, and an edit replaces only what is between the tags. The
+scanner knows no entities but characters, and refuses document types. `defusedxml` checks the result of an edit.
 """
 
 from __future__ import annotations
 
-import bisect
 import codecs
-import contextlib
-import html.entities
+import html
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from xml.etree.ElementTree import ParseError
-from xml.parsers.expat import XMLParserType
+from xml.sax.saxutils import escape
 
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import DefusedXMLParser
+from defusedxml.ElementTree import fromstring
 
 from mmgcs.errors import InputError
 from mmgcs.preprocess import is_placeholder
 
 MAX_BYTES = 16 * 2**20
 """The largest file that is read: a hundred times the largest NFO that any tool writes."""
-MAX_GENRES = 10_000
-"""`<genre>` elements that a file may have."""
-MAX_REPAIRS = 10_000
-"""Places that may be repaired for reading."""
-
-WRONG_ENCODING = 19  # expat's XML_ERROR_INCORRECT_ENCODING
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that no XML file can hold."""
-CODECS = re.compile(r"utf-8|utf-16(-[lb]e)?|ascii|iso8859-\d+|cp\d+|koi8-\w|mac-\w+|tis-620|hp-roman8|ptcp154|kz1048")
-"""Python's names of the encodings that files are in; it has others, in which the bytes of `\\u0041` are one letter."""
 SEPARATORS = re.compile(r"[/,|;]")
-START_TAG = re.compile(r"""<([^\s/>]+)(?:"[^"]*"|'[^']*'|[^"'>])*>""")
-_LOCKS = frozenset(("lockdata", "lockedfields"))
-_IDS = {"uniqueid": "", "tmdbid": "tmdb", "imdbid": "imdb", "imdb_id": "imdb", "id": "imdb"}
-_LISTS = frozenset(("genre", "tag"))
-_READ = _LOCKS | _LISTS | _IDS.keys() | frozenset("genres title originaltitle year premiered releasedate".split())
-_READ |= frozenset(("plot", "outline"))
+"""What separates several genres in one element."""
 
-# What may stand before the XML although XML allows nothing there: a byte order mark, white space, links.
-_BEFORE = re.compile(rb"(?:\xef\xbb\xbf)?\s*+(?:https?://[^\s<]++\s*+)*+(?=<\?xml|<movie)")
-_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_UTF_8 = re.compile(
-    rb"(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}"
-    rb"|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})++"
-    rb"|(?P<bad>.)",
+# Python's names of the encodings that NFO files are in; in some of its others, the bytes of `\u0041` are one letter.
+_CODECS = re.compile(r"utf-8|utf-16(-[lb]e)?|ascii|iso8859-\d+|cp\d+|koi8-\w|mac-\w+|tis-620|hp-roman8|ptcp154|kz1048")
+_DECLARED = re.compile(rb"""[^<]*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)""")
+# What may come before the XML although XML allows nothing there: a byte order mark, white space, links.
+_PROLOG = re.compile(r"\ufeff?\s*+(?P<links>(?:https?://[^\s<]++\s*+)*+)")
+_TOKEN = re.compile(
+    r"<(?:!--.*?--|!\[CDATA\[(.*?)\]\]|\?.*?\?|(/?)([^\W\d][^\s<>/=\"'&]*+)((?:\"[^\"]*+\"|'[^']*+'|[^\"'<>])*+))>",
     re.DOTALL,
 )
-_MARKUP = re.compile(
-    rb"<!\[CDATA\[.*?\]\]>|<!--.*?-->|<\?.*?\?>"
-    rb"|(?P<bad>&(?:#(?P<number>[0-9]{1,8}|x[0-9a-fA-F]{1,8});|(?P<name>[A-Za-z][A-Za-z0-9]{1,31});)?|<(?=[\s\d=<&]))",
-    re.DOTALL,
+"""A comment, CDATA (group 1), an instruction, or a tag: its slash, name and attributes (groups 2 to 4)."""
+_BROKEN = re.compile(r"<(?![\s\d=<&])")  # a `<` that is neither a tag nor, as in "1 < 2", text
+_HIDDEN = re.compile(r"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>", re.DOTALL)
+_ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,8}|[A-Za-z][A-Za-z0-9]{1,31});")
+_FAULTS = (
+    re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d+|#x[0-9a-fA-F]+);)(?:[A-Za-z]\w{1,31};)?"),
+    re.compile(r"<(?=[\s\d=<&])"),
 )
-_XML_ENTITIES = frozenset(("amp", "lt", "gt", "quot", "apos"))
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_SURROGATES = re.compile("[\udc80-\udcff]+")
+_IDS = {"tmdbid": "tmdb", "imdbid": "imdb", "imdb_id": "imdb", "id": "imdb"}
 
 
 class NfoError(InputError):
@@ -85,8 +77,7 @@ class Nfo:
         tags: the `<tag>` elements.
         locked: why the file asks for its genres to be left alone ("lockdata" or "lockedfields"), or None.
         ids: the film's ids, by "tmdb" and "imdb".
-        placeholder: the plot, if it is only a placeholder.
-        repairs: what had to be repaired to read the file, in words.
+        notes: what is odd about the file: a placeholder for a plot, and faults that were read as meant.
     """
 
     title: str | None
@@ -96,223 +87,7 @@ class Nfo:
     tags: tuple[str, ...]
     locked: str | None
     ids: Mapping[str, str]
-    placeholder: str | None
-    repairs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Element:
-    """An element that holds a value: its bytes are content[start:end], its inner bytes end at `close`."""
-
-    text: str
-    start: int
-    close: int
-    plain: bool  # holds text only: no element, comment or processing instruction
-
-
-class Target:
-    """What the parser calls: notes where the root's children begin and end, and the text of those that matter.
-
-    `<genre>` elements count as children of the root, and as children of a `<genres>` there.
-    """
-
-    def __init__(self, events_without: str | None = None) -> None:
-        self._depth = 0
-        self._level = 2  # the depth of the element whose text is read
-        self._text: list[str] = []
-        self._start = self._child_start = 0
-        self._name = self._child = ""
-        self._id = ""
-        self._plain = True
-        self._edited = events_without
-        self.root: str | None = None
-        self.root_start = 0
-        self.root_close: int | None = None
-        self.lists: dict[str, list[Element]] = {"genre": [], "tag": []}
-        self.locks: dict[str, list[str]] = {}
-        self.fields: dict[str, str] = {}
-        self.plots: list[str] = []
-        self.ids: dict[str, str] = {}
-        self.last_child: tuple[int, int] | None = None
-        self.declared: str | None = None
-        self.events: list[tuple[str, Any]] | None = [] if events_without else None
-
-    def attach(self, parser: XMLParserType) -> None:
-        """Listen to expat itself: the byte offsets are there, and a scan of a library is twice as fast."""
-        self._parser = parser
-        parser.XmlDeclHandler = self._declaration
-        parser.StartElementHandler = self._on_start
-        parser.EndElementHandler = self._on_end
-        parser.CommentHandler = self._on_comment
-        parser.ProcessingInstructionHandler = self._on_instruction
-        if self.events is not None:
-            parser.CharacterDataHandler = self._on_text
-
-    def close(self) -> None:
-        """Do nothing at the end; the parser asks for this method."""
-
-    def _declaration(self, version: str, encoding: str | None, standalone: int) -> None:
-        self.declared = encoding
-        if encoding is not None:
-            _codec_name(encoding)  # before the parser asks Python's codec for each byte
-
-    def _on_start(self, tag: str, attributes: list[str]) -> None:
-        depth = self._depth = self._depth + 1
-        name = _local(tag) if tag[0] == "{" else tag
-        if depth == 2:
-            self._child, self._child_start = name, self._parser.CurrentByteIndex
-            self._begin(name, self._child_start, depth)
-            if name == "uniqueid":
-                self._id = dict(zip(attributes[::2], attributes[1::2], strict=False)).get("type", "").casefold()
-        elif depth == 3 and name == "genre" and self._child == "genres":
-            self._begin(name, self._parser.CurrentByteIndex, depth)
-        elif depth == 1:
-            self.root = name
-            self.root_start = self._parser.CurrentByteIndex
-        else:
-            self._plain = False
-        if self.events is not None:
-            self.events.append(("start", (tag, attributes)))
-
-    def _begin(self, name: str, start: int, depth: int) -> None:
-        self._name, self._start, self._level, self._plain = name, start, depth, True
-        if name in _READ:
-            self._text = []
-            self._parser.CharacterDataHandler = self._on_text
-
-    def _on_text(self, text: str) -> None:
-        if self._depth == self._level:
-            self._text.append(text)
-        if self.events is not None:
-            if self._depth == 1 or (self._depth == 2 and self._child == "genres"):
-                text = text.strip()  # what stands between elements changes with their number
-            if text:
-                self.events.append(("text", text))
-
-    def _on_end(self, tag: str) -> None:
-        if self.events is not None:
-            self.events.append(("end", tag))
-        depth = self._depth
-        self._depth = depth - 1
-        if depth == self._level and self._name in _READ:
-            self._end_of_read(self._name, self._parser.CurrentByteIndex)
-        if depth == 2:
-            self.last_child = (self._child_start, self._parser.CurrentByteIndex)
-        elif depth == 3 and self._level == 3:  # back in <genres>, whose own text was not of genres
-            self._begin("genres", self._child_start, 2)
-        elif depth == 1:
-            self.root_close = self._parser.CurrentByteIndex
-
-    def _end_of_read(self, name: str, close: int) -> None:
-        text = "".join(self._text)
-        if self.events is None:
-            self._parser.CharacterDataHandler = None
-        if name in _LISTS:
-            elements = self.lists[name]
-            if len(elements) == MAX_GENRES:
-                raise NfoError(f"it has more than {MAX_GENRES:,} genres; no film has: look at what it holds")
-            elements.append(Element(text, self._start, close, self._plain))
-            # What remains are the events that an edit must leave as they are.
-            while name == self._edited and self.events and not _starts(self.events.pop(), name):
-                pass
-        elif name in _LOCKS:
-            self.locks.setdefault(name, []).append(text)  # of several, each one counts
-        elif name in _IDS:
-            if kind := _IDS[name] or self._id:
-                self.ids.setdefault(kind, text.strip())
-        elif text.strip():
-            value = " ".join(text.split())
-            self.fields.setdefault(name, value)
-            if name in ("plot", "outline"):
-                self.plots.insert(0 if name == "plot" else len(self.plots), value)
-
-    def _on_comment(self, text: str) -> None:
-        self._plain = False
-        if self.events is not None:
-            self.events.append(("comment", text))
-
-    def _on_instruction(self, target: str, data: str) -> None:
-        self._plain = False
-        if self.events is not None:
-            self.events.append(("instruction", (target, data)))
-
-
-@dataclass(slots=True)
-class Repaired:
-    """Bytes that are XML, made from bytes that are nearly XML.
-
-    Attributes:
-        content: the XML.
-        notes: what was repaired, in words.
-    """
-
-    content: bytes
-    notes: dict[str, None] = field(default_factory=dict)
-    _ends: list[int] = field(default_factory=list)  # where each replacement ends in `content`,
-    _shifts: list[int] = field(default_factory=list)  # and how far the original is ahead from there on
-
-    def original(self, position: int) -> int:
-        """Return the place in the original bytes of a place in `content`."""
-        number = bisect.bisect_right(self._ends, position)
-        return position + (self._shifts[number - 1] if number else 0)
-
-    def splice(self, content: bytes, changes: list[tuple[int, int, bytes]]) -> None:
-        """Set `content` to `content` with each content[start:end] replaced; the changes are in order."""
-        parts, done, shift = [], 0, 0
-        for start, end, new in changes:
-            parts += [content[done:start], new]
-            shift += end - start - len(new)
-            self._ends.append(end - shift)
-            self._shifts.append(shift)
-            done = end
-        self.content = b"".join([*parts, content[done:]])
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A parsed file: what was found, the bytes that were parsed, and the codec that they are in."""
-
-    target: Target
-    source: Repaired
-    root_close: int
-    codec: str
-
-    @property
-    def content(self) -> bytes:
-        """The bytes that every position is in."""
-        return self.source.content
-
-    def end_of(self, start: int, close: int) -> int:
-        """Return where the element ends that begins at `start` and whose end event came at `close`."""
-        content = self.content
-        shown = self.decode(content[start:close])
-        tag = START_TAG.match(shown)
-        if tag is not None and tag.end() == len(shown) and shown.endswith("/>"):
-            return close  # an empty element: expat reports the byte after it
-        bracket = self.encode(">")
-        index = content.index(bracket, close)
-        while (index - close) % len(bracket):  # the halves of two characters of a two-byte encoding
-            index = content.index(bracket, index + 1)
-        return index + len(bracket)
-
-    def decode(self, content: bytes) -> str:
-        """Return the text of bytes of the file.
-
-        Raises:
-            NfoError: they are not in the file's encoding.
-        """
-        try:
-            return content.decode(self.codec)
-        except UnicodeError as error:
-            raise NfoError(f"its encoding cannot be read ({error}); save it as UTF-8") from error
-
-    def encode(self, text: str) -> bytes:
-        """Return the text in the file's encoding, with `&#…;` for the characters that it lacks."""
-        # A file that is not in the encoding that it declares gets ASCII, which is right in both.
-        return text.encode("ascii" if _WRONG_BYTES in self.source.notes else self.codec, errors="xmlcharrefreplace")
-
-
-_WRONG_BYTES = "bytes that are not UTF-8 were read as Windows-1252"
+    notes: tuple[str, ...]
 
 
 def read_nfo(content: bytes) -> Nfo:
@@ -321,22 +96,32 @@ def read_nfo(content: bytes) -> Nfo:
     Raises:
         NotXmlError: the file is not XML at all.
         NotAFilmError: the root is not `<movie>`, or the file holds only a link.
-        NfoError: the file is damaged, or has a document type or entities (refused: they can read other files).
+        NfoError: the file is damaged, too large, or has a document type (refused: it can name other files).
     """
-    document = parse_nfo(content)
-    target = document.target
-    fields = target.fields
-    plots = [plot for plot in target.plots if not is_placeholder(plot)]
+    document = _parse(content)
+    plots = document.values("plot") + document.values("outline")
+    plot = next((plot for plot in plots if not is_placeholder(plot)), None)
+    notes = _notes(document)
+    if plots and plot is None:
+        notes = [f"the plot {plots[0][:40]!r} is a placeholder", *notes]
+    dates = document.values("year") + document.values("premiered") + document.values("releasedate")
+    genres = [genre for text in document.values("genre") for genre in split_genres(text)]
+    if not document.named("genre") and (listed := document.list_as_text()):
+        genres = split_genres(listed)
+    ids = {
+        kind: value
+        for element in reversed(document.children)
+        if (kind := _IDS.get(element.name) or _id_type(element)) and (value := document.value(element))
+    }
     return Nfo(
-        title=fields.get("title") or fields.get("originaltitle") or None,
-        year=next((year for key in ("year", "premiered", "releasedate") if (year := _year(fields.get(key, "")))), None),
-        plot=plots[0] if plots else None,
-        genres=_genres_of(target),
-        tags=tuple(dict.fromkeys(text for tag in target.lists["tag"] if (text := " ".join(tag.text.split())))),
-        locked=_lock(target.locks),
-        ids=target.ids,
-        placeholder=target.plots[0] if target.plots and not plots else None,
-        repairs=tuple(document.source.notes),
+        title=next(iter(document.values("title") + document.values("originaltitle")), None),
+        year=next((int(date[:4]) for date in dates if re.match(r"(?:1[89]|[2-9]\d)\d\d(?!\d)", date)), None),
+        plot=plot,
+        genres=tuple({genre.casefold(): genre for genre in reversed(genres)}.values())[::-1],
+        tags=tuple(dict.fromkeys(document.values("tag"))),
+        locked=_lock(document),
+        ids=ids,
+        notes=tuple(notes),
     )
 
 
@@ -347,188 +132,312 @@ def split_genres(text: str) -> list[str]:
     return [part for piece in SEPARATORS.split(text) if (part := " ".join(piece.split()))]
 
 
-def parse_nfo(content: bytes, events_without: str | None = None) -> Document:
-    """Find a film's elements in a file, repaired if it is not quite XML.
+def with_values(content: bytes, values: Sequence[str], name: str = "genre") -> bytes:
+    """Return the file with one `<genre>` for each value and everything else byte for byte as it was.
+
+    Elements that already hold the right value are not touched; others get a new text and keep their attributes. Surplus
+    ones are removed with the white space before them. Missing ones follow the last one, or the film's last element if
+    there is none, indented like it and with the same line ending.
 
     Args:
         content: the bytes of the file.
-        events_without: also note everything that an edit of the elements of this name must leave as it is.
+        values: the values to write, in order; at least one.
+        name: the elements' name, "genre" or "tag".
 
     Raises:
-        NotXmlError, NotAFilmError, NfoError: as `read_nfo`.
+        NfoError: the file cannot be read, an element that would change holds more than text, or the result would
+            differ from the file in more than its genres.
     """
+    if not values or not all(value.strip() for value in values):
+        raise ValueError("there must be a genre to write, and none may be empty")
+    document = _parse(content)
+    text = document.text
+    if name == "genre" and document.list_as_text():
+        raise NfoError("its <genres> holds text, not <genre> elements; edit this file by hand")
+    elements = document.named(name)
+    edits: list[tuple[int, int, str]] = []
+    for number, element in enumerate(elements):
+        changes = number >= len(values) or document.value(element) != values[number].strip()
+        if changes and not _is_plain(text[element.inner : element.close]):
+            raise NfoError(f"a <{name}> holds more than text; edit this file by hand")
+        if number >= len(values):
+            edits.append((_before_space(text, element.start), element.end, ""))
+        elif changes:
+            edits.append(_filled(document, element, escape(values[number])))
+    if new := [f"<{name}>{escape(value)}</{name}>" for value in values[len(elements) :]]:
+        if last := elements[-1:] or document.children[-1:]:
+            space = text[_before_space(text, last[0].start) : last[0].start]
+            edits.append((last[0].end, last[0].end, "".join(space + element for element in new)))
+        elif document.root.inner == document.root.end:
+            edits.append(_filled(document, document.root, "".join(new)))
+        else:
+            edits.append((document.root.inner, document.root.inner, "".join(new)))
+    parts, done = [], 0
+    for start, end, replacement in edits:
+        # Of a file that is not in its own encoding, ASCII is right whatever it is read as.
+        codec = "ascii" if document.mixed else document.codec
+        parts += [document.encode(text[done:start]), replacement.encode(codec, "xmlcharrefreplace")]
+        done = end
+    result = b"".join([*parts, document.encode(text[done:])])
+    _check(content, document, _parse(result), values, name)
+    return result
+
+
+def new_nfo(title: str, year: int | None, values: Sequence[str], name: str = "genre") -> bytes:
+    """Return a minimal NFO for a film that has none. Characters of the title that XML cannot hold become U+FFFD."""
+    lines = ['<?xml version="1.0" encoding="UTF-8" standalone="yes"?>', "<movie>"]
+    lines += ["  <title>" + escape(NOT_XML.sub("\ufffd", title)) + "</title>"]
+    lines += [f"  <year>{year}</year>"] if year else []
+    lines += [f"  <{name}>{escape(value)}</{name}>" for value in values]
+    return "\n".join([*lines, "</movie>", ""]).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    """The element text[start:end] of a file; text[inner:close] is its content, empty for `<name/>`."""
+
+    name: str
+    start: int
+    inner: int
+    attributes: str
+    close: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """A file as text.
+
+    Attributes:
+        text: all of it; bytes that are not in the encoding are lone surrogates, so that `encode` gives them back.
+        codec: its encoding.
+        mixed: whether there are such bytes.
+        root: the film.
+        children: the elements in the root, in order, and before a `<genres>` the `<genre>` elements in it.
+    """
+
+    text: str
+    codec: str
+    mixed: bool
+    root: _Element
+    children: Sequence[_Element]
+
+    def named(self, name: str) -> list[_Element]:
+        return [element for element in self.children if element.name == name]
+
+    def value(self, element: _Element) -> str:
+        """Return an element's text: entities resolved, nested tags left out, white space collapsed."""
+        inner = self.text[element.inner : element.close]
+        if "<" in inner:
+            inner = _TOKEN.sub(lambda token: " " if token[3] else escape(token[1] or ""), inner)
+        if "&" in inner:
+            inner = _ENTITY.sub(lambda entity: html.unescape(entity[0]), inner)
+        if self.mixed:
+            inner = _SURROGATES.sub(_windows_1252, inner)
+        return " ".join(NOT_XML.sub(" ", inner).split())
+
+    def values(self, name: str) -> list[str]:
+        """Return the texts of all elements of a name that are not blank."""
+        return [value for element in self.named(name) if (value := self.value(element))]
+
+    def list_as_text(self) -> str:
+        """Return the text of a `<genres>` that holds no elements, or ""."""
+        for element in self.named("genres"):
+            if _is_plain(self.text[element.inner : element.close]) and (value := self.value(element)):
+                return value
+        return ""
+
+    def encode(self, text: str) -> bytes:
+        return text.encode(self.codec, "surrogateescape")
+
+
+def _parse(content: bytes) -> _Document:
+    """Find the elements of a file."""
     if len(content) > MAX_BYTES:
         raise NfoError(f"it is larger than {MAX_BYTES // 2**20} MiB; no NFO is: look at what it holds")
+    text, codec, mixed = _decode(content)
+    prolog = _PROLOG.match(text)
+    assert prolog is not None
+    if prolog.end() == len(text):
+        if prolog["links"]:
+            raise NotAFilmError("it holds only a link")
+        raise NfoError("it is empty, not XML; have your media manager write it again")
     try:
-        return _parse(Repaired(content), events_without)
-    except NotAFilmError:
+        root, children = _scan(text, prolog.end())
+    except NfoError:
+        if "<movie" not in text and "<?xml" not in text:
+            raise NotXmlError("it is text, such as release notes, and not XML") from None
         raise
-    except NfoError as error:
-        repaired = _repair(content) if isinstance(error.__cause__, ParseError) else None
-        if repaired is None:
-            raise
-        try:
-            return _parse(repaired, events_without)
-        except NotAFilmError:
-            raise
-        except NfoError:
-            raise error from None  # about the file as it is
-
-
-def _parse(source: Repaired, events_without: str | None) -> Document:
-    content = source.content
-    target, error = _feed(content, None, events_without)
-    override = None
-    if isinstance(error, ParseError) and error.code == WRONG_ENCODING:
-        # .NET's StringWriter declares UTF-16 whatever the file is then saved in; media servers read it as UTF-8.
-        override = "utf-8"
-        target, error = _feed(content, override, events_without)
-    if isinstance(error, NfoError):
-        raise error
-    if isinstance(error, DefusedXmlException):
-        raise NfoError("it has a document type or XML entities, which are refused; remove the <!DOCTYPE …>")
-    if target.root_close is None:
-        assert error is not None
-        raise _unreadable(content, error) from error
-    if target.root != "movie":
-        raise NotAFilmError(f"it describes <{target.root}>, not a film")
-    document = Document(target, source, target.root_close, _codec(content, override or target.declared))
+    if root.name != "movie":
+        raise NotAFilmError(f"it describes <{root.name}>, not a film")
     # Kodi allows links after the XML; a second element there would be a second film.
-    rest = content[document.end_of(target.root_start, document.root_close) :] if error is not None else b""
-    if re.search(rb"<\x00?[A-Za-z]", rest):
+    if re.search(r"<[A-Za-z]", text[root.end :]):
         raise NfoError("it holds more than one film; give each its own NFO")
-    return document
+    return _Document(text, codec, mixed, root, children)
 
 
-def _feed(content: bytes, encoding: str | None, events_without: str | None) -> tuple[Target, Exception | None]:
-    """Parse as far as possible. Returns what was found and what stopped the parser."""
-    target = Target(events_without)
-    parser = DefusedXMLParser(target=target, encoding=encoding, forbid_dtd=True)
-    target.attach(parser.parser)
+def _decode(content: bytes) -> tuple[str, str, bool]:
+    """Return a file's text, its encoding, and whether there are bytes that are not in that encoding."""
+    if content.startswith((codecs.BOM_UTF16_LE, b"<\0")):
+        codec = "utf-16-le"
+    elif content.startswith((codecs.BOM_UTF16_BE, b"\0<")):
+        codec = "utf-16-be"
+    else:
+        match = _DECLARED.match(content[:4096])
+        declared = match[1].decode() if match else "utf-8"
+        try:
+            codec = codecs.lookup(declared).name
+        except LookupError:
+            codec = ""
+        if not _CODECS.fullmatch(codec):
+            raise NfoError(f"its encoding {declared!r} cannot be read; save it as UTF-8")
+        if codec.startswith("utf-16"):  # .NET's StringWriter declares it, whatever the file is then saved in
+            codec = "utf-8"
     try:
-        parser.feed(content)
-        parser.close()
-    except (ParseError, DefusedXmlException, ValueError, LookupError, NfoError) as error:
-        return target, error
-    return target, None
+        return content.decode(codec), codec, False
+    except UnicodeError as error:
+        if codec.startswith("utf-16"):
+            raise NfoError(f"its encoding cannot be read ({error}); save it as UTF-8") from error
+        return content.decode(codec, "surrogateescape"), codec, True
 
 
-def _unreadable(content: bytes, error: Exception) -> NfoError:
-    """Return the error for a file that the parser gave up on."""
-    plain = content.replace(b"\0", b"")
-    if re.fullmatch(rb"(\xef\xbb\xbf)?\s*(?:https?://\S+\s+)+", plain + b"\n"):
-        return NotAFilmError("it holds only a link")
-    if not plain.strip():
-        return NfoError("it is empty, not XML; have your media manager write it again")
-    if b"<movie" not in plain and b"<?xml" not in plain:
-        return NotXmlError("it is text, such as release notes, and not XML")
-    if isinstance(error, ParseError):
-        line, column = error.position
-        what = str(error).partition(":")[0]
-        return NfoError(
-            f"it is not XML: {what} in line {line}, column {column + 1}; fix that line, or have your media manager "
-            "write the file again"
-        )
-    return NfoError(f"its encoding cannot be read ({error}); save it as UTF-8")
+def _scan(text: str, position: int) -> tuple[_Element, list[_Element]]:
+    """Return the root, which begins at `position`, and the children of `_Document`."""
+    children: list[_Element] = []
+    parents: list[tuple[str, int, int, str]] = []
+    done = position
+    for token in _TOKEN.finditer(text, position):
+        start = token.start()
+        if text.find("<", done, start) >= 0:
+            _refuse_broken(text, done, start)
+        if not parents and text[done:start].strip():
+            break
+        done = token.end()
+        slash, name, attributes = token.group(2, 3, 4)
+        if name is None:
+            continue
+        if ":" in name:
+            name = name.rpartition(":")[2]
+        if slash:
+            if not parents or parents[-1][0] != name:
+                expected = f"does not close <{parents[-1][0]}>" if parents else "closes nothing"
+                raise _not_xml(text, start, f"</{name}> {expected}")
+            element = _Element(*parents.pop(), start, done)
+        elif attributes.endswith("/"):
+            element = _Element(name, start, done, attributes, done, done)
+        else:
+            parents.append((name, start, done, attributes))
+            continue
+        if not parents:
+            return element, children
+        if len(parents) == 1 or (len(parents) == 2 and name == "genre" and parents[1][0] == "genres"):
+            children.append(element)
+    _refuse_broken(text, done, len(text))
+    if parents:
+        raise _not_xml(text, parents[-1][1], f"<{parents[-1][0]}> is not closed")
+    raise _not_xml(text, done, "there is text before the first element")
 
 
-def _repair(content: bytes) -> Repaired | None:
-    """Make a nearly well-formed file well-formed; None if there is nothing that can be repaired."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\x00<" in content or b"<\x00" in content:
+def _refuse_broken(text: str, start: int, end: int) -> None:
+    """Raise NfoError if there is a broken tag between two tags, or a document type."""
+    broken = _BROKEN.search(text, start, min(end + 1, len(text)))
+    if broken is None or broken.start() >= end:
+        return
+    if text.startswith("<!", broken.start()):
+        raise NfoError("it has a document type or XML entities, which are refused; remove the <!DOCTYPE …>")
+    raise _not_xml(text, broken.start(), "a < begins no tag")
+
+
+def _not_xml(text: str, position: int, what: str) -> NfoError:
+    where = f"{what} in line {_line(text, position)}"
+    return NfoError(f"it is not XML: {where}; fix that line, or have your media manager write the file again")
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+def _notes(document: _Document) -> list[str]:
+    """Return what a file has that XML does not allow, and how it was read."""
+    text, start = document.text, document.root.start
+    notes = ["the link before the XML was ignored"] if "http" in text[:10] else []
+    if document.mixed:
+        notes.append(f"bytes that are not {document.codec.upper()} were read as Windows-1252")
+    if _CONTROL.search(text, start):
+        notes.append("control characters were ignored")
+    if any(fault.search(text, start) for fault in _FAULTS):
+        shown = _HIDDEN.sub(lambda hidden: "\n" * hidden[0].count("\n"), text)
+        faults = sorted((found.start(), found[0]) for fault in _FAULTS for found in islice(fault.finditer(shown), 10))
+        notes += [f"{what} in line {_line(shown, at)} is not XML and was read as meant" for at, what in faults]
+    return notes
+
+
+def _windows_1252(odd: re.Match[str]) -> str:
+    return odd[0].encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+
+
+def _id_type(element: _Element) -> str | None:
+    if element.name != "uniqueid" or not (match := re.search(r"""\btype\s*=\s*["'](\w+)""", element.attributes)):
         return None
-    notes: dict[str, None] = {}
-    changes: list[tuple[int, int, bytes]] = []
-    before = _BEFORE.match(content)
-    begin = before.end() if before else 0
-    if before and content[:begin] != codecs.BOM_UTF8 and begin:
-        changes.append((0, begin, b""))
-        if b"http" in content[:begin]:
-            notes["the link before the XML was ignored"] = None
-    for match in _CONTROL.finditer(content, begin):
-        changes.append((match.start(), match.end(), b" "))
-        notes["control characters were ignored"] = None
-    declared = re.match(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)""", content[begin : begin + 200])
-    if declared is None or declared[1].lower() in (b"utf-8", b"utf8"):
-        for match in _UTF_8.finditer(content, begin):
-            if match["bad"]:
-                changes.append((match.start(), match.end(), match["bad"].decode("cp1252", "replace").encode()))
-                notes[_WRONG_BYTES] = None
-    for match in _MARKUP.finditer(content, begin):
-        new = _well_formed(match)
-        if new is not None and match["bad"] != new:
-            changes.append((match.start(), match.end(), new))
-            if len(notes) < 10:
-                line = content.count(b"\n", 0, match.start()) + 1
-                notes[f"{match['bad'].decode()} in line {line} is not XML and was read as meant"] = None
-    if not changes or len(changes) > MAX_REPAIRS:
-        return None
-    repaired = Repaired(b"", notes)
-    repaired.splice(content, sorted(changes))
-    return repaired
+    return match[1].casefold()
 
 
-def _well_formed(match: re.Match[bytes]) -> bytes | None:
-    """Return what stands for a `&` or `<` in XML; None for comments and the like, which hold both as they are."""
-    bad, number, name = match["bad"], match["number"], match["name"]
-    if bad is None:
-        return None
-    if bad == b"<":
-        return b"&lt;"
-    if number is not None:
-        code = int(number[1:], 16) if number[:1] == b"x" else int(number)
-        return bytes(bad) if code < 0x110000 and not NOT_XML.match(chr(code)) else b" "
-    if name is None:
-        return b"&amp;"
-    if name.decode() in _XML_ENTITIES:
-        return bytes(bad)
-    letters = html.entities.html5.get(f"{name.decode()};")
-    if letters is None:
-        return b"&amp;" + bad[1:]
-    return "".join(f"&#{ord(letter)};" for letter in letters).encode()
-
-
-def _codec(content: bytes, declared: str | None) -> str:
-    if content.startswith((codecs.BOM_UTF16_LE, b"<\x00")):
-        return "utf-16-le"
-    if content.startswith((codecs.BOM_UTF16_BE, b"\x00<")):
-        return "utf-16-be"
-    return _codec_name(declared or "utf-8")
-
-
-def _codec_name(declared: str) -> str:
-    with contextlib.suppress(LookupError):
-        if CODECS.fullmatch(name := codecs.lookup(declared).name):
-            return name
-    raise NfoError(f"its encoding {declared!r} cannot be read; save it as UTF-8")
-
-
-def _local(tag: str) -> str:
-    return tag.rpartition("}")[2]
-
-
-def _starts(event: tuple[str, Any], name: str) -> bool:
-    return event[0] == "start" and _local(event[1][0]) == name
-
-
-def _genres_of(target: Target) -> tuple[str, ...]:
-    texts = [element.text for element in target.lists["genre"]] or [target.fields.get("genres", "")]
-    found: dict[str, str] = {}
-    for text in texts:
-        for genre in split_genres(text):
-            found.setdefault(genre.casefold(), genre)
-    return tuple(found.values())
-
-
-def _year(text: str) -> int | None:
-    match = re.match(r"\d{4}(?!\d)", text)
-    return int(match.group(0)) if match and match.group(0) > "1800" else None
-
-
-def _lock(locks: dict[str, list[str]]) -> str | None:
-    said = {
-        name: {word.strip().casefold() for text in locks.get(name, ()) for word in re.split(r"[|,]", text)}
-        for name in _LOCKS
-    }
-    if said["lockdata"] & {"true", "1", "yes"}:
+def _lock(document: _Document) -> str | None:
+    # Of several elements, each one counts.
+    if {value.casefold() for value in document.values("lockdata")} & {"true", "1", "yes"}:
         return "lockdata"
-    return "lockedfields" if said["lockedfields"] & {"genres", "genre"} else None
+    fields = {word.strip().casefold() for value in document.values("lockedfields") for word in re.split(r"[|,]", value)}
+    return "lockedfields" if fields & {"genres", "genre"} else None
+
+
+def _is_plain(inner: str) -> bool:
+    """Return True if what is in an element is text or CDATA, without elements, comments or instructions."""
+    return all(token[1] is not None for token in _TOKEN.finditer(inner))
+
+
+def _before_space(text: str, position: int) -> int:
+    """Return where the white space begins that ends at `position`."""
+    while text[position - 1] in " \t\r\n":
+        position -= 1
+    return position
+
+
+def _filled(document: _Document, element: _Element, inner: str) -> tuple[int, int, str]:
+    """Return the edit that gives an element a new content."""
+    if element.inner < element.end:
+        return element.inner, element.close, inner
+    tag = document.text[element.start : element.end]
+    name = re.split(r"[\s/>]", tag[1:], maxsplit=1)[0]
+    return element.start + len(tag[:-2].rstrip()), element.end, f">{inner}</{name}>"
+
+
+def _check(content: bytes, old: _Document, new: _Document, values: Sequence[str], name: str) -> None:
+    """Prove that `new` has the values and is otherwise what `old` is."""
+    same = (
+        old.encode(old.text) == content
+        and [new.value(element) for element in new.named(name)] == [" ".join(value.split()) for value in values]
+        and _others(old, name) == _others(new, name)
+    )
+    tree = _tree(old, name)
+    if not same or (tree is not None and tree != _tree(new, name)):
+        raise NfoError("its genres cannot be changed without changing more; edit this file by hand")
+
+
+def _others(document: _Document, name: str) -> tuple[Any, ...]:
+    """Return the text of everything but the elements of a name."""
+    text, root = document.text, document.root
+    others = (element for element in document.children if element.name not in (name, "genres"))
+    return text[: root.start], text[root.end :], [text[element.start : element.end] for element in others]
+
+
+def _tree(document: _Document, name: str) -> list[Any] | None:
+    """Return what an XML parser finds in the root besides the elements of a name; None if it is not quite XML."""
+    try:
+        root = fromstring(document.text[document.root.start : document.root.end], forbid_dtd=True)
+    except (ParseError, ValueError):
+        return None
+    return [
+        (element.tag, element.attrib, (element.text or "").split(), (element.tail or "").split())
+        for element in root.iter()
+        if element.tag.rpartition("}")[2] != name
+    ]

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mmgcs.errors import UsageError
 from mmgcs.files import open_file
 from mmgcs.film import Film
-from mmgcs.library.nfo import MAX_BYTES, Nfo, NfoError, NotAFilmError, NotXmlError, read_nfo
+from mmgcs.library.nfo import MAX_BYTES, NfoError, NotAFilmError, NotXmlError, read_nfo
 
 VIDEOS = frozenset(
     "3gp asf avi bdmv divx flv ifo img iso m2ts m4v mk3d mkv mov mp4 mpeg mpg mts ogm ogv rm rmvb strm ts vob webm wmv"
@@ -42,7 +42,7 @@ NO_FILMS = frozenset(
     ]
 )
 DISC_PARTS = frozenset("stream playlist clipinf auxdata backup jar bdjo meta".split())
-OTHER_NFO = re.compile(r"(tvshow|season.*|artist|album|collection)\.nfo", re.IGNORECASE)
+OTHER_NFO = re.compile(r"(tvshow|season.*|artist|album|collection)\.nfo$")
 EXTRA_VIDEO = re.compile(
     r"(?:(?:^|[-._ ])(?:trailer|sample)|^theme"
     r"|-(?:featurette|behindthescenes|deleted|interview|scene|short|clip|extra|other))\d*$"
@@ -55,50 +55,34 @@ ID_IN_NAME = re.compile(r"[\[{](?P<kind>imdb|tmdb)(?:id)?[-=](?P<id>tt\d+|\d+)[\
 
 
 @dataclass(frozen=True, slots=True)
-class FilmFiles:
-    """The files of one film.
+class LibraryFilm:
+    """A film of a library: its files, and once `read_film` has read it, what its NFO says.
 
     Attributes:
+        name: the name of its folder or file.
         nfos: its NFO files, the one that media servers read first. The first that describes a film counts.
         new_nfo: the NFO that would be created for it.
         poster: its poster, or None.
-        name: what its folder or file is called.
         video: its first video, or the folder that is all its own; None if there is neither a video nor a disc.
-        skipped: why this is not a film of ours.
-        problem: why the folder could not be listed; there is no film then.
-    """
-
-    nfos: tuple[Path, ...]
-    new_nfo: Path
-    poster: Path | None
-    name: str
-    video: Path | None = None
-    skipped: str | None = None
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryFilm:
-    """A film of a library, read.
-
-    Attributes:
-        files: where it is.
         nfo: the NFO that describes it, or None.
         title, year: from its NFO, otherwise from the name of its folder.
         plot: from its NFO; None if that holds only a placeholder.
         genres: as its NFO spells them; empty if it names none.
         tags: the `<tag>` elements of its NFO.
         locked: why its genres must not be changed.
-        protected: whether nobody may write its NFO.
         skipped: why it is not a film of ours (a series, only a link); such a film is neither predicted nor an error.
         problem: why it cannot be read.
         notes: what is odd about it, in words.
         ids: its ids, by "tmdb" and "imdb".
         sha256: of the NFO's bytes when it was read.
-        names: how many names the NFO has: more than one if it is hard-linked.
+        links: the number of the NFO's names: more than one if it is hard-linked.
     """
 
-    files: FilmFiles
+    name: str
+    nfos: tuple[Path, ...]
+    new_nfo: Path
+    poster: Path | None = None
+    video: Path | None = None
     nfo: Path | None = None
     title: str | None = None
     year: int | None = None
@@ -106,34 +90,26 @@ class LibraryFilm:
     genres: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     locked: str | None = None
-    protected: bool = False
     skipped: str | None = None
     problem: str | None = None
     notes: tuple[str, ...] = ()
     ids: Mapping[str, str] = field(default_factory=dict)
     sha256: str | None = None
-    names: int = 1
+    links: int = 1
 
     @property
     def path(self) -> Path:
-        """The file or folder to name when speaking of this film."""
-        return self.nfo or self.files.video or self.files.new_nfo
+        """The file or folder that stands for this film in lists."""
+        return self.nfo or self.video or self.new_nfo
 
     def to_film(self) -> Film:
         """Return the film as the classifier and `--enrich` take it."""
-        return Film(
-            id=str(self.path),
-            title=self.title,
-            year=self.year,
-            plot=self.plot,
-            poster=self.files.poster,
-            record={f"{kind}_id": value for kind, value in self.ids.items()},
-            problem=self.problem or self.skipped,
-        )
+        ids = {f"{kind}_id": value for kind, value in self.ids.items()}
+        return Film(id=str(self.path), title=self.title, year=self.year, plot=self.plot, poster=self.poster, record=ids)
 
 
-def find_films(root: Path) -> Iterator[FilmFiles]:
-    """Yield every film under the folder `root`, each once, whatever links lead there.
+def find_films(root: Path) -> Iterator[LibraryFilm]:
+    """Yield every film under the folder `root`, each once, whatever links lead there. No NFO is read yet.
 
     Hidden folders, extras, series (folders with a `tvshow.nfo`) and folders with a `.ignore` or `.nomedia` file are
     skipped. A folder that cannot be listed is yielded with a `problem`.
@@ -143,34 +119,36 @@ def find_films(root: Path) -> Iterator[FilmFiles]:
     """
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}; give the folder that holds the films")
-    seen: set[tuple[int, int | str]] = set()
-    links: list[Path] = []
-    yield from _walk(root, seen, links)
+    seen: set[str] = set()
+    links = [str(root)]
     # Linked folders come last, so that a film that is also here in its own place is reported there.
     while links:
         yield from _walk(links.pop(0), seen, links)
 
 
-def read_film(files: FilmFiles) -> LibraryFilm:
+def read_film(film: LibraryFilm) -> LibraryFilm:
     """Read a film's NFO. Never raises for a bad file: the film then has a `problem` or was `skipped`."""
-    if files.problem is not None or files.skipped is not None:
-        nfo = files.nfos[0] if files.nfos else None
-        return LibraryFilm(files, nfo, problem=files.problem, skipped=files.skipped)
+    if film.problem is not None or film.skipped is not None:
+        return replace(film, nfo=next(iter(film.nfos), None))
     refused: NotAFilmError | None = None
-    for path in files.nfos:
+    for path in film.nfos:
         try:
-            film = _read(files, path)
+            read = _read(film, path)
         except NotAFilmError as error:
             refused = refused or error
             continue
-        others = [other.name for other in files.nfos if other != path]
-        note = f"{path.name} was read; {', '.join(others)} may describe the same film"
-        return replace(film, notes=(*film.notes, note)) if others and film.problem is None else film
-    if refused is not None and not (files.video and isinstance(refused, NotXmlError)):
-        return LibraryFilm(files, files.nfos[0], skipped=str(refused))
-    notes = (f"{files.nfos[0].name} is text, such as release notes",) if refused is not None else ()
-    title, year = split_name(files.name)
-    return LibraryFilm(files, title=title, year=year, notes=notes, ids=_ids_in(files.name))
+        except (NfoError, OSError) as error:
+            message = f"cannot be read ({error.strerror or error})" if isinstance(error, OSError) else str(error)
+            return replace(film, nfo=path, problem=message)
+        if others := [other.name for other in film.nfos if other != path]:
+            note = f"{path.name} was read; {', '.join(others)} may describe the same film"
+            return replace(read, notes=(*read.notes, note))
+        return read
+    if refused is not None and not (film.video and isinstance(refused, NotXmlError)):
+        return replace(film, nfo=film.nfos[0], skipped=str(refused))
+    notes = (f"{film.nfos[0].name} is text, such as release notes",) if refused is not None else ()
+    title, year = split_name(film.name)
+    return replace(film, title=title, year=year, notes=notes, ids=_ids_in(film.name))
 
 
 def split_name(name: str) -> tuple[str | None, int | None]:
@@ -186,81 +164,65 @@ def split_name(name: str) -> tuple[str | None, int | None]:
     return title.strip(" -") or None, year
 
 
-def _read(files: FilmFiles, path: Path) -> LibraryFilm:
-    try:
-        with open_file(path) as handle:
-            status = os.fstat(handle.fileno())
-            content = handle.read(min(MAX_BYTES, status.st_size) + 1)
-    except OSError as error:
-        return LibraryFilm(files, path, problem=f"cannot be read ({error.strerror or error})")
-    try:
-        nfo = read_nfo(content)
-    except NotAFilmError:
-        raise
-    except NfoError as error:
-        return LibraryFilm(files, path, problem=str(error))
-    title, year = (nfo.title, nfo.year) if nfo.title and nfo.year else split_name(files.name)
+def _read(film: LibraryFilm, path: Path) -> LibraryFilm:
+    with open_file(path) as handle:
+        status = os.fstat(handle.fileno())
+        content = handle.read(min(MAX_BYTES, status.st_size) + 1)
+    nfo = read_nfo(content)
+    title, year = (nfo.title, nfo.year) if nfo.title and nfo.year else split_name(film.name)
     locked = f"<{nfo.locked}> keeps its genres" if nfo.locked else None
-    return LibraryFilm(
-        files,
-        path,
+    if locked is None and not status.st_mode & 0o222:
+        locked = "its .nfo is write-protected"
+    return replace(
+        film,
+        nfo=path,
         title=nfo.title or title,
         year=nfo.year or year,
         plot=nfo.plot,
         genres=nfo.genres,
         tags=nfo.tags,
         locked=locked,
-        protected=not status.st_mode & 0o222,
-        notes=_notes(nfo),
-        ids={**_ids_in(files.name), **nfo.ids},
+        notes=nfo.notes,
+        ids={**_ids_in(film.name), **nfo.ids},
         sha256=hashlib.sha256(content).hexdigest(),
-        names=status.st_nlink,
+        links=status.st_nlink,
     )
-
-
-def _notes(nfo: Nfo) -> tuple[str, ...]:
-    placeholder = () if nfo.placeholder is None else (f"the plot {nfo.placeholder[:40]!r} is a placeholder",)
-    return (*placeholder, *nfo.repairs)
 
 
 def _ids_in(name: str) -> dict[str, str]:
     return {match["kind"].lower(): match["id"] for match in ID_IN_NAME.finditer(name)} if "-" in name else {}
 
 
-def _walk(folder: Path, seen: set[tuple[int, int | str]], links: list[Path]) -> Iterator[FilmFiles]:
-    """Yield the films in `folder` and below it; linked folders are left in `links`."""
+def _walk(folder: str, seen: set[str], links: list[str]) -> Iterator[LibraryFilm]:
+    """Yield the films in `folder` and below it; add the linked folders to `links`."""
+    real = os.path.realpath(folder)
     # For "." and the like the real name; the root of a disk has none.
-    waiting = [(str(folder), folder.name if folder.name not in ("", "..") else folder.resolve().name)]
+    name = Path(folder).name
+    waiting = [(folder, real, name if name not in ("", "..") else Path(real).name)]
     while waiting:
-        path, title = waiting.pop()
+        path, real, title = waiting.pop()
+        if real in seen:
+            continue
+        seen.add(real)
         try:
-            status = os.stat(path)  # noqa: PTH116  (a Path for each of a million folders is half the time of a scan)
-            # Some network disks of Windows number no files; there a folder is known by its path.
-            itself = (status.st_dev, status.st_ino or os.path.realpath(path))
-            if itself in seen:
-                continue
-            seen.add(itself)
             folders, files = _list(path)
         except OSError as error:
-            place = Path(path)
             problem = f"the folder cannot be listed ({error.strerror or error})"
-            yield FilmFiles((), place, None, title, problem=problem)
+            yield LibraryFilm(title, (), Path(path), problem=problem)
             continue
         if ".ignore" in files or ".nomedia" in files or "tvshow.nfo" in files:
             continue
-        disc = any(map(DISC_FILE.fullmatch, files)) or any(entry.name.lower() in DISCS for entry in folders)
+        disc = _is_disc(folders, files)
         inner = _inner_folders(folders, files, disc) if folders else []
         disc = disc or any(DISC_NUMBER.fullmatch(entry.name.lower()) for entry in inner)
-        yield from _films_in(path, title, files, disc)
-        deeper = []
-        for entry in folders:
+        yield from _films_in(Path(path), title, files, disc)
+        for entry in reversed(folders):
             if entry in inner or not _may_hold_films(entry.name.lower(), disc):
                 continue
             if entry.is_symlink():
-                links.append(Path(entry.path))
+                links.append(entry.path)
             else:
-                deeper.append((entry.path, entry.name))
-        waiting.extend(reversed(deeper))
+                waiting.append((entry.path, f"{real}{os.sep}{entry.name}", entry.name))
 
 
 def _list(path: str) -> tuple[list[os.DirEntry[str]], dict[str, str]]:
@@ -280,6 +242,10 @@ def _list(path: str) -> tuple[list[os.DirEntry[str]], dict[str, str]]:
     return folders, files
 
 
+def _is_disc(folders: Iterable[os.DirEntry[str]], files: Iterable[str]) -> bool:
+    return any(map(DISC_FILE.fullmatch, files)) or any(entry.name.lower() in DISCS for entry in folders)
+
+
 def _may_hold_films(name: str, disc: bool) -> bool:
     return not (name.startswith(".") or name in NO_FILMS or name in DISCS or (disc and name in DISC_PARTS))
 
@@ -287,93 +253,88 @@ def _may_hold_films(name: str, disc: bool) -> bool:
 def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], disc: bool) -> list[os.DirEntry[str]]:
     """Find the folders that belong to the film or films of the folder above, and add their NFO files and pictures.
 
+    These are the folder of a disc, those that hold only NFO files or posters, and "Disc 1", "Disc 2" of one film.
+
     Args:
         folders: the folders in the folder.
         files: its files, from lower-case name to path; those of the inner folders are added.
         disc: whether it holds a disc.
-
-    Returns:
-        The folders "Disc 1", "Disc 2" of one film, and those that hold only NFO files or posters.
     """
-    videos = bool(_videos(sorted(files)))
-    listed: dict[os.DirEntry[str], dict[str, str]] = {}
+    videos = bool(_videos(files))
+    found: dict[os.DirEntry[str], dict[str, str]] = {}
     numbered: list[os.DirEntry[str]] = []
     others = 0
     for entry in folders:
         name = entry.name.lower()
-        is_number = not videos and not disc and DISC_NUMBER.fullmatch(name) is not None
-        if not (is_number or name in COMPANIONS or name in DISCS) or entry.is_symlink():
+        may_be_part = not videos and not disc and DISC_NUMBER.fullmatch(name) is not None
+        if not (may_be_part or name in COMPANIONS or name in DISCS) or entry.is_symlink():
             others += _may_hold_films(name, disc)
             continue
         try:
             inner_folders, inner = _list(entry.path)
         except OSError:
             continue
-        is_disc = any(map(DISC_FILE.fullmatch, inner)) or any(one.name.lower() in DISCS for one in inner_folders)
-        count = len(_videos(sorted(inner)))
+        count = len(_videos(inner))
         if name in DISCS:
-            listed[entry] = {found: path for found, path in inner.items() if found == DISCS[name]}
-        elif is_number and (is_disc or count == 1):
+            found[entry] = {nfo: path for nfo, path in inner.items() if nfo == DISCS[name]}
+        elif may_be_part and (count == 1 or _is_disc(inner_folders, inner)):
             numbered.append(entry)
-            listed[entry] = inner
         elif not count and not inner_folders:
-            listed[entry] = inner
+            found[entry] = inner
         else:
             others += 1
+    parts = {entry: _list(entry.path)[1] for entry in numbered}
     # Several NFO files, or films beside them, make them films of their own: a box, or disks with films.
-    if others or sum(any(name.endswith(".nfo") for name in listed[entry]) for entry in numbered) > 1:
-        for entry in numbered:
-            del listed[entry]
-        numbered = []
-    if not (videos or disc or numbered):
+    if not others and sum(any(name.endswith(".nfo") for name in inner) for inner in parts.values()) <= 1:
+        found |= parts
+    elif not videos and not disc:
         return []
-    for entry, inner in listed.items():
+    for entry, inner in found.items():
         for name, path in inner.items():
             if name.endswith(".nfo") or name.rpartition(".")[2] in PICTURES:
                 files.setdefault(name, f"{entry.name}/{path}")
-    return [entry for entry in listed if entry.name.lower() not in DISCS]
+    return list(found)
 
 
-def _films_in(folder: str, title: str, files: dict[str, str], disc: bool) -> Iterator[FilmFiles]:
+def _films_in(base: Path, title: str, files: Mapping[str, str], disc: bool) -> Iterator[LibraryFilm]:
     """Yield the films among the files of a folder that is called `title`."""
-    names = sorted(files)
-    nfos = [name for name in names if name.endswith(".nfo") and name[0] != "." and not OTHER_NFO.fullmatch(name)]
-    videos = [name for name in _videos(names) if not DISC_FILE.fullmatch(name)]
+    nfos = [name for name in sorted(files) if name.endswith(".nfo") and name[0] != "." and not OTHER_NFO.match(name)]
+    videos = [name for name in _videos(files) if not DISC_FILE.fullmatch(name)]
     if not nfos and not disc and not videos:
         return
-    base, pictures = Path(folder), _pictures(files)
+    pictures = _pictures(files)
     films = {} if disc else _films_of(videos, files, pictures)
+    stems = [stem for group in films.values() for stem in group]
 
     def existing(*candidates: str) -> tuple[Path, ...]:
         return tuple(base / files[name] for name in dict.fromkeys(candidates) if name in files)
 
     described = {name[:-4] for name in nfos}
     if _is_one_film(title.lower(), films.keys() or described, disc or (not films and "movie" in described)):
-        stems = [stem for group in films.values() for stem in group]
         named = existing("movie.nfo", *(f"{stem}.nfo" for stem in (*stems, *films, title.lower())), *DISCS.values())
         found = named or existing(*nfos)
         poster = _poster(base, pictures, [*stems, *films, *(path.stem.lower() for path in found)], alone=True)
-        yield FilmFiles(found, base / "movie.nfo", poster, title, base if disc or videos else None)
+        yield LibraryFilm(title, found, base / "movie.nfo", poster, base if disc or videos else None)
         return
     for stem, group in films.items():
         video = next(files[video] for video in videos if video.rpartition(".")[0] == group[0])
         own = Path(video).stem[: len(stem)]
         found = existing(*(f"{name}.nfo" for name in (*group, stem)))
-        poster = _poster(base, pictures, [*group, stem], alone=False)
-        yield FilmFiles(found, base / f"{own}.nfo", poster, own, base / video)
-    known = {name for stem, group in films.items() for name in (stem, *group)}
-    for name in sorted(described - known):
+        yield LibraryFilm(
+            own, found, base / f"{own}.nfo", _poster(base, pictures, [*group, stem], alone=False), base / video
+        )
+    for name in sorted(described.difference(films, stems)):
         path = base / files[f"{name}.nfo"]
         if name == "movie" and films:
             reason = f"{path.name} among several films, where media servers read it for none of them"
-            yield FilmFiles((path,), path, None, path.stem, skipped=reason)
+            yield LibraryFilm(path.stem, (path,), path, skipped=reason)
         else:
-            yield FilmFiles((path,), path, _poster(base, pictures, [name], alone=False), path.stem)
+            yield LibraryFilm(path.stem, (path,), path, _poster(base, pictures, [name], alone=False))
 
 
-def _videos(names: Sequence[str]) -> list[str]:
-    """Return the names (lower case) of videos that are no extras."""
-    pairs = (name.rpartition(".") for name in names)
+def _videos(names: Iterable[str]) -> list[str]:
+    """Return the names (lower case) of videos that are no extras, sorted."""
+    pairs = (name.rpartition(".") for name in sorted(names))
     return [
         f"{stem}.{extension}"
         for stem, _, extension in pairs

@@ -1,43 +1,68 @@
-"""The options that a library remembers, in `.mmgcs/settings.toml`."""
+"""The options of a library, remembered in `.mmgcs/settings.toml`, and the user's own names of genres."""
 
 from __future__ import annotations
 
+import csv
 import json
 import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
+from mmgcs.genres import LABEL_SETS, TMDB_GENRES, canonical, parse_genres
+from mmgcs.library.nfo import NOT_XML, SEPARATORS
 from mmgcs.library.undo import STATE
 from mmgcs.wording import refusal
 
 HEAD = "# Options of `mmgcs library` for this library. Options on the command line come first.\n"
+FORMULA = ("=", "+", "-", "@", "'")
+"""First characters of cells that a spreadsheet would take as a formula."""
+GERMAN = (
+    *("Action", "Abenteuer", "Animation", "Komödie", "Krimi", "Dokumentarfilm", "Drama", "Familie", "Fantasy"),
+    *("Historie", "Horror", "Musik", "Mystery", "Liebesfilm", "Science Fiction", "TV-Film", "Thriller", "Kriegsfilm"),
+    "Western",
+)
+"""TMDB's German names, in the order of `TMDB_GENRES`."""
+NAMES: Mapping[str, Mapping[str, str]] = {
+    **{name: {canonical(genre): genre for genre in genres} for name, genres in LABEL_SETS.items()},
+    "german": dict(zip(TMDB_GENRES, GERMAN, strict=True)),
+}
+"""Known catalogues: from our names of genres to theirs."""
 
 
 class LibrarySettings(BaseModel):
-    """Options by their names in the file; None for one that was not given."""
+    """What the user wants written.
+
+    Attributes:
+        mode: "only-missing" fills in films without genres, "add" adds to the ones that are there, "replace" replaces
+            the ones that the model knows (others are kept: it cannot judge them).
+        min_confidence: see `Prediction.reaches`; None for the bundle's own threshold.
+        max_genres: genres that a film may have after a change; its own ones are never cut. None for any number.
+        exclude: genres that are neither written nor removed.
+        create_nfo: create an NFO for films without one.
+        element: the NFO's element, "genre" or "tag".
+        names: the user's names of genres, as `load_names` takes them.
+        enrich: the service that missing plots and posters are looked up at; None for none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mode: Literal["only-missing", "add", "replace"] | None = None
+    mode: Literal["only-missing", "add", "replace"] = "only-missing"
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     max_genres: int | None = Field(default=None, ge=1)
-    exclude: tuple[str, ...] | None = None
-    create_nfo: bool | None = None
-    element: Literal["genre", "tag"] | None = None
+    exclude: tuple[str, ...] = ()
+    create_nfo: bool = False
+    element: Literal["genre", "tag"] = "genre"
     names: str | None = None
     enrich: str | None = None
 
-    def or_else(self, other: LibrarySettings) -> LibrarySettings:
-        """Return these settings, with what was not given taken from `other`."""
-        return other.model_copy(update=self.model_dump(exclude_none=True))
-
 
 def load_settings(root: Path) -> LibrarySettings:
-    """Return the settings of the library in the folder `root`; all None without a file.
+    """Return the settings of the library in the folder `root`; the defaults without a file.
 
     Raises:
         UsageError: the file cannot be read, or holds something else.
@@ -55,11 +80,103 @@ def load_settings(root: Path) -> LibrarySettings:
 
 
 def save_settings(root: Path, settings: LibrarySettings) -> Path:
-    """Write the settings of a library. Returns the file."""
+    """Write the settings that were given (not the defaults) of a library. Returns the file."""
     path = root / STATE / "settings.toml"
-    given = settings.model_dump(mode="json", exclude_none=True)
-    with atomic_writer(path) as handle:  # TOML writes these values as JSON does
-        handle.write(
-            HEAD + "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in given.items())
-        )
+    given = settings.model_dump(mode="json", exclude_unset=True)
+    with atomic_writer(path) as handle:
+        handle.write(HEAD)  # TOML writes these values as JSON does
+        handle.writelines(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in given.items())
     return path
+
+
+class GenreNames:
+    """Translates between our names of genres and the user's."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        """Take a table from our names to the user's."""
+        self._names = {canonical(ours): own for ours, own in names.items()}
+        self._back = {own.casefold(): ours for ours, own in self._names.items()}
+
+    def own(self, genre: str) -> str:
+        """Return the user's name of a genre, or ours if the table lacks it."""
+        return self._names.get(canonical(genre), genre)
+
+    def meaning(self, genres: Iterable[str]) -> tuple[str, ...]:
+        """Return our names of what the user's genres mean, each once.
+
+        >>> GenreNames({"Crime": "Krimi"}).meaning(["krimi", "Sci-Fi"])
+        ('Crime', 'Science Fiction')
+        """
+        found: dict[str, None] = {}
+        for genre in genres:
+            ours = self._back.get(genre.casefold())
+            found.update(dict.fromkeys([ours] if ours else parse_genres(genre)))
+        return tuple(found)
+
+
+def load_names(name: str | None) -> GenreNames:
+    """Return the names of a known catalogue, or the ones in a file.
+
+    Args:
+        name: a key of `NAMES`; or a JSON file with an object, or a CSV file with two columns, from our names to the
+            user's; None for our own.
+
+    Raises:
+        UsageError: there is no such name and no such file, or the file is not a table of genres.
+    """
+    if name is None or name in NAMES:
+        return GenreNames({} if name is None else NAMES[name])
+    path = Path(name)
+    if not path.is_file():
+        raise UsageError(f"no genre names {name!r}; known: {', '.join(sorted(NAMES))}, or a .json or .csv file")
+    table = _names_in(path)
+    for ours, own in table.items():
+        if not own or SEPARATORS.search(own) or NOT_XML.search(own):
+            raise UsageError(
+                f"{path} names {ours} {own!r}; a name needs a letter and none of / , | ; nor a control character"
+            )
+    if not table:
+        raise UsageError(f"{path} names no genre; give lines such as Crime,Krimi")
+    return GenreNames(table)
+
+
+def _names_in(path: Path) -> dict[str, str]:
+    if path.suffix.lower() == ".json":
+        try:
+            value = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UsageError(f"{path} is not JSON ({error}); give an object of strings") from error
+        if not isinstance(value, dict) or not all(isinstance(own, str) for own in value.values()):
+            raise UsageError(f'{path} is not an object of strings, such as {{"Crime": "Krimi"}}')
+        pairs = list(value.items())
+    else:
+        pairs = [(row[0], row[1]) for row in read_cells(path) if len(row) >= 2]
+        if pairs and pairs[0][0].strip().casefold() in ("genre", "canonical", "ours", "from"):
+            del pairs[0]
+    return {ours.strip(): own.strip() for ours, own in pairs if ours.strip()}
+
+
+def read_cells(path: Path) -> list[list[str]]:
+    """Return the rows of a table as a spreadsheet saved it: CSV with any delimiter and encoding, TSV or .xlsx.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    from mmgcs.tables import READERS, find_tables  # a scan needs no tables
+
+    file = find_tables(path)[0]
+    table = READERS[file.format](Path(file.address), None)
+    rows: list[list[Any]] = [list(table.columns)]
+    rows += ([row.values.get(name) for name in table.columns] for row in table.rows)
+    return [[_without_guard("" if cell is None else str(cell)) for cell in row] for row in rows]
+
+
+def write_cells(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write a CSV file that spreadsheets open as UTF-8, and in which no cell is a formula."""
+    with atomic_writer(path) as handle:
+        handle.write("\ufeff")
+        csv.writer(handle).writerows([f"'{cell}" if cell[:1] in FORMULA else cell for cell in row] for row in rows)
+
+
+def _without_guard(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA else cell

@@ -1,19 +1,66 @@
-"""`Library`: a folder of films that is scanned, tagged and restored."""
+"""`Library`: a folder of films that is scanned, tagged and restored. What becomes of each film, and why."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmgcs.errors import InputError, UsageError
-from mmgcs.library.nfo_edit import new_nfo, with_values
-from mmgcs.library.plans import Complete, LibraryOptions, Plan, Predict, plan_films
-from mmgcs.library.review import plan_review
-from mmgcs.library.scan import FilmFiles, find_films
-from mmgcs.library.undo import STATE, Backups, Entry
+from mmgcs.errors import InputError, UsageError, printable
+from mmgcs.film import Film, Prediction
+from mmgcs.genres import LABEL_SETS, canonical
+from mmgcs.library.nfo import NOT_XML, new_nfo, split_genres, with_values
+from mmgcs.library.scan import LibraryFilm, find_films, read_film
+from mmgcs.library.settings import GenreNames, LibrarySettings, load_names, read_cells
+from mmgcs.library.undo import STATE, Backups
+from mmgcs.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from mmgcs.runtime import Classifier
+
+CHUNK = 64
+"""Films that are read and predicted at a time: only seconds pass between reading a file and writing it."""
+REVIEW = ("path", "title", "year", "has", "genres", "proposed", "confidence", "status", "reason", "decision")
+"""The columns of a review."""
+ACCEPT = frozenset(("accept", "accepted", "yes", "y", "ok", "x"))
+SKIP = frozenset(("", "skip", "skipped", "no", "n", "-"))
+
+Complete = Callable[[list[Film]], list[Film]]
+"""Looks up what films lack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What becomes of one film.
+
+    Attributes:
+        film: the film.
+        status: "change", "create", "same" (has what it should have), "has genres", "locked", "unsure", "no nfo",
+            "empty" (neither plot nor poster), "skipped", "not predicted", or "error".
+        present: what its NFO names now.
+        proposed: what it names after the change, or would name if the user accepts the prediction; empty without one.
+        reason: why nothing is written, or what the prediction lacked, in few words; "" if there is nothing to say.
+        notes: what else is odd.
+        confidence: of the prediction; None without one.
+    """
+
+    film: LibraryFilm
+    status: str
+    present: tuple[str, ...]
+    proposed: tuple[str, ...] = ()
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    confidence: float | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether the film's NFO is written."""
+        return self.status in ("change", "create")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,61 +79,65 @@ class Library:
     byte, even if a run was killed.
 
         library = Library("Films")
-        classifier = mmgcs.load()
-        options = LibraryOptions(labels=classifier.genres)
-        plans = library.scan(options, classifier.predict_batch)
+        settings = LibrarySettings(mode="add")
+        plans = library.scan(settings, mmgcs.load())
         with library.lock():
-            for plan in library.apply(plans, options):
-                print(plan.film.title, plan.genres)
+            for plan in library.apply(plans, settings):
+                print(plan.film.title, plan.proposed)
 
     Attributes:
         folder: the folder.
+        backups: the copies and the journal.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise UsageError(f"there is no folder {self.folder}; give the folder that holds the films")
-        self._backups: Backups | None = None
+        self.backups = Backups(self.folder)
 
-    @property
-    def backups(self) -> Backups:
-        """The copies and the journal."""
-        self._backups = self._backups or Backups(self.folder)
-        return self._backups
-
-    def films(self) -> Iterator[FilmFiles]:
-        """Yield the files of every film."""
+    def films(self) -> Iterator[LibraryFilm]:
+        """Yield every film, not yet read."""
         return find_films(self.folder)
 
     def scan(
         self,
-        options: LibraryOptions,
-        predict: Predict | None = None,
+        settings: LibrarySettings,
+        classifier: Classifier | None = None,
         complete: Complete | None = None,
-        films: Iterable[FilmFiles] | None = None,
+        films: Iterable[LibraryFilm] | None = None,
     ) -> Iterator[Plan]:
         """Plan what would be written for each film. Writes nothing.
 
         Args:
-            options: what the user wants.
-            predict: a classifier's `predict_batch`; None to report only what the files say.
+            settings: what the user wants.
+            classifier: predicts genres; None to report only what the files say.
             complete: looks up missing plots and posters before predicting.
-            films: the films; all without it.
+            films: the films of `films()`; all without it.
+
+        Raises:
+            UsageError: the settings name an unknown genre or table of names.
         """
-        return plan_films(self.films() if films is None else films, options, predict, complete)
+        rules = _Rules.of(settings, () if classifier is None else classifier.genres)
+        return _plans(self.films() if films is None else films, rules, classifier, complete)
 
     def decided(
-        self, review: Path, options: LibraryOptions, films: Iterable[FilmFiles] | None = None
+        self, review: Path, settings: LibrarySettings, films: Iterable[LibraryFilm] | None = None
     ) -> Iterator[Plan]:
-        """Plan what a review decided: a list that `scan --out` wrote and a person edited."""
-        return plan_review(self.films() if films is None else films, self.folder, review, options)
+        """Plan what a review decided: a list of `review_row` that a person edited in a spreadsheet.
+
+        Films of the review that are not in the library become errors.
+
+        Raises:
+            UsageError: the review cannot be read, or lacks a column.
+        """
+        return self._reviewed(_read_review(review), settings, self.films() if films is None else films)
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other runs out of the library; `apply` and `undo` need it."""
         return self.backups.lock()
 
-    def apply(self, plans: Iterable[Plan], options: LibraryOptions) -> Iterator[Plan]:
+    def apply(self, plans: Iterable[Plan], settings: LibrarySettings) -> Iterator[Plan]:
         """Do what plans say, one after the other.
 
         Yields:
@@ -97,78 +148,307 @@ class Library:
         """
         for plan in plans:
             try:
-                self._write(plan, options.element)
+                self._write(plan, settings.element)
             except InputError as error:
                 yield replace(plan, status="error", reason=str(error))
             else:
                 yield plan
 
-    def _write(self, plan: Plan, element: str) -> None:
-        film = plan.film
-        if plan.status == "change" and film.nfo is not None:
-            self.backups.write(
-                film.nfo, lambda content: with_values(content, plan.genres, element), expected=film.sha256
-            )
-        elif plan.status == "create":
-            content = new_nfo(film.title or film.files.name, film.year, plan.genres, element)
-            self.backups.write(film.files.new_nfo, lambda _: content, expected=None)
-
-    def changed(self, films: Sequence[str] = (), run: str | None = None) -> list[Entry]:
-        """Return the files that `undo` can bring back.
-
-        Args:
-            films: only these: paths of NFO files or folders, in the library or as they are.
-            run: only the ones that this run wrote.
+    def runs(self) -> dict[str, int]:
+        """Return the runs that can be undone, oldest first, with the number of files that each changed.
 
         Raises:
-            UsageError: nothing was tagged here, or there is no such film.
+            UsageError: nothing was ever tagged here.
         """
         if not (self.folder / STATE).is_dir():
             raise UsageError(
                 f"nothing was tagged in {self.folder}: it has no {STATE}; give the folder that `tag` was given"
             )
-        entries = self.backups.entries()
-        if run is not None:
-            entries = [entry for entry in entries if any(write.run == run for write in entry.writes)]
-        if not films:
-            return entries
-        chosen: dict[str, Entry] = {}
-        for film in films:
-            found = [entry for entry in entries if self._is_in(entry, film)]
-            if not found:
-                raise UsageError(f"no file of {film!r} was changed; give the path of an .nfo or its folder")
-            chosen |= {entry.path: entry for entry in found}
-        return list(chosen.values())
-
-    def run_of(self, name: str) -> str:
-        """Return the run with a name, the beginning of a name, or "last".
-
-        Raises:
-            UsageError: there is none, or there are several.
-        """
-        runs = list(self.backups.runs())
-        found = runs[-1:] if name == "last" else [run for run in runs if run.startswith(name)]
-        if name in runs:
-            return name
-        if len(found) != 1:
-            known = ", ".join(runs) or "none that can be undone alone"
-            raise UsageError(f"{'no' if not found else 'more than one'} run {name!r}; known: {known}")
-        return found[0]
+        return self.backups.runs()
 
     def undo(
-        self, entries: Iterable[Entry], *, run: str | None = None, force: bool = False, follow: bool = False
+        self, films: Sequence[str] = (), *, run: str | None = None, force: bool = False, follow: bool = False
     ) -> Iterator[Undone]:
-        """Bring files back as they were; the arguments are those of `Backups.restore`."""
-        for entry in entries:
-            try:
-                yield Undone(entry.path, self.backups.restore(entry, run=run, force=force, follow=follow))
-            except InputError as error:
-                yield Undone(entry.path, "error", str(error))
+        """Bring files back as they were.
 
-    def _is_in(self, entry: Entry, film: str) -> bool:
-        path = self.folder / entry.path
+        Args:
+            films: only these: paths of NFO files or folders, in the library or as they are.
+            run: only what this run wrote: its name, the beginning of its name, or "last".
+            force: also files that another program changed since.
+            follow: also files outside the library that a link in it leads to.
+
+        Raises:
+            UsageError: there is no such film or run.
+        """
+        run = None if run is None else self._run_of(run)
+        names = [
+            name for name, writes in self.backups.writes.items() if run is None or run in {one.run for one in writes}
+        ]
+        for film in films:
+            if not any(self._is_in(name, film) for name in names):
+                raise UsageError(f"no file of {film!r} was changed; give the path of an .nfo or its folder")
+        if films:
+            names = [name for name in names if any(self._is_in(name, film) for film in films)]
+        return (self._undone(name, run, force, follow) for name in names)
+
+    def review_row(self, plan: Plan) -> list[str]:
+        """Return the row of a film in a review, in the order of `REVIEW`."""
+        film = plan.film
+        has = [name for name, there in (("plot", film.plot), ("poster", film.poster), ("nfo", film.nfo)) if there]
+        return [
+            self._key(film),
+            printable(film.title or ""),
+            str(film.year or ""),
+            "+".join(has),
+            ", ".join(plan.present),
+            ", ".join(plan.proposed),
+            "" if plan.confidence is None else f"{plan.confidence:.2f}",
+            plan.status,
+            "; ".join(part for part in (plan.reason, *plan.notes) if part),
+            "accept" if plan.writes else "",
+        ]
+
+    def _write(self, plan: Plan, element: str) -> None:
+        film, genres = plan.film, plan.proposed
+        if plan.status == "change" and film.nfo is not None:
+            self.backups.write(film.nfo, lambda old: with_values(old, genres, element), expected=film.sha256)
+        elif plan.status == "create":
+            content = new_nfo(film.title or film.name, film.year, genres, element)
+            self.backups.write(film.new_nfo, lambda _: content, expected=None)
+
+    def _key(self, film: LibraryFilm) -> str:
+        """Return a film's path in the library, as reviews have it."""
+        return printable(film.path.relative_to(self.folder).as_posix()).replace("\\", "/")
+
+    def _reviewed(
+        self, rows: dict[str, _Row], settings: LibrarySettings, films: Iterable[LibraryFilm]
+    ) -> Iterator[Plan]:
+        for film in map(read_film, films):
+            row = rows.pop(self._key(film), None)
+            if row is not None:
+                yield _decided(film, row, settings)
+        for key, row in rows.items():
+            if row.genres is not None or row.problem:
+                path = self.folder / key
+                problem = f"row {row.number} of the review: there is no such film in the library; scan again"
+                yield Plan(LibraryFilm(path.name, (), path), "error", (), reason=problem)
+
+    def _run_of(self, name: str) -> str:
+        runs = list(self.runs())
+        found = runs[-1:] if name == "last" else [run for run in runs if run == name or run.startswith(name)]
+        if name in runs or len(found) == 1:
+            return name if name in runs else found[0]
+        raise UsageError(f"{'more than one' if found else 'no'} run {name!r}; known: {', '.join(runs) or 'none'}")
+
+    def _undone(self, name: str, run: str | None, force: bool, follow: bool) -> Undone:
+        try:
+            return Undone(name, self.backups.restore(name, run=run, force=force, follow=follow))
+        except InputError as error:
+            return Undone(name, "error", str(error))
+
+    def _is_in(self, name: str, film: str) -> bool:
+        """Return True if a file of the journal is a film's, or in a film's folder."""
+        path = self.folder / name
         with contextlib.suppress(OSError):
-            itself = {path.resolve(), path.parent.resolve() / path.name}
+            itself = (path.resolve(), path.parent.resolve() / path.name)
             wanted = [(base / film).resolve() for base in (self.folder, Path())]
             return any(one.is_relative_to(two) for one in itself for two in wanted)
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """Settings, and what they mean for a model: the user's names, the model's genres, and the excluded ones."""
+
+    settings: LibrarySettings
+    names: GenreNames
+    labels: tuple[str, ...]
+    excluded: frozenset[str]
+
+    @classmethod
+    def of(cls, settings: LibrarySettings, labels: tuple[str, ...]) -> _Rules:
+        names = load_names(settings.names)
+        known = {canonical(genre) for genres in (labels, *LABEL_SETS.values()) for genre in genres}
+        excluded: set[str] = set()
+        for genre in settings.exclude:
+            meaning = names.meaning([genre])
+            if labels and not known.issuperset(meaning):
+                hint = did_you_mean(genre, [*labels, *known]) or f"the model knows {', '.join(labels)}"
+                raise UsageError(f"--exclude names {genre!r}, which is not a genre; {hint}")
+            excluded.update(meaning)
+        return cls(settings, names, labels, frozenset(excluded))
+
+    def merge(self, present: Sequence[str], predicted: Sequence[str]) -> tuple[str, ...]:
+        """Return the genres to write: the ones that stay, as they are spelled, then the new ones in the user's names.
+
+        >>> _Rules.of(LibrarySettings(mode="add", names="german"), ()).merge(["Krimi"], ["Crime", "Comedy"])
+        ('Krimi', 'Komödie')
+        """
+        meant = [canonical(genre) for genre in predicted if canonical(genre) not in self.excluded]
+        stay = list(present)
+        if self.settings.mode == "replace":
+            labels = {canonical(genre) for genre in self.labels} - self.excluded
+            stay = [
+                genre
+                for genre in present
+                if not (meaning := set(self.names.meaning([genre]))).isdisjoint(meant) or not meaning <= labels
+            ]
+        there = self.names.meaning(stay)
+        new = [self.names.own(genre) for genre in meant if genre not in there]
+        if self.settings.max_genres is not None:
+            new = new[: max(0, self.settings.max_genres - len(stay))]
+        # Two of our genres may have one name of the user's.
+        return tuple({genre.casefold(): genre for genre in reversed([*stay, *new])}.values())[::-1]
+
+
+def _plans(
+    films: Iterable[LibraryFilm], rules: _Rules, classifier: Classifier | None, complete: Complete | None
+) -> Iterator[Plan]:
+    """Read films and decide on each, in order, a chunk at a time."""
+    remaining = iter(films)
+    while chunk := [read_film(film) for film in islice(remaining, CHUNK)]:
+        plans = [_settled(film, rules.settings) for film in chunk]
+        rest = [number for number, plan in enumerate(plans) if plan is None]
+        if classifier is None:
+            for number in rest:
+                plans[number] = _plan(chunk[number], rules.settings, "not predicted")
+        elif rest:
+            given = [chunk[number].to_film() for number in rest]
+            if complete is not None:
+                given = complete(given)
+            readable = [(number, film) for number, film in zip(rest, given, strict=True) if film.plot or film.poster]
+            predictions = classifier.predict_batch([film for _, film in readable])
+            for (number, _), prediction in zip(readable, predictions, strict=True):
+                plans[number] = _predicted(chunk[number], prediction, rules)
+        for film, plan in zip(chunk, plans, strict=True):
+            yield plan or _plan(film, rules.settings, "empty", "no plot and no poster")
+
+
+def _plan(film: LibraryFilm, settings: LibrarySettings, status: str, reason: str = "") -> Plan:
+    present = film.genres if settings.element == "genre" else film.tags
+    return Plan(film, status, present, reason=reason, notes=film.notes)
+
+
+def _settled(film: LibraryFilm, settings: LibrarySettings) -> Plan | None:
+    """Return the plan for a film that needs no prediction; None for one that does."""
+    for status, reason in (("error", film.problem), ("skipped", film.skipped), ("locked", film.locked)):
+        if reason is not None:
+            return _plan(film, settings, status, reason)
+    if film.genres and settings.mode == "only-missing":
+        return _plan(film, settings, "has genres")
+    return None
+
+
+def _predicted(film: LibraryFilm, prediction: Prediction, rules: _Rules) -> Plan:
+    """Return the plan for a film with a prediction."""
+    plan = _plan(film, rules.settings, "unsure")
+    if prediction.error is not None:
+        return replace(plan, status="error", reason=prediction.error)
+    chosen = [genre for genre in prediction.genres if canonical(genre) not in rules.excluded]
+    guess = chosen or [genre for genre in prediction.top(3) if canonical(genre) not in rules.excluded][:1]
+    plan = replace(plan, confidence=prediction.confidence, proposed=rules.merge(plan.present, guess))
+    doubt = _doubt(prediction, rules.settings.min_confidence, chosen)
+    if not doubt or not prediction.strange:  # of a strange input, the doubt says what the warnings say
+        plan = replace(plan, notes=tuple(dict.fromkeys((*film.notes, *prediction.warnings))))
+    if doubt and not chosen and guess:
+        plan = replace(plan, notes=(f"closest: {guess[0]} {prediction.probabilities[guess[0]]:.0%}", *plan.notes))
+    if not doubt:
+        reason = "no plot: from the poster alone" if prediction.inputs == ("poster",) else ""
+        return _checked(replace(plan, reason=reason), rules.settings)
+    if film.nfo is None and not rules.settings.create_nfo:
+        return _checked(replace(plan, notes=(f"unsure: {doubt}", *plan.notes)), rules.settings)
+    return replace(plan, reason=doubt)
+
+
+def _doubt(prediction: Prediction, min_confidence: float | None, chosen: Sequence[str]) -> str:
+    """Return why a prediction is not written; "" if it is."""
+    if not prediction.reaches(min_confidence) and prediction.strange:
+        if "plot" not in prediction.strange:
+            return "poster unlike a film poster"
+        warnings = " ".join(prediction.warnings)
+        if "English" in warnings:
+            return "plot not in English"
+        return "plot in a language the model has not learned" if "language" in warnings else "plot unlike a film's plot"
+    if not prediction.genres:
+        return "no genre likely enough"
+    if not chosen:
+        return "only excluded genres likely"
+    return "" if prediction.reaches(min_confidence) else "confidence too low"
+
+
+def _checked(plan: Plan, settings: LibrarySettings) -> Plan:
+    """Return the plan to write its proposed genres, or why the film's NFO cannot be written."""
+    film = plan.film
+    if film.nfo is None:
+        if film.new_nfo in film.nfos:
+            return replace(plan, status="no nfo", reason="its .nfo is not XML; rename it, then use --create-nfo")
+        if not settings.create_nfo:
+            return replace(plan, status="no nfo", reason="--create-nfo makes one")
+        return replace(plan, status="create")
+    if plan.proposed == plan.present:
+        return replace(plan, status="same")
+    if film.locked:
+        return replace(plan, status="locked", reason=film.locked)
+    notes = plan.notes
+    if film.links > 1:
+        parted = f"hard-linked: its other names ({film.links - 1}) keep the old content, as a file of their own"
+        notes = (*notes, parted)
+    return replace(plan, status="change", notes=notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of a review: the genres that its film shall have, or None to leave it alone.
+
+    `before` are the genres that the film had at the review; `problem` is why the row cannot be carried out.
+    """
+
+    number: int
+    genres: tuple[str, ...] | None
+    before: tuple[str, ...]
+    problem: str | None = None
+
+
+def _read_review(path: Path) -> dict[str, _Row]:
+    """Return the rows of a review by the films' paths."""
+    header, *cells = read_cells(path)
+    places = {name.strip().casefold(): number for number, name in enumerate(header)}
+    if missing := [name for name in ("path", "genres", "proposed", "decision") if name not in places]:
+        raise UsageError(f"{path} has no column {missing[0]!r}; give a list that `mmgcs library scan --out` wrote")
+    rows: dict[str, _Row] = {}
+    for number, values in enumerate(cells, 2):
+        row = _row(number, {name: values[place].strip() for name, place in places.items()})
+        key = values[places["path"]].strip().replace("\\", "/")
+        if key in rows and rows[key].genres != row.genres:
+            row = replace(row, problem=f"row {number} and row {rows[key].number} decide differently")
+        rows[key] = row
+    return rows
+
+
+def _row(number: int, cells: Mapping[str, str]) -> _Row:
+    before, decision = tuple(split_genres(cells["genres"])), cells["decision"]
+    word = decision.casefold()
+    if word in SKIP:
+        return _Row(number, None, before)
+    if word in ACCEPT:
+        genres = tuple(split_genres(cells["proposed"]))
+        return _Row(number, genres, before, None if genres else f"row {number} accepts a film without proposed genres")
+    if close := difflib.get_close_matches(word, ("accept", "skip"), cutoff=0.7):
+        return _Row(number, None, before, f"row {number} says {decision!r}; did you mean {close[0]!r}?")
+    genres = tuple(dict.fromkeys(split_genres(decision)))
+    if NOT_XML.search(decision) or not genres:
+        return _Row(number, None, before, f"row {number} says {decision!r}; write accept, skip or genres")
+    return _Row(number, genres, before)
+
+
+def _decided(film: LibraryFilm, row: _Row, settings: LibrarySettings) -> Plan:
+    """Return the plan for a film of a review."""
+    plan = _plan(film, settings, "skipped", film.skipped or "")
+    if problem := film.problem or row.problem:
+        return replace(plan, status="error", reason=problem)
+    if row.genres is None or film.skipped:
+        return plan
+    if [genre.casefold() for genre in plan.present] != [genre.casefold() for genre in row.before]:
+        reason = f"row {row.number} of the review: its genres were changed since; scan again"
+        return replace(plan, status="error", reason=reason)
+    return _checked(replace(plan, proposed=row.genres), settings)

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -24,7 +24,6 @@ from mmgcs.files import atomic_path, is_inside, lock_folder, remove_parts, remov
 
 STATE = ".mmgcs"
 """The folder in a library that holds the copies, the journal and the settings."""
-JOURNAL = "journal.jsonl"
 # Media servers skip folders with these files, so the copies never show up as films.
 MARKERS = (".ignore", ".nomedia", ".plexignore")
 CHANGED = "it was changed since it was read; run again"
@@ -38,56 +37,38 @@ class Write:
         before: the SHA-256 of what was there; None if there was no file.
         after: the SHA-256 of what was written.
         backup: the name of the copy in the state folder; None if there was no file.
-        run: the run that wrote; "" in journals of older versions.
+        run: the run that wrote.
     """
 
     before: str | None
     after: str
     backup: str | None
-    run: str = ""
-
-
-@dataclass(slots=True)
-class Entry:
-    """A file that was written and not yet brought back.
-
-    Attributes:
-        path: relative to the library.
-        writes: what was written, oldest first. The first one's `before` is the file as its owner left it.
-    """
-
-    path: str
-    writes: list[Write] = field(default_factory=list)
-
-    def since(self, run: str | None) -> int:
-        """Return the index of the first write of a run; 0 for None."""
-        if run is None:
-            return 0
-        return next((number for number, write in enumerate(self.writes) if write.run == run), len(self.writes))
+    run: str
 
 
 class Backups:
-    """The copies and the journal of the library in the folder `root`."""
+    """The copies and the journal of the library in the folder `root`.
+
+    Attributes:
+        writes: from the path in the library of each file that was written and not brought back, in the order of the
+            first change, to its writes, oldest first. The first one's `before` is the file as its owner left it.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.folder = root / STATE
-        self.journal = self.folder / JOURNAL
+        self.journal = self.folder / "journal.jsonl"
         self.run = ""
-        self._entries = self._read_journal()
-
-    def entries(self) -> list[Entry]:
-        """Return the files that were changed and not brought back, in the order of their first change."""
-        return list(self._entries.values())
+        self.writes = self._read_journal()
 
     def runs(self) -> dict[str, int]:
         """Return the runs that can be undone, oldest first, with the number of files that each changed."""
-        runs = sorted({write.run for entry in self.entries() for write in entry.writes if write.run})
-        return {run: sum(any(write.run == run for write in entry.writes) for entry in self.entries()) for run in runs}
+        of_files = [{write.run for write in writes} for writes in self.writes.values()]
+        return {run: sum(run in runs for runs in of_files) for run in sorted(set().union(*of_files))}
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other runs out of this library.
+        """Keep other runs out of this library, and begin a run.
 
         Raises:
             UsageError: another run is in progress, or the library cannot be written to.
@@ -103,13 +84,11 @@ class Backups:
                     f"{self.folder} cannot be written ({error.strerror}), and without copies nothing is changed; "
                     "make the library writable"
                 ) from error
-            self._entries = self._read_journal()  # another run may have written in the meantime
+            self.writes = self._read_journal()  # another run may have written in the meantime
             remove_parts(self.folder, "*")
-            start = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            runs = self.runs()
-            self.run = next(
-                run for run in (start, *(f"{start}-{n}" for n in range(2, len(runs) + 3))) if run not in runs
-            )
+            start, runs = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), self.runs()
+            names = (start, *(f"{start}-{number}" for number in range(2, len(runs) + 3)))
+            self.run = next(name for name in names if name not in runs)
             yield
 
     def write(self, path: Path, make: Callable[[bytes], bytes], *, expected: str | None) -> None:
@@ -124,25 +103,24 @@ class Backups:
             InputError: another program changed the file since, or it cannot be written; it is as it was.
             MmgcsError: the copy or the journal cannot be written: no further file may be touched.
         """
-        if not is_inside(self._relative(path)):
+        name = self._relative(path)
+        if not is_inside(name):
             raise InputError("its path has a '..' between backslashes, which undo refuses; rename its folder")
         target = path.resolve()
         try:
             content = target.read_bytes() if target.exists() else None
         except OSError as error:
             raise InputError(f"cannot be read ({error.strerror})") from error
-        before = None if content is None else hashlib.sha256(content).hexdigest()
-        if before != expected:
+        if expected != (None if content is None else hashlib.sha256(content).hexdigest()):
             raise InputError(CHANGED)
         if not os.access(target.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise InputError("its folder cannot be written; change its permissions")
         result = make(content or b"")
         after = hashlib.sha256(result).hexdigest()
-        entry = self._entries.get(self._relative(path))
-        earlier = len(entry.writes) if entry else 0
+        earlier = len(self.writes.get(name, ()))
         try:
-            backup = None if content is None or before is None else self._keep(path, target, content, before)
-            self._note(path, before=before, after=after, backup=backup, run=self.run)
+            backup = None if expected is None else self._keep(name, target, content or b"", expected)
+            self._note(name, before=expected, after=after, backup=backup, run=self.run)
         except OSError as error:
             raise MmgcsError(
                 f"the copy of {path} cannot be written ({error.strerror}), so it and all further films are left alone; "
@@ -150,20 +128,20 @@ class Backups:
             ) from error
         try:
             remove_parts_of(target)
-            _replace(target, result, before, like=target if content is not None else None)
+            _replace(target, result, expected, like=target if content is not None else None)
         except (OSError, InputError) as error:
             with contextlib.suppress(OSError):  # the journal may keep a write that never happened; undo copes
-                self._note(path, undone=True, writes=earlier)
+                self._note(name, undone=True, writes=earlier)
                 self._drop({backup})
             if isinstance(error, InputError):
                 raise
             raise InputError(f"cannot be written ({error.strerror}); it is as it was") from error
 
-    def restore(self, entry: Entry, *, run: str | None = None, force: bool = False, follow: bool = False) -> str:
+    def restore(self, name: str, *, run: str | None = None, force: bool = False, follow: bool = False) -> str:
         """Bring back a file as it was, with its owner, mode and times.
 
         Args:
-            entry: the file.
+            name: the file, a key of `writes`.
             run: undo what this run wrote; None for everything.
             force: replace the file even if another program changed or removed it since.
             follow: also replace a file outside the library that a link leads to.
@@ -175,14 +153,14 @@ class Backups:
             InputError: the file was changed or removed by another program or a later run, a link leads out of the
                 library, its copy is lost or damaged, or it cannot be written.
         """
-        path = self.root / entry.path
-        first = entry.since(run)
-        undone = entry.writes[first:]
-        if run is not None and (later := [write.run for write in undone if write.run != run]):
-            raise InputError(f"it was changed again by the run {later[-1]}; undo that run first")
+        writes = self.writes[name]
+        first = 0 if run is None else next(number for number, write in enumerate(writes) if write.run == run)
+        undone = writes[first:]
         original = undone[0]
+        if run is not None and undone[-1].run != run:
+            raise InputError(f"it was changed again by the run {undone[-1].run}; undo that run first")
         try:
-            target = Path(os.path.realpath(path))
+            target = Path(os.path.realpath(self.root / name))
             # A journal can be forged: in a library that came from elsewhere, links and it could name any file.
             if not follow and not target.is_relative_to(os.path.realpath(self.root)):
                 raise InputError(f"a link leads out of the library, to {target}; if that is yours, use --follow-links")
@@ -198,32 +176,37 @@ class Backups:
                 outcome = "removed"
             else:
                 copy = self.folder / original.backup
-                _replace(target, _read_copy(copy, original.before), now, like=copy, times=True)
+                content = copy.read_bytes()
+                if hashlib.sha256(content).hexdigest() != original.before:
+                    raise InputError(f"its copy {copy} is damaged")
+                _replace(target, content, now, like=copy, times=True)
                 outcome = "restored"
-            self._note(path, undone=True, writes=first)
+            self._note(name, undone=True, writes=first)
             self._drop({write.backup for write in undone})
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot be brought back ({getattr(error, 'strerror', None) or error})") from error
+        except OSError as error:
+            raise InputError(f"cannot be brought back ({error.strerror}: {error.filename})") from error
+        except ValueError as error:
+            raise InputError(f"cannot be brought back ({error})") from error
         return outcome
 
-    def _keep(self, path: Path, target: Path, content: bytes, before: str) -> str:
+    def _keep(self, name: str, target: Path, content: bytes, checksum: str) -> str:
         """Copy a file that is about to be changed, with its times. Returns the copy's name."""
-        name = hashlib.sha256(os.fsencode(self._relative(path)) + before.encode()).hexdigest()[:32] + ".bak"
-        copy = self.folder / name
+        backup = hashlib.sha256(os.fsencode(name) + checksum.encode()).hexdigest()[:32] + ".bak"
+        copy = self.folder / backup
         if not copy.exists():
             with atomic_path(copy, like=target, times=True) as temporary:
                 temporary.write_bytes(content)
-        return name
+        return backup
 
     def _drop(self, copies: set[str | None]) -> None:
         """Remove copies that no write in the journal needs."""
-        for name in copies - {write.backup for entry in self.entries() for write in entry.writes}:
+        for name in copies - {write.backup for writes in self.writes.values() for write in writes}:
             if name is not None:
                 (self.folder / name).unlink(missing_ok=True)
 
-    def _note(self, path: Path, **what: Any) -> None:
+    def _note(self, name: str, **what: Any) -> None:
         """Append a line to the journal and wait until it is on disk."""
-        line = {"path": self._relative(path), **what, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        line = {"path": name, **what, "time": datetime.now(UTC).isoformat(timespec="seconds")}
         # ASCII keeps names that are not UTF-8: their odd bytes are lone surrogates, which JSON can escape.
         content = json.dumps(line).encode("ascii") + b"\n"
         with self.journal.open("a+b") as handle:
@@ -234,27 +217,27 @@ class Backups:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
-        _apply_line(self._entries, line)
+        _apply_line(self.writes, line)
 
     def _relative(self, path: Path) -> str:
         name = path.relative_to(self.root).as_posix()
         # "X: The Man/movie.nfo" is a legal name on Linux and leads to drive X on Windows; with "./" it never does.
         return name if is_inside(name) else f"./{name}"
 
-    def _read_journal(self) -> dict[str, Entry]:
-        entries: dict[str, Entry] = {}
+    def _read_journal(self) -> dict[str, list[Write]]:
+        writes: dict[str, list[Write]] = {}
         try:
             lines = self.journal.read_bytes().split(b"\n")
         except FileNotFoundError:
-            return entries
+            return writes
         except OSError as error:
             raise MmgcsError(f"{self.journal} cannot be read ({error.strerror}); make it readable") from error
         for raw in lines:
             with contextlib.suppress(ValueError):  # a line that was cut by a kill: its file was not yet touched
                 line = json.loads(raw)
                 if isinstance(line, dict) and _is_safe(line):
-                    _apply_line(entries, line)
-        return entries
+                    _apply_line(writes, line)
+        return writes
 
 
 def _is_safe(line: dict[str, Any]) -> bool:
@@ -267,31 +250,20 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and is_inside(value) and PureWindowsPath(value).name == value
 
 
-def _apply_line(entries: dict[str, Entry], line: dict[str, Any]) -> None:
-    path = line["path"]
-    entry = entries.get(path)
+def _apply_line(files: dict[str, list[Write]], line: dict[str, Any]) -> None:
+    name = line["path"]
+    writes = files.setdefault(name, [])
     if line.get("undone"):
         remaining = line.get("writes")
-        if entry is not None and isinstance(remaining, int) and remaining > 0:
-            del entry.writes[remaining:]
-        else:
-            entries.pop(path, None)
-        return
-    write = Write(line.get("before"), str(line.get("after")), line.get("backup"), str(line.get("run", "")))
-    # If another program changed the file in between, what it left is the new original.
-    if entry is None or write.before not in {entry.writes[0].before, *(known.after for known in entry.writes)}:
-        entry = entries[path] = Entry(path)
-    entry.writes.append(write)
-
-
-def _read_copy(copy: Path, checksum: str | None) -> bytes:
-    try:
-        content = copy.read_bytes()
-    except OSError as error:
-        raise InputError(f"its copy {copy} cannot be read ({error.strerror})") from error
-    if hashlib.sha256(content).hexdigest() != checksum:
-        raise InputError(f"its copy {copy} is damaged")
-    return content
+        del writes[remaining if isinstance(remaining, int) and remaining > 0 else 0 :]
+    else:
+        write = Write(line.get("before"), str(line.get("after")), line.get("backup"), str(line.get("run", "")))
+        # If another program changed the file in between, what it left is the new original.
+        if writes and write.before not in {writes[0].before, *(known.after for known in writes)}:
+            writes.clear()
+        writes.append(write)
+    if not writes:
+        del files[name]
 
 
 def _replace(target: Path, content: bytes, expected: str | None, *, like: Path | None, times: bool = False) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mmgcs.library.names import GenreNames
-from mmgcs.library.plans import LibraryOptions, merge
+from mmgcs.library.settings import GenreNames, LibrarySettings
+from mmgcs.library.tagging import _Rules
 
 KRIMI = GenreNames({"Crime": "Krimi", "Thriller": "Krimi", "Science Fiction": "Zukunft"})
 LABELS = ("Crime", "Drama", "Thriller")
@@ -27,4 +27,4 @@ LABELS = ("Crime", "Drama", "Thriller")
 def test_genres_are_merged_in_the_users_spelling(
     mode: str, present: tuple[str, ...], predicted: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
-    assert merge(present, predicted, LibraryOptions(mode, names=KRIMI, labels=LABELS)) == expected
+    assert _Rules(LibrarySettings(mode=mode), KRIMI, LABELS, frozenset()).merge(present, predicted) == expected
