@@ -62,14 +62,20 @@ def train_in_process(recipe: Path, out: Path, **options) -> Bundle:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("validations", [1, 2])
-def test_a_training_stopped_at_any_step_resumes_to_the_very_same_model(tmp_path, monkeypatch, validations):
-    training = {**PLOT["training"], "mixup": 0.3, "batch_size": 10, "validations": validations}
+@pytest.mark.parametrize(
+    ("schedule", "batch_size", "validations", "steps"),
+    [("plateau", 10, 1, 6), ("linear", 5, 2, 10)],  # of five steps the second and the fourth are validated
+)
+def test_a_training_stopped_at_any_step_resumes_to_the_very_same_model(
+    tmp_path, monkeypatch, schedule, batch_size, validations, steps
+):
+    settings = {"mixup": 0.3, "batch_size": batch_size, "validations": validations, "schedule": schedule}
+    training = {**PLOT["training"], **settings}
     plot = {**PLOT, "views": 2, "augment": [{"kind": "word_dropout"}], "training": training}
     recipe = write_recipe(tmp_path / "r.yaml", plot=plot)
     bundle = train_in_process(recipe, tmp_path / "undisturbed")
-    expected, steps = weights(tmp_path / "undisturbed"), step_of(tmp_path / "undisturbed" / "plot" / "last.ckpt")
-    assert steps == 6
+    expected = weights(tmp_path / "undisturbed")
+    assert step_of(tmp_path / "undisturbed" / "plot" / "last.ckpt") == steps
     step = BranchModule.training_step
     for stop in range(1, steps):
 

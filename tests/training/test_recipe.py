@@ -39,7 +39,7 @@ def test_every_recipe_in_the_repository_is_valid(path):
             "name: x\nplot: {encoder: {kind: t}}\nsearch: {plot.training.lr: {lo: 1}}",
             "search.plot.training.lr.lo: there is no such setting; did you mean 'low'? known: choices, low, high, ",
         ),
-        ("name: x\nplot: {encoder: {kind: t}, training: {epochs: two}}", 'epochs: must be a whole number, not "two"'),
+        ("name: x\nplot: {encoder: {kind: t}, training: {epochs: two}}", 'epochs: must be a number, not "two"'),
         ("name: x\nplot: 3", "plot: must be an object of keys and values, not 3"),
         ("name: x\nplot: {encoder: {}}", "plot.encoder.kind: is missing"),
         ("name: x\ngenres: 5", "line 2, genres: must be 'default', 'ten' or 'data', or a list, not 5"),

@@ -54,7 +54,7 @@ def export(
     done = export_bundle(run, out, films, int8=int8, size=max_size_mb, command=shlex.join(command), log=say)
     size = sum(entry["bytes"] for entry in done.bundle.files.values())
     if as_json:
-        print_json({"bundle": str(out), "bytes": size, "table": [row.to_json() for row in done.table]})
+        print_json({"bundle": str(out), "bytes": size, "table": list(done.table)})
         return
     if done.table:
         print("\n".join(table_lines(done.table)))

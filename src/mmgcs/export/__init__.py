@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmgcs.export.int8 import halve_weights, quantize_blocks, quantize_dynamic, quantize_static
     from mmgcs.export.join import Member, join_bundles
-    from mmgcs.export.onnx import export_encoder, export_fusion
-    from mmgcs.export.shrink import is_int8, prune_vocabulary, to_float, word_tables
+    from mmgcs.export.onnx import export_encoder, export_fusion, open_stem
+    from mmgcs.export.shrink import has_words, is_int8, prune_vocabulary, to_float
 
 _MODULES = {
-    "int8": ("halve_weights", "quantize_blocks", "quantize_dynamic", "quantize_static"),
-    "join": ("Member", "join_bundles"),
-    "onnx": ("export_encoder", "export_fusion"),
-    "shrink": ("is_int8", "prune_vocabulary", "to_float", "word_tables"),
+    **dict.fromkeys(["halve_weights", "quantize_blocks", "quantize_dynamic", "quantize_static"], "int8"),
+    **dict.fromkeys(["Member", "join_bundles"], "join"),
+    **dict.fromkeys(["export_encoder", "export_fusion", "open_stem"], "onnx"),
+    **dict.fromkeys(["has_words", "is_int8", "prune_vocabulary", "to_float"], "shrink"),
 }
 
 __all__ = [
@@ -26,19 +26,19 @@ __all__ = [
     "export_encoder",
     "export_fusion",
     "halve_weights",
+    "has_words",
     "is_int8",
     "join_bundles",
+    "open_stem",
     "prune_vocabulary",
     "quantize_blocks",
     "quantize_dynamic",
     "quantize_static",
     "to_float",
-    "word_tables",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"mmgcs.export.{module}"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"mmgcs.export.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from mmgcs.errors import InputError, UsageError
+from mmgcs.export import open_stem
 from mmgcs.files import atomic_path
 from mmgcs.film import Film
 from mmgcs.models import Encoder
@@ -28,6 +29,10 @@ CHUNK = 64
 WORTHWHILE = 0.25
 """The share of the forward pass from which a frozen stem is cached. Below it, reading the cache saves too little: one
 frozen layer of six takes 7 GB for 77,000 plots and saves a sixth of the time."""
+
+Rows = NDArray[np.int64]
+Stem = Callable[[dict[str, NDArray[Any]]], NDArray[Any]]
+"""From the encoder's collated inputs to its hidden values."""
 
 
 class BranchData:
@@ -44,7 +49,7 @@ class BranchData:
         self,
         encoder: Encoder,
         data: Labelled,
-        rows: NDArray[np.int64],
+        rows: Rows,
         *,
         views: int = 1,
         weights: Mapping[str, float] | None = None,
@@ -56,50 +61,48 @@ class BranchData:
         self.views = views
         self.unreadable: dict[str, str] = {}
         self.soft: NDArray[np.float32] | None = None
+        self._plots = encoder.input == "plot"
         self._augment = augment or None
         self._weights = np.array([(weights or {}).get(name, 1.0) for name in data.sources], dtype=np.float32)
         self._preprocessor = encoder.preprocessor()
         self._progress = progress
         # Texts differ from view to view; pictures are prepared once and changed as tensors.
-        self._prepared_views = views if encoder.input == "plot" else 1
-        self._prepared: list[dict[int, Prepared]] = [self._prepare(rows, view) for view in range(self._prepared_views)]
+        self._prepared = [self._prepare(rows, view) for view in range(views if self._plots else 1)]
         self.rows = np.array(sorted(self._prepared[0]), dtype=np.int64)
         if not len(self.rows):
             why = next(iter(self.unreadable.values()), "there are none")
             raise UsageError(f"none of {len(rows)} {encoder.input}s could be read; the first: {why}")
         self.lengths = np.zeros(len(data.films), dtype=np.int64)
-        for row in self.rows:
-            self.lengths[row] = self._prepared[0][int(row)].length
+        self.lengths[self.rows] = [self._prepared[0][row].length for row in self.rows]
         self._cache: Path | None = None
         self._hidden: NDArray[np.float16] | None = None
-        self._offsets: NDArray[np.int64] = np.zeros((0, 0), dtype=np.int64)
-        self._place = {int(row): index for index, row in enumerate(self.rows)}
+        # Where the hidden values of each view of a film begin and end in the cache: (views, films, 2).
+        self._spans: NDArray[np.int64] = np.zeros((0, 0, 2), dtype=np.int64)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the mapped cache out: other processes map the file themselves."""
         return {**self.__dict__, "_hidden": None}
 
-    def _prepare(self, rows: NDArray[np.int64], view: int) -> dict[int, Prepared]:
+    def _prepare(self, rows: Rows, view: int) -> dict[int, Prepared]:
         def one(row: int) -> Prepared | None:
             film = self.data.films[row]
             try:
-                return self._preprocessor.prepare([view_of(film, view) if self.encoder.input == "plot" else film])[0]
+                return self._preprocessor.prepare([view_of(film, view) if self._plots else film])[0]
             except InputError as error:
                 self.unreadable[film.id] = str(error)
                 return None
 
-        chosen = [int(row) for row in rows]
+        stage, unit = f"{self.encoder.input}, reading", f"{self.encoder.input}s"
         with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
-            stage, unit = f"{self.encoder.input}, reading", f"{self.encoder.input}s"
-            prepared = track(pool.map(one, chosen), stage, unit, enabled=self._progress, total=len(chosen))
-            return {row: item for row, item in zip(chosen, prepared, strict=True) if item is not None}
+            prepared = track(pool.map(one, rows), len(rows), stage, unit, enabled=self._progress)
+            return {int(row): item for row, item in zip(rows, prepared, strict=True) if item is not None}
 
-    def _inputs(self, rows: NDArray[np.int64], view: int, seed: int | None) -> dict[str, Tensor]:
-        items = [self._prepared[view % self._prepared_views][int(row)] for row in rows]
-        if self._augment and seed is not None and self.encoder.input == "plot":
+    def _items(self, rows: Rows, view: int, seeds: Iterable[int] | None) -> list[Prepared]:
+        """Return the prepared inputs of one view, plots with the recipe's changes if there are seeds."""
+        if seeds is not None and self._augment and self._plots:
             films = [view_of(self.data.films[row], view) for row in rows]
-            items = self._preprocessor.prepare([self._augment.plot(f, seed + i) for i, f in enumerate(films)])
-        return self._collate(items, view, seed)
+            return self._preprocessor.prepare([self._augment.plot(*pair) for pair in zip(films, seeds, strict=True)])
+        return [self._prepared[view if self._plots else 0][int(row)] for row in rows]
 
     def _collate(self, items: list[Prepared], view: int, seed: int | None) -> dict[str, Tensor]:
         inputs = {name: torch.from_numpy(value) for name, value in self._preprocessor.collate(items).items()}
@@ -118,59 +121,54 @@ class BranchData:
             log: told the size, or why nothing is cached.
         """
         path, what = folder / "hidden.npy", self.encoder.input
-        # One augmented version of each film per view; a view's films keep one length.
-        items = [self._cached_items(view) for view in range(self.views)]
-        ends = np.cumsum([item.length for view in items for item in view])
-        self._offsets = np.concatenate([[0], ends]).astype(np.int64)
+        # One changed version of each film for each view after the first.
+        items = [self._items(self.rows, view, self.rows * 8 + view if view else None) for view in range(self.views)]
+        ends = np.cumsum([[item.length for item in view] for view in items]).reshape(self.views, -1)
+        starts = np.concatenate([[0], ends.ravel()[:-1]]).reshape(ends.shape)
         if not path.is_file():
-            self.encoder.eval().to(device)
-            shape = self._stem(items[0][:1], 0, None, device).shape
-            trailing = shape[2:] if what == "plot" else shape[1:]
-            size = int(ends[-1]) * int(np.prod(trailing)) * 2
+            stem = self._stem(device)
+            shape = stem(self._arrays(items[0][:1], 0, None)).shape
+            whole = (int(ends[-1, -1]), *shape[2 if self._plots else 1 :])
+            size = int(np.prod(whole)) * 2
             folder.mkdir(parents=True, exist_ok=True)
             if size > 0.9 * shutil.disk_usage(folder).free:
                 log(f"{what}: no room for a cache of {size / 1e9:.1f} GB in {folder}; training without it is slower")
-                self._offsets = np.zeros((0, 0), dtype=np.int64)
                 return
             log(f"{what}: caching the frozen part of the encoder, {size / 1e9:.2f} GB in {folder}")
-            self._write_cache(path, items, (int(ends[-1]), *trailing), device)
+            order = np.argsort(self.lengths[self.rows], kind="stable")
+            chunks = [(view, start) for view in range(self.views) for start in range(0, len(order), CHUNK)]
+            with atomic_path(path) as temporary:
+                out = np.lib.format.open_memmap(temporary, "w+", np.float16, whole)
+                for view, start in track(chunks, len(chunks), f"{what}, caching", "chunks", enabled=self._progress):
+                    films = order[start : start + CHUNK]
+                    seed = start + 1 if view else None
+                    hidden = stem(self._arrays([items[view][film] for film in films], view, seed))
+                    for film, value in zip(films, hidden, strict=True):
+                        first, last = starts[view, film], ends[view, film]
+                        out[first:last] = value[: last - first] if self._plots else value
+                out.flush()
+                del out
         self._cache = path
+        self._spans = np.zeros((self.views, len(self.data.films), 2), dtype=np.int64)
+        self._spans[:, self.rows] = np.stack([starts, ends], axis=2)
 
-    def _cached_items(self, view: int) -> list[Prepared]:
-        if not (self._augment and view and self.encoder.input == "plot"):
-            prepared = self._prepared[view % self._prepared_views]
-            return [prepared[int(row)] for row in self.rows]
-        films = [self._augment.plot(view_of(self.data.films[row], view), view + 8 * int(row)) for row in self.rows]
-        return self._preprocessor.prepare(films)
+    def _arrays(self, items: list[Prepared], view: int, seed: int | None) -> dict[str, NDArray[Any]]:
+        return {name: value.numpy() for name, value in self._collate(items, view, seed).items()}
 
-    @torch.no_grad()
-    def _stem(self, items: list[Prepared], view: int, seed: int | None, device: torch.device) -> NDArray[np.float16]:
-        inputs = {name: value.to(device) for name, value in self._collate(items, view, seed).items()}
-        hidden: NDArray[np.float16] = self.encoder.stem(inputs).half().cpu().numpy()
-        return hidden
+    def _stem(self, device: torch.device) -> Stem:
+        """Return a function that computes the encoder's stem."""
+        encoder = self.encoder.eval().to(device)
+        if device.type == "cpu" and not self._plots:
+            return open_stem(encoder)  # many times faster than torch
 
-    def _write_cache(
-        self, path: Path, items: list[list[Prepared]], shape: tuple[int, ...], device: torch.device
-    ) -> None:
-        order = np.argsort(self.lengths[self.rows], kind="stable")
-        chunks = [(view, start) for view in range(self.views) for start in range(0, len(order), CHUNK)]
-        stage, plots = f"{self.encoder.input}, caching", self.encoder.input == "plot"
-        with atomic_path(path) as temporary:
-            out = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
-            for view, start in track(chunks, stage, "chunks", enabled=self._progress):
-                places = order[start : start + CHUNK]
-                hidden = self._stem([items[view][place] for place in places], view, start + 1 if view else None, device)
-                for place, value in zip(places, hidden, strict=True):
-                    first, last = self._span(int(place), view)
-                    out[first:last] = value[: last - first] if plots else value[None]
-            out.flush()
-            del out
+        @torch.no_grad()
+        def stem(inputs: dict[str, NDArray[Any]]) -> NDArray[Any]:
+            hidden = encoder.stem({name: torch.from_numpy(value).to(device) for name, value in inputs.items()})
+            return hidden.half().cpu().numpy()
 
-    def _span(self, place: int, view: int) -> tuple[int, int]:
-        index = view * len(self.rows) + place
-        return int(self._offsets[index]), int(self._offsets[index + 1])
+        return stem
 
-    def batch(self, rows: NDArray[np.int64], seed: int | None) -> dict[str, Any]:
+    def batch(self, rows: Rows, seed: int | None) -> dict[str, Any]:
         """Return a batch: `hidden` or the encoder's inputs, `truth`, `known`, `source`, `weight`, and maybe `soft`.
 
         Args:
@@ -187,27 +185,24 @@ class BranchData:
         if self.soft is not None and seed is not None:
             batch["soft"] = torch.from_numpy(self.soft[rows])
         if self._cache is None:
-            batch["inputs"] = self._inputs(rows, view, seed)
+            seeds = None if seed is None else range(seed, seed + len(rows))
+            batch["inputs"] = self._collate(self._items(rows, view, seeds), view, seed)
             return batch
         if self._hidden is None:
             self._hidden = np.load(self._cache, mmap_mode="r")
-        spans = [self._span(self._place[int(row)], view) for row in rows]
-        if self.encoder.input != "plot":
-            batch["hidden"] = torch.from_numpy(np.concatenate([self._hidden[a:b] for a, b in spans])).float()
-            batch["inputs"] = {}
-            return batch
-        longest = max(b - a for a, b in spans)
-        hidden = np.zeros((len(rows), longest, self._hidden.shape[1]), dtype=np.float16)
-        mask = torch.zeros(len(rows), longest, dtype=torch.int64)
-        for index, (a, b) in enumerate(spans):
-            hidden[index, : b - a] = self._hidden[a:b]
-            mask[index, : b - a] = 1
-        batch["hidden"] = torch.from_numpy(hidden).float()
-        batch["inputs"] = {"attention_mask": mask}
+        parts = [
+            torch.from_numpy(self._hidden[first:last].astype(np.float32)) for first, last in self._spans[view, rows]
+        ]
+        if self._plots:
+            batch["hidden"] = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+            ones = [torch.ones(len(part), dtype=torch.int64) for part in parts]
+            batch["inputs"] = {"attention_mask": torch.nn.utils.rnn.pad_sequence(ones, batch_first=True)}
+        else:
+            batch["hidden"], batch["inputs"] = torch.cat(parts), {}
         return batch
 
 
-def cache_pays(encoder: Encoder, epochs: int, views: int) -> bool:
+def cache_pays(encoder: Encoder, epochs: float, views: int) -> bool:
     """Return True if caching the encoder's frozen stem saves noticeable time.
 
     The cache computes the stem once for each view; without it, every epoch computes it once.
@@ -228,7 +223,7 @@ class Batches:
         shuffle: use another order in each epoch; otherwise films are sorted by length, and every process gets all.
     """
 
-    def __init__(self, dataset: Any, rows: NDArray[np.int64], batch_size: int, seed: int, *, shuffle: bool) -> None:
+    def __init__(self, dataset: Any, rows: Rows, batch_size: int, seed: int, *, shuffle: bool) -> None:
         self.dataset = dataset
         self.rows = rows
         self.batch_size = batch_size
@@ -258,22 +253,17 @@ class Batches:
         for index in range(start, len(batches)):
             yield self._share_of(batches[index], self.seed + 7919 * epoch + index)
 
-    def _share_of(self, rows: NDArray[np.int64], seed: int) -> dict[str, Any]:
+    def _share_of(self, rows: Rows, seed: int) -> dict[str, Any]:
         world = distributed.get_world_size() if distributed.is_initialized() else 1
-        if world == 1:
-            batch: dict[str, Any] = self.dataset.batch(rows, seed)
-            return batch
-        own = rows[distributed.get_rank() :: world]
+        own = rows[distributed.get_rank() :: world] if world > 1 else rows
         # Every process must take part in every step: one without a film takes the first, with a weight of zero.
-        batch = self.dataset.batch(own if len(own) else rows[:1], seed)
-        # The mean over processes of their weighted means is then the mean over the batch.
-        batch["weight"] = batch["weight"] * (len(own) * world / len(rows))
+        batch: dict[str, Any] = self.dataset.batch(own if len(own) else rows[:1], seed)
+        if world > 1:  # the mean over processes of their weighted means is then the mean over the batch
+            batch["weight"] = batch["weight"] * (len(own) * world / len(rows))
         return batch
 
 
-def batches_by_length(
-    rows: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int, seed: int
-) -> list[NDArray[np.int64]]:
+def batches_by_length(rows: Rows, lengths: Rows, batch_size: int, seed: int) -> list[Rows]:
     """Return shuffled batches whose films have similar lengths, so that there is little padding.
 
     Films are shuffled, sorted by length within runs of 40 batches, cut, and the batches shuffled.
@@ -281,7 +271,7 @@ def batches_by_length(
     random = np.random.default_rng(seed)
     order = random.permutation(rows)
     run = 40 * batch_size
-    batches: list[NDArray[np.int64]] = []
+    batches: list[Rows] = []
     for start in range(0, len(order), run):
         part = order[start : start + run]
         part = part[np.argsort(lengths[part], kind="stable")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,25 +19,23 @@ from torch import Tensor
 from mmgcs.bundle import Branch
 from mmgcs.errors import UsageError
 from mmgcs.export import export_encoder, halve_weights, quantize_dynamic, quantize_static
-from mmgcs.files import write_json
+from mmgcs.files import atomic_path, write_json
 from mmgcs.models import ENCODERS, Encoder, MemberEncoder, SourceHead, join_heads
 from mmgcs.preprocess import PlotTokens
 from mmgcs.training.assemble import FinishedBranch, score_branch
 from mmgcs.training.augment import Augmenter
 from mmgcs.training.bag import add_bag
-from mmgcs.training.batches import Batches, BranchData, cache_pays
+from mmgcs.training.batches import Batches, BranchData, Rows, cache_pays
 from mmgcs.training.data import Labelled, fingerprint
 from mmgcs.training.distill import member_answers, save_answers, teacher_answers
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import BranchModule
 from mmgcs.training.recipe import BranchRecipe
 from mmgcs.training.rundir import Run
-from mmgcs.training.trainer import Watch, fit
+from mmgcs.training.trainer import fit
 
 CALIBRATION_POSTERS = 256
 """Posters on which the ranges of an int8 graph are measured."""
-
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -71,25 +70,15 @@ def train_branch(run: Run, name: str, recipe: BranchRecipe, holdout: Rows) -> Fi
     if (folder / "branch.json").is_file():
         run.log(f"{name}: already trained")
     else:
-        fitting = fit_members if recipe.members > 1 else fit_branch
-        trained = fitting(run, name, recipe, holdout)
-        state = {key: value.contiguous() for key, value in trained.encoder.state_dict().items()}
-        save_file(state, folder / "encoder.safetensors")
+        trained = (fit_members if recipe.members > 1 else fit_branch)(run, name, recipe, holdout)
+        save_file(_contiguous(trained.encoder), folder / "encoder.safetensors")
         export_branch(run, name, recipe, trained)
         for cache in folder.glob("cache-*"):
             shutil.rmtree(cache, ignore_errors=True)
-    return read_branch(folder, name)
-
-
-def read_branch(folder: Path, name: str) -> FinishedBranch:
-    """Read what `export_branch` wrote."""
     info = json.loads((folder / "branch.json").read_text(encoding="utf-8"))
     head = load_file(folder / "head.safetensors")
     spec = Branch(name, info["input"], info["kind"], info["options"], f"{name}.onnx", info["width"], info["encoder"])
     return FinishedBranch(spec, folder / info["graph"], (head["weight"], head["bias"]))
-
-
-# --- prepare -----------------------------------------------------------------------------------------------------
 
 
 def make_encoder(recipe: BranchRecipe) -> Encoder:
@@ -141,15 +130,12 @@ def prepare(
     return data, rows, valid
 
 
-# --- fit ---------------------------------------------------------------------------------------------------------
-
-
 def fit_branch(
     run: Run,
     name: str,
     recipe: BranchRecipe,
     holdout: Rows,
-    watch: Watch | None = None,
+    watch: Callable[[float], None] | None = None,
     *,
     member: int = 0,
     soft: Path | None = None,
@@ -171,8 +157,8 @@ def fit_branch(
     seed = run.recipe.seed + member
     lightning.seed_everything(seed, verbose=False)
     encoder = make_encoder(recipe)
-    rows = np.setdiff1d(data.rows("train", name), holdout)
     weights = np.array([recipe.source_weights.get(source, 1.0) for source in data.sources])
+    rows = np.setdiff1d(data.rows("train", name), holdout)
     rows = rows[weights[data.source[rows]] > 0]  # a source with weight zero would only cost time
     valid = data.rows("valid", name)
     if not len(rows) or not len(valid):
@@ -180,14 +166,14 @@ def fit_branch(
     run.log(f"{name}: {len(rows):,} films to train on, {len(valid):,} to validate on")
     folder.mkdir(parents=True, exist_ok=True)
     learn_words(encoder, data, rows)
-    branch_data, rows, valid = prepare(run, name, recipe, encoder, rows, valid)
+    films, rows, valid = prepare(run, name, recipe, encoder, rows, valid)
     if recipe.distill and recipe.distill.teacher and member == 0:
         soft = folder / "teacher.npy"
         if not soft.is_file():
             run.log(f"{name}: computing the teacher's probabilities")
             save_answers(soft, teacher_answers(recipe.distill.teacher, data, rows, name))
     if soft is not None:
-        branch_data.soft = np.load(soft)
+        films.soft = np.load(soft)
     head = SourceHead(encoder.width, len(data.genres), len(data.sources), 0)
     positives = torch.from_numpy(data.shares(rows)).clamp(1e-3, 1 - 1e-3)
     with torch.no_grad():
@@ -196,20 +182,20 @@ def fit_branch(
     module = BranchModule(encoder, head, settings, loss, recipe.distill.share if recipe.distill else 0.0)
     score = fit(
         module,
-        Batches(branch_data, rows, settings.batch_size, seed, shuffle=True),
-        Batches(branch_data, valid, 64, seed, shuffle=False),
+        Batches(films, rows, settings.batch_size, seed, shuffle=True),
+        Batches(films, valid, 64, seed, shuffle=False),
         settings,
-        run.recipe.model_copy(update={"seed": seed}),
+        run,
         member_folder(folder, member) if recipe.members > 1 else folder,
         stage=name if recipe.members == 1 else f"{name}, member {member + 1} of {recipe.members}",
+        seed=seed,
         devices=run.devices,
-        progress=run.progress,
         watch=watch,
     )
     run.log(f"{name}: macro average precision on valid {score:.4f}")
     module.cpu().eval()
     if answers is not None:
-        save_answers(answers, member_answers(module, branch_data, rows))
+        save_answers(answers, member_answers(module, films, rows))
     return Trained(encoder, head.target_linear(), rows, valid, score)
 
 
@@ -218,22 +204,17 @@ def fit_members(run: Run, name: str, recipe: BranchRecipe, holdout: Rows) -> Tra
 
     With `distill`, each member after the first learns from the one before it.
     """
-    folder = run.folder / name
     members: list[Trained] = []
     answers: Path | None = None
     for number in range(recipe.members):
-        here = member_folder(folder, number)
+        here = member_folder(run.folder / name, number)
         soft, answers = answers, here / "answers.npy" if recipe.distill else None
-        if (here / "learned.json").is_file():
-            members.append(_read_member(run, recipe, here))
-            continue
-        member = fit_branch(run, name, recipe, holdout, member=number, soft=soft, answers=answers)
-        _save_member(member, here)
-        members.append(member)
-    first, last = members[0], members[-1]
+        if not (here / "trained.safetensors").is_file():
+            _save_member(fit_branch(run, name, recipe, holdout, member=number, soft=soft, answers=answers), here)
+        members.append(_read_member(run, recipe, here))
     joined = MemberEncoder([member.encoder for member in members]).eval()
-    assert isinstance(joined, Encoder)
-    return Trained(joined, join_heads([member.head for member in members]), first.rows, first.valid, last.score)
+    heads = join_heads([member.head for member in members])
+    return Trained(joined, heads, members[0].rows, members[0].valid, members[-1].score)
 
 
 def member_folder(folder: Path, number: int) -> Path:
@@ -241,27 +222,26 @@ def member_folder(folder: Path, number: int) -> Path:
     return folder / f"member-{number + 1}"
 
 
+def _contiguous(encoder: Encoder, prefix: str = "") -> dict[str, Tensor]:
+    return {prefix + key: value.contiguous() for key, value in encoder.state_dict().items()}
+
+
 def _save_member(trained: Trained, folder: Path) -> None:
-    state = {f"encoder.{key}": value.contiguous() for key, value in trained.encoder.state_dict().items()}
     weight, bias = (value.contiguous() for value in trained.head)
-    save_file({**state, "head.weight": weight, "head.bias": bias}, folder / "learned.safetensors")
-    rows = {"rows": trained.rows.tolist(), "valid": trained.valid.tolist()}
-    write_json(folder / "learned.json", {"valid_map": trained.score, **rows})
+    rows, valid, score = (torch.as_tensor(value) for value in (trained.rows, trained.valid, trained.score))
+    state = {"weight": weight, "bias": bias, "rows": rows, "valid": valid, "score": score}
+    with atomic_path(folder / "trained.safetensors") as temporary:
+        save_file({**_contiguous(trained.encoder, "encoder."), **state}, temporary)
 
 
 def _read_member(run: Run, recipe: BranchRecipe, folder: Path) -> Trained:
-    found = json.loads((folder / "learned.json").read_text(encoding="utf-8"))
-    rows, valid = np.array(found["rows"], dtype=np.int64), np.array(found["valid"], dtype=np.int64)
-    state = load_file(folder / "learned.safetensors")
-    head = state.pop("head.weight"), state.pop("head.bias")
+    state = load_file(folder / "trained.safetensors")
+    rows, valid = (state.pop(name).numpy() for name in ("rows", "valid"))
+    head, score = (state.pop("weight"), state.pop("bias")), float(state.pop("score"))
     encoder = make_encoder(recipe)
     learn_words(encoder, run.data, rows)
     encoder.load_state_dict({key.removeprefix("encoder."): value for key, value in state.items()})
-    encoder.eval()
-    return Trained(encoder, head, rows, valid, float(found["valid_map"]))
-
-
-# --- export ------------------------------------------------------------------------------------------------------
+    return Trained(encoder.eval(), head, rows, valid, score)
 
 
 def export_branch(run: Run, name: str, recipe: BranchRecipe, trained: Trained) -> None:
@@ -273,21 +253,19 @@ def export_branch(run: Run, name: str, recipe: BranchRecipe, trained: Trained) -
     encoder, head, score = trained.encoder, trained.head, trained.score
     if recipe.token_bag:
         weights = np.array([recipe.source_weights.get(source, 1.0) for source in data.sources], dtype=np.float32)
-        encoder, head, share, score = add_bag(
-            encoder, head, data, trained.rows, trained.valid, weights[data.source[trained.rows]]
-        )
+        own = weights[data.source[trained.rows]]
+        encoder, head, share, score = add_bag(encoder, head, data, trained.rows, trained.valid, own)
         run.log(f"{name}: with {share} of a linear model of the tokens, {score:.4f}")
     save_file({"weight": head[0].contiguous(), "bias": head[1].contiguous()}, folder / "head.safetensors")
-    assets = folder / "assets"
-    assets.mkdir(exist_ok=True)
-    options = encoder.save_assets(assets)
+    (folder / "assets").mkdir(exist_ok=True)
+    options = encoder.save_assets(folder / "assets")
     run.log(f"{name}: exporting the graph")
     graph = folder / "float.onnx"
     export_encoder(encoder, graph)
     spec = Branch(name, encoder.input, encoder.kind, options, f"{name}.onnx", encoder.width, recipe.encoder.kind)
     result: dict[str, Any] = {"valid_map": score}
     if recipe.int8:
-        small = folder / "int8.onnx"
+        small, half = folder / "int8.onnx", folder / "half.onnx"
         _quantize(run, encoder, trained.rows, graph, small)
         scores = {
             kind: score_branch(run, FinishedBranch(spec, file, head), trained.valid)
@@ -299,16 +277,14 @@ def export_branch(run: Run, name: str, recipe: BranchRecipe, trained: Trained) -
         run.log(
             f"{name}: int8 costs {cost:+.2f} points of macro-F1 on valid; {'using int8' if kept else 'keeping float'}"
         )
-        if kept:
-            graph = small
-        else:
-            halve_weights(graph, folder / "half.onnx")
-            graph = folder / "half.onnx"
+        if not kept:
+            halve_weights(graph, half)
+        graph = small if kept else half
     info = {"options": options, "width": spec.width, "input": spec.input, "kind": spec.kind, "encoder": spec.encoder}
     write_json(folder / "branch.json", {"graph": graph.name, **info, **result})
 
 
-def _quantize(run: Run, encoder: Encoder, rows: Rows, source: Path, target: Path) -> None:
+def _quantize(run: Run, encoder: Encoder, rows: NDArray[np.int64], source: Path, target: Path) -> None:
     if encoder.kind != "pixels":
         quantize_dynamic(source, target)
         return

@@ -91,10 +91,10 @@ def train_fusion(run: Run, heads: list[tuple[Tensor, Tensor]], held: FusionFilms
         DataLoader(_with_all_inputs(held), settings.batch_size, shuffle=True, generator=generator),
         DataLoader(_with_all_inputs(valid), 512),
         settings,
-        run.recipe,
+        run,
         folder,
         stage="fusion",
-        progress=run.progress,
+        seed=run.recipe.seed,
     )
     fusion.eval()
     share = getattr(fusion, "share", None)

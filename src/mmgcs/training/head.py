@@ -170,7 +170,7 @@ def read_features(run: Run, base: Classifier) -> FilmFeatures:
     if not path.is_file():
         chunks = [films[start : start + CHUNK] for start in range(0, len(films), CHUNK)]
         stage = f"reading {len(films):,} films"
-        parts = [base.features(chunk) for chunk in track(chunks, stage, "chunks", enabled=run.progress)]
+        parts = [base.features(chunk) for chunk in track(chunks, len(chunks), stage, "chunks", enabled=run.progress)]
         arrays = {f"values.{name}": np.concatenate([part.values[name] for part in parts]) for name in branches}
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
             np.savez(

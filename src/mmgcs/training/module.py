@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -84,12 +85,20 @@ class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is
         optimizer = OPTIMIZERS[self.settings.optimizer](groups)
         if self.settings.schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=2)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "valid_map"}}
+            # `scored` steps it. Lightning would do so after the checkpoint of the validation, which then lacks it.
+            never = {"scheduler": plateau, "monitor": "valid_map", "frequency": sys.maxsize}
+            return {"optimizer": optimizer, "lr_scheduler": never}
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warmup_then_linear(step, steps, self.settings.warmup)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def scored(self, score: float) -> None:
+        """Log the score of a validation, and lower the learning rate if it stopped rising."""
+        self.log("valid_map", score)
+        if self.settings.schedule == "plateau":
+            self.lr_schedulers().step(score)
 
     def collect(self, truth: Tensor, logits: Tensor, known: Tensor) -> None:
         self._seen.append((truth.cpu(), logits.float().cpu(), known.cpu()))
@@ -182,7 +191,7 @@ class BranchModule(_Learner):
 
     def on_validation_epoch_end(self) -> None:
         """Log the macro average precision."""
-        self.log("valid_map", macro_average_precision(*self.collected()))
+        self.scored(macro_average_precision(*self.collected()))
 
     def configure_optimizers(self) -> Any:
         """Return the recipe's optimizer; the head has its own rate, and the sources' corrections their own decay."""
@@ -225,7 +234,7 @@ class FusionModule(_Learner):
         """Log the mean macro average precision over the combinations of inputs."""
         truth, scores, known = self.collected()
         each = [macro_average_precision(truth, scores[:, index], known) for index in range(scores.shape[1])]
-        self.log("valid_map", float(np.mean(each)))
+        self.scored(float(np.mean(each)))
         self.log("valid_map_all", each[-1])
 
     def configure_optimizers(self) -> Any:

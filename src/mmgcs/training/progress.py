@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import pytorch_lightning as lightning
 from pytorch_lightning.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 
 T = TypeVar("T")
 
@@ -31,25 +33,20 @@ class StageProgress:
     """
 
     def __init__(self, stage: str, total: int, unit: str, *, done: int = 0, enabled: bool = True) -> None:
-        self.stage = stage
-        self.total = total
-        self.unit = unit
-        self.done = done
+        self.stage, self.total, self.unit, self.done = stage, total, unit, done
         self._first = done
-        self._started = self._printed = time.monotonic()
-        self._enabled = enabled
+        self._started = time.monotonic()
         self._values: dict[str, float] = {}
-        self._bar: Any = None
-        if enabled and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True))
-            self._task = self._bar.add_task(self.line(), total=total, completed=done)
-            self._bar.start()
-        else:
-            self._print()
+        self._lines = enabled and not sys.stderr.isatty()
+        self._bar = Progress(
+            BarColumn(),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+            disable=not enabled or self._lines,
+        )
+        self._task = self._bar.add_task(self.line(), total=total, completed=done)
+        self._bar.start()
+        self._print()
 
     def line(self) -> str:
         """Return the stage's state in words."""
@@ -67,29 +64,23 @@ class StageProgress:
         """Set how many steps are done, and values to show, such as `loss`."""
         self.done = done
         self._values.update(values)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, description=self.line())
-        elif time.monotonic() - self._printed >= INTERVAL:
+        self._bar.update(self._task, completed=done, description=self.line())
+        if time.monotonic() - self._printed >= INTERVAL:
             self._print()
 
     def close(self) -> None:
         """Print the last state."""
-        if self._bar is not None:
-            self._bar.stop()
-        else:
-            self._print()
+        self._bar.stop()
+        self._print()
 
     def _print(self) -> None:
         self._printed = time.monotonic()
-        if self._enabled:
+        if self._lines:
             print(self.line(), file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[T], stage: str, unit: str, *, enabled: bool, total: int | None = None) -> Iterator[T]:
-    """Yield the items and show how many were taken."""
-    if total is None:
-        assert isinstance(items, Sized)
-        total = len(items)
+def track(items: Iterable[T], total: int, stage: str, unit: str, *, enabled: bool) -> Iterator[T]:
+    """Yield the items and show how many of them, `total` in all, were taken."""
     progress = StageProgress(stage, total, unit, enabled=enabled)
     try:
         for number, item in enumerate(items, 1):
@@ -100,7 +91,7 @@ def track(items: Iterable[T], stage: str, unit: str, *, enabled: bool, total: in
 
 
 class TrainingProgress(Callback):  # type: ignore[misc]  # Lightning is untyped
-    """Shows a fit's progress with its loss and its best score on `valid`.
+    """Shows a fit's progress with its loss and its last score on `valid`.
 
     Args:
         stage: its name.
@@ -114,41 +105,29 @@ class TrainingProgress(Callback):  # type: ignore[misc]  # Lightning is untyped
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Begin, at the step that a resumed run reached."""
-        del pl_module
         if trainer.is_global_zero:
-            total = int(trainer.estimated_stepping_batches)
-            self._progress = StageProgress(
-                self._stage, total, "batches", done=trainer.global_step, enabled=self._enabled
-            )
+            total, done = int(trainer.estimated_stepping_batches), trainer.global_step
+            self._progress = StageProgress(self._stage, total, "batches", done=done, enabled=self._enabled)
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, *batch: Any) -> None:
         """Count the batch."""
-        del pl_module, batch, batch_idx
         if self._progress:
             self._progress.update(trainer.global_step, loss=float(outputs["loss"]))
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show the score."""
-        del pl_module
         if self._progress:
             self._progress.update(trainer.global_step, score=float(trainer.callback_metrics["valid_map"]))
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_end(self, *_: Any) -> None:
         """Print the last state."""
-        del trainer, pl_module
-        self._close()
-
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Give the terminal back."""
-        del trainer, pl_module, exception
-        self._close()
-
-    def _close(self) -> None:
         if self._progress:
             self._progress.close()
             self._progress = None
+
+    def on_exception(self, *_: Any) -> None:
+        """Give the terminal back."""
+        self.on_train_end()
 
 
 def peak_memory() -> float | None:

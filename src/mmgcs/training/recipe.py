@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -62,8 +63,8 @@ class Optimization(_Settings):
     optimizer: Literal["adamw", "adam"] = "adamw"
     """Loshchilov & Hutter 2019 (decoupled weight decay), or Kingma & Ba 2015."""
     schedule: Literal["linear", "plateau"] = "linear"
-    """How the learning rate changes: it rises and falls linearly, or is divided by ten after two epochs without a
-    better score on `valid`."""
+    """How the learning rate changes: it rises and falls linearly, or is divided by ten after two validations
+    without a better score on `valid`."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Factor on the learning rate for each layer further from the head."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
@@ -190,6 +191,12 @@ class SearchRange(_Settings):
             raise ValueError("`log` needs a `low` above 0")
         return self
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Return `low` and `high` of a range."""
+        assert self.low is not None and self.high is not None
+        return self.low, self.high
+
 
 class Recipe(_Settings):
     """All settings of a training."""
@@ -206,8 +213,11 @@ class Recipe(_Settings):
     """Seed of everything random."""
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
     """Precision of the training; "auto" is mixed precision if it is faster on this machine, and 32 bits otherwise."""
+    logger: Literal["tensorboard", "csv", "mlflow", "wandb"] = "tensorboard"
+    """Where losses and scores are also written; each stage's `curves` has them as CSV in any case. mlflow uses
+    MLFLOW_TRACKING_URI, or mlflow.db in the run's folder; wandb needs its account."""
     checkpoint_steps: Annotated[int, Field(ge=1)] = 200
-    """Steps between checkpoints, from which --resume continues."""
+    """Steps between checkpoints, from which --resume continues. Each validation makes one too."""
     plot: BranchRecipe | None = None
     """The encoder of plots."""
     poster: BranchRecipe | None = None
@@ -406,6 +416,8 @@ def check_recipe(recipe: Recipe) -> None:
         model, loss = recipe.fusion.model, recipe.fusion.training.loss
         found += _wrong_options("fusion.model", FUSIONS, model.kind, model.options, given=1)
         found += _wrong_options("fusion.training.loss", LOSSES, loss.kind, loss.options, given=1)
+    if recipe.logger in ("mlflow", "wandb") and importlib.util.find_spec(recipe.logger) is None:
+        found.append(("logger", f"{recipe.logger} is not installed; pip install {recipe.logger}"))
     if recipe.precision == "16-mixed" and not torch.cuda.is_available():
         found.append(("precision", "16-mixed needs a GPU, and there is none; give auto, 32 or bf16-mixed"))
     if found:

@@ -69,8 +69,7 @@ def train(
     sizes = {f"{name}.training.batch_size": part.training.batch_size for name, part in recipe.branches.items()}
     check_devices(devices, sizes)
     labelled = read(recipe, data, posters, log)
-    identity = {"recipe": recipe.model_dump(mode="json"), "data": labelled.fingerprint}
-    with _full_disk_told(out), lock_run_dir(out, identity, resume):
+    with _full_disk_told(out), lock_run_dir(out, recipe, labelled.fingerprint, resume):
         run = Run(recipe, labelled, out, command, log, devices, progress)
         if (out / "bundle" / MANIFEST).is_file():
             log("the bundle is finished already")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mmgcs.errors import UsageError
 from mmgcs.files import lock_folder, remove_parts, write_json
@@ -42,13 +41,24 @@ class Run:
     caches: Path | None = None
 
 
+def is_made_from(state: Path, recipe: Recipe, data: str) -> bool:
+    """Return True if the file `state`, which `lock_run_dir` wrote, names this recipe and data (a fingerprint)."""
+    try:
+        kept = json.loads(state.read_text(encoding="utf-8"))
+        # Read as a recipe, so that a setting that is newer than the file has its default.
+        return bool(kept["data"] == data and Recipe.model_validate(kept["recipe"]).model_dump() == recipe.model_dump())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 @contextmanager
-def lock_run_dir(out: Path, identity: Mapping[str, Any], resume: bool, what: str = "run") -> Iterator[None]:
+def lock_run_dir(out: Path, recipe: Recipe, data: str, resume: bool, what: str = "run") -> Iterator[None]:
     """Lock a folder for one piece of work: a new folder, or with `resume` the one that an earlier call left.
 
     Args:
         out: the folder.
-        identity: what the work is made from, kept in the folder's `<what>.json`; only the same work is resumed.
+        recipe: the recipe. It is kept in the folder's `<what>.json`; only the same work is resumed.
+        data: the fingerprint of the data, kept there too.
         resume: continue with what is there.
         what: what the folder holds, for that file's name and for errors.
 
@@ -59,13 +69,13 @@ def lock_run_dir(out: Path, identity: Mapping[str, Any], resume: bool, what: str
     used = out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())
     if used and not resume:
         raise UsageError(f"{out} already holds a {what}; continue it with --resume, or give another --out")
-    if used and (not state.is_file() or json.loads(state.read_text(encoding="utf-8")) != identity):
+    if used and not is_made_from(state, recipe, data):
         raise UsageError(f"{out} was made with another recipe or other data; give another --out")
     with lock_folder(out):
         for folder in (out, *(path for path in out.rglob("*") if path.is_dir())):
             remove_parts(folder, "*")
         if not state.is_file():
-            write_json(state, identity)
+            write_json(state, {"recipe": recipe.model_dump(mode="json"), "data": data})
         try:
             yield
         except UsageError:

@@ -1,4 +1,4 @@
-"""Fit one stage with Lightning: checkpoints, early stopping, loggers, several devices, progress."""
+"""Fit one stage with Lightning: checkpoints, early stopping, loggers, several devices."""
 
 from __future__ import annotations
 
@@ -7,30 +7,28 @@ import csv
 import io
 import logging
 import math
+import os
 import shutil
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning import loggers
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LambdaCallback, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import atomic_path, atomic_writer
 from mmgcs.training.module import NotFiniteError
 from mmgcs.training.progress import TrainingProgress
-from mmgcs.training.recipe import Optimization, Recipe
-
-Watch = Callable[[float], None]
-"""Called with the score of each validation; an exception that it raises ends the stage."""
+from mmgcs.training.recipe import Optimization
+from mmgcs.training.rundir import Run
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
@@ -43,20 +41,35 @@ class AtomicCheckpoints(TorchCheckpointIO):  # type: ignore[misc]  # Lightning i
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write `checkpoint` to `path`; on any error the old file stays."""
-        del storage_options
         buffer = io.BytesIO()  # torch reports a disk that becomes full as an error of its own format
         torch.save(checkpoint, buffer)
         with atomic_writer(Path(path), "wb") as handle:
             handle.write(buffer.getbuffer())
 
 
-class _Watcher(Callback):  # type: ignore[misc]  # Lightning is untyped
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+class LastCheckpoint(Checkpoint):  # type: ignore[misc]  # Lightning is untyped
+    """Writes the checkpoint that a resumed training continues from.
+
+    A step after which `valid` is scored is saved after the scoring, because Lightning does not make up for a
+    validation that is missing from a checkpoint: the best weights, and with them the model, could be others.
+
+    Args:
+        path: the file.
+        every: steps between two checkpoints, in addition to one at each validation.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self._path = path
+        self._every = every
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        """Save after every n-th step."""
+        if trainer.global_step % self._every == 0 and (index + 1) % trainer.val_check_batch:
+            trainer.save_checkpoint(self._path)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        del pl_module
-        self._watch(float(trainer.callback_metrics["valid_map"]))
+        """Save after each validation."""
+        trainer.save_checkpoint(self._path)
 
 
 def fit(
@@ -64,13 +77,13 @@ def fit(
     train_batches: Any,
     valid_batches: Any,
     settings: Optimization,
-    recipe: Recipe,
+    run: Run,
     folder: Path,
     *,
     stage: str,
+    seed: int,
     devices: int = 1,
-    progress: bool = True,
-    watch: Watch | None = None,
+    watch: Callable[[float], None] | None = None,
 ) -> float:
     """Fit a module and leave it at its best weights. If `folder` has a checkpoint, continue from it.
 
@@ -78,12 +91,12 @@ def fit(
         module: the module.
         train_batches, valid_batches: its batches; `skip_to(step)` of the first is called to continue.
         settings: the stage's part of the recipe.
-        recipe: the whole recipe.
+        run: the training.
         folder: the folder of checkpoints and curves.
-        stage: its name, for progress.
+        stage: its name, for progress and loggers.
+        seed: of dropout.
         devices: processes (CPU) or GPUs.
-        progress: show progress.
-        watch: called with the score of each validation.
+        watch: called with the score of each validation; an exception that it raises ends the stage.
 
     Returns:
         The best macro average precision on `valid`.
@@ -101,16 +114,21 @@ def fit(
         enable_version_counter=False,
         save_on_train_epoch_end=False,
     )
-    steps = ModelCheckpoint(
-        folder, filename="last", every_n_train_steps=recipe.checkpoint_steps, enable_version_counter=False
-    )
-    stop = EarlyStopping("valid_map", mode="max", patience=settings.patience, check_on_train_epoch_end=False)
-    callbacks = [stop, best, steps, TrainingProgress(stage, progress), *([_Watcher(watch)] if watch else [])]
+    callbacks = [
+        EarlyStopping("valid_map", mode="max", patience=settings.patience, check_on_train_epoch_end=False),
+        best,
+        LastCheckpoint(folder / LAST, run.recipe.checkpoint_steps),
+        TrainingProgress(stage, run.progress),
+    ]
+    if watch is not None:
+        callbacks.append(
+            LambdaCallback(on_validation_end=lambda trainer, _: watch(float(trainer.callback_metrics["valid_map"])))
+        )
     last = folder / LAST
-    module.seed = recipe.seed
+    module.seed = seed
     if last.is_file():
         # Each step takes one batch. Lightning cannot continue in the middle of an iterable's epoch by itself.
-        train_batches.skip_to(int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]))
+        train_batches.skip_to(_step_of(last))
     with quiet_lightning(), _own_interrupts():
         trainer = lightning.Trainer(
             max_epochs=math.ceil(settings.epochs),
@@ -119,13 +137,10 @@ def fit(
             devices=devices,
             strategy="ddp_spawn" if devices > 1 else "auto",
             use_distributed_sampler=False,
-            precision=recipe.precision if recipe.precision != "auto" else fastest_precision(module),
+            precision=run.recipe.precision if run.recipe.precision != "auto" else fastest_precision(module),
             callbacks=callbacks,
             plugins=[AtomicCheckpoints()],
-            logger=[
-                CSVLogger(folder, name="curves", flush_logs_every_n_steps=20),
-                TensorBoardLogger(folder, name="tensorboard", version=""),
-            ],
+            logger=_loggers(run.recipe.logger, run.recipe.name, stage, folder),
             gradient_clip_val=settings.clip,
             val_check_interval=1.0 / settings.validations,
             num_sanity_val_steps=0,
@@ -138,7 +153,9 @@ def fit(
                 module, train_batches, valid_batches, ckpt_path=last if last.is_file() else None, weights_only=True
             )
         except NotFiniteError as error:
-            _drop_bad_checkpoint(folder, error.step)
+            # The weights of the last checkpoint may be what gave this loss.
+            if last.is_file() and _step_of(last) >= error.step:
+                shutil.copyfile(folder / BEST, last) if (folder / BEST).is_file() else last.unlink()
             raise
         except ProcessExitedException as error:
             raise MmgcsError(
@@ -157,17 +174,24 @@ def fit(
     return float(state["callbacks"][best.state_key]["best_model_score"])
 
 
-def _drop_bad_checkpoint(folder: Path, step: int) -> None:
-    """Replace a last checkpoint whose weights gave a loss that is not finite by the best one."""
-    last, best = folder / LAST, folder / BEST
-    if last.is_file() and torch.load(last, map_location="cpu", weights_only=True)["global_step"] >= step:
-        if best.is_file():
-            shutil.copyfile(best, last)
-        else:
-            last.unlink()
+def _step_of(checkpoint: Path) -> int:
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
 
 
-def check_devices(devices: int, batch_sizes: dict[str, int]) -> None:
+def _loggers(kind: str, name: str, stage: str, folder: Path) -> list[Any]:
+    """Return the logger that a recipe names, and the one of CSV files that the curves are drawn from."""
+    table = loggers.CSVLogger(folder, name="curves", flush_logs_every_n_steps=20)
+    if kind == "tensorboard":
+        return [table, loggers.TensorBoardLogger(folder, name="tensorboard", version="")]
+    if kind == "mlflow":
+        store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.parent.resolve()}/mlflow.db"
+        return [table, loggers.MLFlowLogger(experiment_name=name, run_name=stage, tracking_uri=store)]
+    if kind == "wandb":
+        return [table, loggers.WandbLogger(project=name, name=stage, save_dir=folder)]
+    return [table]
+
+
+def check_devices(devices: int, batch_sizes: Mapping[str, int]) -> None:
     """Raise UsageError if there are fewer GPUs, or films in a batch, than processes."""
     if torch.cuda.is_available() and devices > torch.cuda.device_count():
         raise UsageError(f"--devices {devices}: this machine has {torch.cuda.device_count()} GPUs; give at most that")
@@ -178,7 +202,7 @@ def check_devices(devices: int, batch_sizes: dict[str, int]) -> None:
             )
 
 
-def fastest_precision(module: nn.Module) -> Literal["32", "16-mixed", "bf16-mixed"]:
+def fastest_precision(module: torch.nn.Module) -> Literal["32", "16-mixed", "bf16-mixed"]:
     """Return mixed precision if the device computes this module faster with it, otherwise 32 bits.
 
     A processor with bfloat16 instructions multiplies matrices about twice as fast with them, but convolutions become
@@ -193,32 +217,35 @@ def fastest_precision(module: nn.Module) -> Literal["32", "16-mixed", "bf16-mixe
 
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's banners and its advice for authors of training scripts."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        for category in (UserWarning, FutureWarning, DeprecationWarning):
-            warnings.filterwarnings("ignore", category=category)
-        try:
+    """Silence Lightning's banners and its advice for authors of training scripts, here and in processes it starts."""
+    names = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for category in (UserWarning, FutureWarning, DeprecationWarning):
+                warnings.filterwarnings("ignore", category=category)
             yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 @contextlib.contextmanager
 def _own_interrupts() -> Iterator[None]:
     """Restore the handling of Ctrl-C, which Lightning switches off after the first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def read_curve(folder: Path, column: str) -> list[tuple[int, float]]:
@@ -239,9 +266,8 @@ def draw_curves(folder: Path, picture: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axis, column, label in zip(
-        axes, ("train_loss", "valid_map"), ("training loss", "macro AP on valid"), strict=True
-    ):
+    columns = {"train_loss": "training loss", "valid_map": "macro AP on valid"}
+    for axis, (column, label) in zip(axes, columns.items(), strict=True):
         points = read_curve(folder, column)
         marker = "." if column == "valid_map" else ""
         axis.plot([step for step, _ in points], [value for _, value in points], marker=marker)

@@ -6,13 +6,14 @@ trains the branches whose settings are searched and is judged by its macro avera
 
 from __future__ import annotations
 
+import csv
 import logging
 import multiprocessing
 import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +31,10 @@ from mmgcs.training.branch import fit_branch
 from mmgcs.training.data import Labelled, read_labelled
 from mmgcs.training.fusion import choose_holdout
 from mmgcs.training.module import NotFiniteError
-from mmgcs.training.recipe import Recipe, SearchRange, change_recipe, check_recipe
+from mmgcs.training.recipe import Recipe, change_recipe, check_recipe
 from mmgcs.training.rundir import Log, Run, lock_run_dir
 
-STUDY = "mmgcs"
-BEST_RECIPE = "best.yaml"
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-# A worker without a heartbeat for the grace period counts as dead, and its trial as failed.
-_HEARTBEAT, _GRACE = 30, 90
 _NEVER = 10**9
 _WAIT = 120  # seconds that a worker waits for another's write to the storage
 
@@ -88,22 +85,16 @@ def search_settings(
     """
     _check_search(recipe)
     labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources())
-    identity = {"recipe": recipe.model_dump(mode="json"), "data": labelled.fingerprint}
-    with lock_run_dir(out, identity, resume, "search"), _quiet_optuna():
-        study = _study(out, recipe.seed, 0)
+    with lock_run_dir(out, recipe, labelled.fingerprint, resume, "search"), _quiet_optuna():
+        study = _study(out, recipe.seed)
         if not study.trials:
             study.enqueue_trial(_own_settings(recipe), skip_if_exists=True)
         if workers == 1:
             _search(recipe, labelled, out, trials, 0, log)
         else:
-            _search_together(recipe, data, posters, out, trials, workers)
+            _search_together(recipe, labelled, out, trials, workers)
         shutil.rmtree(out / "caches", ignore_errors=True)
         return _report(study, recipe, out, log)
-
-
-def apply_settings(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
-    """Return the recipe with other values for the given keys, and without its `search`."""
-    return change_recipe(recipe, {**settings, "search": {}})
 
 
 def _check_search(recipe: Recipe) -> None:
@@ -113,16 +104,15 @@ def _check_search(recipe: Recipe) -> None:
             "plot.training.lr: {low: 1.0e-5, high: 1.0e-3, log: true}"
         )
     for place, spread in recipe.search.items():
-        branch = place.split(".")[0]
-        if branch not in recipe.branches:
+        if place.split(".")[0] not in recipe.branches:
             raise UsageError(f"search.{place}: only settings of {' and '.join(recipe.branches)} can be searched")
-        for value in spread.choices or [_number(spread, spread.low), _number(spread, spread.high)]:
-            check_recipe(apply_settings(recipe, {place: value}))
+        for value in spread.choices or spread.bounds:
+            check_recipe(_changed(recipe, {place: int(value) if spread.whole else value}))
 
 
-def _number(spread: SearchRange, value: float | None) -> float | int:
-    assert value is not None
-    return int(value) if spread.whole else value
+def _changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with other values for the given keys, and without its `search`."""
+    return change_recipe(recipe, {**settings, "search": {}})
 
 
 def _own_settings(recipe: Recipe) -> dict[str, Any]:
@@ -135,25 +125,20 @@ def _own_settings(recipe: Recipe) -> dict[str, Any]:
         if spread.choices is not None:
             inside = value in spread.choices
         else:
-            assert spread.low is not None and spread.high is not None
-            inside = isinstance(value, int | float) and spread.low <= value <= spread.high
+            inside = isinstance(value, int | float) and spread.bounds[0] <= value <= spread.bounds[1]
         if inside:
             found[place] = value
     return found
 
 
-def _study(out: Path, seed: int, worker: int) -> optuna.Study:
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{out / 'study.db'}",
-        engine_kwargs={"connect_args": {"timeout": _WAIT}},
-        heartbeat_interval=_HEARTBEAT,
-        grace_period=_GRACE,
-    )
+def _study(out: Path, seed: int) -> optuna.Study:
     return optuna.create_study(
-        study_name=STUDY,
-        storage=storage,
+        study_name="mmgcs",
+        storage=optuna.storages.RDBStorage(
+            f"sqlite:///{out / 'study.db'}", engine_kwargs={"connect_args": {"timeout": _WAIT}}
+        ),
         # Running trials of other workers count as bad, so that two workers do not try the same.
-        sampler=optuna.samplers.TPESampler(seed=seed + worker, constant_liar=True),
+        sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
         direction="maximize",
         load_if_exists=True,
@@ -162,36 +147,40 @@ def _study(out: Path, seed: int, worker: int) -> optuna.Study:
 
 def _search(recipe: Recipe, data: Labelled, out: Path, trials: int, worker: int, log: Log) -> None:
     """Run trials until the study has `trials` of them."""
-    study = _study(out, recipe.seed, worker)
+    study = _study(out, recipe.seed + worker)
 
     def tell(study: optuna.Study, trial: FrozenTrial) -> None:
         score = f" {trial.value:.4f}" if trial.value is not None else ""
-        settings = " ".join(f"{place}={_short(value)}" for place, value in trial.params.items())
+        settings = " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
         log(f"trial {trial.number}: {trial.state.name.lower()}{score}  {settings}")
-
-    def objective(trial: Trial) -> float:
-        return _try(recipe, data, out, trial)
 
     if len(study.get_trials(deepcopy=False, states=_DONE)) < trials:
         # Failed trials count too, or a search whose every loss is NaN would never end.
         limit = optuna.study.MaxTrialsCallback(trials, states=_DONE)
-        study.optimize(objective, callbacks=[tell, limit], catch=(NotFiniteError,))
+        study.optimize(lambda trial: _try(recipe, data, out, trial), callbacks=[tell, limit], catch=(NotFiniteError,))
 
 
 def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
-    settings = {place: _draw(trial, place, spread) for place, spread in recipe.search.items()}
+    settings: dict[str, Any] = {}
+    for place, spread in recipe.search.items():
+        if spread.choices is not None:
+            settings[place] = trial.suggest_categorical(place, spread.choices)
+        elif spread.whole:
+            settings[place] = trial.suggest_int(place, *map(int, spread.bounds), log=spread.log)
+        else:
+            settings[place] = trial.suggest_float(place, *spread.bounds, log=spread.log)
     # A trial is never resumed, so it needs no checkpoints between validations.
-    tried = apply_settings(recipe, {**settings, "checkpoint_steps": _NEVER})
+    tried = _changed(recipe, {**settings, "checkpoint_steps": _NEVER})
     folder = out / "trials" / str(trial.number)
     run = Run(tried, data, folder, "", lambda line: None, progress=False, caches=out / "caches")
     holdout = choose_holdout(tried, data)
-    looks = 0
     scores: list[float] = []
+    step = 0
 
     def watch(score: float) -> None:
-        nonlocal looks
-        trial.report(float(np.mean([*scores, score])), looks)
-        looks += 1
+        nonlocal step
+        trial.report(float(np.mean([*scores, score])), step)
+        step += 1
         if trial.should_prune():
             raise optuna.TrialPruned
 
@@ -205,20 +194,11 @@ def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
     return float(np.mean(scores))
 
 
-def _draw(trial: Trial, place: str, spread: SearchRange) -> Any:
-    if spread.choices is not None:
-        return trial.suggest_categorical(place, spread.choices)
-    assert spread.low is not None and spread.high is not None
-    if spread.whole:
-        return trial.suggest_int(place, int(spread.low), int(spread.high), log=spread.log)
-    return trial.suggest_float(place, spread.low, spread.high, log=spread.log)
-
-
-def _search_together(recipe: Recipe, data: Path, posters: Path | None, out: Path, trials: int, workers: int) -> None:
+def _search_together(recipe: Recipe, data: Labelled, out: Path, trials: int, workers: int) -> None:
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // workers)
     processes = [
-        context.Process(target=_work, args=(recipe, data, posters, out, trials, number, threads), daemon=True)
+        context.Process(target=_work, args=(recipe, data, out, trials, number, threads), daemon=True)
         for number in range(workers)
     ]
     try:
@@ -235,17 +215,16 @@ def _search_together(recipe: Recipe, data: Path, posters: Path | None, out: Path
         raise MmgcsError(f"every worker ended early (status {failed[0]}); resume with --resume")
 
 
-def _work(recipe: Recipe, data: Path, posters: Path | None, out: Path, trials: int, number: int, threads: int) -> None:
+def _work(recipe: Recipe, data: Labelled, out: Path, trials: int, number: int, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process stops the others
     torch.set_num_threads(threads)
-    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources())
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     with _quiet_optuna():
         try:
-            _search(recipe, labelled, out, trials, number, say)
+            _search(recipe, data, out, trials, number, say)
         except MmgcsError as error:
             say(str(error))
             raise SystemExit(1) from error
@@ -254,29 +233,21 @@ def _work(recipe: Recipe, data: Path, posters: Path | None, out: Path, trials: i
 def _report(study: optuna.Study, recipe: Recipe, out: Path, log: Log) -> Tuned:
     ended = study.get_trials(deepcopy=False, states=_DONE)
     counts = {state.name.lower(): sum(trial.state == state for trial in ended) for state in _DONE}
-    complete = [trial for trial in ended if trial.state == TrialState.COMPLETE]
-    if not complete:
+    if not counts["complete"]:
         raise MmgcsError(f"none of {len(ended)} trials was completed; see {out}/trials, or search smaller ranges")
     best = study.best_trial
-    with atomic_writer(out / BEST_RECIPE) as handle:
+    with atomic_writer(out / "best.yaml") as handle:
         handle.write(f"# Trial {best.number} of {len(ended)}: macro average precision {best.value:.4f} on valid.\n")
-        changed = apply_settings(recipe, best.params).model_dump(mode="json", exclude_unset=True, exclude={"search"})
+        changed = _changed(recipe, best.params).model_dump(mode="json", exclude_unset=True, exclude={"search"})
         yaml.safe_dump(changed, handle, sort_keys=False, allow_unicode=True)
-    with atomic_path(out / "trials.csv") as temporary:
-        _write_trials(ended, list(recipe.search), temporary)
-    _draw_plots(study, len(complete), out, log)
-    return Tuned(out / BEST_RECIPE, float(study.best_value), dict(best.params), counts)
-
-
-def _write_trials(ended: list[FrozenTrial], places: list[str], path: Path) -> None:
-    import csv
-
-    with path.open("w", encoding="utf-8", newline="") as handle:
+    with atomic_writer(out / "trials.csv") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["trial", "state", "valid_map", *places])
+        writer.writerow(["trial", "state", "valid_map", *recipe.search])
         for trial in ended:
-            row = [trial.number, trial.state.name.lower(), trial.value, *(trial.params.get(p) for p in places)]
-            writer.writerow(row)
+            values = [trial.params.get(place) for place in recipe.search]
+            writer.writerow([trial.number, trial.state.name.lower(), trial.value, *values])
+    _draw_plots(study, counts["complete"], out, log)
+    return Tuned(out / "best.yaml", float(study.best_value), dict(best.params), counts)
 
 
 def _draw_plots(study: optuna.Study, complete: int, out: Path, log: Log) -> None:
@@ -298,10 +269,6 @@ def _draw_plots(study: optuna.Study, complete: int, out: Path, log: Log) -> None
         with atomic_path(out / f"{name}.png") as temporary:
             axes.figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
         pyplot.close(axes.figure)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @contextmanager
