@@ -22,7 +22,7 @@ from mmgcs.datasets.sources.mmimdb import film_folder
 from mmgcs.files import write_json
 from mmgcs.labels import read_labels
 from mmgcs.tables import read_films
-from mmgcs.training import read_recipe, train
+from mmgcs.training import train
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "mmimdb.yaml"
 AVERAGES = ("micro", "macro", "weighted", "samples")
@@ -42,10 +42,10 @@ def main() -> None:
     table.parent.mkdir(parents=True, exist_ok=True)
     frame.select("id", "title", "year", "plot", "genres", "poster", "labels", "split").write_parquet(table)
     bundle = train(
-        read_recipe(given.recipe),
+        given.recipe,
         table,
-        folder,
         given.out,
+        posters=folder,
         command="benchmarks/peers/mmimdb.py",
         resume=given.out.exists(),
     )

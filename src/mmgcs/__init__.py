@@ -16,9 +16,22 @@ if TYPE_CHECKING:
     from mmgcs.film import Film, Prediction
     from mmgcs.runtime import Classifier, Explanation, explain, load
     from mmgcs.tagging import tag
+    from mmgcs.training import GenreClassifier, train
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Explanation", "Film", "MmgcsError", "Prediction", "__version__", "explain", "load", "tag"]
+__all__ = [
+    "Classifier",
+    "Explanation",
+    "Film",
+    "GenreClassifier",
+    "MmgcsError",
+    "Prediction",
+    "__version__",
+    "explain",
+    "load",
+    "tag",
+    "train",
+]
 
 # Importing mmgcs is cheap: onnxruntime is loaded when it is first needed.
 _MODULES = {
@@ -26,6 +39,7 @@ _MODULES = {
     **dict.fromkeys(["Film", "Prediction"], "mmgcs.film"),
     "MmgcsError": "mmgcs.errors",
     "tag": "mmgcs.tagging",
+    **dict.fromkeys(["GenreClassifier", "train"], "mmgcs.training"),  # need the extra `train`
 }
 
 

@@ -48,7 +48,7 @@ def run(tmp_path_factory) -> Path:
     training = {"epochs": 1, "batch_size": 8, "lr": 1e-3, "head_lr": 1e-2}
     plot = {"encoder": {"kind": "transformer", "options": options}, "training": training, "int8": False}
     recipe = read_recipe(write_recipe(folder / "recipe.yaml", plot=plot))
-    train(recipe, sample_table(), None, folder / "run", log=lambda line: None, progress=False)
+    train(recipe, sample_table(), folder / "run", log=lambda line: None, progress=False)
     return folder / "run"
 
 

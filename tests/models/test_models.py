@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmgcs.errors import UsageError
+from mmgcs.export import open_stem
 from mmgcs.models import ENCODERS, FUSIONS, SourceHead, linear_schedule_groups
 from mmgcs.models.efficientnet_lite import packaged_weights
 
@@ -115,3 +116,13 @@ def test_the_target_sources_own_linear_layer_answers_as_the_head_does():
     weight, bias = head.target_linear()
     logits = head(features, torch.ones(4, dtype=torch.int64))
     assert np.allclose((features @ weight.T + bias).numpy(), logits.detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["efficientnet_lite", "resnet18"])
+def test_a_stem_computed_by_onnxruntime_is_that_of_torch(kind):
+    encoder = ENCODERS[kind](weights="none", height=64, width_px=48).eval()
+    pixels = torch.randint(0, 256, (3, 64, 48, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = encoder.stem({"pixels": pixels})
+    found = torch.from_numpy(open_stem(encoder)({"pixels": pixels.numpy()}))
+    assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))

@@ -88,4 +88,4 @@ def children(pid: int) -> list[str]:
 def test_more_processes_than_films_in_a_batch_are_refused(tmp_path):
     recipe = read_recipe(write_recipe(tmp_path / "r.yaml", plot=PLOT))
     with pytest.raises(UsageError, match=r"--devices 9"):
-        train(recipe, sample_table(), None, tmp_path / "run", devices=9, log=lambda _: None)
+        train(recipe, sample_table(), tmp_path / "run", devices=9, log=lambda _: None)

@@ -58,7 +58,7 @@ def begun(command: list[str]) -> subprocess.Popen[str]:
 
 def train_in_process(recipe: Path, out: Path, **options) -> Bundle:
     table = sample_table()
-    return train(read_recipe(recipe), table, table.parent, out, log=lambda _: None, progress=False, **options)
+    return train(recipe, table, out, posters=table.parent, log=lambda _: None, progress=False, **options)
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_a_cache_that_does_not_fit_on_the_disk_is_not_written(tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
         table = sample_table()
-        train(recipe, table, table.parent, tmp_path / "run", log=lines.append, progress=False)
+        train(recipe, table, tmp_path / "run", posters=table.parent, log=lines.append, progress=False)
     assert any("poster: no room for a cache of 0.0 GB" in line for line in lines)
     assert not list((tmp_path / "run").glob("poster/cache-*/*"))
 
@@ -243,4 +243,4 @@ def test_posters_of_which_none_can_be_read_are_refused_with_the_first_reason(tmp
     recipe = read_recipe(write_recipe(tmp_path / "r.yaml", poster=POSTER))
     (tmp_path / "none").mkdir()
     with pytest.raises(MmgcsError, match=r"none of \d+ posters could be read; the first: "):
-        train(recipe, sample_table(), tmp_path / "none", tmp_path / "run", log=lambda _: None, progress=False)
+        train(recipe, sample_table(), tmp_path / "run", posters=tmp_path / "none", log=lambda _: None, progress=False)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_training import write_recipe
 
-from mmgcs import Film, load
+from mmgcs import Film, GenreClassifier, load
 from mmgcs.cli import main
 from mmgcs.errors import UsageError
 from mmgcs.runtime import Classifier, verify
@@ -47,7 +47,7 @@ def recipe(tiny_bundle: Path, tmp_path: Path) -> Path:
 def test_twenty_films_a_genre_give_a_bundle_for_own_genres(recipe, tmp_path, splits) -> None:
     table = write_films(tmp_path / "mine.csv", splits=splits)
     lines: list[str] = []
-    bundle = train(read_recipe(recipe), table, None, tmp_path / "run", log=lines.append, progress=False)
+    bundle = train(recipe, table, tmp_path / "run", log=lines.append, progress=False)
     assert bundle.config.genres == ("Bands", "Sleuths", "Spooky")
     assert bundle.config.inputs == ("plot",)  # no film has a poster to learn from
     prediction = load(bundle.path).predict(plot="A haunted ghost in the village")
@@ -64,7 +64,7 @@ def test_twenty_films_a_genre_give_a_bundle_for_own_genres(recipe, tmp_path, spl
 def test_posters_and_plots_get_shares_of_their_own(tiny_bundle: Path, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "own.yaml", head={"bundle": str(tiny_bundle), "folds": 3, "strengths": [10]})
     recipe = read_recipe(path, ["genres=[Drama, Comedy, Crime]"])
-    bundle = train(recipe, sample_table(), sample_table().parent, tmp_path / "run", log=lambda _: None)
+    bundle = train(recipe, sample_table(), tmp_path / "run", posters=sample_table().parent, log=lambda _: None)
     assert set(bundle.config.decisions) == {"plot", "poster", "plot+poster"}
     film = Film(plot="A detective hunts a killer", poster=next(sample_table().parent.glob("posters/*.jpg")))
     (prediction,) = load(bundle.path).predict_batch([film])
@@ -128,3 +128,19 @@ def test_a_table_without_a_column_of_genres_is_refused_with_the_columns_that_it_
     (tmp_path / "mine.csv").write_text("plot,category\na ghost,Horror\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"mine\.csv has no column genres, genre or listed_in; its columns"):
         read_own(tmp_path / "mine.csv", None, None, LEAST_FILMS)
+
+
+def test_own_genres_are_fitted_in_python_as_with_scikit_learn(tiny_bundle: Path, tmp_path: Path) -> None:
+    from sklearn.base import clone
+
+    names = [name for name in OWN for _ in range(10)]
+    plots = [f"A {word} in the city {number}" for name in OWN for number, word in enumerate(OWN[name].split() * 5)]
+    plots = [plots[start + row] for start in (0, 15, 30) for row in range(10)]
+    model = clone(GenreClassifier(bundle=str(tiny_bundle))).fit(plots, names)
+    assert model.classes_ == ("Bands", "Sleuths", "Spooky")
+    probabilities = model.predict_proba(["A haunted ghost", {"plot": "A gangster and a detective"}, ""])
+    assert probabilities[:2].argmax(1).tolist() == [2, 1]
+    assert np.isnan(probabilities[2]).all()
+    assert model.predict(["A vampire and a ghost", ""]) == [("Spooky",), ()]
+    model.save(tmp_path / "bundle")
+    assert load(tmp_path / "bundle").predict(plot="A haunted ghost").top(1) == ("Spooky",)

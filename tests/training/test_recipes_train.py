@@ -54,7 +54,8 @@ def test_a_recipe_trains_to_a_bundle_that_predicts(path, tmp_path):
     if path.stem == "mmimdb":
         settings.append("genres=default")  # the sample has not all 23
     recipe = read_recipe(path, settings)
-    bundle = train(recipe, sample_table(), sample_table().parent, tmp_path / "run", progress=False, log=lambda _: None)
+    table = sample_table()
+    bundle = train(recipe, table, tmp_path / "run", posters=table.parent, progress=False, log=lambda _: None)
     classifier = load(bundle.path)
     films = [film for film in sample_films() if film.plot and film.poster][:3]
     for prediction in classifier.predict_batch(films):

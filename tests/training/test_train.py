@@ -48,7 +48,7 @@ SMALL = [
 def run(out: Path, **options):
     recipe = read_recipe(RECIPES / "default.yaml", SMALL)
     table = sample_table()
-    return train(recipe, table, table.parent, out, log=lambda line: None, progress=False, **options)
+    return train(recipe, table, out, posters=table.parent, log=lambda line: None, progress=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -123,13 +123,14 @@ def test_a_run_is_not_overwritten_and_resuming_a_finished_one_changes_nothing(tr
 def test_a_run_is_not_resumed_with_another_recipe(trained):
     recipe = read_recipe(RECIPES / "default.yaml", [*SMALL, "seed=99"])
     with pytest.raises(UsageError, match="another recipe"):
-        train(recipe, sample_table(), sample_table().parent, trained, resume=True, log=lambda line: None)
+        train(recipe, sample_table(), trained, posters=sample_table().parent, resume=True, log=lambda line: None)
 
 
 def test_a_loss_that_is_no_number_ends_in_one_line(tmp_path):
     recipe = read_recipe(RECIPES / "default.yaml", [*SMALL, "plot.training.head_lr=1e30", "plot.training.clip=1e30"])
+    table = sample_table()
     with pytest.raises(MmgcsError, match="lower the learning rate"):
-        train(recipe, sample_table(), sample_table().parent, tmp_path / "run", log=lambda line: None, progress=False)
+        train(recipe, table, tmp_path / "run", posters=table.parent, log=lambda line: None, progress=False)
 
 
 @pytest.mark.slow
@@ -170,7 +171,7 @@ def test_mixed_precision_trains_a_model_whose_bundle_computes_with_32_bits(tmp_p
     part = {"text": {"plot": PLOT}, "poster": {"poster": POSTER}}[name]
     recipe = read_recipe(write_recipe(tmp_path / "r.yaml", precision="bf16-mixed", **part))
     table = sample_table()
-    bundle = train(recipe, table, table.parent, tmp_path / "run", log=lambda line: None, progress=False)
+    bundle = train(recipe, table, tmp_path / "run", posters=table.parent, log=lambda line: None, progress=False)
     (branch,) = bundle.config.branches
     assert (tmp_path / "run" / branch.name / "last.ckpt").is_file()
     weights = onnx.load(str(bundle.path / branch.graph)).graph.initializer
@@ -178,3 +179,20 @@ def test_mixed_precision_trains_a_model_whose_bundle_computes_with_32_bits(tmp_p
     assert onnx.TensorProto.FLOAT in kinds
     assert not kinds & {onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT16}
     assert any(prediction.genres for prediction in mmgcs.load(bundle.path).predict_batch(sample_films()))
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_a_training_is_logged_to_mlflow(tmp_path, one_thread, monkeypatch):
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    from mlflow import MlflowClient
+
+    recipe = write_recipe(tmp_path / "r.yaml", plot=PLOT, logger="mlflow")
+    mmgcs.train(recipe, sample_table(), tmp_path / "run", log=lambda line: None, progress=False)
+    client = MlflowClient(f"sqlite:///{tmp_path}/run/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    (logged,) = client.search_runs([experiment.experiment_id])
+    scores = [metric.value for metric in client.get_metric_history(logged.info.run_id, "valid_map")]
+    assert logged.info.run_name == "plot"
+    assert scores == pytest.approx([score for _, score in read_curve(tmp_path / "run" / "plot", "valid_map")])
+    assert not (tmp_path / "run" / "plot" / "tensorboard").exists()

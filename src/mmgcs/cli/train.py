@@ -50,8 +50,8 @@ def train(
         bundle = run(
             loaded,
             data,
-            posters,
             out,
+            posters=posters,
             resume=resume,
             command=_command(file, data, posters, out, settings),
             log=say,

@@ -11,16 +11,19 @@ from mmgcs.training.run import train
 
 if TYPE_CHECKING:
     from mmgcs.training.compress import export_bundle, table_lines
+    from mmgcs.training.estimator import GenreClassifier
     from mmgcs.training.train_all import TrainAllOptions, make_plan, read_recipes, run_plan
     from mmgcs.training.tune import search_settings
 
 _LAZY = {
     **dict.fromkeys(["export_bundle", "table_lines"], "compress"),
+    "GenreClassifier": "estimator",
     **dict.fromkeys(["TrainAllOptions", "make_plan", "read_recipes", "run_plan"], "train_all"),
     "search_settings": "tune",
 }
 
 __all__ = [
+    "GenreClassifier",
     "Recipe",
     "TrainAllOptions",
     "export_bundle",

@@ -119,7 +119,14 @@ def read_own(path: Path, posters: Path | None, genres: Sequence[str] | None, lea
         UsageError: there is no column of genres, fewer than two genres can be learned, or a requested genre has too
             few films.
     """
-    films = [film for film in _read(path, posters) if film.genres and (film.plot or film.poster)]
+    return own_labels(_read(path, posters), genres, least, str(path), _sha256(path))
+
+
+def own_labels(
+    films: Sequence[Film], genres: Sequence[str] | None, least: int, where: str, fingerprint: str = ""
+) -> Labelled:
+    """Return films with a user's own genres, as `read_own` reads them; `where` they come from is for errors."""
+    films = [film for film in films if film.genres and (film.plot or film.poster)]
     if not any(film.split == "train" for film in films):
         films = [replace(film, split=film.split or "train") for film in films]
     films = [film for film in films if film.split in ("train", "valid", "test")]
@@ -128,13 +135,13 @@ def read_own(path: Path, posters: Path | None, genres: Sequence[str] | None, lea
         genres = sorted(genre for genre, count in counts.items() if count >= least)
     rare = [genre for genre in genres if counts[genre] < least]
     if rare:
-        raise UsageError(f"{path} has fewer than {least} films of {', '.join(rare)}; add films or leave it out")
+        raise UsageError(f"{where} has fewer than {least} films of {', '.join(rare)}; add films or leave it out")
     if len(genres) < 2:
-        raise UsageError(f"{path} has {len(genres)} genres with {least} films or more; at least two are needed")
+        raise UsageError(f"{where} has {len(genres)} genres with {least} films or more; at least two are needed")
     truth, known = read_labels(films, genres)
     split = np.array([film.split or "" for film in films])
     zeros = np.zeros(len(films), dtype=np.int64)
-    return Labelled(films, tuple(genres), truth, known, split, ("own",), zeros, _sha256(path))
+    return Labelled(films, tuple(genres), truth, known, split, ("own",), zeros, fingerprint)
 
 
 def _read(path: Path, posters: Path | None) -> list[Film]:

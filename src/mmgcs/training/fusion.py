@@ -1,8 +1,9 @@
-"""Fit the fusion of finished branches, on films that the branches have not seen."""
+"""Fit the fusion of finished branches, on films that the branches have not seen, and the decisions after it."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from mmgcs.bundle import Branch, Decision
 from mmgcs.errors import UsageError
+from mmgcs.evaluation import fit_decision
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Features
+from mmgcs.training.assemble import conditions
 from mmgcs.training.data import Labelled
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import FusionModule, input_masks, macro_average_precision
@@ -157,3 +161,35 @@ def _score(fusion: nn.Module, films: FusionFilms, having: Tensor, shown: Tensor)
     with torch.no_grad():
         logits = fusion(parts, torch.from_numpy(present[rows]) * shown)
     return macro_average_precision(films.truth[rows], logits.numpy(), films.known[rows])
+
+
+def fit_decisions(
+    fusion: nn.Module, specs: Sequence[Branch], valid: FusionFilms, held: FusionFilms | None, coverage: float
+) -> dict[str, Decision]:
+    """Fit a decision for each combination of inputs.
+
+    Args:
+        fusion: the trained fusion.
+        specs: the branches.
+        valid: features and labels of the films of `valid`.
+        held: those of the films held out for the fusion, if there is one. Only the fusion has seen them; measured by
+            halving `valid`, they still improve the decisions.
+        coverage: the share of films on which the model should be sure.
+
+    Returns:
+        the decisions by combination, such as "plot+poster".
+    """
+    decisions = {}
+    for names in conditions([spec.input for spec in specs]):
+        logits, truth = _with_inputs(fusion, specs, names, valid)
+        more = None if held is None else _with_inputs(fusion, specs, names, held)
+        decisions["+".join(names)] = fit_decision(logits, truth, coverage=coverage, more=more)
+    return decisions
+
+
+def _with_inputs(
+    fusion: nn.Module, specs: Sequence[Branch], names: Sequence[str], films: FusionFilms
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return logits and truth of the films that have these inputs, computed from these inputs alone."""
+    having = films.features.having(specs, names)
+    return fused_logits(fusion, films.features.only(specs, names, having)), films.truth[having]

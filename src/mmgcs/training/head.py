@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,7 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
         note += "\nThe films of test were drawn at random to measure; then the heads were fitted again on all films."
     card["heads"] = {"encoders_of": base.bundle.config.name, "refitted_on_all_films": measured is not data}
     text = f"{text.rstrip()}\n\n## Heads\n\n{note}\n"
-    bundle = _write(run, base, features, fitted, run.folder / "bundle", lambda folder: write_card(folder, card, text))
+    bundle = _write(run, base, features, fitted, run.folder / "bundle", partial(write_card, card=card, text=text))
     shutil.rmtree(run.folder / "uncarded")
     return bundle
 

@@ -7,10 +7,10 @@ run from its last checkpoint.
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,21 +27,21 @@ from mmgcs.training.assemble import FinishedBranch, assemble
 from mmgcs.training.branch import train_branch
 from mmgcs.training.card import make_card, scores_line, write_card
 from mmgcs.training.data import Labelled, read_labelled, read_own
-from mmgcs.training.decisions import fit_decisions
-from mmgcs.training.fusion import FusionFilms, choose_holdout, train_fusion
+from mmgcs.training.fusion import FusionFilms, choose_holdout, fit_decisions, train_fusion
 from mmgcs.training.head import LEAST_FILMS, train_head
 from mmgcs.training.progress import peak_memory
-from mmgcs.training.recipe import Recipe, check_recipe
+from mmgcs.training.recipe import Recipe, check_recipe, read_recipe
 from mmgcs.training.rundir import Log, Run, lock_run_dir
 from mmgcs.training.trainer import check_devices
 
 
 def train(
-    recipe: Recipe,
-    data: Path,
-    posters: Path | None,
-    out: Path,
+    recipe: Recipe | Path | str,
+    data: Path | str,
+    out: Path | str,
     *,
+    posters: Path | str | None = None,
+    settings: Sequence[str] = (),
     resume: bool = False,
     command: str = "",
     log: Log = print,
@@ -51,10 +51,11 @@ def train(
     """Train what a recipe says and write the bundle to `out`/bundle.
 
     Args:
-        recipe: what to train.
+        recipe: what to train: a recipe, its name, or its file.
         data: the table of films with genres and splits.
-        posters: the folder its posters lie in.
         out: the run's folder; new, or with `resume` one that an earlier call left.
+        posters: the folder that the table's posters lie in.
+        settings: changes of a recipe given by name or file, such as "plot.training.epochs=1".
         resume: continue where the earlier call stopped.
         command: the command line, recorded in the model card.
         log: called with one line per step.
@@ -65,10 +66,13 @@ def train(
         UsageError: `out` exists and `resume` is not given, or the run was made with another recipe or data.
         MmgcsError: training failed; finished stages and checkpoints are kept.
     """
+    if not isinstance(recipe, Recipe):
+        recipe = read_recipe(recipe, list(settings))
+    data, out = Path(data), Path(out)
     check_recipe(recipe)
     sizes = {f"{name}.training.batch_size": part.training.batch_size for name, part in recipe.branches.items()}
     check_devices(devices, sizes)
-    labelled = read(recipe, data, posters, log)
+    labelled = read(recipe, data, None if posters is None else Path(posters), log)
     with _full_disk_told(out), lock_run_dir(out, recipe, labelled.fingerprint, resume):
         run = Run(recipe, labelled, out, command, log, devices, progress)
         if (out / "bundle" / MANIFEST).is_file():
@@ -126,15 +130,8 @@ def finish(run: Run, branches: Sequence[FinishedBranch], holdout: NDArray[np.int
     run.log("measuring the bundle for its card")
     bare = assemble(run, run.folder / "uncarded", branches, fusion, decisions, domain)
     card, text = make_card(run.recipe, data, run.command, run.folder, Classifier(bare))
-    bundle = assemble(
-        run,
-        run.folder / "bundle",
-        branches,
-        fusion,
-        decisions,
-        domain,
-        lambda folder: write_card(folder, card, text),
-    )
+    add_card = partial(write_card, card=card, text=text)
+    bundle = assemble(run, run.folder / "bundle", branches, fusion, decisions, domain, add_card)
     shutil.rmtree(run.folder / "parts")
     shutil.rmtree(run.folder / "uncarded")
     return bundle
@@ -149,11 +146,11 @@ def _full_disk_told(out: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _disk_is_full(error):
-            raise MmgcsError(
-                f"the disk of {out} is full; the last good checkpoint is kept: free space and resume with --resume"
-            ) from error
-        raise
+        if not _disk_is_full(error):
+            raise
+        raise MmgcsError(
+            f"the disk of {out} is full; the last good checkpoint is kept: free space and resume with --resume"
+        ) from error
     finally:
         threading.excepthook = hook
 
@@ -161,10 +158,8 @@ def _full_disk_told(out: Path) -> Iterator[None]:
 def _disk_is_full(error: BaseException | None) -> bool:
     """Return True if an error, or its cause, says that nothing more can be written."""
     while error is not None:
-        # EFBIG comes from a limit on file sizes.
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return True
+        # By its text: libraries in Rust and C++ have no errno. "File too large" is a limit on file sizes.
         if any(text in str(error) for text in ("No space left on device", "File too large", "Disk quota exceeded")):
-            return True  # libraries in Rust and C++ have no errno
+            return True
         error = error.__cause__ or error.__context__
     return False

@@ -194,8 +194,8 @@ def _recipe_steps(options: TrainAllOptions, name: str) -> list[Step]:
         train(
             recipe,
             options.table,
-            options.shown,
             folder,
+            posters=options.shown,
             resume=True,
             command=shlex.join(command),
             log=options.log,

@@ -1,0 +1,91 @@
+"""Train for one's own genres in Python, in the manner of scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from mmgcs.bundle import Bundle
+from mmgcs.film import Film
+from mmgcs.runtime import load
+from mmgcs.training.data import own_labels
+from mmgcs.training.head import LEAST_FILMS, train_head
+from mmgcs.training.recipe import HeadRecipe, Recipe
+from mmgcs.training.rundir import Run
+
+
+class GenreClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """Predicts genres of your own: new heads on the encoders of a finished bundle, fitted in seconds to minutes.
+
+    >>> from mmgcs import GenreClassifier
+    >>> plots = ["A ghost haunts a house.", "A band goes on tour."] * 10
+    >>> model = GenreClassifier().fit(plots, [["Spooky"], ["Music"]] * 10)
+    >>> model.predict(["A vampire rises from its grave."])
+    [('Spooky',)]
+
+    Args:
+        bundle: the bundle with the encoders, or "default" for the one that is shipped.
+        folds: folds of the cross-validation that chooses the regularization, the calibration and the thresholds.
+        seed: of the folds.
+
+    Attributes:
+        classes_: the genres, in the order of the columns of `predict_proba`.
+        bundle_: the trained bundle.
+    """
+
+    def __init__(self, bundle: str = "default", folds: int = 4, seed: int = 7) -> None:
+        self.bundle = bundle
+        self.folds = folds
+        self.seed = seed
+
+    def fit(
+        self, films: Sequence[Film | str | Mapping[str, Any]], genres: Sequence[Sequence[str] | str]
+    ) -> GenreClassifier:
+        """Fit heads for the genres that four films or more have.
+
+        Args:
+            films: each a `Film`, a plot, or a mapping with keys such as `plot` and `poster`.
+            genres: for each film its genres, or its only genre.
+
+        Raises:
+            UsageError: fewer than two genres have four films.
+        """
+        named = [
+            replace(Film.of(film), genres=(own,) if isinstance(own, str) else tuple(own))
+            for film, own in zip(films, genres, strict=True)
+        ]
+        data = own_labels(named, None, LEAST_FILMS, "the data")
+        recipe = Recipe(name="own-genres", seed=self.seed, head=HeadRecipe(bundle=self.bundle, folds=self.folds))
+        assert recipe.head is not None
+        self._folder = TemporaryDirectory(prefix="mmgcs-")  # the bundle lives as long as this object
+        run = Run(recipe, data, Path(self._folder.name), log=lambda line: None, progress=False)
+        self.bundle_: Bundle = train_head(run, recipe.head)
+        self.classes_ = self.bundle_.config.genres
+        self._classifier = load(self.bundle_.path)
+        return self
+
+    def predict(self, films: Sequence[Film | str | Mapping[str, Any]]) -> list[tuple[str, ...]]:
+        """Return the genres of each film, the most likely first; () for a film that cannot be read."""
+        check_is_fitted(self)
+        return [prediction.genres for prediction in self._classifier.predict_batch(films)]
+
+    def predict_proba(self, films: Sequence[Film | str | Mapping[str, Any]]) -> NDArray[np.float64]:
+        """Return calibrated probabilities (films, genres); NaN for a film that cannot be read."""
+        check_is_fitted(self)
+        predictions = self._classifier.predict_batch(films)
+        return np.array([[found.probabilities.get(name, np.nan) for name in self.classes_] for found in predictions])
+
+    def save(self, path: Path | str) -> Bundle:
+        """Write the trained bundle to a new folder, for `mmgcs.load` and every command."""
+        check_is_fitted(self)
+        from mmgcs.bundle import write_bundle
+
+        return write_bundle(Path(path), self.bundle_.config, self.bundle_.copy_to)
