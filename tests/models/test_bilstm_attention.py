@@ -13,7 +13,6 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.export import export_encoder
 from mmgcs.film import Film
 from mmgcs.models import ENCODERS
-from mmgcs.models.base import word_tokenizer
 
 TEXTS = [
     "A thief plans one last robbery in Paris, but the police know.",
@@ -75,14 +74,6 @@ def test_what_the_graph_reads_backwards_is_what_packed_sequences_give():
     assert torch.allclose(packed[inside], plain[inside], atol=1e-6)
 
 
-def test_a_plot_has_the_same_features_alone_and_beside_longer_ones():
-    encoder = made()
-    with torch.no_grad():
-        together = encoder.tail(encoder.stem(inputs := tensors(encoder, TEXTS)), inputs)
-        alone = [encoder.tail(encoder.stem(one := tensors(encoder, [text])), one)[0] for text in TEXTS]
-    assert torch.allclose(together, torch.stack(alone), atol=1e-6)
-
-
 def test_attention_is_a_share_of_every_word_and_nothing_for_padding():
     encoder = made()
     inputs = tensors(encoder, TEXTS)
@@ -100,12 +91,6 @@ def test_the_vocabulary_keeps_the_commonest_words_and_tells_unknown_from_padding
     assert inputs["input_ids"][0].tolist()[2] == 1  # unknown
     assert inputs["input_ids"][1].tolist()[1:] == [0, 0]  # padding
     assert encoder.embedding.num_embeddings == 5
-
-
-def test_the_same_texts_in_another_order_give_the_same_vocabulary():
-    one, other = made(), ENCODERS["bilstm_attention"](tune=True, dimension=12, hidden=8)
-    other.learn_words(TEXTS[::-1])
-    assert one.preprocessor()._tokenizer.get_vocab() == other.preprocessor()._tokenizer.get_vocab()
 
 
 @pytest.mark.parametrize("tune", [False, True])
@@ -149,8 +134,3 @@ def test_what_cannot_be_read_as_vectors_is_said_plainly(tmp_path, glove):
     glove.write_bytes(glove.read_bytes()[:50])
     with pytest.raises(UsageError, match="give a whole"):
         made(glove=str(glove))
-
-
-def test_words_are_cut_at_punctuation_and_lower_case():
-    tokenizer = word_tokenizer({"the": 2, "café": 3, "cafe": 4, "!": 5})
-    assert tokenizer.encode("THE Café!").ids == [2, 4, 5]

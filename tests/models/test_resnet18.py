@@ -6,14 +6,11 @@ import functools
 import http.server
 import threading
 
-import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mmgcs.errors import MmgcsError, UsageError
-from mmgcs.export import export_encoder
 from mmgcs.models import ENCODERS
 
 
@@ -24,12 +21,6 @@ def published():
     encoder = ENCODERS["resnet18"](weights="none")
     weights = {key: value.clone() for key, value in encoder.state_dict().items() if not key.startswith("project.")}
     return {**weights, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
-
-
-def test_the_network_has_the_published_number_of_weights(published):
-    counted = [value for key, value in published.items() if "running" not in key and "num_batches" not in key]
-    assert sum(value.numel() for value in counted) == 11_689_512  # as torchvision documents it
-    assert {"conv1.weight", "layer2.0.downsample.0.weight", "layer4.1.bn2.running_var"} <= set(published)
 
 
 def test_it_computes_what_transformers_own_resnet_computes(published):
@@ -111,14 +102,3 @@ def test_only_the_last_layer_and_the_head_are_trained():
     assert torch.equal(encoder.layer3[1].bn2.running_mean, before)
     trained = [p for group in encoder.parameter_groups(1e-3, 1.0, 0.0) for p in group["params"]]
     assert {id(p) for p in trained} == {id(p) for n, p in encoder.named_parameters() if n[:6] in ("layer4", "projec")}
-
-
-def test_the_graph_equals_the_model_for_any_batch(tmp_path):
-    encoder = ENCODERS["resnet18"](weights="none", height=64, width_px=48).eval()
-    export_encoder(encoder, tmp_path / "graph.onnx")
-    session = ort.InferenceSession(tmp_path / "graph.onnx")
-    for batch in (1, 3):
-        inputs = encoder.example(batch)
-        (features,) = session.run(["features"], {"pixels": inputs["pixels"].numpy()})
-        with torch.no_grad():
-            assert np.allclose(features, encoder(inputs["pixels"]), atol=1e-4)

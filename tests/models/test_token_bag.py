@@ -32,15 +32,6 @@ def test_the_bag_adds_the_logits_of_a_tf_idf_vector_of_unit_length():
     assert torch.allclose(features[:, 1:], expected, atol=1e-5)
 
 
-def test_padding_and_tokens_that_do_not_count_add_nothing():
-    bag = TokenBagEncoder(Counted(), torch.tensor([0.0, 1.5, 1.0]), torch.randn(3, 2), torch.zeros(2))
-    short = bag(torch.tensor([[1]]), torch.tensor([[1]]))[:, 1:]
-    padded = bag(torch.tensor([[1, 2, 2]]), torch.tensor([[1, 0, 0]]))[:, 1:]
-    with_unknown = bag(torch.tensor([[1, 0, 0]]), torch.tensor([[1, 1, 1]]))[:, 1:]
-    assert torch.allclose(short, padded)
-    assert torch.allclose(short, with_unknown)
-
-
 @pytest.fixture
 def told_by_one_word():
     """Films whose genre stands in one word of their plot."""

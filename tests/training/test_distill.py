@@ -11,8 +11,6 @@ from tiny_training import PLOT, errors, run_command, train_command, write_recipe
 import mmgcs
 from mmgcs.models import SourceHead
 from mmgcs.sample import sample_films
-from mmgcs.training.data import Labelled
-from mmgcs.training.distill import teacher_answers
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import BranchModule
 from mmgcs.training.recipe import Optimization
@@ -91,15 +89,3 @@ def test_a_teacher_that_does_not_know_the_genres_is_refused(tmp_path, one_thread
     assert done.returncode == 2
     (line,) = errors(done.stderr)
     assert "distill.teacher: default does not know Kaiju; give another teacher" in line
-
-
-def test_a_teacher_is_shown_only_what_the_student_reads(tmp_path):
-    films = [film for film in sample_films() if film.plot and film.poster][:3]
-    zeros = np.zeros(3, dtype=np.int64)
-    genres = mmgcs.load().bundle.config.genres
-    truth = np.zeros((3, len(genres)), dtype=bool)
-    data = Labelled(films, genres, truth, ~truth, np.full(3, "train"), ("a",), zeros, "")
-    rows = np.arange(3)
-    plot, poster, both = (teacher_answers("default", data, rows, shown) for shown in ("plot", "poster", "all"))
-    assert np.abs(plot - poster).max() > 0.05
-    assert np.abs(plot - both).max() > 0.01

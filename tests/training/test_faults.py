@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import resource
 import shutil
 import signal
@@ -95,31 +93,6 @@ def test_a_training_stopped_at_any_step_resumes_to_the_very_same_model(
 
 
 @pytest.mark.slow
-def test_a_training_killed_at_random_steps_resumes_to_the_model_of_the_undisturbed_one(tmp_path):
-    plot = {**PLOT, "training": {**PLOT["training"], "epochs": 12}}
-    recipe = write_recipe(tmp_path / "r.yaml", plot=plot)
-    undisturbed = train_in_process(recipe, tmp_path / "undisturbed")
-    out = tmp_path / "killed"
-    for step in sorted(random.sample(range(2, 50), 2)):
-        process = begun(train_command(recipe, out, "--resume"))
-        try:
-            wait_for(out / "plot" / "last.ckpt", process, step)
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
-    assert not (out / "bundle").exists()
-    done = run_command(train_command(recipe, out, "--resume", "--json"))
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["bundle"] == str(out / "bundle")
-    assert all(torch.allclose(value, weights(out)[name]) for name, value in weights(tmp_path / "undisturbed").items())
-    one, other = Bundle(out / "bundle").card()["evaluation"], undisturbed.card()["evaluation"]
-    for mine, theirs in zip(one["conditions"], other["conditions"], strict=True):
-        assert abs(mine["tuned"]["micro_f1"]["value"] - theirs["tuned"]["micro_f1"]["value"]) < 0.005
-    assert not list(out.rglob("*.part"))
-    assert not list((out / "plot").glob("cache-*"))
-
-
-@pytest.mark.slow
 def test_ctrl_c_ends_in_one_line_and_the_run_goes_on_later(tmp_path):
     recipe, out = write_recipe(tmp_path / "r.yaml", plot=LONG), tmp_path / "run"
     process = begun(train_command(recipe, out))
@@ -142,40 +115,6 @@ def test_ctrl_c_ends_in_one_line_and_the_run_goes_on_later(tmp_path):
     (line,) = errors(done.stderr)
     assert "is full; the last good checkpoint is kept: free space and resume with --resume" in line
     assert step_of(out / "plot" / "last.ckpt") == kept
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 3 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or run_command([mount, "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]).returncode:
-        pytest.skip("this user may not mount a small file system")
-    yield disk
-    assert run_command(["umount", str(disk)]).returncode == 0
-
-
-@pytest.mark.slow
-def test_a_disk_that_is_full_ends_in_one_line_and_the_run_goes_on_once_there_is_room(tmp_path, small_disk):
-    recipe, out = write_recipe(tmp_path / "r.yaml", plot=LONG), small_disk / "run"
-    process = begun(train_command(recipe, out))
-    wait_for(out / "plot" / "last.ckpt", process, 3)
-    filler = small_disk / "filler"
-    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as handle:
-        while True:
-            handle.write(bytes(1000))
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
-    (line,) = errors(stderr)
-    assert f"mmgcs: error: the disk of {out} is full; the last good checkpoint is kept" in line
-    reached = step_of(out / "plot" / "last.ckpt")
-    assert reached >= 3
-    filler.unlink()
-    process = begun(train_command(recipe, out, "--resume"))
-    wait_for(out / "plot" / "last.ckpt", process, reached + 2)
-    process.kill()
-    process.communicate()
 
 
 def test_a_cache_that_does_not_fit_on_the_disk_is_not_written(tmp_path, monkeypatch):

@@ -104,12 +104,6 @@ def test_a_genre_with_too_few_films_is_left_out_or_refused_by_name(tmp_path: Pat
         read_own(table, None, ["Sleuths", "Western"], LEAST_FILMS)
 
 
-def test_a_head_beside_encoders_is_refused(tmp_path: Path) -> None:
-    path = write_recipe(tmp_path / "both.yaml", head={}, plot={"encoder": {"kind": "transformer"}})
-    with pytest.raises(UsageError, match="`head` beside"):
-        read_recipe(path)
-
-
 def test_heads_are_the_regularized_optimum_over_the_known_labels() -> None:
     from sklearn.linear_model import LogisticRegression
 
@@ -122,12 +116,6 @@ def test_heads_are_the_regularized_optimum_over_the_known_labels() -> None:
         rows = known[:, genre]
         reference = LogisticRegression(C=1 / 3.0, tol=1e-8).fit(inputs[rows], truth[rows, genre])
         assert weight[:-1, genre] == pytest.approx(reference.coef_[0], abs=0.01)
-
-
-def test_a_table_without_a_column_of_genres_is_refused_with_the_columns_that_it_has(tmp_path: Path) -> None:
-    (tmp_path / "mine.csv").write_text("plot,category\na ghost,Horror\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"mine\.csv has no column genres, genre or listed_in; its columns"):
-        read_own(tmp_path / "mine.csv", None, None, LEAST_FILMS)
 
 
 def test_own_genres_are_fitted_in_python_as_with_scikit_learn(tiny_bundle: Path, tmp_path: Path) -> None:

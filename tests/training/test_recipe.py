@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmgcs.cli import main
 from mmgcs.errors import UsageError
 from mmgcs.training import read_recipe
-from mmgcs.training.recipe import PARTS
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -29,7 +27,6 @@ def test_every_recipe_in_the_repository_is_valid(path):
     [
         ("name: x", "names neither `plot` nor `poster`"),
         ("name: x\nplot: {encoder: {kind: transformer}}\nposters: {}", "posters: there is no such setting"),
-        ("name: x\nplot: {encoder: {kind: t}, training: {epoch: 3}}", "plot.training.epoch: there is no such setting"),
         ("name: x\nplot: {encoder: {kind: t}, training: {lr: -1}}", "plot.training.lr: must be above 0, not -1"),
         (
             "name: x\nplot: {encoder: {kind: t}, training: {epoch: 3}}",
@@ -40,16 +37,11 @@ def test_every_recipe_in_the_repository_is_valid(path):
             "search.plot.training.lr.lo: there is no such setting; did you mean 'low'? known: choices, low, high, ",
         ),
         ("name: x\nplot: {encoder: {kind: t}, training: {epochs: two}}", 'epochs: must be a number, not "two"'),
-        ("name: x\nplot: 3", "plot: must be an object of keys and values, not 3"),
-        ("name: x\nplot: {encoder: {}}", "plot.encoder.kind: is missing"),
         ("name: x\ngenres: 5", "line 2, genres: must be 'default', 'ten' or 'data', or a list, not 5"),
         ("name: x\nplot: {encoder: {kind: t}}\nfusion: {}", "a `fusion` of one input"),
         ("name: x\nplot: {encoder: {kind: t}}\nposter: {encoder: {kind: p}}", "no `fusion`"),
         ("- a\n- b", "must be a YAML mapping"),
         ("name: [", "is not a YAML file"),
-        ("[" * 5000, "is not a YAML file (it is nested too deeply)"),
-        ("name: x\nseed: 2001-99-99", "is not a YAML file (month must be in 1..12)"),
-        ("name: x\nseed: " + "9" * 5000, "is not a YAML file (Exceeds the limit"),
     ],
 )
 def test_a_wrong_recipe_gets_one_line_that_names_the_field(tmp_path, text, message):
@@ -72,17 +64,6 @@ def test_a_shipped_recipe_is_known_by_its_name_wherever_one_is(tmp_path, monkeyp
     assert read_recipe("default") == read_recipe(RECIPES / "default.yaml")
 
 
-@pytest.mark.parametrize("command", [["train"], ["tune", "--out", "found"]])
-def test_every_command_takes_a_shipped_recipe_by_its_name(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main([command[0], "text", "--data", "nowhere.csv", *command[1:]]) == 2
-    assert "nowhere.csv" in capsys.readouterr().err  # the recipe was read
-
-
-def test_the_parts_of_a_recipe_are_the_groups_that_it_may_lack():
-    assert PARTS == ("plot", "poster", "fusion", "head")
-
-
 def test_settings_on_the_command_line_win():
     recipe = read_recipe(RECIPES / "default.yaml", ["plot.training.epochs=1", "seed=3"])
     assert recipe.plot is not None
@@ -90,15 +71,10 @@ def test_settings_on_the_command_line_win():
     assert recipe.seed == 3
 
 
-@pytest.mark.parametrize("value", ["[" * 5000, "2001-99-99", "9" * 5000, "["])
-def test_a_setting_that_is_no_yaml_is_refused(value):
-    with pytest.raises(UsageError, match="is not YAML"):
-        read_recipe(RECIPES / "default.yaml", [f"seed={value}"])
-
-
-def test_a_setting_without_a_value_is_refused():
-    with pytest.raises(UsageError, match="KEY=VALUE"):
-        read_recipe(RECIPES / "default.yaml", ["seed"])
+@pytest.mark.parametrize(("setting", "message"), [("seed=[", "is not YAML"), ("seed", "KEY=VALUE")])
+def test_a_setting_that_is_no_key_and_value_is_refused(setting, message):
+    with pytest.raises(UsageError, match=message):
+        read_recipe(RECIPES / "default.yaml", [setting])
 
 
 def test_all_mistakes_of_a_recipe_are_told_at_once_with_key_and_line(tmp_path):

@@ -31,14 +31,9 @@ def refusal(capsys: pytest.CaptureFixture[str], recipe: Path, out: Path, data: P
     [
         ({"plot": changed(PLOT, encoder={"kind": "gpt"})}, "plot.encoder.kind: there is no encoder 'gpt'; known: "),
         (
-            {"plot": changed(PLOT, encoder={"kind": "transformer", "options": {"layers": 2}})},
-            "plot.encoder.options.layers: there is no such setting; transformer has source, ",
-        ),
-        (
             {"plot": changed(PLOT, encoder={"kind": "resnet18", "options": {"weights": "none"}})},
             "plot.encoder.kind: resnet18 reads posters; known for plots: bilstm_attention, transformer",
         ),
-        ({"plot": changed(PLOT, augment=[{"kind": "flip"}])}, "plot.augment.0.kind: there is no change of plots"),
         (
             {"plot": changed(PLOT, augment=[{"kind": "word_dropout", "options": {"rate": 1}}])},
             "plot.augment.0.options.rate: there is no such setting; word_dropout has share",
@@ -52,25 +47,17 @@ def refusal(capsys: pytest.CaptureFixture[str], recipe: Path, out: Path, data: P
             "plot.augment.0.options.glove: is missing; neighbours needs it",
         ),
         (
-            {"plot": changed(PLOT, training={"loss": {"kind": "hinge"}})},
-            "plot.training.loss.kind: there is no loss 'hinge'; known: asymmetric, bce",
-        ),
-        (
             {"plot": PLOT, "poster": POSTER, "fusion": {"model": {"kind": "sum"}}},
             "fusion.model.kind: there is no fusion 'sum'; known: ",
         ),
         ({"plot": changed(PLOT, training={"cutmix": 0.3})}, "only posters can be cut and pasted; use mixup"),
         ({"poster": changed(POSTER, training={"cutmix": 0.3, "mixup": 0.3})}, "both mixup and cutmix; give one"),
         ({"plot": changed(PLOT, distill={})}, "plot.distill has no teacher: name one, or give plot.members 2 or more"),
-        ({"plot": changed(PLOT, members=0)}, "plot.members: "),
         ({"poster": changed(POSTER, token_bag=True)}, "poster.token_bag: only plots have tokens"),
         ({"plot": PLOT, "precision": "16-mixed"}, "precision: 16-mixed needs a GPU"),
-        ({"plot": PLOT, "genres": ["Drama"]}, "genres must name at least two, each once"),
         ({"plot": PLOT, "genres": ["Drama", "Drama", "Comedy"]}, "genres must name at least two, each once"),
         ({"plot": PLOT, "genres": ["Drama", "Opera"]}, "has no train film of Opera; leave the genre out"),
         ({"plot": PLOT, "target_source": "tmdb"}, "target_source is 'tmdb'; the data has"),
-        ({"plot": PLOT, "colour": "red"}, "colour: there is no such setting"),
-        ({"plot": changed(PLOT, training={"warmup": 1.5})}, "plot.training.warmup: "),
     ],
 )
 def test_an_impossible_recipe_is_refused(tmp_path, capsys, parts, message):
@@ -105,10 +92,7 @@ def table(path: Path, films: list[tuple[str, str]]) -> Path:
     ("genres", "films", "message"),
     [
         ("data", [("Drama", "train"), ("Drama", "valid")], "has 1 genres to learn; at least two are needed"),
-        ("data", [("", "train"), ("", "valid")], "has 0 genres to learn; at least two are needed"),
-        ("data", [("Drama|Comedy", "train"), ("Drama", "valid")], "has no valid film of Comedy; leave the genre out"),
         ("data", [("Drama", "train"), ("Drama|Comedy", "valid")], "has no train film of Comedy; leave the genre out"),
-        ("data", [("Drama", ""), ("Comedy", "")], "has 0 genres to learn"),
         ("default", [("Drama", "train"), ("Drama", "valid")], "has no train film of Action, Adventure, "),
         ("default", [], "has no film with genres and the split 'train'; run `mmgcs data split`"),
         ("data", [("Drama|Comedy", "train")], "has no film with genres and the split 'valid'; run `mmgcs data split`"),

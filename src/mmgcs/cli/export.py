@@ -31,7 +31,7 @@ def export(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Films with genres, to choose the best smaller version with.", metavar="FILMS", show_default=False
+            help="Films with genres, to fit thresholds again.", metavar="FILMS", show_default=False
         ),
     ] = None,
     posters: Posters = None,
@@ -39,9 +39,9 @@ def export(
 ) -> None:
     """Write the bundle of a finished training, or another bundle, into a new folder.
 
-    With --max-size-mb, smaller versions are tried: weights in 8 and 4 bits, fewer words in embedding tables, thinner
-    matrices. The one that does best on the films of split "valid" among those small enough is written, its thresholds
-    are fitted again, and its card says what was done.
+    With --max-size-mb, settings are tried from the best to the smallest: weights in 8 bits, fewer words in embedding
+    tables, weights in 4 bits. The first bundle below the size is written. Its thresholds are fitted again on the films
+    of split "valid", and its card says what was done.
     """
     from mmgcs.tables import read_films
     from mmgcs.training import export_bundle, table_lines

@@ -267,29 +267,15 @@ class WrappedEncoder(Encoder):
         inner: the encoder whose preprocessing, assets and inputs it takes over.
     """
 
+    _inner: Encoder
+
     def __init__(self, inner: Encoder) -> None:
         super().__init__()
         self.input, self.kind = inner.input, inner.kind
         # Not a submodule under this name: subclasses register it under theirs.
         object.__setattr__(self, "_inner", inner)
-
-    def preprocessor(self) -> Preprocessor:
-        """Return the inner encoder's."""
-        return self._inner.preprocessor()
-
-    def save_assets(self, folder: Path) -> dict[str, Any]:
-        """Write the inner encoder's."""
-        return self._inner.save_assets(folder)
-
-    def example(self, batch: int) -> dict[str, Tensor]:
-        """Return the inner encoder's."""
-        return self._inner.example(batch)
-
-    def dynamic_axes(self) -> dict[str, dict[int, str]]:
-        """Return the inner encoder's."""
-        return self._inner.dynamic_axes()
-
-    _inner: Encoder
+        for name in ("preprocessor", "save_assets", "example", "dynamic_axes"):
+            object.__setattr__(self, name, getattr(inner, name))
 
 
 class Fusion(Protocol):

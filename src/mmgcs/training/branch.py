@@ -82,11 +82,8 @@ def train_branch(run: Run, name: str, recipe: BranchRecipe, holdout: Rows) -> Fi
 
 
 def make_encoder(recipe: BranchRecipe) -> Encoder:
-    """Return the encoder that a recipe names. Raises UsageError for an unknown name or setting."""
-    try:
-        return ENCODERS[recipe.encoder.kind](**recipe.encoder.options)
-    except TypeError as error:
-        raise UsageError(f"encoder {recipe.encoder.kind}: {error}") from error
+    """Return the encoder that a recipe names."""
+    return ENCODERS[recipe.encoder.kind](**recipe.encoder.options)
 
 
 def learn_words(encoder: Encoder, data: Labelled, rows: Rows) -> None:

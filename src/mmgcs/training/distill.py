@@ -7,7 +7,6 @@ Furlanello et al. 2018 ("Born-Again Neural Networks").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from mmgcs.bundle import DEFAULT_BUNDLE, Bundle
 from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
-from mmgcs.film import Film
 from mmgcs.runtime import Classifier, sigmoid, without
 from mmgcs.training.batches import BranchData
 from mmgcs.training.data import Labelled
@@ -34,7 +32,7 @@ def teacher_answers(bundle: str, data: Labelled, rows: NDArray[np.int64], shown:
         bundle: its folder, or "default" for the packaged one.
         data: the films.
         rows: those to learn from.
-        shown: the input that the student reads, "plot" or "poster"; or "all" to show the teacher every input.
+        shown: the input that the student reads, "plot" or "poster"; the teacher is shown only that.
 
     Returns:
         (films, genres) float32, in the order of `data`; NaN for films that are not in `rows`.
@@ -47,7 +45,9 @@ def teacher_answers(bundle: str, data: Labelled, rows: NDArray[np.int64], shown:
     if missing := [genre for genre in data.genres if genre not in known]:
         raise UsageError(f"distill.teacher: {bundle} does not know {', '.join(missing)}; give another teacher")
     columns = [known.index(genre) for genre in data.genres]
-    films = [_show(data.films[row], shown) for row in rows]
+    films = [without(data.films[row], "poster" if shown == "plot" else "plot") for row in rows]
+    if shown == "poster":
+        films = [replace(film, title=None) for film in films]
     answers = np.full(data.truth.shape, np.nan, dtype=np.float32)
     order = np.argsort([len(film.plot or "") for film in films], kind="stable")
     for start in range(0, len(order), CHUNK):
@@ -57,13 +57,6 @@ def teacher_answers(bundle: str, data: Labelled, rows: NDArray[np.int64], shown:
         said[features.present.sum(1) == 0] = np.nan  # it could not read these
         answers[rows[part]] = said
     return answers
-
-
-def _show(film: Film, shown: str) -> Film:
-    hidden: Sequence[str] = {"plot": ("poster",), "poster": ("plot",)}.get(shown, ())
-    for name in hidden:
-        film = without(film, name)
-    return film if shown != "poster" else replace(film, title=None)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,52 +53,22 @@ PATIENCE = 2
 CHUNK = 256
 
 
-@dataclass(frozen=True)
-class FilmFeatures:
-    """The encoders' features of all films.
-
-    Attributes:
-        values: for each branch, features (films, width).
-        present: for each branch (films,), True if it could read the film.
-        strange: for each branch (films,), True if the encoders' bundle finds the input unlike a film's.
-        errors: for each film, why it could not be read, or "".
-    """
-
-    values: dict[str, NDArray[np.float32]]
-    present: dict[str, NDArray[np.bool_]]
-    strange: dict[str, NDArray[np.bool_]]
-    errors: list[str]
-
-    @property
-    def keeps_detectors(self) -> bool:
-        """Return True if few enough films are strange for the detectors of the encoders' bundle."""
-        return float(np.any(list(self.strange.values()), axis=0).mean()) <= MOST_STRANGE
-
-
 class CachedClassifier(Classifier):
     """A classifier that does not read films again whose features are known: these film objects, with all inputs."""
 
-    def __init__(self, bundle: Bundle, films: Sequence[Film], cached: FilmFeatures) -> None:
+    def __init__(self, bundle: Bundle, films: Sequence[Film], known: Features) -> None:
         super().__init__(bundle, spin=False)
         self._films = films  # keeps the objects alive, so that no other film can get the id of one of them
         self._rows = {id(film): row for row, film in enumerate(films)}
-        self._cached = cached
+        self._known = known
 
     def features(self, films: Sequence[Film]) -> Features:
         """Return the films' features, without reading films that are known."""
         rows = [self._rows[id(film)] for film in films if id(film) in self._rows]
         if len(rows) < len(films):
             return super().features(films)
-        known = np.array(rows, dtype=np.int64)
-        cached, names = self._cached, [branch.name for branch in self.bundle.config.branches]
-        strange = np.stack([cached.strange[name][known] for name in names], axis=1)
-        return Features(
-            {name: cached.values[name][known] for name in names},
-            np.stack([cached.present[name][known] for name in names], axis=1).astype(np.float32),
-            [()] * len(known),
-            [cached.errors[row] for row in known],
-            strange & cached.keeps_detectors,
-        )
+        config = self.bundle.config
+        return self._known.only(config.branches, config.inputs, np.array(rows, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -129,19 +100,17 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
         UsageError: there is no bundle with encoders, or it can read too few of the films.
     """
     base = load(None if recipe.bundle == "default" else recipe.bundle, spin=False)
-    data = run.data
+    data, measured = run.data, run.data
     features = read_features(run, base)
-    measured = data
     if not (data.split == "test").any():
         split = data.split.copy()
         split[np.random.default_rng(run.recipe.seed).permutation(len(split))[: len(split) // 5]] = "test"
         measured = replace(data, split=split)
     fitted = fit_heads(run, recipe, base, features, np.flatnonzero(measured.split != "test"))
+    encoders = {branch.name: branch.encoder for branch in base.bundle.config.branches}
     for name, score in fitted.scores.items():
         run.log(f"{name}: strength {fitted.strengths[name]:g}, out-of-fold macro average precision {score:.4f}")
-        (run.folder / name).mkdir(exist_ok=True)
-        encoder = next(branch.encoder for branch in base.bundle.config.branches if branch.name == name)
-        found = {"encoder": encoder, "graph": f"{name}.onnx", "valid_map": score}
+        found = {"encoder": encoders[name], "graph": f"{name}.onnx", "valid_map": score}
         write_json(run.folder / name / "branch.json", found)
     run.log("measuring the heads for the card")
     bare = _write(run, base, features, fitted, run.folder / "uncarded")
@@ -156,56 +125,52 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
         card[CARD_KEY] = record_samples(Classifier(bare))  # of the heads that are shipped
         note += "\nThe films of test were drawn at random to measure; then the heads were fitted again on all films."
     card["heads"] = {"encoders_of": base.bundle.config.name, "refitted_on_all_films": measured is not data}
-    text = f"{text.rstrip()}\n\n## Heads\n\n{note}\n"
-    bundle = _write(run, base, features, fitted, run.folder / "bundle", partial(write_card, card=card, text=text))
+    add_card = partial(write_card, card=card, text=f"{text.rstrip()}\n\n## Heads\n\n{note}\n")
+    bundle = _write(run, base, features, fitted, run.folder / "bundle", add_card)
     shutil.rmtree(run.folder / "uncarded")
     return bundle
 
 
-def read_features(run: Run, base: Classifier) -> FilmFeatures:
-    """Compute the films' features, or read them from the run's folder if an earlier call left them."""
+def read_features(run: Run, base: Classifier) -> Features:
+    """Compute the films' features, or read them from the run's folder if an earlier call left them.
+
+    Returns:
+        The features of the branches that can read enough of the films. `strange` is None if so many films are unlike
+        what the bundle learned from that its detectors are of no use.
+    """
     films = run.data.films
     key = fingerprint(["features and errors", run.data.fingerprint, sha256(base.bundle.path / MANIFEST), len(films)])
     path = run.folder / f"features-{key}.npz"
-    branches = [branch.name for branch in base.bundle.config.branches]
+    names = [branch.name for branch in base.bundle.config.branches]
     if not path.is_file():
         chunks = [films[start : start + CHUNK] for start in range(0, len(films), CHUNK)]
-        stage = f"reading {len(films):,} films"
-        parts = [base.features(chunk) for chunk in track(chunks, len(chunks), stage, "chunks", enabled=run.progress)]
-        arrays = {f"values.{name}": np.concatenate([part.values[name] for part in parts]) for name in branches}
+        reading = track(chunks, len(chunks), f"reading {len(films):,} films", "chunks", enabled=run.progress)
+        parts = [base.features(chunk) for chunk in reading]
+        arrays: dict[str, NDArray[Any]] = {
+            "present": np.concatenate([part.present for part in parts]),
+            "strange": np.concatenate([part.strange for part in parts if part.strange is not None]),
+            "errors": np.array([error for part in parts for error in part.errors], dtype=np.str_),
+            **{f"values.{name}": np.concatenate([part.values[name] for part in parts]) for name in names},
+        }
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
-            np.savez(
-                handle,
-                allow_pickle=False,
-                present=np.concatenate([part.present for part in parts]),
-                strange=np.concatenate([part.strange for part in parts if part.strange is not None]),
-                errors=np.array([error for part in parts for error in part.errors], dtype=np.str_),
-                **arrays,
-            )
+            np.savez(handle, allow_pickle=False, **arrays)
     with np.load(path, allow_pickle=False) as kept:
-        values = {name: kept[f"values.{name}"] for name in branches}
-        present = {name: kept["present"][:, column] > 0 for column, name in enumerate(branches)}
-        strange = {name: kept["strange"][:, column] for column, name in enumerate(branches)}
-        errors = [str(error) for error in kept["errors"]]
-    usable = [name for name in branches if present[name].sum() >= LEAST_INPUT]
-    if not usable:
-        raise UsageError(f"fewer than {LEAST_INPUT} films could be read; check the plots, and --posters")
-    # A film whose only input belongs to an unused branch cannot be predicted.
-    there = np.any([present[name] for name in usable], axis=0)
-    errors = [error or ("" if has else "its only input is not used") for error, has in zip(errors, there, strict=True)]
-    return FilmFeatures(
-        {name: values[name] for name in usable},
-        {name: present[name] for name in usable},
-        {name: strange[name] for name in usable},
-        errors,
-    )
+        used = np.flatnonzero(kept["present"].sum(0) >= LEAST_INPUT)
+        if not len(used):
+            raise UsageError(f"fewer than {LEAST_INPUT} films could be read; check the plots, and --posters")
+        present, strange = kept["present"][:, used], kept["strange"][:, used]
+        # A film whose only input belongs to an unused branch cannot be predicted.
+        errors = np.where((kept["errors"] == "") & ~present.any(1), "its only input is not used", kept["errors"])
+        values = {names[column]: kept[f"values.{names[column]}"] for column in used}
+    useful = strange.any(axis=1).mean() <= MOST_STRANGE
+    return Features(values, present, [()] * len(films), errors.tolist(), strange if useful else None)
 
 
 def fit_heads(
     run: Run,
     recipe: HeadRecipe,
     base: Classifier,
-    features: FilmFeatures,
+    features: Features,
     rows: NDArray[np.int64],
     strengths: dict[str, float] | None = None,
 ) -> Fitted:
@@ -222,30 +187,27 @@ def fit_heads(
     data = run.data
     fold = np.random.default_rng(run.recipe.seed).permutation(len(data.films)) % recipe.folds
     heads, scores, chosen, logits = {}, {}, {}, {}
-    for name, values in features.values.items():
-        mine = rows[features.present[name][rows]]
+    for column, (name, values) in enumerate(features.values.items()):
+        mine = rows[features.present[rows, column] > 0]
         truth, known = data.truth[mine], data.known[mine]
         project, inputs = _principal_directions(values[mine])
-        best: tuple[float, float, NDArray[np.float64]] | None = None
+        best: tuple[float, float, NDArray[np.float64]] = (-1.0, 0.0, np.zeros(truth.shape))
         starts: dict[int, NDArray[np.float64]] = {}
         worse = 0
         for strength in sorted([strengths[name]] if strengths else recipe.strengths, reverse=True):
             found = np.zeros(truth.shape)
-            for part in range(recipe.folds):
+            for part in np.unique(fold[mine]):
                 held = fold[mine] == part
-                if not held.any():
-                    continue
                 # The previous fit, with more regularization, is a good start.
                 weight = starts[part] = logistic(inputs[~held], truth[~held], known[~held], strength, starts.get(part))
                 found[held] = inputs[held] @ weight[:-1] + weight[-1]
             score = macro_average_precision(truth, found, known)
             # The strongest regularization that is as good, given chance: with few films the best one fits noise.
-            if best is None or score > best[0] + NOISE / np.sqrt(len(mine)):
+            if score > best[0] + NOISE / np.sqrt(len(mine)):
                 best = (score, strength, found)
             worse = 0 if score >= best[0] else worse + 1
             if worse >= PATIENCE:
                 break
-        assert best is not None
         scores[name], chosen[name], found = best
         heads[name] = project(logistic(inputs, truth, known, chosen[name], None))
         logits[name] = np.full(data.truth.shape, np.nan)
@@ -319,34 +281,30 @@ def _decide(
     run: Run, base: Classifier, logits: dict[str, NDArray[np.float64]], rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], dict[str, Decision]]:
     """Fit the branches' weights and the decisions on out-of-fold logits."""
-    truth, coverage = run.data.truth, run.recipe.coverage
-    input_of = {branch.name: branch.input for branch in base.bundle.config.branches}
+    truth = run.data.truth
+    fit = partial(fit_decision, coverage=run.recipe.coverage)
+    inputs = [branch.input for branch in base.bundle.config.branches if branch.name in logits]
     stacked = np.stack(list(logits.values()))  # (branches, films, genres), NaN if a film lacks the input
     there = np.asarray(np.isfinite(stacked).all(axis=2))  # (branches, films)
     mix = np.full((len(logits), truth.shape[1]), 1.0 / len(logits))
-    both = rows[there[:, rows].all(axis=0)]
-    if len(logits) > 1 and len(both) >= LEAST_BOTH:
-        mix = WEIGHINGS["stacked"](stacked[:, both], truth[both])
-    decisions: dict[str, Decision] = {}
-    most = ("", 0)
-    for index, name in enumerate(logits):
-        mine = rows[there[index, rows]]
-        decisions[input_of[name]] = fit_decision(stacked[index, mine], truth[mine], coverage=coverage)
-        most = max(most, (input_of[name], len(mine)), key=lambda pair: pair[1])
+    having = [rows[there[index, rows]] for index in range(len(logits))]
+    decisions = {
+        name: fit(stacked[i, mine], truth[mine]) for i, (name, mine) in enumerate(zip(inputs, having, strict=True))
+    }
     if len(logits) > 1:
-        fused = np.einsum("bg,bfg->fg", mix, stacked[:, both])
-        (names,) = (names for names in conditions([input_of[name] for name in logits]) if len(names) > 1)
-        enough = len(both) >= LEAST_BOTH
-        decisions["+".join(names)] = (
-            fit_decision(fused, truth[both], coverage=coverage) if enough else decisions[most[0]]
-        )
+        both = rows[there[:, rows].all(axis=0)]
+        (names,) = (names for names in conditions(inputs) if len(names) > 1)
+        decisions["+".join(names)] = decisions[inputs[int(np.argmax([len(mine) for mine in having]))]]
+        if len(both) >= LEAST_BOTH:
+            mix = WEIGHINGS["stacked"](stacked[:, both], truth[both])
+            decisions["+".join(names)] = fit(np.einsum("bg,bfg->fg", mix, stacked[:, both]), truth[both])
     return mix.astype(np.float32), decisions
 
 
 def _write(
     run: Run,
     base: Classifier,
-    features: FilmFeatures,
+    features: Features,
     fitted: Fitted,
     path: Path,
     finish: Callable[[Path], None] = lambda folder: None,
@@ -361,11 +319,12 @@ def _write(
         gated.share.zero_()
         gated.mix.data.copy_(torch.from_numpy(fitted.mix))
         fusion = gated
-    keeps_detectors = DOMAIN in old.config.extra and features.keeps_detectors
-    extra = {DOMAIN: old.config.extra[DOMAIN]} if keeps_detectors else {}
-    config = BundleConfig(run.recipe.name, run.data.genres, branches, "fusion.onnx", fitted.decisions, extra)
+    detectors = (
+        {} if features.strange is None else {key: old.config.extra[key] for key in {DOMAIN} & set(old.config.extra)}
+    )
+    config = BundleConfig(run.recipe.name, run.data.genres, branches, "fusion.onnx", fitted.decisions, detectors)
     dropped = {branch.graph for branch in old.config.branches if branch not in branches}
-    dropped |= {CONFIG, CARD_JSON, CARD_TEXT, old.config.fusion, *(() if keeps_detectors else (DOMAIN_FILE,))}
+    dropped |= {CONFIG, CARD_JSON, CARD_TEXT, old.config.fusion, *(() if detectors else (DOMAIN_FILE,))}
 
     def fill(folder: Path) -> None:
         old.copy_to(folder, without=dropped)

@@ -311,8 +311,8 @@ def read_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
     path = find_recipe(name)
     try:
         text = path.read_text(encoding="utf-8")
-        value = _yaml(text)
-    except (OSError, ValueError) as error:
+        value, lines = yaml.safe_load(text), _lines(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{path} is not a YAML file ({' '.join(str(error).split())})") from error
     if not isinstance(value, dict):
         raise UsageError(f"{path} is not a recipe: it must be a YAML mapping")
@@ -321,10 +321,10 @@ def read_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
         if not equals:
             raise UsageError(f"--set {override}: give KEY=VALUE, such as plot.training.epochs=1")
         try:
-            _put(value, key, _yaml(setting))
-        except ValueError:
+            _put(value, key, yaml.safe_load(setting))
+        except (ValueError, yaml.YAMLError):
             raise UsageError(f"--set {override}: {setting!r} is not YAML") from None
-    return _validated(value, str(path), _lines(text))
+    return _validated(value, str(path), lines)
 
 
 def change_recipe(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
@@ -337,15 +337,6 @@ def change_recipe(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     for place, setting in settings.items():
         _put(value, place, setting)
     return _validated(value, "the recipe", {})
-
-
-def _yaml(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except yaml.YAMLError as error:  # its dates and numbers raise ValueError themselves
-        raise ValueError(str(error)) from error
 
 
 def _put(value: dict[str, Any], key: str, setting: Any) -> None:
@@ -368,13 +359,8 @@ def _validated(value: dict[str, Any], name: str, lines: Mapping[str, int]) -> Re
 
 def _mistakes(name: str, found: Iterable[tuple[str, str]], lines: Mapping[str, int]) -> UsageError:
     """Return one error for all mistakes (key, what is wrong) of a recipe."""
-    told = []
-    for key, what in found:
-        line = lines.get(key)
-        told.append(f"{f'line {line}, ' if line and key else ''}{key + ': ' if key else ''}{what}")
-    if len(told) == 1:
-        return UsageError(f"{name}: {told[0]}")
-    return UsageError(f"{name} has {len(told)} mistakes: {'; '.join(told)}")
+    told = [f"{f'line {lines[key]}, ' if key in lines else ''}{f'{key}: ' if key else ''}{what}" for key, what in found]
+    return UsageError(f"{name}: {told[0]}" if len(told) == 1 else f"{name} has {len(told)} mistakes: {'; '.join(told)}")
 
 
 def _lines(text: str) -> dict[str, int]:

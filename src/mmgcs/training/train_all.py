@@ -140,7 +140,9 @@ def make_plan(options: TrainAllOptions) -> list[Step]:
             downloaded.
     """
     out, data = options.out, options.data
-    for name in () if (out / "data.json").is_file() else _FILES:
+    first = out / "data.json"
+    ours = first.is_file() and '"made_from"' in first.read_text(encoding="utf-8", errors="replace")
+    for name in () if ours else _FILES:
         if (out / name).exists():
             raise UsageError(f"{out / name} exists and was not written by mmgcs train-all; give another --out")
     for recipe in options.recipes.values():
