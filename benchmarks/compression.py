@@ -47,14 +47,14 @@ def main() -> None:
     for asked in arguments.sizes:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                done = export_bundle(arguments.bundle, Path(folder) / "small", films, size=asked)
+                bundle, table = export_bundle(arguments.bundle, Path(folder) / "small", films, size=asked)
             except UsageError as error:
                 print(f"| {asked:g} | | | | {' | ' * (len(SHOWN) - 1)} | {error} |", flush=True)
                 continue
-            if not done.table:
+            if not table:
                 continue
-            was, now = done.table
-            scores = " | ".join(macro_f1(done.bundle.card()["evaluation"]["conditions"]))
+            was, now = table
+            scores = " | ".join(macro_f1(bundle.card()["evaluation"]["conditions"]))
             print(
                 f"| {asked:g} | {now['megabytes']:.1f} | {was['milliseconds'] / now['milliseconds']:.2f} "
                 f"| {now['valid_mean_average_precision']:.4f} | {scores} | {now['what']} |",

@@ -30,9 +30,7 @@ def export(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="Films with genres, to fit thresholds again.", metavar="FILMS", show_default=False
-        ),
+        typer.Option(help="Films with genres, to fit thresholds again.", metavar="FILMS", show_default=False),
     ] = None,
     posters: Posters = None,
     as_json: AsJson = False,
@@ -51,11 +49,11 @@ def export(
     command += [] if max_size_mb is None else ["--max-size-mb", f"{max_size_mb:g}"]
     command += [] if data is None else ["--data", data.name]
     command += [] if posters is None else ["--posters", posters.name]
-    done = export_bundle(run, out, films, int8=int8, size=max_size_mb, command=shlex.join(command), log=say)
-    size = sum(entry["bytes"] for entry in done.bundle.files.values())
+    bundle, table = export_bundle(run, out, films, int8=int8, size=max_size_mb, command=shlex.join(command), log=say)
+    size = sum(entry["bytes"] for entry in bundle.files.values())
     if as_json:
-        print_json({"bundle": str(out), "bytes": size, "table": list(done.table)})
+        print_json({"bundle": str(out), "bytes": size, "table": table})
         return
-    if done.table:
-        print("\n".join(table_lines(done.table)))
+    if table:
+        print("\n".join(table_lines(table)))
     print(f"The bundle is in {out} ({size / 1e6:.1f} MB).")

@@ -10,7 +10,8 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +57,6 @@ LADDER = ((8, 1.0), (8, 0.5), (8, 0.25), (4, 0.5), (4, 0.25), (4, 0.1), (4, 0.05
 have 8), and the share of words that are kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """The result of an export.
-
-    Attributes:
-        bundle: the bundle.
-        table: a row for the bundle before and one for it now: what it is, its size and speed (`milliseconds` for one
-            film with all inputs, the graphs alone), and its scores on `valid`. Empty if nothing was changed.
-    """
-
-    bundle: Bundle
-    table: tuple[dict[str, Any], ...] = ()
-
-
 def export_bundle(
     path: Path,
     out: Path,
@@ -79,7 +66,7 @@ def export_bundle(
     size: float | None = None,
     command: str = "",
     log: Log = lambda line: None,
-) -> Exported:
+) -> tuple[Bundle, list[dict[str, Any]]]:
     """Write the bundle of a run, or another bundle, in int8 or under a size.
 
     Args:
@@ -92,6 +79,11 @@ def export_bundle(
         command: the command, recorded in the card.
         log: called with one line per step.
 
+    Returns:
+        the new bundle, and a table of two rows, for the bundle before and now: what it is, its size and speed
+        (`milliseconds` for one film with all inputs, the graphs alone), and its scores on `valid`. The table is empty
+        if nothing was changed.
+
     Raises:
         UsageError: `path` is neither, `out` is not empty, films are missing, or no setting is small enough.
     """
@@ -103,7 +95,7 @@ def export_bundle(
     too_large = size is not None and before > size * MEGABYTE
     if not too_large and not (int8 and not all(is_int8(model) for model in models.values())):
         log(f"the bundle has {before / MEGABYTE:.1f} MB; it is written as it is")
-        return Exported(write_bundle(out, source.config, source.copy_to))
+        return write_bundle(out, source.config, source.copy_to), []
     if films is None:
         what = "--int8" if int8 else f"--max-size-mb {size:g}"
         raise UsageError(
@@ -118,8 +110,13 @@ def export_bundle(
         config = replace(source.config, extra={k: value for k, value in source.config.extra.items() if k != DOMAIN})
         bare = _write(Path(folder) / "bare", source, config, graphs)
         decisions, now = measure(Classifier(bare), films)
+        domain = Domain.of(source)
         changed = {name for name, graph in graphs.items() if graph is not models[name]}
-        domain = _domain(source, bare, changed, films, log)
+        if any(detector.branch in changed for detector in domain.detectors):
+            learned = [film for film in films if film.split in ("train", "valid")]
+            new = fit_domain(Classifier(bare), learned, branches=changed, log=log)
+            kept = [detector for detector in domain.detectors if detector.branch not in changed]
+            domain = Domain([*kept, *new.detectors])
         extra = {**config.extra, **({DOMAIN: domain.spec()} if domain.detectors else {})}
         config = replace(config, decisions=decisions, extra=extra)
         whole = Classifier(_write(Path(folder) / "whole", source, config, graphs, domain))
@@ -147,8 +144,7 @@ def export_bundle(
         length += len(json.dumps(card, indent=2, ensure_ascii=False).encode()) + len(_render(card, report).encode())
         table[1]["megabytes"] = round(length / MEGABYTE, 2)
         text = _render(card, report)
-    bundle = _write(out, source, config, graphs, domain, lambda to: write_card(to, card, text))
-    return Exported(bundle, tuple(table))
+    return _write(out, source, config, graphs, domain, partial(write_card, card=card, text=text)), table
 
 
 def open_source(path: Path) -> tuple[Bundle, dict[str, Path]]:
@@ -287,16 +283,6 @@ def measure(classifier: Classifier, films: Sequence[Film]) -> tuple[dict[str, De
         "valid_macro_f1": scores,
         "valid_mean_average_precision": float(np.mean(precisions)),
     }
-
-
-def _domain(source: Bundle, bare: Bundle, changed: set[str], films: Sequence[Film], log: Log) -> Domain:
-    """Return the detectors: new ones for graphs that changed, if the bundle had any."""
-    old = Domain.of(source)
-    if not any(detector.branch in changed for detector in old.detectors):
-        return old
-    learned = [film for film in films if film.split in ("train", "valid")]
-    new = fit_domain(Classifier(bare), learned, branches=changed, log=log)
-    return Domain([*(one for one in old.detectors if one.branch not in changed), *new.detectors])
 
 
 def _write(

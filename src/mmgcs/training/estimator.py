@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from mmgcs.bundle import Bundle
+from mmgcs.bundle import Bundle, write_bundle
 from mmgcs.film import Film
 from mmgcs.runtime import load
 from mmgcs.training.data import own_labels
@@ -65,8 +67,9 @@ class GenreClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         data = own_labels(named, None, LEAST_FILMS, "the data")
         recipe = Recipe(name="own-genres", seed=self.seed, head=HeadRecipe(bundle=self.bundle, folds=self.folds))
         assert recipe.head is not None
-        self._folder = TemporaryDirectory(prefix="mmgcs-")  # the bundle lives as long as this object
-        run = Run(recipe, data, Path(self._folder.name), log=lambda line: None, progress=False)
+        folder = tempfile.mkdtemp(prefix="mmgcs-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # the bundle lives as long as this object
+        run = Run(recipe, data, Path(folder), log=lambda line: None, progress=False)
         self.bundle_: Bundle = train_head(run, recipe.head)
         self.classes_ = self.bundle_.config.genres
         self._classifier = load(self.bundle_.path)
@@ -86,6 +89,4 @@ class GenreClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
     def save(self, path: Path | str) -> Bundle:
         """Write the trained bundle to a new folder, for `mmgcs.load` and every command."""
         check_is_fitted(self)
-        from mmgcs.bundle import write_bundle
-
         return write_bundle(Path(path), self.bundle_.config, self.bundle_.copy_to)
