@@ -84,10 +84,10 @@ def score_branch(run: Run, branch: FinishedBranch, valid: NDArray[np.int64]) -> 
     classifier = Classifier(assemble(run, folder, [branch]))
     logits = classifier.logits(classifier.features([run.data.films[row] for row in valid]))
     shutil.rmtree(folder)
-    truth = run.data.truth[valid]
+    truth, known = run.data.truth[valid], run.data.known[valid]
     return {
-        "macro_f1": macro_f1(logits, truth, fit_decision(logits, truth)),
-        "map": macro_average_precision(truth, logits, run.data.known[valid]),
+        "macro_f1": macro_f1(logits, truth, fit_decision(logits, truth, known=known)),
+        "map": macro_average_precision(truth, logits, known),
     }
 
 

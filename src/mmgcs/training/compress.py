@@ -269,7 +269,7 @@ def measure(classifier: Classifier, films: Sequence[Film]) -> tuple[dict[str, De
         if not having.any():
             raise UsageError(f"no film of split valid has a {' and '.join(names)}; decisions are fitted on such films")
         logits = classifier.logits(features.only(config.branches, names, having))
-        decisions[condition] = fit_decision(logits, truth[having], coverage)
+        decisions[condition] = fit_decision(logits, truth[having], coverage, known=known[having])
         scores[condition] = macro_f1(logits, truth[having], decisions[condition])
         precisions.append(macro_average_precision(truth[having], logits, known[having]))
     timed = [film for film in prepared if film.parts and all(part is not None for part in film.parts)][:TIMED]

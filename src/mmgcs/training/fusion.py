@@ -181,15 +181,15 @@ def fit_decisions(
     """
     decisions = {}
     for names in conditions([spec.input for spec in specs]):
-        logits, truth = _with_inputs(fusion, specs, names, valid)
+        logits, truth, known = _with_inputs(fusion, specs, names, valid)
         more = None if held is None else _with_inputs(fusion, specs, names, held)
-        decisions["+".join(names)] = fit_decision(logits, truth, coverage=coverage, more=more)
+        decisions["+".join(names)] = fit_decision(logits, truth, coverage, known=known, more=more)
     return decisions
 
 
 def _with_inputs(
     fusion: nn.Module, specs: Sequence[Branch], names: Sequence[str], films: FusionFilms
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return logits and truth of the films that have these inputs, computed from these inputs alone."""
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return logits, truth and known of the films that have these inputs, computed from these inputs alone."""
     having = films.features.having(specs, names)
-    return fused_logits(fusion, films.features.only(specs, names, having)), films.truth[having]
+    return fused_logits(fusion, films.features.only(specs, names, having)), films.truth[having], films.known[having]
