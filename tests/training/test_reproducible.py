@@ -22,7 +22,7 @@ def test_two_runs_of_a_recipe_give_the_same_bytes(tmp_path: Path) -> None:
     recipe = read_recipe(write_recipe(tmp_path / "tiny.yaml", **parts))
     table = sample_table()
     first, second = (
-        train(recipe, table, table.parent, tmp_path / name, command="mmgcs train", log=lambda _: None, progress=False)
+        train(recipe, table, tmp_path / name, posters=table.parent, log=lambda _: None, progress=False)
         for name in ("first", "second")
     )
     names = sorted(path.name for path in first.path.iterdir())
