@@ -37,12 +37,13 @@ PLOTS = [
 FILMS = 3000
 SLOW = """
 import sys, time
-from pathlib import Path
-from mmgcs.cli.tag_database import DatabaseTask, tag_from
+from mmgcs import load
+from mmgcs.tables.databases import FilmDatabase
+from mmgcs.tagging.database import tag_database
 def progress(summary):
     print(summary.films, flush=True)
     time.sleep(0.05)
-tag_from(DatabaseTask(sys.argv[1], "films", model=Path(sys.argv[2])), progress)
+tag_database(load(sys.argv[2]), FilmDatabase(sys.argv[1], "films"), progress=progress)
 """
 
 
@@ -181,7 +182,11 @@ def test_a_condition_columns_and_the_key_can_be_named(classifier: Classifier, tm
     assert tag(classifier, f"sqlite:///{path}", columns=names, where="kind like '100%:x' or uuid = 'a'").films == 1
     assert tag(classifier, f"sqlite:///{path}", columns=names, where="kind = 'movie'").deleted == 0
     for columns, where, message in (
-        ({**names, "title": "name"}, None, "--columns title=name: films has no such column; it has Beschreibung, kind"),
+        (
+            {**names, "title": "name"},
+            None,
+            "--columns title=name: films has no such column; it has uuid, Beschreibung, kind",
+        ),
         (names, "kind =", "--where 'kind =' failed: .*syntax error"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -12,11 +12,12 @@ from mmgcs.tables import PACKED, READERS, WRITERS
 NEW = """
 import sys
 from pathlib import Path
-from mmgcs.tables import register_format
+from mmgcs.tables import READERS, WRITERS
 from mmgcs.tables.delimited import read_csv
 from mmgcs.tables.writers import write_jsonl
 
-register_format(".psv", read=lambda path, delimiter: read_csv(path, "|"), write=write_jsonl)
+READERS.register(".psv")(lambda path, delimiter: read_csv(path, "|"))
+WRITERS.register(".psv")(write_jsonl)
 
 from mmgcs.cli import main
 sys.exit(main(sys.argv[1:]))
@@ -54,17 +55,25 @@ from mmgcs.tables.delimited import read_csv
 
 def read(path, delimiter):
     return read_csv(path, "^")
+
+def write(rows, out, types):
+    out.write_text("^".join(types))
 """
 
 
-def test_another_package_brings_a_reader(tmp_path: Path) -> None:
+def test_another_package_brings_a_format(tmp_path: Path) -> None:
     (tmp_path / "caret.py").write_text(PLUGIN, encoding="utf-8")
     info = tmp_path / "caret-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: caret\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text("[mmgcs.readers]\n.caret = caret:read\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[mmgcs.readers]\n.caret = caret:read\n[mmgcs.writers]\n.caret = caret:write\n", encoding="utf-8")
     (tmp_path / "films.caret").write_text("id^plot\n1^A ghost.\n", encoding="utf-8")
-    code = "from mmgcs.tables import read_films; print([f.plot for c in read_films('films.caret') for f in c])"
+    code = (
+        "from pathlib import Path; from mmgcs.tables import read_films, write_table; "
+        "write_table([], Path('out.caret'), {'id': 'text', 'plot': 'text'}); "
+        "print([f.plot for c in read_films('films.caret') for f in c])"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "['A ghost.']", done.stderr
+    assert (tmp_path / "out.caret").read_text(encoding="utf-8") == "id^plot"

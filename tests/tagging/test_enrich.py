@@ -18,7 +18,7 @@ from http_server import Answer, Server, cut, in_turn, picture, send
 from mmgcs.cli import main
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.film import Film
-from mmgcs.tagging.enrich import Enricher, enricher
+from mmgcs.tagging.enrich import Tmdb, enricher
 
 KEY = "0123456789abcdef"
 MATRIX = {"id": 603, "title": "The Matrix", "overview": "A hacker and a ghost.", "poster_path": "/m4tr1x.jpg"}
@@ -31,7 +31,7 @@ def send_json(value: Any) -> Answer:
     return send(json.dumps(value).encode(), Content_Type="application/json")
 
 
-opened: list[Enricher] = []
+opened: list[Tmdb] = []
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def tmdb() -> Iterator[Server]:
     server.close()
 
 
-def looking(server: Server, folder: Path, **options: Any) -> Enricher:
+def looking(server: Server, folder: Path, **options: Any) -> Tmdb:
     options = {"key": KEY, "backoff": 0.01, "rate": 500.0, "timeout": 2.0, **options}
     bases = {"api": f"{server.url}/3", "images": f"{server.url}/t/p/w342"}
     opened.append(enricher("tmdb", **bases, cache=folder / "tmdb.sqlite", **options))

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from mmgcs.cli import main
-from mmgcs.cli.tag_ray import address_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -34,11 +33,6 @@ def test_what_the_cluster_cannot_do_is_refused_in_one_line(
     assert main(["tag", *arguments, "--engine", "ray"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
-
-
-@pytest.mark.parametrize("address", ["s3://films/tables", "gs://films", "films/tables", "/data/films", "memory://x/y"])
-def test_an_address_survives_being_a_path(address: str) -> None:
-    assert address_of(Path(address)) == address
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes_lists_included(
     with pytest.raises(Stop):
         tag_table(classifier, FilmTable(long_table), broken, options=again, progress=stop_after_first)
     assert not broken.exists()
-    assert len(list(partial_folder(broken).glob("part-*.parquet"))) == 1
+    assert len(list(partial_folder(broken).glob("part-*.gz"))) == 1
     with pytest.raises(UsageError, match=r"has an unfinished run; resume it with --resume"):
         tag_table(classifier, FilmTable(long_table), broken, options=again)
     summary = tag_table(classifier, FilmTable(long_table), broken, options=again, resume=True)
@@ -252,7 +252,7 @@ def test_films_of_a_damaged_part_are_tagged_again(
     for _ in range(2):
         with pytest.raises(Stop):
             tag_table(classifier, FilmTable(long_table), broken, resume=True, progress=stop_after_first)
-    first, second = sorted(partial_folder(broken).glob("part-*.parquet"))
+    first, second = sorted(partial_folder(broken).glob("part-*.gz"))
     data = bytearray(first.read_bytes())
     data[100] ^= 1
     if damage == "removed":

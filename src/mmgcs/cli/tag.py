@@ -7,8 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +19,7 @@ from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, s
 from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
+    from mmgcs.tables import FilmTable
     from mmgcs.tagging import TagOptions, TagSummary
 
 app = new_app("Genres of every film in a table.")
@@ -40,39 +40,6 @@ class _TagCommand(TyperCommand):
             if word == "--compare" and following.startswith("-"):
                 given.append("")
         return super().parse_args(ctx, given)
-
-
-@dataclass(frozen=True, slots=True)
-class TagTask:
-    """One run over tables: the arguments of the command that every engine reads.
-
-    Attributes:
-        films: the table; `-` for standard input.
-        out: the result; `-` for standard output.
-        posters: the folder of posters, if given.
-        model: the bundle's folder, if given.
-        resume: continue an unfinished run.
-        overwrite: replace what is there.
-        delimiter: of a CSV, if given.
-        columns: film field to the column it is read from.
-        stdin_format: the extension of what standard input holds, such as ".csv".
-        out_format: the same of standard output.
-        options: which films to tag, how sure to be, and which lists to write.
-        quiet: show no progress.
-    """
-
-    films: Path
-    out: Path
-    posters: Path | None
-    model: Path | None
-    resume: bool
-    overwrite: bool
-    delimiter: str | None
-    columns: Mapping[str, str]
-    stdin_format: str
-    out_format: str
-    options: TagOptions
-    quiet: bool
 
 
 _DATABASE = "A database"
@@ -99,7 +66,10 @@ def tag(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="A .jsonl, .csv, .tsv (each also .gz) or .parquet file; - for stdout.", show_default=False),
+        typer.Option(
+            help="A .jsonl, .csv, .tsv (each also .gz) or .parquet file; a folder for many files; - for stdout.",
+            show_default=False,
+        ),
     ] = None,
     posters: Posters = None,
     model: Model = None,
@@ -174,14 +144,14 @@ def tag(
     """Tag every film of a table, in order. Exit status 3 if some films are in error."""
     if engine not in ("local", "ray"):
         raise UsageError(f"no engine {engine!r}; known: local, ray")
-    database, cluster = source is not None, engine == "ray"
+    from_database, cluster = source is not None, engine == "ray"
     to_stdout, lists = out == STDIO, ("--review", "--compare", "--problems")
     local_only = ("--only-missing", "--min-confidence", *lists)
     _refuse(ctx, cluster, ("--from", "--enrich", *local_only), "--engine ray does not support {}; leave it out")
-    _refuse(ctx, database, ("FILMS", "--out", "--resume", "--delimiter"), "--from tags a database; leave out {}")
-    _refuse(ctx, database, local_only, "--from does not support {}; query the table of predictions instead")
+    _refuse(ctx, from_database, ("FILMS", "--out", "--resume", "--delimiter"), "--from tags a database; leave out {}")
+    _refuse(ctx, from_database, local_only, "--from does not support {}; query the table of predictions instead")
     database_only = ("--table", "--schema", "--key", "--where", "--into", "--probabilities")
-    _refuse(ctx, not database, database_only, "{} needs a database; add --from")
+    _refuse(ctx, not from_database, database_only, "{} needs a database; add --from")
     _refuse(ctx, not cluster, ("--address", "--workers"), "{} needs a cluster; add --engine ray")
     _refuse(ctx, enrich is None, ("--enrich-cache",), "{} needs --enrich")
     _refuse(ctx, films != STDIO, ("--format",), "{} is the format of standard input; use it with - for FILMS")
@@ -191,6 +161,7 @@ def tag(
         ctx, only_missing, ("--compare",), "{} has nothing to compare with --only-missing, which keeps given genres"
     )
 
+    names = parse_columns(columns)
     complete = None
     if enrich is not None:
         from mmgcs.tagging.enrich import enricher
@@ -198,31 +169,65 @@ def tag(
         complete = enricher(enrich, cache=enrich_cache)
         ctx.call_on_close(complete.close)
     if source is not None:
-        from mmgcs.cli.tag_database import DatabaseTask, tag_from
+        if table is None:
+            raise UsageError("--from needs --table, the table of films")
+        try:
+            from mmgcs.tables.databases import FilmDatabase
+        except ModuleNotFoundError as error:
+            raise UsageError(f'--from needs {error.name}, which is not installed; pip install "mmgcs[db]"') from None
+        from mmgcs.runtime import load
+        from mmgcs.tagging.database import tag_database
 
-        database_task = DatabaseTask(
+        database = FilmDatabase(
             source,
             table,
-            schema,
-            key,
-            parse_columns(columns),
-            where,
-            into,
-            probabilities,
-            posters,
-            model,
-            overwrite,
-            complete,
+            schema=schema,
+            key=key,
+            columns=names,
+            where=where,
+            into=into,
+            probabilities=probabilities,
+            posters=posters,
         )
-        with explain_interrupt("what was written is kept; run the same command again to continue"):
-            summary, place = tag_from(database_task, None if quiet else ProgressLine())
-        _report(summary, {"out": place}, as_json=as_json, quiet=quiet)
+        progress = None if quiet else ProgressLine()
+        with (
+            contextlib.closing(database),
+            explain_interrupt("what was written is kept; run the same command again to continue"),
+        ):
+            summary = tag_database(load(model), database, overwrite=overwrite, complete=complete, progress=progress)
+        _report(summary, {"out": f"{database.into} in {database.place}"}, as_json=as_json, quiet=quiet)
         return
     if films is None or out is None:
         raise UsageError("give FILMS and --out; or --from and --table for a database")
+    if engine == "ray":
+        if STDIO in (films, out):
+            raise UsageError("--engine ray reads and writes folders, not stdin and stdout; give addresses")
+        try:
+            from mmgcs.tagging.ray_engine import tag_with_ray
+        except ModuleNotFoundError as error:
+            if error.name is not None and error.name.startswith("mmgcs"):
+                raise
+            message = f'--engine ray needs {error.name}, which is not installed; pip install "mmgcs[scale]"'
+            raise UsageError(message) from None
+        with explain_interrupt(f"finished parts are kept in {out}; run the same command with --resume to continue"):
+            summary = tag_with_ray(
+                films,
+                out,
+                posters=posters,
+                model=model,
+                address=address,
+                workers=workers,
+                resume=resume,
+                overwrite=overwrite,
+                delimiter=delimiter,
+                columns=names,
+                progress=None if quiet else ProgressLine(),
+            )
+        _report(summary, {"out": str(out)}, as_json=as_json, quiet=quiet)
+        return
 
-    from mmgcs.tables import without_format
-    from mmgcs.tagging import TagOptions, TagSummary, is_finished
+    from mmgcs.tables import open_films, without_format
+    from mmgcs.tagging import TagOptions, TagSummary, check_output, is_finished
 
     if compare == Path():  # given without a file
         if to_stdout:
@@ -232,20 +237,24 @@ def tag(
     written = {name: path for name, path in chosen.items() if path is not None}
     options = TagOptions(only_missing, min_confidence, written, complete)
     stdin_format, out_format = (f".{name.lstrip('.')}" for name in (stdin_format, out_format))
-    names = parse_columns(columns)
-    again = (resume, overwrite)
-    task = TagTask(films, out, posters, model, *again, delimiter, names, stdin_format, out_format, options, quiet)
-    if cluster:
-        from mmgcs.cli.tag_ray import tag_on_ray
-
-        with explain_interrupt(f"finished parts are kept in {out}; run the same command with --resume to continue"):
-            summary = tag_on_ray(task, None if quiet else ProgressLine(), address=address, workers=workers)
-    elif resume and not overwrite and is_finished(out, written, films):
+    for path in (out, *written.values()):
+        if films != STDIO and films.exists() and path.exists() and films.samefile(path):
+            raise UsageError(f"{path} is the table of films itself; choose another file")
+    if resume and not overwrite and is_finished(out, written, films):
         say(f"{out} is finished already; nothing to do (--overwrite tags it again)")
         summary, quiet = TagSummary(), True
     else:
-        summary = _tag_here(task)
-    places = {**({} if to_stdout else {"out": str(out)}), **{name: str(path) for name, path in written.items()}}
+        with tempfile.TemporaryDirectory(prefix="mmgcs-") if to_stdout else contextlib.nullcontext("") as folder:
+            target = Path(folder) / f"out{out_format}" if to_stdout else out
+            check_output(target, resume=resume, overwrite=overwrite, lists=written)
+            with open_films(
+                films, posters=posters, delimiter=delimiter, stdin_format=stdin_format, columns=names
+            ) as opened:
+                for notice in () if quiet else opened.notices:
+                    say(notice)
+                again = {"resume": resume, "overwrite": overwrite}
+                summary = _tag_table(opened, target, model, options, to_stdout=to_stdout, quiet=quiet, **again)
+    places = {name: str(path) for name, path in {"out": out, **written}.items() if path != STDIO}
     _report(summary, places, as_json=as_json, quiet=quiet)
 
 
@@ -261,51 +270,39 @@ def _refuse(ctx: typer.Context, refused: bool, names: Sequence[str], message: st
             raise UsageError(message.format(name))
 
 
-def _tag_here(task: TagTask) -> TagSummary:
-    """Tag a table in this process."""
+def _tag_table(
+    table: FilmTable,
+    out: Path,
+    model: Path | None,
+    options: TagOptions,
+    *,
+    to_stdout: bool,
+    quiet: bool,
+    resume: bool,
+    overwrite: bool,
+) -> TagSummary:
+    """Tag a table in this process; with `to_stdout`, `out` is a temporary file."""
     from mmgcs.runtime import load
-    from mmgcs.tables import WRITERS, RecordBuilder, json_line, open_films, table_format
-    from mmgcs.tagging import Pipeline, RowSink, check_columns, check_output, partial_folder, tag_table
+    from mmgcs.tables import WRITERS, RecordBuilder, json_line, table_format
+    from mmgcs.tagging import Pipeline, RowSink, check_columns, partial_folder, tag_table
 
-    options, to_stdout = task.options, task.out == STDIO
-    for path in (task.out, *options.lists.values()):
-        if task.films != STDIO and task.films.exists() and path.exists() and task.films.samefile(path):
-            raise UsageError(f"{path} is the table of films itself; choose another file")
-    with tempfile.TemporaryDirectory(prefix="mmgcs-") if to_stdout else contextlib.nullcontext("") as folder:
-        out = Path(folder) / f"out{task.out_format}" if to_stdout else task.out
-        check_output(out, resume=task.resume, overwrite=task.overwrite, lists=options.lists)
-        with open_films(
-            task.films,
-            posters=task.posters,
-            delimiter=task.delimiter,
-            stdin_format=task.stdin_format,
-            columns=task.columns,
-        ) as table:
-            for notice in () if task.quiet else table.notices:
-                say(notice)
-            check_columns(table, options)
-            classifier = load(task.model)
-            progress = None if task.quiet else ProgressLine(table.share)
-            suffix, compressed = table_format(out)
-            if to_stdout and not options.lists and not compressed and WRITERS[suffix] is WRITERS[".jsonl"]:
-                records = RecordBuilder(table.columns, classifier.genres)
-                sink = RowSink(records, lambda row: sys.stdout.buffer.write(json_line(row)), options)
-                return Pipeline(classifier, options).run(table.chunks(), sink, progress)
-            kept = f"what was tagged is kept in {partial_folder(out)}; run the same command with --resume to continue"
-            with contextlib.nullcontext() if to_stdout else explain_interrupt(kept):
-                summary = tag_table(
-                    classifier,
-                    table,
-                    out,
-                    resume=task.resume,
-                    overwrite=task.overwrite,
-                    options=options,
-                    progress=progress,
-                )
-        if to_stdout:
-            with out.open("rb") as handle:
-                shutil.copyfileobj(handle, sys.stdout.buffer)
-        return summary
+    check_columns(table, options)
+    classifier = load(model)
+    progress = None if quiet else ProgressLine(table.share)
+    suffix, compressed = table_format(out)
+    if to_stdout and not options.lists and not compressed and WRITERS[suffix] is WRITERS[".jsonl"]:
+        records = RecordBuilder(table.columns, classifier.genres)
+        sink = RowSink(records, lambda row: sys.stdout.buffer.write(json_line(row)), options)
+        return Pipeline(classifier, options).run(table.chunks(), sink, progress)
+    kept = f"what was tagged is kept in {partial_folder(out)}; run the same command with --resume to continue"
+    with contextlib.nullcontext() if to_stdout else explain_interrupt(kept):
+        summary = tag_table(
+            classifier, table, out, resume=resume, overwrite=overwrite, options=options, progress=progress
+        )
+    if to_stdout:
+        with out.open("rb") as handle:
+            shutil.copyfileobj(handle, sys.stdout.buffer)
+    return summary
 
 
 def _report(summary: TagSummary, written: dict[str, str], *, as_json: bool, quiet: bool) -> None:

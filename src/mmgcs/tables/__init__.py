@@ -1,13 +1,20 @@
-"""Films in and out: tables of every usual format, and databases."""
+"""Films in and out: tables of every usual format, and databases.
 
+Other packages add formats through the entry point groups `mmgcs.readers` and `mmgcs.writers`: an entry point's name is the
+extension, such as `.psv`.
+"""
+
+from importlib.metadata import entry_points
+
+from mmgcs.tables import delimited, json_files  # noqa: F401  they register their readers
 from mmgcs.tables.films import CHUNK, STDIN, FilmTable, need_column, open_films, read_films
-from mmgcs.tables.formats import PACKED, register_format
 from mmgcs.tables.frames import Frame, read_frame, table_columns
 from mmgcs.tables.locate import TableFile, find_tables
-from mmgcs.tables.readers import READERS, Table
+from mmgcs.tables.readers import PACKED, READERS, Table
 from mmgcs.tables.records import ANSWER_COLUMNS, RecordBuilder
 from mmgcs.tables.rows import ALIASES, RowReader, sources_of
 from mmgcs.tables.source import Row, table_format, without_format
+from mmgcs.tables.storage import Folder, is_remote, normal_address
 from mmgcs.tables.writers import WRITERS, infer_types, json_line, write_table
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "STDIN",
     "WRITERS",
     "FilmTable",
+    "Folder",
     "Frame",
     "RecordBuilder",
     "Row",
@@ -27,15 +35,21 @@ __all__ = [
     "TableFile",
     "find_tables",
     "infer_types",
+    "is_remote",
     "json_line",
     "need_column",
+    "normal_address",
     "open_films",
     "read_films",
     "read_frame",
-    "register_format",
     "sources_of",
     "table_columns",
     "table_format",
     "without_format",
     "write_table",
 ]
+
+for _group, _formats in (("mmgcs.readers", READERS), ("mmgcs.writers", WRITERS)):
+    for _plugin in entry_points(group=_group):
+        if _plugin.name not in _formats:
+            _formats.register(_plugin.name)(_plugin.load())

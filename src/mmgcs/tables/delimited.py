@@ -7,6 +7,7 @@ quotes, backslashes) is the one under which most of the first lines are sound ro
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import re
 from collections import Counter
@@ -104,8 +105,7 @@ class _Feed:
         return line.text
 
     def start_record(self) -> None:
-        self.taken = []
-        self._size = 0
+        self.taken, self._size = [], 0
 
     def keep_first_line(self) -> Line:
         """Return the record's first line and put the other lines back."""
@@ -246,13 +246,24 @@ def _looks_unquoted(sample: Sequence[Line]) -> bool:
     return any(map(any, columns)) and not any(quoted and all(quoted) for quoted in columns)
 
 
-def _read_delimited(path: Path, given: str | None, usual: str) -> Table:
-    given = _NAMES.get(given, given) if given is not None else None
+def read_csv(path: Path, delimiter: str | None = None, usual: str = ",") -> Table:
+    """Open delimited text; the delimiter is detected unless given.
+
+    Args:
+        path: the file.
+        delimiter: the delimiter the user gave.
+        usual: the delimiter that the file's extension suggests.
+
+    Raises:
+        UsageError: there is no header, a column occurs twice, or there are too many.
+    """
+    given = _NAMES.get(delimiter, delimiter) if delimiter is not None else None
     if given is not None and (len(given) != 1 or given in '"\r\n'):
         raise UsageError(f"--delimiter {given} is not one character; give for example --delimiter ';' or tab")
     meter = Meter(path)
     lines = read_lines(path, meter)
     sample: list[Line] = []
+    size = 0
     for line in lines:
         if not sample and not line.text.strip(_BLANK):
             continue
@@ -260,7 +271,8 @@ def _read_delimited(path: Path, given: str | None, usual: str) -> Table:
             given = given or said[1]  # what Excel reads the delimiter from
             continue
         sample.append(line)
-        if len(sample) >= SAMPLE_LINES or sum(len(line.text) for line in sample) > SAMPLE_CHARACTERS:
+        size += len(line.text)
+        if len(sample) >= SAMPLE_LINES or size > SAMPLE_CHARACTERS:
             break
     if not sample:
         raise UsageError(f"{path} is empty; give a table with a header and at least one film")
@@ -271,59 +283,42 @@ def _read_delimited(path: Path, given: str | None, usual: str) -> Table:
     shape = _RowShape(sample[1:], dialect, len(columns)) if dialect.quoted else None
     records = _records(itertools.chain(sample, lines), dialect, len(columns), shape)
     next(records)  # the header
-    scan = None
-    if dialect == Dialect(dialect.delimiter) and sample[0].number == 1 and encoding_of(path)[1] == "\n":
+    plain = dialect == Dialect(dialect.delimiter) and sample[0].number == 1 and encoding_of(path)[1] == "\n"
 
-        def scan() -> pl.LazyFrame:
-            return _scan(path, dialect.delimiter, columns)
+    def scan() -> pl.LazyFrame:
+        return pl.scan_csv(
+            path,
+            separator=dialect.delimiter,
+            infer_schema=False,
+            glob=False,
+            extra_columns="raise",
+            with_column_names=lambda names: list(columns) if len(names) == len(columns) else names,
+        )
 
     types = dict.fromkeys(columns, "text")
-    return Table(columns, _rows(records, columns), meter.share, types, scan, dialect.delimiter)
+    rows = (_row(record, columns) for record in records)
+    return Table(columns, rows, meter.share, types, scan if plain else None, dialect.delimiter)
 
 
-def _scan(path: Path, delimiter: str, columns: Sequence[str]) -> pl.LazyFrame:
-    return pl.scan_csv(
-        path,
-        separator=delimiter,
-        infer_schema=False,
-        glob=False,
-        extra_columns="raise",
-        with_column_names=lambda names: list(columns) if len(names) == len(columns) else names,
-    )
+READERS.register(".csv")(read_csv)
+READERS.register(".tsv", ".tab", ".txt")(functools.partial(read_csv, usual="\t"))
 
 
-def _rows(records: Iterator[_Record], columns: tuple[str, ...]) -> Iterator[Row]:
+def _row(record: _Record, columns: tuple[str, ...]) -> Row:
     width = len(columns)
-    for record in records:
-        place = f"line {record.lines[0].number}"
-        fields, problem = record.fields, None
-        warnings = [line.warning for line in record.lines if line.warning is not None]
-        if any("\x00" in field for field in fields):
-            fields = [field.replace("\x00", "") for field in fields]
-            warnings.append(f"{place} has NUL bytes; they were removed")
-        if record.warning is not None:
-            warnings.append(record.warning)
-        if any(line.cut for line in record.lines):
-            problem = f"{place} is longer than {MAX_LINE // 2**20} MiB; fix the row"
-        elif len(fields) != width:
-            surplus = ", ".join(map(repr, fields[width : width + 100]))[:200]
-            surplus = f" (too many: {surplus})" if surplus else ""
-            problem = f"{place} has {len(fields)} fields where the header has {width}{surplus}; fix the row"
-        values = dict(zip(columns, [*fields, *[None] * (width - len(fields))], strict=False))
-        yield Row(values, problem, tuple(warnings), place, sum(map(len, fields)) + width * CELL)
-
-
-@READERS.register(".csv")
-def read_csv(path: Path, delimiter: str | None = None) -> Table:
-    """Open delimited text; the delimiter is detected unless given.
-
-    Raises:
-        UsageError: there is no header, a column occurs twice, or there are too many.
-    """
-    return _read_delimited(path, delimiter, ",")
-
-
-@READERS.register(".tsv", ".tab", ".txt")
-def read_tsv(path: Path, delimiter: str | None = None) -> Table:
-    """Open tab-separated text; otherwise as `read_csv`."""
-    return _read_delimited(path, delimiter, "\t")
+    place = f"line {record.lines[0].number}"
+    fields, problem = record.fields, None
+    warnings = [line.warning for line in record.lines if line.warning is not None]
+    if any("\x00" in field for field in fields):
+        fields = [field.replace("\x00", "") for field in fields]
+        warnings.append(f"{place} has NUL bytes; they were removed")
+    if record.warning is not None:
+        warnings.append(record.warning)
+    if any(line.cut for line in record.lines):
+        problem = f"{place} is longer than {MAX_LINE // 2**20} MiB; fix the row"
+    elif len(fields) != width:
+        surplus = ", ".join(map(repr, fields[width : width + 100]))[:200]
+        surplus = f" (too many: {surplus})" if surplus else ""
+        problem = f"{place} has {len(fields)} fields where the header has {width}{surplus}; fix the row"
+    values = dict(zip(columns, [*fields, *[None] * (width - len(fields))], strict=False))
+    return Row(values, problem, tuple(warnings), place, sum(map(len, fields)) + width * CELL)

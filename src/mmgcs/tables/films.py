@@ -12,24 +12,29 @@ import hashlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmgcs.errors import UsageError
 from mmgcs.film import Film
-from mmgcs.tables.locate import TableFile, find_tables, fixed_part, is_remote, normal_address
+from mmgcs.tables.locate import TableFile, find_tables, fixed_part
 from mmgcs.tables.readers import READERS, Table
 from mmgcs.tables.rows import ALIASES, RowReader, check_named, list_columns, notices_of
 from mmgcs.tables.seen import SeenIds
 from mmgcs.tables.source import Row, spooled_stdin
+from mmgcs.tables.storage import Folder, is_remote
 
 CHUNK = 512
 """Films per chunk: enough to sort by length within, few enough that their decoded posters take 60 MB."""
 
 MAX_CHUNK_MEMORY = 16 * 2**20
 """Memory of a chunk's rows in bytes, past which it is closed early: plots of a megabyte must not fill memory."""
+
+FETCHES = 16
+"""Posters that are fetched from an object store at the same time."""
 
 STDIN = Path("-")
 
@@ -40,7 +45,9 @@ class FilmTable:
     Attributes:
         path: the address that was given.
         files: the files.
+        ends: how many rows there are up to the end of each file that was read to its end.
         columns: the columns of all files; of JSONL the ones in the first thousand lines.
+        partition: the columns among them that only the folders' names give.
         types: column to its type for `write_table`; None if it must be seen from the rows.
         sources: film field to the column it is read from.
         notices: what the user should know about how the table is read.
@@ -49,90 +56,93 @@ class FilmTable:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | TableFile,
         *,
-        posters: Path | None = None,
+        posters: str | Path | None = None,
         delimiter: str | None = None,
-        suffix: str | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> None:
         """Open a table.
 
         Args:
             path: a file, a folder of files, a pattern such as `films/*.csv`, or the URL of one of these.
-            posters: the folder of posters; by default the table's own folder.
+            posters: the folder of posters, or its URL; by default the table's own folder.
             delimiter: the delimiter of CSV; detected by default.
-            suffix: the format of a file whose name does not state it.
             columns: film field to the column to read it from, such as {"plot": "synopsis"}.
 
         Raises:
             UsageError: the table is missing, empty or of an unknown format, or has no plot and no poster column.
         """
-        address = normal_address(path)
-        self.files = find_tables(address, suffix)
-        if posters is not None and not posters.is_dir():
+        self._reopen = functools.partial(FilmTable, path, posters=posters, delimiter=delimiter, columns=columns)
+        self.files = [path] if isinstance(path, TableFile) else find_tables(path)
+        address = path.address if isinstance(path, TableFile) else str(path)
+        self.path = Path(address)
+        self.ends: list[int] = []
+        self._delimiter, self._named = delimiter, columns
+        self._scratch = Path()
+        if self.files[0].remote:
+            self._scratch = Path(tempfile.mkdtemp(prefix="mmgcs-table-"))
+            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+        if posters is None:
+            alone = len(self.files) == 1 and not self.path.is_dir()
+            posters = self.files[0].folder if alone or is_remote(address) else fixed_part(address)
+        self.posters = Folder(posters) if is_remote(posters) else Path(posters)
+        if isinstance(self.posters, Path) and not self.posters.is_dir():
             raise UsageError(f"the posters folder {posters} does not exist; check --posters")
-        self.path = Path(path)
-        self._delimiter = delimiter
-        self._scratch: Path | None = None
-        self.posters = posters if posters is not None else self._posters_of(address)
         self._current = (0, self._open(self.files[0]))
-        first = self._current[1]
         # Remote files are downloaded one by one, when their turn comes.
-        tables = [first, *(self._open(file) for file in self.files[1:] if not file.remote)]
-        partition = dict.fromkeys(key for file in self.files for key in file.partition)
-        self.columns = tuple(dict.fromkeys([*(name for table in tables for name in table.columns), *partition]))
+        tables = [self._current[1], *(self._open(file) for file in self.files[1:] if not file.remote)]
+        own = dict.fromkeys(name for table in tables for name in table.columns)
+        self.columns = tuple(own | dict.fromkeys(key for file in self.files for key in file.partition))
+        self.partition = tuple(name for name in self.columns if name not in own)
         self.types = _common_types(tables, self.columns) if len(tables) == len(self.files) else None
-        self._reopen = functools.partial(
-            FilmTable, path, posters=posters, delimiter=delimiter, suffix=suffix, columns=columns
-        )
         check_named(columns or {}, self.columns, path)
-        self._named = columns
-        self._rows = RowReader(self.columns, self.posters, columns)
+        self._rows = self._row_reader(self.columns)
         self.sources = self._rows.sources
         self.notices = notices_of(self.sources, columns)
         if "plot" not in self.sources and "poster" not in self.sources:
             raise UsageError(
-                f"{path} has no column for the plot ({', '.join(ALIASES['plot'])}) or the poster; "
+                f"{address} has no column for the plot ({', '.join(ALIASES['plot'])}) or the poster; "
                 f"name it with --columns plot=COLUMN; its columns are {list_columns(self.columns)}"
             )
 
-    def _posters_of(self, address: str) -> Path:
-        if is_remote(address):
-            return self._scratch_folder()
-        return fixed_part(address) if len(self.files) > 1 or self.path.is_dir() else Path(self.files[0].address).parent
-
-    def _scratch_folder(self) -> Path:
-        if self._scratch is None:
-            self._scratch = Path(tempfile.mkdtemp(prefix="mmgcs-table-"))
-            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
-        return self._scratch
-
     def _open(self, file: TableFile) -> Table:
-        path = file.local(self._scratch_folder()) if file.remote else Path(file.address)
-        return READERS[file.format](path, self._delimiter)
+        return READERS[file.format](file.local(self._scratch), self._delimiter)
+
+    def _row_reader(self, columns: Sequence[str]) -> RowReader:
+        return RowReader(columns, self.posters if isinstance(self.posters, Path) else None, self._named)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of all files in order. Can be iterated once."""
+        count, several = 0, len(self.files) > 1
         for number, file in enumerate(self.files):
             if number:
                 self._current = (number, self._open(file))
-            if len(self.files) > 1:  # each file may name its columns differently
-                columns = (*self._current[1].columns, *file.partition)
-                self._rows = RowReader(columns, self.posters, self._named)
+            if several:  # each file may name its columns differently
+                self._rows = self._row_reader((*self._current[1].columns, *file.partition))
             for row in self._current[1].rows:
-                place = f"{Path(file.address).name}, {row.place}" if len(self.files) > 1 else row.place
-                if place != row.place or file.partition:
+                count += 1
+                if several or file.partition:
+                    place = f"{Path(file.address).name}, {row.place}" if several else row.place
                     row = replace(row, values={**row.values, **file.partition, **row.values}, place=place)
                 yield row
-            if file.remote and self._scratch is not None:
+            self.ends.append(count)
+            if file.remote:
                 (self._scratch / Path(file.address).name).unlink(missing_ok=True)
 
-    def chunks(self, size: int = CHUNK) -> Iterator[list[Film]]:
+    def chunks(self, size: int = CHUNK, *, fetch: bool = True) -> Iterator[list[Film]]:
         """Yield the films in order, `size` at a time, fewer if their texts are huge.
 
         Can be iterated once; reads no further than needed.
+
+        Args:
+            size: films per chunk.
+            fetch: False to leave posters in an object store where they are; see `fetch_posters`.
         """
+        for films in self._chunks(size):
+            yield self.fetch_posters(films) if fetch else films
+
+    def _chunks(self, size: int) -> Iterator[list[Film]]:
         seen = SeenIds()
         films: list[Film] = []
         held = 0
@@ -144,6 +154,13 @@ class FilmTable:
                 films, held = [], 0
         if films:
             yield _with_duplicates(films, seen)
+
+    def fetch_posters(self, films: list[Film]) -> list[Film]:
+        """Return the films with the bytes of posters that are in an object store."""
+        if isinstance(self.posters, Path):
+            return films
+        with ThreadPoolExecutor(FETCHES) as pool:
+            return list(pool.map(functools.partial(_fetched, self.posters), films))
 
     def reopen(self) -> FilmTable:
         """Return the same table, to be read from its start."""
@@ -165,7 +182,7 @@ class FilmTable:
 def open_films(
     path: str | Path,
     *,
-    posters: Path | None = None,
+    posters: str | Path | None = None,
     delimiter: str | None = None,
     stdin_format: str = ".csv",
     columns: Mapping[str, str] | None = None,
@@ -180,7 +197,7 @@ def open_films(
 
 def read_films(
     path: str | Path,
-    posters: Path | None = None,
+    posters: str | Path | None = None,
     *,
     chunk: int = CHUNK,
     delimiter: str | None = None,
@@ -217,6 +234,20 @@ def need_column(path: str | Path, field: str, columns: Mapping[str, str] | None 
         *others, last = ALIASES[field]
         names = f"{', '.join(others)} or {last}" if others else last
         raise UsageError(f"{path} has no column {names}; its columns are {list_columns(table.columns)}")
+
+
+def _fetched(posters: Folder, film: Film) -> Film:
+    if not isinstance(film.poster, Path):
+        return film
+    name = film.poster.as_posix()
+    try:
+        return replace(film, poster=posters.read(name))
+    except OSError as error:
+        why = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        problem = f"the poster {posters.address}/{name} {why}; check the path"
+    if film.plot:
+        return replace(film, poster=None, warnings=(*film.warnings, problem))
+    return replace(film, poster=None, problem=film.problem or problem)
 
 
 def _common_types(tables: list[Table], columns: tuple[str, ...]) -> dict[str, Any] | None:

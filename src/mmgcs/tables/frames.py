@@ -18,7 +18,7 @@ import polars as pl
 
 from mmgcs.errors import InputError
 from mmgcs.tables.locate import TableFile, find_tables
-from mmgcs.tables.readers import READERS
+from mmgcs.tables.readers import READERS, Table
 from mmgcs.tables.source import open_table
 
 
@@ -60,9 +60,10 @@ def read_frame(path: str | Path, expressions: Sequence[pl.Expr]) -> Frame:
     try:
         for file in files:
             with _local(file) as local:
-                if len(files) == 1 and (quick := _quick(local, file, expressions)) is not None:
+                table = READERS[file.format](local, None)
+                if len(files) == 1 and (quick := _quick(local, table, file, expressions)) is not None:
                     return Frame(quick)
-                frame, found = _row_by_row(local, file)
+                frame, found = _row_by_row(table, file)
             frames.append(frame)
             problems += found
         return Frame(pl.concat(frames, how="diagonal").select(expressions), tuple(problems))
@@ -77,9 +78,8 @@ def _local(file: TableFile) -> Iterator[Path]:
         yield file.local(Path(scratch))
 
 
-def _quick(path: Path, file: TableFile, expressions: Sequence[pl.Expr]) -> pl.DataFrame | None:
+def _quick(path: Path, table: Table, file: TableFile, expressions: Sequence[pl.Expr]) -> pl.DataFrame | None:
     """Return what polars reads, or None if that may not be what the file holds."""
-    table = READERS[file.format](path, None)
     if table.scan is None:
         return None
     scan = table.scan().with_columns(pl.lit(value).alias(name) for name, value in file.partition.items())
@@ -113,21 +113,19 @@ def _count(path: Path, delimiter: str) -> int:
     return total
 
 
-def _row_by_row(path: Path, file: TableFile) -> tuple[pl.DataFrame, list[str]]:
-    table = READERS[file.format](path, None)
-    columns: dict[str, list[str | None]] = {name: [] for name in [*table.columns, *file.partition]}
+def _row_by_row(table: Table, file: TableFile) -> tuple[pl.DataFrame, list[str]]:
+    rows: list[dict[str, str | None]] = []
     problems: list[str] = []
-    count = 0
+    columns = dict.fromkeys([*table.columns, *file.partition])
     for row in table.rows:
         if row.problem is not None:
             problems.append(f"{Path(file.address).name}, {row.problem}")
             continue
-        values = {**file.partition, **row.values}
-        for name in values.keys() - columns.keys():
-            columns[name] = [None] * count  # a key that the first lines of JSON lack
-        count += 1
-        for name, cells in columns.items():
-            value = values.get(name)
-            text = value if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False, default=str)
-            cells.append(text or None)
-    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)), problems
+        columns.update(dict.fromkeys(row.values))  # a key that the first lines of JSON lack
+        rows.append({name: _text(value) for name, value in {**file.partition, **row.values}.items()})
+    return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String)), problems
+
+
+def _text(value: object) -> str | None:
+    text = value if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False, default=str)
+    return text or None

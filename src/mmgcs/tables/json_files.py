@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from mmgcs.errors import UsageError
 from mmgcs.tables.readers import MAX_COLUMNS, READERS, Table, check_columns
@@ -20,7 +19,7 @@ from mmgcs.tables.source import (
     Meter,
     Row,
     encoding_of,
-    open_table,
+    open_text,
     read_lines,
     without_surrogates,
 )
@@ -37,9 +36,12 @@ MAX_DEPTH = 100
 MAX_JSON_MEMORY = 64 * 2**20
 """Memory that one film's JSON may become, in bytes: `[[],[],…]` takes thirty times its text."""
 
+PIECE = 2**20
+"""Characters of a list that are read at a time."""
+
 _BLANK = "\ufeff\x00\x1a \t\r\n"
-_TOKEN = re.compile(r'\\.|["\[\]{},\n]', re.DOTALL)
-_PIECE = 2**20
+_SEPARATORS = re.compile(rf"[{_BLANK},\]]*")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ID = re.compile(rf'"({"|".join(ALIASES["id"])})"\s*:\s*("(?:[^"\\]|\\.){{0,200}}"|-?\d{{1,30}}\b)', re.IGNORECASE)
 
 
@@ -64,7 +66,7 @@ def read_json(path: Path, delimiter: str | None = None) -> Table:
             f'{path} is not JSON lines ({why}); give one object per line, such as {{"id": 1, "plot": "…"}}'
         )
     meter = Meter(path)
-    return Table(tuple(columns), _rows(path, dict(columns), meter), meter.share, scan=_scan_of(path))
+    return Table(tuple(columns), _bounded(_rows(path, meter), dict(columns)), meter.share, scan=_scan_of(path))
 
 
 def _scan_of(path: Path) -> Callable[[], pl.LazyFrame] | None:
@@ -81,80 +83,66 @@ def _is_lines(path: Path) -> bool:
     return first[:1] != "[" and first != "{"
 
 
-def _rows(path: Path, known: dict[str, None] | None = None, meter: Meter | None = None) -> Iterator[Row]:
-    """Yield a file's rows; new keys are added to `known` until it has MAX_COLUMNS."""
-    for line in read_lines(path, meter) if _is_lines(path) else _values(path, meter):
-        for row in _parse(line):
-            if known is None:
-                yield row
-                continue
-            if len(known) + len(row.values) > MAX_COLUMNS and len(known.keys() | row.values.keys()) > MAX_COLUMNS:
-                problem = f"{row.place} has new keys, and the table has {MAX_COLUMNS:,} already; leave some out"
-                yield Row({key: value for key, value in row.values.items() if key in known}, problem, (), row.place)
-                continue
+def _rows(path: Path, meter: Meter | None = None) -> Iterator[Row]:
+    if _is_lines(path):
+        for line in read_lines(path, meter):
+            yield from _parse(line)
+        return
+    with open_text(path, meter) as text:
+        for line in _split_values(text):
+            yield from _parse(line)
+
+
+def _bounded(rows: Iterator[Row], known: dict[str, None]) -> Iterator[Row]:
+    """Yield rows; their new keys are added to `known` until it has MAX_COLUMNS."""
+    for row in rows:
+        if len(known) + len(row.values) > MAX_COLUMNS and len(known.keys() | row.values.keys()) > MAX_COLUMNS:
+            problem = f"{row.place} has new keys, and the table has {MAX_COLUMNS:,} already; leave some out"
+            yield Row({key: value for key, value in row.values.items() if key in known}, problem, (), row.place)
+        else:
             known.update(dict.fromkeys(row.values))
             yield row
 
 
-def _pieces(path: Path, meter: Meter | None) -> Iterator[str]:
-    """Yield a file's lines, the long ones in pieces that do not end within an escape."""
-    with open_table(path, meter) as raw:
-        text = io.TextIOWrapper(raw, encoding=encoding_of(path)[0], errors="replace")
-        try:
-            while piece := text.readline(_PIECE):
-                while piece.endswith("\\") and (more := text.read(1)):
-                    piece += more
-                yield piece
-        finally:
-            text.detach()
-
-
-def _values(path: Path, meter: Meter | None) -> Iterator[Line]:
+def _split_values(text: IO[str]) -> Iterator[Line]:
     """Yield each item of a JSON list, or each value of a file of several, as a line of its own."""
-    base: int | None = None  # how deep the films are: 1 in a list
-    depth, quoted, parts, size = 0, False, [""], 0
-    number = begin = 1
-    margin: str | None = None  # what a line begins with that begins a film
-
-    def item(*more: str) -> Iterator[Line]:
-        whole = "".join([*parts, *more])
-        if text := whole.strip(_BLANK):
-            blank = len(whole) - len(whole.lstrip(_BLANK))
-            yield Line(begin + whole[:blank].count("\n"), text, None, size > MAX_LINE)
-
-    for piece in _pieces(path, meter):
-        position = 0
-        if base is not None and depth > base and margin is not None and piece.startswith(margin):
-            yield from item()  # a film without its end; the next one begins here
-            parts, size, begin, depth = [], 0, number, base
-        for token in _TOKEN.finditer(piece):
-            mark = token[0]
-            if mark == "\n":
-                number, quoted = number + 1, False  # JSON's texts have no line breaks
-            elif mark == '"':
-                quoted = not quoted
-            elif quoted or mark[0] == "\\":
+    decode = json.JSONDecoder().raw_decode
+    buffer, number, in_list = "", 1, False
+    next_film: re.Pattern[str] | None = None  # where the next film begins after a broken one
+    while True:
+        piece = text.read(max(PIECE, len(buffer)))
+        buffer, position = buffer + without_surrogates(piece), 0
+        while (start := _SEPARATORS.match(buffer, position).end()) < len(buffer):  # type: ignore[union-attr]
+            number += buffer.count("\n", position, start)
+            position = start
+            if buffer[start] == "[" and not in_list and next_film is None:
+                position, in_list = start + 1, True
                 continue
-            elif base is None and mark == "[":
-                base = depth = 1
-                parts, position, begin = [], token.end(), number
-            elif mark in "[{":
-                base = base or 0
-                if depth == base and margin is None and not piece[: token.start()].strip():
-                    margin = piece[: token.end()]
-                depth += 1
-            else:
-                depth -= mark in "]}"
-                if base is None or depth > base:
-                    continue
-                end = token.end() if mark in "]}" and depth == base else token.start()
-                yield from item(piece[position:end])
-                parts, size, position, begin, depth = [], 0, token.end(), number, base
-        rest = piece[position:]
-        size += len(rest)
-        if size <= MAX_LINE:
-            parts.append(rest)
-    yield from item()
+            if next_film is None:
+                margin = buffer[buffer.rfind("\n", 0, start) + 1 : start + 1]
+                alone = not margin[:-1].strip() and "\n" in buffer[:start]
+                next_film = re.compile("\n" + re.escape(margin) if alone or not in_list else r"\}\s*,\s*(?=\{)")
+            try:
+                end = decode(buffer, start)[1]
+            except (ValueError, RecursionError) as error:
+                long = len(buffer) - start > MAX_LINE
+                if piece and not long and _is_cut(error, len(buffer)):
+                    break
+                found = next_film.search(buffer, start + 1)
+                if found is None and piece and not long:
+                    break
+                end = len(buffer) if found is None else found.end() - (found[0][-1] == "{")
+            yield Line(number, buffer[start:end], None, end - start > MAX_LINE)
+            number += buffer.count("\n", start, end)
+            position = end
+        buffer = buffer[position:]
+        if not piece:
+            return
+
+
+def _is_cut(error: ValueError | RecursionError, size: int) -> bool:
+    """Return True if JSON could not be read because its text of this size ends too early."""
+    return isinstance(error, json.JSONDecodeError) and (error.pos > size - 8 or error.msg.startswith("Unterminated"))
 
 
 def _parse(line: Line) -> Iterator[Row]:
@@ -173,7 +161,8 @@ def _parse(line: Line) -> Iterator[Row]:
     if line.cut:
         yield broken(f"is longer than {MAX_LINE // 2**20} MiB; fix the line")
         return
-    size = _json_memory(text)
+    # Roughly how much memory it becomes, in bytes.
+    size = len(text) + 64 * text.count("[") + 192 * text.count("{") + CELL * text.count(",")
     if size > MAX_JSON_MEMORY:
         yield broken("holds more lists and values than a film has; fix the line")
         return
@@ -186,7 +175,7 @@ def _parse(line: Line) -> Iterator[Row]:
     if not isinstance(value, dict):
         yield broken("is not a JSON object; give one object per line")
         return
-    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         yield broken(f"is nested more than {MAX_DEPTH} deep; fix the line")
         return
     if "\\u" in text:
@@ -199,20 +188,7 @@ def _parse(line: Line) -> Iterator[Row]:
     yield Row(value, None, warnings, place, size)
 
 
-def _json_memory(text: str) -> int:
-    """Return roughly how much memory a line of JSON becomes, in bytes."""
-    return len(text) + 64 * text.count("[") + 192 * text.count("{") + CELL * text.count(",")
-
-
-def _is_deep(value: Any) -> bool:
-    inner = [value]
-    for _ in range(MAX_DEPTH):
-        if not inner:
-            return False
-        inner = [
-            item
-            for outer in inner
-            for item in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(item, dict | list)
-        ]
-    return bool(inner)
+def _depth(text: str) -> int:
+    """Return how deeply JSON is nested."""
+    marks = re.findall(r"[\[{\]}]", _STRING.sub("", text))
+    return max(itertools.accumulate(1 if mark in "[{" else -1 for mark in marks))

@@ -1,7 +1,6 @@
 """Readers of tables: each turns one file into rows and loses none.
 
-A reader is a function registered in `READERS` under its file extensions. Another package can bring one through the
-entry point group `mmgcs.readers`, whose names are the extensions.
+A reader is a function registered in `READERS` under its file extensions.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 MAX_COLUMNS = 10_000
 """Columns that a table may have; more are lines of data without a header, or damage."""
 
-ENTRY_POINTS = "mmgcs.readers"
+PACKED = {".parquet", ".pq", ".xlsx"}
+"""Extensions of formats that may unpack to much more than the size of their file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,6 @@ Reader = Callable[[Path, str | None], Table]
 READERS: Registry[Reader] = Registry("table format")
 
 
-def load_plugins() -> None:
-    """Register the readers of other packages, once."""
-    from importlib.metadata import entry_points
-
-    for point in entry_points(group=ENTRY_POINTS):
-        if point.name not in READERS:
-            READERS.register(point.name)(point.load())
-
-
 def check_columns(path: Path, columns: Collection[str]) -> None:
     """Raise UsageError if a table has too many columns or one of them twice."""
     if len(columns) > MAX_COLUMNS:
@@ -81,34 +72,28 @@ def read_parquet(path: Path, delimiter: str | None = None) -> Table:
     import polars as pl
 
     del delimiter  # Parquet has none
+    broken = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
     try:
         frame = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         schema = frame.collect_schema()
         total = int(frame.select(pl.len()).collect().item())
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except broken as error:
         raise UsageError(f"{path} cannot be read as Parquet; download or export the file again") from error
-    check_columns(path, schema.names())
-    done = _Done()
-    rows = _parquet_rows(path, frame, tuple(schema.names()), done)
-    return Table(tuple(schema.names()), rows, lambda: done.rows / max(1, total), dict(schema), lambda: frame)
+    columns, done = tuple(schema.names()), 0
+    check_columns(path, columns)
 
+    def rows() -> Iterator[Row]:
+        nonlocal done
+        try:
+            for batch in frame.collect_batches(chunk_size=4096, maintain_order=True, lazy=True):
+                for values in batch.iter_rows():
+                    done += 1
+                    size = sum(len(value) if isinstance(value, str | bytes) else CELL for value in values)
+                    yield Row(dict(zip(columns, values, strict=True)), place=f"row {done}", size=size)
+        except broken as error:
+            raise UsageError(f"{path} is damaged; download or export the file again") from error
 
-@dataclass(slots=True)
-class _Done:
-    rows: int = 0
-
-
-def _parquet_rows(path: Path, frame: pl.LazyFrame, columns: tuple[str, ...], done: _Done) -> Iterator[Row]:
-    import polars as pl
-
-    try:
-        for batch in frame.collect_batches(chunk_size=4096, maintain_order=True, lazy=True):
-            for values in batch.iter_rows():
-                done.rows += 1
-                size = sum(len(value) if isinstance(value, str | bytes) else CELL for value in values)
-                yield Row(dict(zip(columns, values, strict=True)), place=f"row {done.rows}", size=size)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise UsageError(f"{path} is damaged; download or export the file again") from error
+    return Table(columns, rows(), lambda: done / max(1, total), dict(schema), lambda: frame)
 
 
 @READERS.register(".xlsx")
@@ -122,11 +107,9 @@ def read_excel(path: Path, delimiter: str | None = None) -> Table:
 
     del delimiter  # a workbook has none
     try:
-        import fastexcel  # noqa: F401  polars reads workbooks with it
-    except ImportError:
-        raise UsageError("reading .xlsx needs the extra excel: pip install 'mmgcs[excel]'") from None
-    try:
         frame = pl.read_excel(path, infer_schema_length=None)
+    except ModuleNotFoundError:
+        raise UsageError("reading .xlsx needs the extra excel: pip install 'mmgcs[excel]'") from None
     except Exception as error:  # fastexcel raises its own errors
         raise UsageError(f"{path} cannot be read as an Excel workbook; save it as CSV") from error
     check_columns(path, frame.columns)

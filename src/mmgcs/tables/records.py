@@ -25,18 +25,16 @@ class RecordBuilder:
     def __init__(self, columns: Sequence[str], genres: Sequence[str]) -> None:
         self.types: dict[str, Any] = dict.fromkeys(ANSWER_COLUMNS, "texts")
         self.types |= {"probabilities": tuple(genres), "confidence": "float", "sure": "bool", "error": "text"}
-        self._taken = {*ANSWER_COLUMNS, *(f"p_{genre}" for genre in genres)}  # p_<genre> is how CSV has probabilities
-        self.columns = {name: name for name in columns if name not in self._taken}
-        self._taken.update(columns)
-        self.columns = {name: self.columns.get(name) or self._free_name(name) for name in columns}
+        ours = {*ANSWER_COLUMNS, *(f"p_{genre}" for genre in genres)}  # p_<genre> is how CSV has probabilities
+        self._taken = {*ours, *columns}
+        self.columns = {name: self._free_name(name) if name in ours else name for name in columns}
 
     def build(self, record: Mapping[str, Any], prediction: Prediction) -> dict[str, Any]:
         """Return the output row of one film."""
         names = self.columns
         for name in record:
             if name not in names:  # lines of JSON may each have other keys
-                names[name] = self._free_name(name) if name in self._taken else name
-                self._taken.add(names[name])
+                names[name] = self._free_name(name)
         # A film in error, or one that kept its genres without being predicted, has no confidence.
         predicted = prediction.error is None and bool(prediction.inputs)
         return {

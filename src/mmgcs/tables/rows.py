@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgcs.errors import InputError, UsageError
+from mmgcs.files import is_inside
 from mmgcs.film import Film
 from mmgcs.genres import parse_genres
 from mmgcs.preprocess import is_placeholder, placeholder_warning
@@ -41,15 +42,16 @@ class RowReader:
 
     Attributes:
         sources: film field to the column it is read from.
-        posters: the folder that posters are relative to and may not leave.
+        posters: the folder that posters are relative to and may not leave; None for one in an object store, of which
+            films have relative paths.
     """
 
-    def __init__(self, columns: tuple[str, ...], posters: Path, named: Mapping[str, str] | None = None) -> None:
+    def __init__(self, columns: Sequence[str], posters: Path | None, named: Mapping[str, str] | None = None) -> None:
         self.sources = sources_of(columns, named=named)
         self.posters = posters
         self._named = named
         self._known = frozenset(columns)
-        self._root = os.path.realpath(posters)
+        self._root = os.path.realpath(posters) if posters is not None else ""
 
     def film(self, row: Row, number: int) -> Film:
         """Return the film of a row; `number` is its identifier if the table has no column for that.
@@ -68,7 +70,7 @@ class RowReader:
             warnings.append(placeholder_warning(texts["plot"]))
             texts["plot"] = None
         year = _year(taken.get("year"))
-        if year is None and not _is_blank(taken.get("year")) and not _is_null(taken["year"]):
+        if year is None and not _is_null(taken.get("year")):
             warnings.append(f"ignored invalid year {str(taken['year'])[:40]!r}")
         poster: Path | bytes | None = None
         try:
@@ -76,13 +78,14 @@ class RowReader:
         except InputError as error:
             problem = problem or str(error)
         identity = taken.get("id") if "id" in sources else number
+        genres = taken.get("genres")
         return Film(
             id="" if _is_blank(identity) else str(identity).strip(),
             title=texts["title"],
             year=year,
             plot=texts["plot"],
             poster=poster,
-            genres=_genres(taken.get("genres")) or None,
+            genres=(_genres_of_text(genres) if isinstance(genres, str) else parse_genres(genres)) or None,
             split=texts["split"],
             labels=texts["labels"],
             record=values,
@@ -97,7 +100,7 @@ class RowReader:
             given = given.get("bytes") or given.get("path")
         if isinstance(given, bytes | bytearray):
             return bytes(given) or None
-        if _is_blank(given) or _is_null(given):
+        if _is_null(given):
             return None
         if not isinstance(given, str | int | float) or isinstance(given, bool):
             warnings.append(f"the poster is {_kind(given)}, not a path or bytes; it was ignored")
@@ -108,22 +111,23 @@ class RowReader:
             return None
         if _TMDB_PATH.fullmatch(path):
             path = path[1:]
-            if not (self.posters / path).is_file():
+            if self.posters is not None and not (self.posters / path).is_file():
                 warnings.append(f"the poster /{path[:200]} is a path at TMDB; {DOWNLOAD}")
                 return None
-        return self._inside(path)
+        if not self._is_inside(path):
+            raise InputError(f"the poster {path[:200]!r} leads out of the posters folder; give a path inside it")
+        return Path(path) if self.posters is None else self.posters / path
 
-    def _inside(self, relative: str) -> Path:
-        outside = f"the poster {relative[:200]!r} leads out of the posters folder; give a path inside it"
+    def _is_inside(self, relative: str) -> bool:
+        if self.posters is None:
+            return is_inside(relative)
         if "\x00" in relative or _DRIVE.match(relative):
-            raise InputError(outside)
+            return False
         try:
             real = os.path.realpath(os.path.join(self._root, relative))  # noqa: PTH118  a Path would cost as much again
         except (OSError, ValueError):
-            raise InputError(outside) from None
-        if not real.startswith(self._root.rstrip(os.sep) + os.sep):
-            raise InputError(outside)
-        return self.posters / relative
+            return False
+        return real.startswith(self._root.rstrip(os.sep) + os.sep)
 
 
 def sources_of(
@@ -188,12 +192,14 @@ def _plain(value: Any) -> Any:
 
 def _is_blank(value: Any) -> bool:
     if isinstance(value, str):
-        return value in ("", "\\N") or not value.strip()
+        return value.strip() in ("", "\\N")
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _is_null(value: Any) -> bool:
-    return isinstance(value, str) and len(value) < 10 and value.strip("./") != "" and is_placeholder(value)
+    """Return True for a blank value and for words such as "N/A"."""
+    word = isinstance(value, str) and len(value) < 10 and value.strip("./") != ""
+    return _is_blank(value) or (word and is_placeholder(value))
 
 
 def _text(value: Any, name: str, warnings: list[str]) -> str | None:
@@ -217,14 +223,8 @@ def _kind(value: Any) -> str:
 
 
 def _year(value: Any) -> int | None:
-    if isinstance(value, bool) or _is_blank(value):
-        return None
-    match = _YEAR.match(str(value)[:40])
+    match = None if isinstance(value, bool) else _YEAR.match(str(value)[:40])
     return int(match[1]) if match else None
-
-
-def _genres(value: Any) -> tuple[str, ...]:
-    return _genres_of_text(value) if isinstance(value, str) else parse_genres(value)
 
 
 @functools.lru_cache(maxsize=4096)

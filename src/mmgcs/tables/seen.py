@@ -21,20 +21,13 @@ class SeenIds:
     def add(self, ids: Sequence[str]) -> list[bool]:
         """Add ids. Returns for each whether it was there before, earlier in `ids` included; "" never is."""
         hashes = np.fromiter((hash(name) for name in ids), dtype=np.int64, count=len(ids))
-        _, first = np.unique(hashes, return_index=True)
+        run, first = np.unique(hashes, return_index=True)
         again = np.ones(len(ids), dtype=bool)
         again[first] = False
-        for run in self._runs:
-            place = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
-            again |= run[place] == hashes
-        if len(ids):
-            self._keep(np.sort(hashes[~again]))
-        return [bool(name) and bool(was) for name, was in zip(ids, again, strict=True)]
-
-    def _keep(self, run: NDArray[np.int64]) -> None:
-        if not len(run):
-            return
+        for earlier in self._runs:
+            place = np.minimum(np.searchsorted(earlier, hashes), len(earlier) - 1)
+            again |= earlier[place] == hashes
+        while self._runs and len(self._runs[-1]) < 2 * len(run):
+            run = np.union1d(self._runs.pop(), run)
         self._runs.append(run)
-        while len(self._runs) > 1 and len(self._runs[-2]) < 2 * len(self._runs[-1]):
-            last, before = self._runs.pop(), self._runs.pop()
-            self._runs.append(np.sort(np.concatenate([before, last]), kind="stable"))
+        return [bool(name) and bool(was) for name, was in zip(ids, again, strict=True)]

@@ -20,7 +20,7 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import open_file
 
 MAX_LINE = 16 * 2**20
-"""The longest line that is read, in bytes (characters of UTF-16). The rest is skipped, and the row is reported."""
+"""The longest line that is read, in characters. The rest is skipped, and the row is reported."""
 
 CELL = 32
 """Approximate memory overhead of one value, in bytes."""
@@ -71,17 +71,13 @@ class Meter:
 
     def __init__(self, path: Path) -> None:
         self._size = path.stat().st_size
-        self._handle: IO[bytes] | None = None
-
-    def watch(self, handle: IO[bytes]) -> None:
-        """Measure the position of this open file."""
-        self._handle = handle
+        self.handle: IO[bytes] | None = None
 
     def share(self) -> float:
         """Return the share that has been read, 0 to 1."""
-        if self._handle is None or not self._size:
+        if self.handle is None or not self._size:
             return 0.0
-        return 1.0 if self._handle.closed else min(1.0, self._handle.tell() / self._size)
+        return 1.0 if self.handle.closed else min(1.0, self.handle.tell() / self._size)
 
 
 def table_format(path: PurePath) -> tuple[str, str]:
@@ -106,8 +102,6 @@ def without_format(path: PurePath) -> str:
 
 def check_readable(path: Path) -> None:
     """Raise UsageError if `path` is not a file that can be read, or is empty."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder, not a table of films; give a CSV, JSONL or Parquet file")
     try:
         with open_file(path) as handle:
             empty = not handle.read(1)
@@ -142,7 +136,7 @@ def open_table(path: Path, meter: Meter | None = None) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as stored:
             if meter is not None:
-                meter.watch(stored)
+                meter.handle = stored
             if not compression:
                 yield stored
             elif compression == ".gz":
@@ -172,6 +166,19 @@ def encoding_of(path: Path) -> tuple[str, str]:
     return encoding, "\r" if b"\r" in returns.rstrip(b"\r") and b"\n" not in returns else "\n"
 
 
+@contextlib.contextmanager
+def open_text(path: Path, meter: Meter | None = None) -> Iterator[IO[str]]:
+    """Open a text file in UTF-8 or UTF-16, decompressed. Bytes that are not UTF-8 become surrogates."""
+    encoding, newline = encoding_of(path)
+    errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
+    with open_table(path, meter) as raw:
+        text = io.TextIOWrapper(raw, encoding, errors=errors, newline=None if newline == "\r" else "\n")
+        try:
+            yield text
+        finally:
+            text.detach()  # the file below belongs to open_table
+
+
 def read_lines(path: Path, meter: Meter | None = None) -> Iterator[Line]:
     """Yield the lines of a text file in UTF-8 or UTF-16, with or without a byte order mark.
 
@@ -184,39 +191,23 @@ def read_lines(path: Path, meter: Meter | None = None) -> Iterator[Line]:
     Raises:
         MmgcsError: a compressed file is damaged.
     """
-    encoding, newline = encoding_of(path)
-    with open_table(path, meter) as raw:
-        if encoding.startswith("utf-8") and newline == "\n":
-            yield from _utf8_lines(raw)
-            return
-        text = io.TextIOWrapper(raw, encoding=encoding, errors="replace", newline=None if newline == "\r" else "\n")
-        try:
-            for number, line, cut in _split_lines(text, "\n"):
-                yield Line(number, line, None, cut)
-        finally:
-            text.detach()  # the file below belongs to the caller
-
-
-def _split_lines(handle: Any, newline: Any) -> Iterator[tuple[int, Any, bool]]:
     number = 0
-    while data := handle.readline(MAX_LINE):
-        number += 1
-        cut = len(data) >= MAX_LINE and not data.endswith(newline)
-        if cut:
-            while (rest := handle.readline(MAX_LINE)) and not rest.endswith(newline):
+    with open_text(path, meter) as text:
+        while line := text.readline(MAX_LINE):
+            number += 1
+            warning = None
+            cut = len(line) >= MAX_LINE and not line.endswith("\n")
+            while cut and (rest := text.readline(MAX_LINE)) and not rest.endswith("\n"):
                 pass
-        yield number, data, cut
+            if not line.isascii() and _SURROGATE.search(line):
+                line = from_windows(line)
+                warning = f"line {number} is not UTF-8; it was read as Windows-1252"
+            yield Line(number, line, warning, cut)
 
 
-def _utf8_lines(raw: IO[bytes]) -> Iterator[Line]:
-    for number, data, cut in _split_lines(raw, b"\n"):
-        if number == 1:
-            data = data.removeprefix(codecs.BOM_UTF8)
-        try:
-            yield Line(number, data.decode("utf-8"), None, cut)
-        except UnicodeDecodeError:
-            text = data.decode("cp1252", errors="replace")
-            yield Line(number, text, f"line {number} is not UTF-8; it was read as Windows-1252", cut)
+def from_windows(text: str) -> str:
+    """Decode text from `open_text` again, as Windows-1252."""
+    return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
 
 
 def without_surrogates(value: Any) -> Any:

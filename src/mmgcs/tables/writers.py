@@ -1,16 +1,18 @@
-"""Write rows as a table: CSV, TSV, JSON lines or Parquet, whole or not at all, in memory that does not grow.
+"""Write rows as a table: CSV, TSV, JSON or Parquet, whole or not at all, in memory that does not grow.
 
-Each writer is registered in `formats.py`. It gets the rows and their columns, each with its type: "text", "int",
-"float", "bool", "texts" (a list of text), a tuple of names (an object of numbers), or a polars type.
+A writer is a function registered in `WRITERS` under its file extensions. It gets the rows and their columns, each with
+its type: "text", "int", "float", "bool", "texts" (a list of text), a tuple of names (an object of numbers), or a polars
+type.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +70,7 @@ def _zstd(raw: Any) -> Any:
     return zstd.ZstdFile(raw, "w")
 
 
+@WRITERS.register(".jsonl", ".ndjson")
 def write_jsonl(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
     """Write one JSON object per row, with every column it has."""
     del types
@@ -75,6 +78,7 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> N
         handle.writelines(map(json_line, rows))
 
 
+@WRITERS.register(".json")
 def write_json(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
     """Write one JSON list, a row per line."""
     del types
@@ -90,55 +94,61 @@ def json_line(row: Mapping[str, Any]) -> bytes:
     return (json.dumps(plain(row), ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def write_csv(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
-    """Write comma-separated values: genres as `A|B`, each probability in a column `p_<genre>`."""
-    _write_delimited(rows, out, types, ",")
-
-
-def write_tsv(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
-    """Write tab-separated values with the columns of CSV."""
-    _write_delimited(rows, out, types, "\t")
-
-
-def _write_delimited(rows: Iterable[Mapping[str, Any]], out: Path, types: Types, delimiter: str) -> None:
+def write_delimited(rows: Iterable[Mapping[str, Any]], out: Path, types: Types, delimiter: str) -> None:
+    """Write CSV or TSV: genres as `A|B`, each probability in a column `p_<genre>`."""
     with out.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, delimiter=delimiter, lineterminator="\n")
-        header: list[str] = []
-        for name, kind in types.items():
-            header += [f"p_{genre}" for genre in kind] if isinstance(kind, tuple) else [name]
-        writer.writerow(header)
+        writer.writerow(
+            [
+                column
+                for name, kind in types.items()
+                for column in ([f"p_{genre}" for genre in kind] if isinstance(kind, tuple) else [name])
+            ]
+        )
         for row in rows:
             cells: list[str] = []
             for name, kind in types.items():
+                value = row.get(name)
                 if isinstance(kind, tuple):
-                    numbers = row.get(name) or {}
-                    cells += [_cell(name, numbers.get(genre)) for genre in kind]
+                    cells += [_cell(name, (value or {}).get(genre)) for genre in kind]
                 else:
-                    cells.append(_cell(name, row.get(name)))
+                    cells.append(_cell(name, value))
             writer.writerow(cells)
 
 
+WRITERS.register(".csv")(functools.partial(write_delimited, delimiter=","))
+WRITERS.register(".tsv", ".tab", ".txt")(functools.partial(write_delimited, delimiter="\t"))
+
+
 def _cell(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    value = plain(value)
-    if value is None:
-        return ""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return SEPARATORS.get(name, "|").join(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return repr(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = _text(value)
+    return "" if text is None else text
 
 
+def _text(value: Any) -> str | None:
+    value = plain(value)
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@WRITERS.register(".parquet", ".pq")
 def write_parquet(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
     """Write Parquet: lists as lists, probabilities as a struct, columns of a Parquet input with their own types."""
     import polars as pl
     from polars.io.plugins import register_io_source
 
-    schema = pl.Schema({name: _polars_type(kind) for name, kind in types.items()})
+    named: dict[str, Any] = {
+        "text": pl.String(),
+        "int": pl.Int64(),
+        "float": pl.Float64(),
+        "bool": pl.Boolean(),
+        "texts": pl.List(pl.String),
+    }
+    schema = pl.Schema()
+    for name, kind in types.items():
+        structure = pl.Struct(dict.fromkeys(kind, pl.Float64)) if isinstance(kind, tuple) else kind
+        schema[name] = named[kind] if isinstance(kind, str) else structure
     # Pictures take more memory than everything else together.
     pictures = any(dtype == pl.Binary or dtype == pl.Struct for name, dtype in schema.items() if types[name] is dtype)
     size = 256 if pictures else 4096
@@ -146,7 +156,12 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) ->
     def batches(*_: Any) -> Iterator[pl.DataFrame]:  # the sink asks for every column of every row
         remaining = iter(rows)
         while batch := list(islice(remaining, size)):
-            yield _frame(batch, schema, types)
+            yield pl.DataFrame(
+                [
+                    pl.Series(name, [_parquet_value(row.get(name), types[name]) for row in batch], dtype=dtype)
+                    for name, dtype in schema.items()
+                ]
+            )
 
     try:
         register_io_source(batches, schema=schema).sink_parquet(
@@ -156,38 +171,10 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) ->
         raise OSError(str(error).splitlines()[0]) from error
 
 
-def _polars_type(kind: Any) -> Any:
-    import polars as pl
-
+def _parquet_value(value: Any, kind: Any) -> Any:
     if isinstance(kind, tuple):
-        return pl.Struct(dict.fromkeys(kind, pl.Float64))
-    named: dict[Any, Any] = {
-        "text": pl.String(),
-        "int": pl.Int64(),
-        "float": pl.Float64(),
-        "bool": pl.Boolean(),
-        "texts": pl.List(pl.String),
-    }
-    return named[kind] if isinstance(kind, str) else kind
-
-
-def _frame(rows: Sequence[Mapping[str, Any]], schema: pl.Schema, types: Types) -> pl.DataFrame:
-    import polars as pl
-
-    columns = []
-    for name, dtype in schema.items():
-        values = [row.get(name) for row in rows]
-        if isinstance(types[name], tuple):
-            values = [value or None for value in values]
-        elif types[name] == "text":
-            values = [value if value is None or isinstance(value, str) else _as_text(value) for value in values]
-        columns.append(pl.Series(name, values, dtype=dtype))
-    return pl.DataFrame(columns)
-
-
-def _as_text(value: Any) -> str | None:
-    value = plain(value)
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return value or None
+    return value if kind != "text" or value is None or isinstance(value, str) else _text(value)
 
 
 def infer_types(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> dict[str, str]:
@@ -202,11 +189,10 @@ def infer_types(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> di
         for name, value in row.items():
             if value is not None:
                 kinds.setdefault(name, set()).add(_kind(value))
-    return {name: "float" if seen == {"int", "float"} else _only(seen) for name, seen in kinds.items()}
-
-
-def _only(kinds: set[str]) -> str:
-    return next(iter(kinds)) if len(kinds) == 1 else "text"
+    return {
+        name: "float" if seen == {"int", "float"} else next(iter(seen)) if len(seen) == 1 else "text"
+        for name, seen in kinds.items()
+    }
 
 
 def _kind(value: Any) -> str:

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from mmgcs.tables.databases import DatabaseChunk, FilmDatabase
 
 
-def model_name(classifier: Classifier) -> str:
-    """Return how predictions name their model: the bundle's name and the start of its manifest's SHA-256."""
-    return f"{classifier.bundle.config.name}@{sha256(classifier.bundle.path / MANIFEST)[:12]}"
-
-
 def tag_database(
     classifier: Classifier,
     database: FilmDatabase,
@@ -36,7 +31,7 @@ def tag_database(
         classifier: the model.
         database: the films, and where predictions go.
         overwrite: delete the predictions of this model first.
-        complete: fills in missing plots and posters, such as an `Enricher`; films in error are then tried again.
+        complete: fills in missing plots and posters, such as `Tmdb`; films in error are then tried again.
         progress: called after each chunk.
 
     Returns:
@@ -49,6 +44,11 @@ def tag_database(
     database.begin(sink.model, overwrite=overwrite)
     pipeline = Pipeline(classifier, TagOptions(complete=complete))
     return pipeline.run(sink.source(retry_errors=complete is not None), sink, progress)
+
+
+def model_name(classifier: Classifier) -> str:
+    """Return how predictions name their model: the bundle's name and the start of its manifest's SHA-256."""
+    return f"{classifier.bundle.config.name}@{sha256(classifier.bundle.path / MANIFEST)[:12]}"
 
 
 class DatabaseSink:

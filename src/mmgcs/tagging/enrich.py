@@ -1,6 +1,6 @@
-"""Look up missing plots and posters by the films' ids, at a service the user has a key for.
+"""Look up missing plots and posters at The Movie Database (TMDB) by the films' ids, with the user's key.
 
-Off unless asked for. A new service is a class registered under its name.
+Off unless asked for.
 """
 
 from __future__ import annotations
@@ -10,22 +10,26 @@ import contextlib
 import json
 import os
 import re
+import sqlite3
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from anyio.from_thread import start_blocking_portal
+from platformdirs import user_cache_path
 
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.film import Film
 from mmgcs.http import TEMPORARY, FetchError, WebClient, WebOptions
 from mmgcs.preprocess import decode_poster
-from mmgcs.registry import Registry
-from mmgcs.tagging.answers import AnswerCache, default_cache
 
-DAY = 86_400.0
+API = "https://api.themoviedb.org/3"
+IMAGES = "https://image.tmdb.org/t/p/w342"
+MAX_AGE = {200: 180 * 86_400.0, 404: 7 * 86_400.0}
+"""How long an answer is kept, in seconds, by its status."""
 GIVE_UP = 10
 """Failed look-ups in a row after which the service counts as down and the run stops."""
 _IMDB = re.compile(r"tt\d{5,10}")
@@ -34,84 +38,94 @@ _POSTER = re.compile(r"/[\w.-]+")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class LookUpOptions(WebOptions):
-    """How a service is asked.
-
-    Attributes:
-        key: the user's key.
-        api: the base address of the service; None for its usual one.
-        images: the base address of its posters; None for its usual one.
-        language: the language of plots.
-        cache: an SQLite file of answers; None for the user's own.
-    """
-
-    concurrency: int = 8
-    rate: float = 20.0
-    timeout: float = 15.0
-    max_redirects: int = 0  # the key must not travel
-    allow_private: bool = True  # the addresses are the user's own, and a proxy may be needed to reach them
-    key: str = field(default="", repr=False)
-    api: str | None = None
-    images: str | None = None
-    language: str = "en-US"
-    cache: Path | None = None
-
-
-class Enricher(Protocol):
-    """Fills in what films lack. Close it after use."""
-
-    def __call__(self, films: list[Film]) -> list[Film]:
-        """Return the films with what they lacked, in the same order."""
-
-    def close(self) -> None:
-        """Stop its threads and close its files."""
-
-
-ENRICHERS: Registry[Callable[[LookUpOptions], Enricher]] = Registry("service to look films up at")
-
-
-def enricher(name: str, *, key: str | None = None, **options: Any) -> Enricher:
-    """Return the enricher of a name. Missing settings come from the environment: `$TMDB_API_KEY` and so on.
-
-    Args:
-        name: a name in `ENRICHERS`.
-        key: the user's key.
-        options: further fields of `LookUpOptions`; None leaves the default.
+def enricher(name: str, **options: Any) -> Tmdb:
+    """Return what looks films up at a service, by its name; see `Tmdb` for the options.
 
     Raises:
         UsageError: there is no such service, or no key.
     """
-    make = ENRICHERS[name]
-    prefix = name.upper()
-    key = key or os.environ.get(f"{prefix}_API_KEY")
-    if not key or not key.strip():
-        raise UsageError(f"--enrich {name} needs your key; set {prefix}_API_KEY in the environment")
-    bases = {"api": os.environ.get(f"{prefix}_API_URL"), "images": os.environ.get(f"{prefix}_IMAGES_URL")}
-    options = {**{field: value or None for field, value in bases.items()}, **options}
-    return make(LookUpOptions(key=key.strip(), **{name: value for name, value in options.items() if value is not None}))
+    if name != "tmdb":
+        raise UsageError(f"there is no service to look films up at {name!r}; known: tmdb")
+    return Tmdb(**options)
 
 
-@ENRICHERS.register("tmdb")
+class AnswerCache:
+    """Answers of a web service by address, in an SQLite file that several processes may share."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it. Raises UsageError if it cannot be used."""
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+            self._connection.execute(
+                "create table if not exists answers (address text primary key, status integer, body blob, fetched real)"
+            )
+            self._connection.execute("select status, body, fetched from answers limit 1")
+        except (sqlite3.Error, OSError) as error:
+            raise UsageError(f"the cache {path} cannot be used ({error}); remove it or name another") from error
+
+    def get(self, address: str) -> tuple[int, bytes, float] | None:
+        """Return the cached status and body, and its age in seconds."""
+        row = self._execute("select status, body, fetched from answers where address = ?", address).fetchone()
+        return None if row is None else (int(row[0]), bytes(row[1]), time.time() - row[2])
+
+    def put(self, address: str, status: int, body: bytes) -> None:
+        """Cache an answer."""
+        self._execute("insert or replace into answers values (?, ?, ?, ?)", address, status, body, time.time())
+
+    def _execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            raise MmgcsError(f"the cache {self.path} cannot be used ({error}); remove it or free space") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
 class Tmdb:
     """The Movie Database. Films are found by `tmdb_id`, by an IMDb id, or by a numeric `id` if the titles agree.
 
-    Answers are cached for as long as its terms allow. A film that cannot be looked up gets a warning.
-
-    Raises:
-        UsageError: a base address is not valid, or the cache cannot be used.
+    Answers are cached for as long as its terms allow. A film that cannot be looked up gets a warning. Close it after
+    use.
     """
 
-    API = "https://api.themoviedb.org/3"
-    IMAGES = "https://image.tmdb.org/t/p/w342"
-    MAX_AGE = {200: 180 * DAY, 404: 7 * DAY}  # noqa: RUF012  a constant
+    def __init__(
+        self,
+        key: str | None = None,
+        *,
+        api: str | None = None,
+        images: str | None = None,
+        language: str = "en-US",
+        cache: Path | None = None,
+        **web: Any,
+    ) -> None:
+        """Prepare to look films up.
 
-    def __init__(self, options: LookUpOptions) -> None:
-        self._key, self._language = options.key, options.language
-        self._api = _base(options.api or self.API)
-        self._images = _base(options.images or self.IMAGES)
-        self._cache = AnswerCache(options.cache or default_cache("tmdb"))
+        Args:
+            key: the user's key; by default `$TMDB_API_KEY`.
+            api: the base address; by default `$TMDB_API_URL`, or TMDB's own.
+            images: the base address of posters; by default `$TMDB_IMAGES_URL`, or TMDB's own.
+            language: the language of plots.
+            cache: an SQLite file of answers; by default the user's own.
+            web: options of requests, as `WebOptions`.
+
+        Raises:
+            UsageError: there is no key, a base address is not valid, or the cache cannot be used.
+        """
+        self._key = (key or os.environ.get("TMDB_API_KEY") or "").strip()
+        if not self._key:
+            raise UsageError("--enrich tmdb needs your key; set TMDB_API_KEY in the environment")
+        self._language = language
+        self._api = _base(api or os.environ.get("TMDB_API_URL") or API)
+        self._images = _base(images or os.environ.get("TMDB_IMAGES_URL") or IMAGES)
+        self._cache = AnswerCache(cache or user_cache_path("mmgcs", appauthor=False) / "tmdb.sqlite")
         self._failures = 0
+        # The key must not travel, and a proxy of the user's own may be needed to reach the service.
+        defaults: dict[str, Any] = {"concurrency": 8, "rate": 20.0, "timeout": 15.0}
+        options = WebOptions(**{**defaults, "max_redirects": 0, "allow_private": True, **web})
         self._exit = contextlib.ExitStack()
         self._exit.callback(self._cache.close)
         # The event loop has a thread of its own, so that this works from any thread, and in notebooks.
@@ -183,8 +197,8 @@ class Tmdb:
 
     async def _get(self, address: str, parse: Callable[[bytes], T], *, keyed: bool = False) -> T | None:
         """Return the parsed body at an address, from the cache or the service; None if there is nothing."""
-        cached = self._cache.get(address, self.MAX_AGE)
-        if cached is not None:
+        cached = self._cache.get(address)
+        if cached is not None and cached[2] <= MAX_AGE.get(cached[0], 0.0):
             with contextlib.suppress(FetchError):  # one that cannot be parsed is fetched again
                 return parse(cached[1]) if cached[0] == 200 else None
         status, body = await self._fetch(address, keyed)
@@ -219,7 +233,7 @@ class Tmdb:
 def _base(address: str) -> str:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{address!r} is not a web address; write it like {Tmdb.API}")
+        raise UsageError(f"{address!r} is not a web address; write it like {API}")
     return address.rstrip("/")
 
 

@@ -30,6 +30,9 @@ class FilmList(NamedTuple):
 FILM_LISTS: Registry[FilmList] = Registry("list of films")
 
 
+_FILM = {"place": "text", "id": "text", "title": "text"}
+
+
 def _review(film: Film, prediction: Prediction, least: float) -> list[dict[str, Any]]:
     reasons = review_reasons(prediction, least)
     if not reasons:
@@ -97,35 +100,10 @@ def _problems(film: Film, prediction: Prediction, least: float) -> list[dict[str
     ]
 
 
-_FILM = {"place": "text", "id": "text", "title": "text"}
-FILM_LISTS.register("review")(
-    FilmList(
-        {
-            **_FILM,
-            "genres": "texts",
-            "confidence": "float",
-            "possible": "texts",
-            "reasons": "texts",
-            "given_genres": "texts",
-        },
-        _review,
-    )
-)
-FILM_LISTS.register("compare")(
-    FilmList(
-        {
-            "rank": "int",
-            "score": "float",
-            **_FILM,
-            "given_genres": "texts",
-            "genres": "texts",
-            "add": "texts",
-            "remove": "texts",
-        },
-        _compare,
-        ranked=True,
-    )
-)
+_REVIEW = {"genres": "texts", "confidence": "float", "possible": "texts", "reasons": "texts", "given_genres": "texts"}
+_COMPARE = {"given_genres": "texts", "genres": "texts", "add": "texts", "remove": "texts"}
+FILM_LISTS.register("review")(FilmList({**_FILM, **_REVIEW}, _review))
+FILM_LISTS.register("compare")(FilmList({"rank": "int", "score": "float", **_FILM, **_COMPARE}, _compare, ranked=True))
 FILM_LISTS.register("problems")(FilmList({"place": "text", "id": "text", "kind": "text", "problem": "text"}, _problems))
 
 

@@ -99,8 +99,7 @@ class Pipeline:
         started, summary = time.monotonic(), TagSummary()
         for prediction in sink.finished():
             summary.add(self._options.settle(prediction))
-        chunks = self._complete(_skip(self._fill(source), summary.films))
-        for films, predictions in self._predict(chunks):
+        for films, predictions in self._predict(self._prepared(source, summary.films)):
             sink.write(films, predictions)
             for prediction in predictions:
                 summary.add(self._options.settle(prediction))
@@ -111,7 +110,23 @@ class Pipeline:
         summary.seconds = time.monotonic() - started
         return summary
 
-    def _fill(self, source: Iterator[list[Film]]) -> Iterator[list[Film]]:
+    def _prepared(self, source: Iterator[list[Film]], skip: int) -> Iterator[list[Film]]:
+        """Yield chunks to predict, completed, without the first films, which end with a chunk.
+
+        These are read all the same: duplicates of their ids may follow.
+        """
+        complete, wants = self._options.complete, self._options.wants
+        read = 0
+        for films in self._filled(source):
+            read += len(films)
+            if read <= skip:
+                continue
+            if complete is not None:
+                completed = iter(complete([film for film in films if wants(film)]))
+                films = [next(completed) if wants(film) else film for film in films]
+            yield films
+
+    def _filled(self, source: Iterator[list[Film]]) -> Iterator[list[Film]]:
         """Join chunks until they hold enough films to predict: graphs are fast on full batches of similar lengths."""
         if not self._options.only_missing:
             yield from source
@@ -124,22 +139,3 @@ class Pipeline:
                 films = []
         if films:
             yield films
-
-    def _complete(self, chunks: Iterator[list[Film]]) -> Iterator[list[Film]]:
-        """Complete the films that are to be predicted."""
-        complete, wants = self._options.complete, self._options.wants
-        for films in chunks:
-            if complete is None:
-                yield films
-            else:
-                completed = iter(complete([film for film in films if wants(film)]))
-                yield [next(completed) if wants(film) else film for film in films]
-
-
-def _skip(chunks: Iterator[list[Film]], count: int) -> Iterator[list[Film]]:
-    """Leave out the first `count` films, which end with a chunk. They are read: duplicates of their ids may follow."""
-    read = 0
-    for films in chunks:
-        if read >= count:
-            yield films
-        read += len(films)

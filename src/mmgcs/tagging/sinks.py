@@ -1,6 +1,6 @@
 """Where predictions go: a callable for each row (`RowSink`), or a file that an interrupted run can resume (`FileSink`).
 
-While it runs, a `FileSink` writes the predictions of every few chunks to a part, a Parquet file in `<out>.partial`.
+While it runs, a `FileSink` writes the predictions of every few chunks to a part, lines of JSON in `<out>.partial`.
 The name of a part holds its SHA-256, so a part is complete and intact, or it is done again. At the end the table is
 read once more and joined with the parts into the output. A resumed run sends the same chunks through the same graphs,
 so its output is the same, byte for byte.
@@ -8,10 +8,11 @@ so its output is the same, byte for byte.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import errno
+import gzip
 import hashlib
-import io
 import json
 import logging
 import os
@@ -19,8 +20,10 @@ import shutil
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +41,7 @@ from mmgcs.tables import (
     RecordBuilder,
     find_tables,
     infer_types,
+    is_remote,
     json_line,
     table_format,
     write_table,
@@ -45,9 +49,6 @@ from mmgcs.tables import (
 from mmgcs.tagging.lists import FILM_LISTS
 from mmgcs.tagging.pipeline import Pipeline, Predictor, Progress, TagOptions
 from mmgcs.tagging.summary import TagSummary
-
-if TYPE_CHECKING:
-    import polars as pl
 
 LOG = logging.getLogger(__name__)
 
@@ -97,7 +98,8 @@ def tag_table(
     Args:
         classifier: the model.
         table: the films.
-        out: a file of any format in `WRITERS`; CSV, TSV and JSON lines may end in `.gz`.
+        out: a file of any format in `WRITERS`, which may end in `.gz` or `.zst`; or, for a table of several files, a
+            folder, which gets a file of the same name for each.
         resume: continue an unfinished run if there is one.
         overwrite: replace `out`, and start an unfinished run again.
         options: which films to tag, how sure to be, and which lists to write.
@@ -124,6 +126,12 @@ def check_output(
     unfinished = partial_folder(out).is_dir()
     taken: dict[str, str] = {}
     for name, path in {"out": out, **(lists or {})}.items():
+        if is_remote(path):
+            raise UsageError(f"--{name} {path} is not a file on this machine; only --engine ray writes elsewhere")
+        if is_folder(path) and name == "out":
+            if path.is_dir() and any(path.iterdir()) and not overwrite and not (resume and unfinished):
+                raise UsageError(f"{path} exists; give --overwrite to replace its files, or another --out")
+            continue
         WRITERS[table_format(path)[0]]
         other = taken.setdefault(os.path.realpath(path), f"--{name}")
         if other != f"--{name}":
@@ -133,6 +141,11 @@ def check_output(
         check_free(path, f"--{name}", overwrite=overwrite or (resume and unfinished))
     if unfinished and not resume and not overwrite:
         raise UsageError(f"{out} has an unfinished run; resume it with --resume, or start again with --overwrite")
+
+
+def is_folder(out: Path) -> bool:
+    """Return True if an output is a folder: its name has no extension."""
+    return table_format(out)[0] == ""
 
 
 def partial_folder(out: Path) -> Path:
@@ -146,7 +159,8 @@ def is_finished(out: Path, lists: Mapping[str, Path], films: Path) -> bool:
     Raises:
         UsageError: the films changed since.
     """
-    if partial_folder(out).is_dir() or not all(path.is_file() for path in (out, *lists.values())):
+    written = any(out.iterdir()) if out.is_dir() else out.is_file()
+    if partial_folder(out).is_dir() or not written or not all(path.is_file() for path in lists.values()):
         return False
     files = [] if films == STDIN else [Path(file.address) for file in find_tables(films) if not file.remote]
     if any(file.stat().st_mtime_ns > out.stat().st_mtime_ns for file in files):
@@ -170,10 +184,17 @@ class FileSink:
         *,
         resume: bool = False,
     ) -> None:
-        """Prepare to write; see `tag_table` for the arguments. Without `resume` an unfinished run is dropped."""
+        """Prepare to write; see `tag_table` for the arguments. Without `resume` an unfinished run is dropped.
+
+        Raises:
+            UsageError: the table lacks a column that the options need, or its files have no place in the folder `out`.
+        """
         check_columns(table, options)
         self.folder = partial_folder(out)
         self._table, self._out, self._classifier, self._options = table, out, classifier, options
+        self._several = is_folder(out)
+        if self._several:
+            _check_folder(table, out)
         self._resume = resume
         self._parts: list[_Part] = []
         self._waiting: list[tuple[Film, Prediction]] = []
@@ -228,13 +249,11 @@ class FileSink:
         self._parts = _intact_parts(self.folder)
 
     def _fingerprint(self) -> dict[str, Any]:
-        # The posters of a remote table are in a temporary folder, unless another was given.
-        remote = any(file.remote for file in self._table.files)
-        posters = None if remote else printable(str(self._table.posters.resolve()))
+        posters = self._table.posters
         return {
             "table of films": self._table.fingerprint(),
             "set of columns": dict(self._table.sources),
-            "posters folder": posters,
+            "posters folder": printable(str(posters.resolve())) if isinstance(posters, Path) else posters.address,
             "model": sha256(self._classifier.bundle.path / MANIFEST),
             "version of mmgcs": mmgcs.__version__,
             "chunk size": CHUNK,
@@ -245,7 +264,7 @@ class FileSink:
     def finished(self) -> Iterator[Prediction]:
         """Yield the predictions in the parts that are written."""
         for part in self._parts:
-            for prediction, _ in part.read(self._classifier.genres):
+            for prediction, _ in part.read():
                 yield prediction
 
     def write(self, films: list[Film], predictions: list[Prediction]) -> None:
@@ -261,18 +280,13 @@ class FileSink:
     def _write_part(self) -> None:
         if not self._waiting:
             return
-        with self._resumable():
-            completed = self._options.complete is not None
-            buffer = io.BytesIO()
-            _frame(self._waiting, self._classifier.genres, completed).write_parquet(buffer, compression="zstd")
-            data = buffer.getvalue()
-            digest = hashlib.sha256(data).hexdigest()[:16]
-            path = self.folder / f"part-{len(self._parts):06}-{len(self._waiting)}-{digest}.parquet"
-            with atomic_writer(path, "wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
-        self._parts.append(_Part(path, len(self._waiting)))
+        completed = self._options.complete is not None
+        rows = [prediction.to_dict() | ({"plot": film.plot} if completed else {}) for film, prediction in self._waiting]
+        data = gzip.compress("\n".join(map(json.dumps, rows)).encode(), compresslevel=1, mtime=0)
+        name = f"part-{len(self._parts):06}-{len(rows)}-{hashlib.sha256(data).hexdigest()[:16]}.gz"
+        with self._resumable(), atomic_writer(self.folder / name, "wb") as handle:
+            handle.write(data)
+        self._parts.append(_Part(self.folder / name, len(rows)))
         self._waiting, self._since = [], time.monotonic()
 
     def finish(self, summary: TagSummary) -> None:
@@ -292,13 +306,14 @@ class FileSink:
             _empty(self.folder)
         self._parts = []
 
-    def _tagged(self) -> Iterator[tuple[Film, Prediction, str | None]]:
-        """Yield every film as the table has it, with its prediction and the plot it was completed with."""
-        films = (film for chunk in self._table.reopen().chunks() for film in chunk)
-        parts = (row for part in self._parts for row in part.read(self._classifier.genres))
+    def _tagged(self) -> Iterator[tuple[Film, Prediction, str | None, int]]:
+        """Yield every film as the table has it, its prediction, the plot it was completed with, and its file."""
+        table = self._table.reopen()
+        films = (film for chunk in table.chunks(fetch=False) for film in chunk)
+        parts = (row for part in self._parts for row in part.read())
         try:
-            for film, (prediction, plot) in zip(films, parts, strict=True):
-                yield film, prediction, plot
+            for number, (film, (prediction, plot)) in enumerate(zip(films, parts, strict=True)):
+                yield film, prediction, plot, bisect.bisect_right(table.ends, number)
         except ValueError as error:
             if "zip()" not in str(error):
                 raise
@@ -306,23 +321,31 @@ class FileSink:
 
     def _write_output(self, path: Path) -> None:
         plot_column = self._table.sources.get("plot", "plot")
-        columns = list(self._table.columns)
+        left_out = self._table.partition if self._several else ()  # the folders' names hold them
+        columns = [name for name in self._table.columns if name not in left_out]
         if self._options.complete is not None and plot_column not in columns:
             columns.append(plot_column)
         records = RecordBuilder(columns, self._classifier.genres)
 
-        def rows() -> Iterator[dict[str, Any]]:
-            for film, prediction, plot in self._tagged():
+        def rows() -> Iterator[tuple[int, dict[str, Any]]]:
+            for film, prediction, plot, file in self._tagged():
                 record = film.record if plot is None or film.plot is not None else {**film.record, plot_column: plot}
-                yield records.build(record, self._options.settle(prediction))
+                if left_out:
+                    record = {name: value for name, value in record.items() if name not in left_out}
+                yield file, records.build(record, self._options.settle(prediction))
 
         types = self._table.types
         if types is None:  # lines of JSON: any row may have further columns
-            is_json = WRITERS[table_format(path)[0]] is WRITERS[".jsonl"]
-            input_types = {} if is_json else infer_types(rows(), records.columns.values())
+            is_json = not self._several and WRITERS[table_format(path)[0]] is WRITERS[".jsonl"]
+            input_types = {} if is_json else infer_types((row for _, row in rows()), records.columns.values())
         else:
             input_types = {records.columns[name]: types.get(name, "text") for name in columns}
-        write_table(rows(), path, {**input_types, **records.types})
+        types = {**input_types, **records.types}
+        if not self._several:
+            write_table((row for _, row in rows()), path, types)
+            return
+        for file, group in groupby(rows(), itemgetter(0)):
+            write_table((row for _, row in group), path / self._table.files[file].below, types)
 
     def _write_lists(self, done: Path, summary: TagSummary) -> None:
         if not self._options.lists:
@@ -334,7 +357,7 @@ class FileSink:
         logs = {name: self.folder / f"{name}.jsonl" for name in self._options.lists}
         with contextlib.ExitStack() as stack:
             handles = {name: stack.enter_context(log.open("wb")) for name, log in logs.items()}
-            for film, prediction, _ in self._tagged():
+            for film, prediction, *_ in self._tagged():
                 for name, handle in handles.items():
                     rows = FILM_LISTS[name].rows(film, prediction, least.get("+".join(prediction.inputs), 0.0))
                     summary.found[name] = summary.found.get(name, 0) + len(rows)
@@ -359,52 +382,39 @@ def check_columns(table: FilmTable, options: TagOptions) -> None:
         raise UsageError(f"--only-missing needs a column of genres; {table.path} has {', '.join(table.columns)[:300]}")
 
 
+def _check_folder(table: FilmTable, out: Path) -> None:
+    """Raise UsageError if a folder cannot take a table's files, or has others."""
+    if len(table.files) == 1 and not table.partition:
+        WRITERS[""]
+    for file in table.files:
+        WRITERS[file.format]
+    there = {path.relative_to(out) for path in out.rglob("*") if not path.is_dir()}
+    other = min(there - {Path(file.below) for file in table.files}, default=None)
+    if other is not None:
+        raise UsageError(f"{out} holds other files, such as {other}; choose another --out")
+
+
 class _Part(NamedTuple):
     """The predictions of some chunks, in a file."""
 
     path: Path
     films: int
 
-    def read(self, genres: tuple[str, ...]) -> Iterator[tuple[Prediction, str | None]]:
+    def read(self) -> Iterator[tuple[Prediction, str | None]]:
         """Yield each film's prediction, and its plot if the run completes films."""
-        import polars as pl
-
-        for row in pl.read_parquet(self.path).iter_rows(named=True):
+        for line in gzip.decompress(self.path.read_bytes()).splitlines():
+            row = json.loads(line)
             plot = row.pop("plot", None)
-            probabilities = dict(zip(genres, row.pop("probabilities"), strict=False))
             values: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
             }
-            yield Prediction(probabilities=probabilities, **values), plot
-
-
-def _frame(films: list[tuple[Film, Prediction]], genres: tuple[str, ...], completed: bool) -> pl.DataFrame:
-    import polars as pl
-
-    texts, predictions = pl.List(pl.String), [prediction for _, prediction in films]
-    columns: dict[str, tuple[Any, list[Any]]] = {
-        name: (texts, [list(getattr(prediction, name)) for prediction in predictions])
-        for name in ("genres", "inputs", "possible", "undecided", "strange", "warnings")
-    }
-    columns["probabilities"] = (
-        pl.List(pl.Float64),
-        [
-            [chances[genre] for genre in genres if genre in chances]
-            for chances in (p.probabilities for p in predictions)
-        ],
-    )
-    columns["confidence"] = (pl.Float64, [prediction.confidence for prediction in predictions])
-    columns["sure"] = (pl.Boolean, [prediction.sure for prediction in predictions])
-    columns["error"] = (pl.String, [prediction.error for prediction in predictions])
-    if completed:
-        columns["plot"] = (pl.String, [film.plot for film, _ in films])
-    return pl.DataFrame([pl.Series(name, values, dtype=dtype) for name, (dtype, values) in columns.items()])
+            yield Prediction(**values), plot
 
 
 def _intact_parts(folder: Path) -> list[_Part]:
     """Return the parts of an unfinished run up to the first that is missing or damaged, and delete the others."""
     parts: list[_Part] = []
-    found = sorted(folder.glob("part-*.parquet"))
+    found = sorted(folder.glob("part-*.gz"))
     for path in found:
         _, number, films, digest = path.stem.split("-")
         if int(number) != len(parts) or not sha256(path).startswith(digest):
@@ -437,6 +447,8 @@ def _read_lines(log: Path) -> Iterator[dict[str, Any]]:
 
 def _move(finished: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        path.replace(finished.with_name("replaced"))  # removed with the folder of parts
     try:
         finished.replace(path)
     except OSError as error:
