@@ -60,7 +60,7 @@ def test_a_tagged_table_is_deleted_after_its_time_even_if_nobody_asks(jobs: JobQ
     job = jobs.start(text_table())
     assert ended(job) == "done"
     assert jobs.get(job.shown.id).result_path().is_file()
-    job.since -= 61
+    job.ended -= 61
     with pytest.raises(NotFound):
         jobs.get(job.shown.id)
     until(lambda: not job.folder.exists())

@@ -27,12 +27,7 @@ Request = tuple[list[PreparedFilm], Future[list[Prediction]]]
 
 
 class Batcher:
-    """Predict films for many threads.
-
-    Attributes:
-        classifier: the loaded bundle.
-        waiting: how many films wait for the model.
-    """
+    """Predict films for many threads. `waiting` is the number of films that wait for the model."""
 
     def __init__(
         self,
@@ -42,19 +37,10 @@ class Batcher:
         timeout: float,
         observe: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """Put a queue in front of a classifier.
-
-        Args:
-            classifier: the loaded bundle.
-            capacity: how many films may wait.
-            timeout: seconds a request may wait by default.
-            observe: called with the size of each batch.
-        """
-        self.classifier = classifier
+        """Put a queue for `capacity` films in front of a classifier. `observe` is called with each batch's size."""
         self.waiting = 0
-        self._capacity = capacity
-        self._timeout = timeout
-        self._observe = observe
+        self._classifier, self._observe = classifier, observe
+        self._capacity, self._timeout = capacity, timeout
         self._queue: deque[Request] = deque()
         self._changed = threading.Condition()
         self._expected, self._gather_until = 1, 0.0
@@ -63,16 +49,12 @@ class Batcher:
     def predict(self, films: Sequence[Film], deadline: float | None = None) -> list[Prediction]:
         """Predict films, batched with those of other threads.
 
-        Args:
-            films: the films.
-            deadline: the time.monotonic() until which they may wait; by default the timeout from now.
-
         Raises:
-            ServiceUnavailable: too many films are waiting, or these waited too long.
+            ServiceUnavailable: too many films are waiting, or these waited until the time.monotonic() `deadline`.
         """
         deadline = time.monotonic() + self._timeout if deadline is None else deadline
         # Decoding and tokenizing need no model and run in each request's own thread.
-        prepared, answer = self.classifier.prepare(films), Future[list[Prediction]]()
+        prepared, answer = self._classifier.prepare(films), Future[list[Prediction]]()
         with self._changed:
             if self.waiting and self.waiting + len(films) > self._capacity:
                 raise ServiceUnavailable(
@@ -118,8 +100,8 @@ class Batcher:
 
     def _predict(self, batch: list[Request]) -> None:
         try:
-            features = self.classifier.features_of([film for prepared, _ in batch for film in prepared])
-            predictions = iter(self.classifier.decide(self.classifier.logits(features), features))
+            features = self._classifier.features_of([film for prepared, _ in batch for film in prepared])
+            predictions = iter(self._classifier.decide(self._classifier.logits(features), features))
         except Exception as error:
             if len(batch) == 1:
                 batch[0][1].set_exception(error)

@@ -82,13 +82,7 @@ class Guard:
         return SMALL_BODY
 
     def max_body_after(self, address: str, path: str, headers: Mapping[str, str]) -> int:
-        """Return how many bytes of a body to receive after these headers, before the application sees the request.
-
-        Args:
-            address: the address that the connection comes from.
-            path: the path asked for.
-            headers: by names such as "X_API_KEY".
-        """
+        """Return how many bytes of a body to receive after these headers, which are named like "X_API_KEY"."""
         forwarded = headers.get("X_FORWARDED_FOR", "").split(",")
         if 0 < self._settings.trust_proxy <= len(forwarded):
             address = forwarded[-self._settings.trust_proxy].strip()

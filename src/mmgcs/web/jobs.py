@@ -14,13 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from werkzeug.datastructures import FileStorage
-from werkzeug.exceptions import (
-    BadRequest,
-    NotFound,
-    ServiceUnavailable,
-    UnprocessableEntity,
-    UnsupportedMediaType,
-)
+from werkzeug.exceptions import BadRequest, NotFound, ServiceUnavailable, UnprocessableEntity, UnsupportedMediaType
 
 from mmgcs.errors import MmgcsError
 from mmgcs.files import lock_folder
@@ -43,21 +37,13 @@ _FOLDER = "mmgcs-tables-"
 
 @dataclass(eq=False)
 class Job:
-    """One table.
-
-    Attributes:
-        shown: what the API returns of it.
-        folder: the folder of its files; their names are ours, not the sender's.
-        table, out: the uploaded and the tagged file.
-        since: when it was started or ended, to delete it in time.
-        stopped: set to stop it.
-    """
+    """One table: what the API shows of it, and its files. Their names are ours, not the sender's."""
 
     shown: JobOut
     folder: Path
     table: Path
     out: Path
-    since: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def result_path(self) -> Path:
@@ -155,7 +141,7 @@ class JobQueue:
             shutil.rmtree(job.folder, ignore_errors=True)
 
     def _is_old(self, job: Job) -> bool:
-        return job.shown.state in ("done", "failed") and time.monotonic() - job.since > 60 * self._settings.job_minutes
+        return job.shown.state in ("done", "failed") and time.monotonic() - job.ended > 60 * self._settings.job_minutes
 
     def _sweep(self) -> None:
         """Delete jobs that ended long enough ago, even if nobody asks for them."""
@@ -191,7 +177,7 @@ class JobQueue:
         except BaseException as error:  # a panic of polars is not an Exception, and must not leave the job running
             LOG.error("a table failed", extra=describe_error(error))
             shown.error = "the table cannot be read; check that it has the format its name says"
-        job.since = time.monotonic()
+        job.ended = time.monotonic()
         shown.state = "done" if shown.error is None else "failed"
         if job.stopped.is_set():
             shutil.rmtree(job.folder, ignore_errors=True)

@@ -16,13 +16,7 @@ import numpy as np
 from flask import Blueprint, Response, current_app, jsonify, request
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from werkzeug.exceptions import (
-    BadRequest,
-    NotFound,
-    RequestEntityTooLarge,
-    UnprocessableEntity,
-    UnsupportedMediaType,
-)
+from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge, UnprocessableEntity, UnsupportedMediaType
 
 import mmgcs
 from mmgcs.film import Film, Prediction

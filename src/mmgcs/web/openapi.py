@@ -76,10 +76,8 @@ def describe(
     """Describe a view, and validate its requests.
 
     Args:
-        tag: its group.
-        operation_id: its id; None for one made from its path.
-        model: what a 200 holds; None if it is not described.
-        text: the description of that.
+        tag, operation_id: its group, and its id; None for one made from its path.
+        model, text: what a 200 holds, None if it is not described, and the description of that.
         errors: the statuses that an error may have.
         more: further responses, such as HTTP_202, and further arguments of `SpecTree.validate`.
     """
@@ -107,9 +105,10 @@ def description(settings: Settings) -> dict[str, Any]:
                 operation["operationId"] = f"oipModel{name}{'OfVersion' if '/versions/' in path else ''}"
             if not operation["description"]:
                 del operation["description"]
-            for content in operation.get("requestBody", {}).get("content", {}).values():
-                if examples := models[content["schema"]["$ref"].rpartition("/")[2]].get("examples"):
-                    content["example"] = examples[0]
+            for part in (operation.get("requestBody", {}), operation["responses"].get("200", {})):
+                for content in part.get("content", {}).values():
+                    if examples := models[content["schema"]["$ref"].rpartition("/")[2]].get("examples"):
+                        content["example"] = examples[0]
             if operation["responses"].get("422", {}).get("description") != _ERRORS[422]:
                 operation["responses"].pop("422", None)  # which spectree adds to every endpoint
             if settings.api_key and method in ("post", "delete"):

@@ -160,6 +160,28 @@ class ExplanationOut(BaseModel):
 class PredictionOut(BaseModel):
     """The prediction for one film."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "genres": ["Crime"],
+                    "top": ["Crime", "Thriller", "Drama"],
+                    "probabilities": {"Crime": 0.91, "Drama": 0.28, "Thriller": 0.44},
+                    "thresholds": {"Crime": 0.37, "Drama": 0.42, "Thriller": 0.45},
+                    "inputs": ["plot"],
+                    "confidence": 0.74,
+                    "sure": True,
+                    "abstained": False,
+                    "possible": ["Crime", "Thriller"],
+                    "undecided": ["Thriller"],
+                    "strange": [],
+                    "warnings": [],
+                    "explanation": None,
+                }
+            ]
+        }
+    )
+
     genres: list[str] = Field(description="The predicted genres, most probable first; may be empty.")
     top: list[str] = Field(description="The three most probable genres, predicted or not.")
     probabilities: dict[str, float] = Field(description="The calibrated probability of every genre.")

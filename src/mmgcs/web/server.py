@@ -54,14 +54,20 @@ class _Request(HTTPRequestParser):  # type: ignore[misc]
     def received(self, data: bytes) -> int:
         consumed: int = super().received(data)
         if self.error is not None:
-            self.error.to_response = functools.partial(_to_json, self.error)
+            self.error.to_response = functools.partial(_to_json, self.error, self.adj.max_request_body_size - 1)
         return consumed
 
 
-def _to_json(error: Any, _ident: str | None) -> tuple[str, list[tuple[str, str]], bytes]:
-    too_large = "the request is too large, or it has a large body and its API key is missing or wrong"
-    body = json.dumps({"error": too_large if error.code == 413 else f"not valid HTTP: {error.body}"})
-    return f"{error.code} {error.reason}", [("Content-Type", "application/json")], body.encode()
+def _to_json(error: Any, limit: int, _ident: str | None) -> tuple[str, list[tuple[str, str]], bytes]:
+    message = f"not valid HTTP: {error.body}"
+    if error.code == 413:
+        message = f"the body is over the limit of {limit:,} bytes; send less"
+        if limit == SMALL_BODY:
+            message = (
+                f"the body is over {limit:,} bytes, the limit of this address and of requests without a valid API key"
+            )
+    body = json.dumps({"error": message}).encode()
+    return f"{error.code} {error.reason}", [("Content-Type", "application/json")], body
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
@@ -70,18 +76,10 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
 
 class Server:
-    """A listening server.
-
-    Attributes:
-        address: the host and port it listens on.
-    """
+    """A server that listens at `address`, a host and a port."""
 
     def __init__(self, app: Flask, host: str, port: int) -> None:
-        """Listen on an address.
-
-        Raises:
-            UsageError: the address is not available.
-        """
+        """Listen on an address. Raises UsageError if it is not available."""
         self._state: State = app.extensions["mmgcs"]
         self._settings = settings = self._state.settings
         self._stopping = threading.Event()

@@ -60,12 +60,7 @@ class State:
         metrics.jobs.set_function(lambda: self.jobs.active)
 
     def make_film(
-        self,
-        *,
-        plot: str | None = None,
-        title: str | None = None,
-        poster: bytes | str | None = None,
-        film_id: str | None = None,
+        self, *, plot: str | None = None, title: str | None = None, poster: bytes | str | None = None
     ) -> Film:
         """Return the film of a request. A poster is an image file's bytes, as they are or in base64.
 
@@ -93,7 +88,7 @@ class State:
             except InputError as error:  # the classifier reports what is not an image
                 if "over the limit" in str(error):
                     raise RequestEntityTooLarge(str(error)) from None
-        return Film(id=film_id or "", title=title, plot=plot, poster=poster)
+        return Film(title=title, plot=plot, poster=poster)
 
     def predict(self, films: Sequence[Film]) -> list[Prediction]:
         """Predict the films of the current request, and count them. Raises ServiceUnavailable after its timeout."""

@@ -29,14 +29,8 @@ _ONE = threading.Lock()
 def count_films(table: Path, max_text: int, max_rows: int, stopped: threading.Event) -> int:
     """Return how many films a table has. Returns early once `stopped` is set.
 
-    Args:
-        table: the table.
-        max_text: characters that a packed table's cells may have in all.
-        max_rows: films it may have.
-        stopped: set to give up.
-
     Raises:
-        InputError: the table has too many films, is too large when unpacked, or cannot be read.
+        InputError: the table has over `max_rows` films, over `max_text` characters when unpacked, or cannot be read.
     """
     count = 0
     if table.suffix in PACKED:

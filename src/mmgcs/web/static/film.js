@@ -156,7 +156,8 @@ function showVerdict(value, likely) {
   $("verdict").className = value.sure ? "sure" : "unsure";
   // The set is promised for films like those the model learned from, so not under a warning.
   const possible = !value.sure && !value.warnings.length ? value.possible : [];
-  $("possible").hidden = possible.length < 2;
+  const shown = [...likely, ...value.undecided];
+  $("possible").hidden = possible.every((name) => shown.includes(name)); // the chips say it already
   $("possible").textContent = `Very likely one or more of ${new Intl.ListFormat("en", { type: "disjunction" }).format(possible)}.`;
   const others = value.warnings.filter((text) => !verdict.endsWith(text.slice(1)));
   $("warnings").replaceChildren(...others.map((text) =>

@@ -79,7 +79,7 @@ function showWords(reasons, genre, points) {
   $("plot-reasons").hidden = !text;
   const list = (kind, sign, most) => {
     const some = found.filter(({ drop }) => drop * sign > 0).sort((one, other) => sign * (other.drop - one.drop)).slice(0, most);
-    return some.length ? `${kind}: ${some.map(({ start, end, drop }) => `“${text.slice(start, end)}” ${signed(points(drop))}`).join(", ")}.` : "";
+    return some.length ? `${kind}: ${some.map(({ start, end, drop }) => `“${text.slice(start, end)}”${Math.round(points(drop)) ? ` ${signed(points(drop))}` : ""}`).join(", ")}.` : "";
   };
   $("strongest").textContent = [list("Strongest for it", 1, 4), list("against it", -1, 2)].filter(Boolean).join(" Strongest ")
     || "No phrase stands out.";
