@@ -105,6 +105,7 @@ class BundleConfig:
         fusion: the ONNX file from the branches' features and `present` (batch, branches) to `logits` (batch, genres).
         decisions: for each combination of inputs ("plot", "poster", "plot+poster") how logits become an answer.
         extra: anything a later minor version adds.
+        languages: codes (ISO 639-1) of the languages of plots that it reads; others get a warning and are not sure.
     """
 
     name: str
@@ -113,6 +114,7 @@ class BundleConfig:
     fusion: str
     decisions: Mapping[str, Decision]
     extra: Mapping[str, Any] = field(default_factory=dict)
+    languages: tuple[str, ...] = ("en",)
 
     @property
     def inputs(self) -> tuple[str, ...]:

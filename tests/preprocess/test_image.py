@@ -7,7 +7,6 @@ import os
 import struct
 import subprocess
 import sys
-import threading
 import zlib
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from PIL import Image
 from mmgcs.errors import InputError
 from mmgcs.film import Film
 from mmgcs.preprocess import PosterPixels, decode_poster, read_poster_size
-from mmgcs.preprocess.decode import MAX_BYTES, PixelBudget
+from mmgcs.preprocess.decode import MAX_BYTES
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -98,10 +97,7 @@ def test_a_poster_that_does_not_exist_is_named(tmp_path: Path) -> None:
         (encoded(Image.new("RGB", (2000, 2))), "too small"),
         (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "damaged|not a picture"),
         (encoded(RED, "TIFF"), "is a TIFF file, which is not supported; convert it to JPEG or PNG"),
-        (
-            b"BM" + struct.pack("<IHHIIiiHHIIiiII", 99, 0, 0, 54, 40, 9, 9, 1, 8, 1, 4, 0, 0, 2, 0) + bytes(40),
-            "compressed",
-        ),
+        (BMP_OF_RUNS, "is a compressed BMP file"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n", "is not a picture"),
     ],
     ids=[
@@ -165,32 +161,6 @@ def test_a_large_picture_is_shrunk_in_each_direction_as_far_as_it_may_be() -> No
     np.testing.assert_allclose(small[..., 0], expected, atol=2)
     tall = encoded(Image.new("LA", (10, 1_700_000), (0, 255)), compress_level=1)
     assert decode_poster(tall, at_least=(448, 448)).size == (10, -(-1_700_000 // (1_700_000 // 448)))
-
-
-def test_large_pictures_are_decoded_one_after_the_other_and_small_ones_in_between() -> None:
-    budget, at_once, most = PixelBudget(40_000_000), 0, 0
-    lock, held, small_done = threading.Lock(), threading.Event(), threading.Event()
-
-    def large() -> None:
-        nonlocal at_once, most
-        with budget.take(90_000_000):
-            with lock:
-                at_once += 1
-                most = max(most, at_once)
-            held.set()
-            assert small_done.wait(10)
-            with lock:
-                at_once -= 1
-
-    threads = [threading.Thread(target=large) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    assert held.wait(10)
-    with budget.take(500_000):  # a small one does not wait for the large one that is being decoded
-        small_done.set()
-    for thread in threads:
-        thread.join(10)
-    assert (most, at_once) == (1, 0)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mmgcs import load
 from mmgcs.errors import BundleError, InputError
 from mmgcs.film import Film
-from mmgcs.preprocess import PREPROCESSORS, clean_text, film_text, plot_warnings
+from mmgcs.preprocess import PREPROCESSORS, clean_text, film_text
 
 ENGLISH = "Two detectives hunt a killer through the city and fall in love with the same singer."
 
@@ -41,32 +41,12 @@ def test_cleaning_never_fails_and_is_stable(text: str) -> None:
     cleaned.encode()
 
 
-@pytest.mark.parametrize(
-    "plot",
-    [
-        "Deux policiers poursuivent un assassin dans les rues de Paris pendant que la ville dort encore.",
-        "Два детектива преследуют убийцу в большом городе, который никогда не спит и ничего не прощает.",
-        "两名侦探在城市里追捕一名杀手。",
-        "Zwei Ermittler jagen einen Mörder durch die Stadt und geraten dabei selbst unter Verdacht.",
-    ],
-)
-def test_a_plot_in_another_language_is_read_with_a_warning(tiny_bundle: Path, plot: str) -> None:
-    (prediction,) = load(tiny_bundle).predict_batch([Film(plot=plot)])
-    assert prediction.error is None
-    assert any("does not read like English" in warning for warning in prediction.warnings)
-
-
-@pytest.mark.parametrize("plot", [ENGLISH, "Love in Paris.", "😀", "Amélie dreams of love in the city."])
-def test_english_and_short_plots_give_no_such_warning(plot: str) -> None:
-    assert plot_warnings(plot) == ()
-
-
 def test_five_megabytes_of_plot_are_cut_with_a_warning(tiny_bundle: Path) -> None:
     (prediction,) = load(tiny_bundle).predict_batch([Film(plot=ENGLISH * 60_000)])
     assert prediction.error is None
     assert prediction.genres
     (warning,) = prediction.warnings
-    assert "characters; only the first 20,000 were looked at" in warning
+    assert "characters; only the first 20,000 were read" in warning
 
 
 def test_a_plot_over_the_token_limit_is_cut_with_a_warning(tiny_bundle: Path) -> None:

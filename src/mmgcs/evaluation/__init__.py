@@ -2,7 +2,7 @@
 
 from mmgcs.evaluation.baseline import TfidfBaseline
 from mmgcs.evaluation.calibration import confidences, fit_confidence, fit_decision, fit_platt
-from mmgcs.evaluation.domain import add_domain, fit_domain
+from mmgcs.evaluation.domain import add_pictures, fit_pictures
 from mmgcs.evaluation.ensemble import WEIGHINGS, fit_blend
 from mmgcs.evaluation.metrics import OVERALL, average_precision, choose
 from mmgcs.evaluation.render import METRIC_NAMES, detailed, fill_template, report_paths, show, to_markdown, write_report
@@ -15,7 +15,7 @@ __all__ = [
     "WEIGHINGS",
     "Report",
     "TfidfBaseline",
-    "add_domain",
+    "add_pictures",
     "average_precision",
     "choose",
     "confidences",
@@ -25,7 +25,7 @@ __all__ = [
     "fit_blend",
     "fit_confidence",
     "fit_decision",
-    "fit_domain",
+    "fit_pictures",
     "fit_platt",
     "fit_thresholds",
     "report_paths",

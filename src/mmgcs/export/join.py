@@ -15,6 +15,7 @@ from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, Branch, Bundle, BundleConfig, Decision, write_bundle
 from mmgcs.files import atomic_writer, write_json
+from mmgcs.preprocess import ENGLISH, LANGUAGES
 from mmgcs.runtime import CARD_KEY, Classifier, record_samples
 
 OPSET = 18
@@ -64,7 +65,10 @@ def join_bundles(
         for number, member in enumerate(members, 1)
         for branch in member.bundle.config.branches
     ]
-    config = BundleConfig(name, genres, tuple(branches), "fusion.onnx", decisions)
+    readers = [member.bundle.config for member in members if "plot" in member.bundle.config.inputs]
+    shared = [code for code in LANGUAGES if readers and all(code in one.languages for one in readers)]
+    languages = tuple(shared) or (ENGLISH,)
+    config = BundleConfig(name, genres, tuple(branches), "fusion.onnx", decisions, languages=languages)
     graph = _fusion(genres, members, branches, shift, list(decisions))
 
     def fill(folder: Path) -> None:

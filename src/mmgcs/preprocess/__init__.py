@@ -4,22 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 from mmgcs.preprocess.base import PREPROCESSORS, Prepared, Preprocessor
 from mmgcs.preprocess.image import PosterPixels
-from mmgcs.preprocess.text import (
-    NOT_ENGLISH,
-    PLACEHOLDER,
-    PlotTokens,
-    clean_text,
-    film_text,
-    is_placeholder,
-    placeholder_warning,
-    plot_warnings,
-)
+from mmgcs.preprocess.languages import ENGLISH, LANGUAGES, identify_language, unlearned_language
+from mmgcs.preprocess.text import PLACEHOLDER, PlotTokens, clean_text, film_text, is_placeholder, placeholder_warning
 
 if TYPE_CHECKING:
     from mmgcs.preprocess.decode import decode_poster, read_poster_size
 
 __all__ = [
-    "NOT_ENGLISH",
+    "ENGLISH",
+    "LANGUAGES",
     "PLACEHOLDER",
     "PREPROCESSORS",
     "PlotTokens",
@@ -29,10 +22,11 @@ __all__ = [
     "clean_text",
     "decode_poster",
     "film_text",
+    "identify_language",
     "is_placeholder",
     "placeholder_warning",
-    "plot_warnings",
     "read_poster_size",
+    "unlearned_language",
 ]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mmgcs.film import Film
@@ -19,7 +18,7 @@ class Prepared:
 
     Attributes:
         value: the prepared array, without a batch dimension.
-        length: what a batch is bucketed by: tokens of a plot, 1 for a picture.
+        length: what batches are sorted by: tokens of a plot, 1 for a picture.
         warnings: what was odd about the input.
     """
 
@@ -29,19 +28,13 @@ class Prepared:
 
 
 class Preprocessor(Protocol):
-    """Turns films into the arrays that a branch's graph reads.
-
-    Attributes:
-        views: what tells that an input is no film's: names in `mmgcs.runtime.domain.VIEWS`.
-    """
-
-    views: tuple[str, ...]
+    """Turn films into the arrays that a branch's graph reads."""
 
     def prepare(self, films: Sequence[Film]) -> list[Prepared]:
         """Prepare films that have this branch's input.
 
         Raises:
-            InputError: with one film, its input cannot be used; callers that must not stop prepare films one by one.
+            InputError: an input cannot be used. Callers that must not stop prepare films one by one.
         """
 
     def collate(self, prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
@@ -55,23 +48,8 @@ PREPROCESSORS: Registry[PreprocessorFactory] = Registry("preprocessing")
 
 
 def whole_number(options: Mapping[str, Any], name: str, least: int, most: int) -> int:
-    """An option that is a whole number. Raises KeyError, TypeError or ValueError where it is none or out of bounds."""
+    """Return an option that is a whole number. Raises KeyError, TypeError or ValueError if it is missing or wrong."""
     number = int(options[name])
     if not least <= number <= most:
         raise ValueError(f"{name} is {number}, not between {least} and {most}")
     return number
-
-
-def pad_stack(rows: Sequence[NDArray[Any]], fill: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Stack rows of different lengths.
-
-    Returns:
-        ids (batch, longest) padded with `fill`, and the mask (batch, longest) that is 1 where a row has a value; int64.
-    """
-    longest = max(len(row) for row in rows)
-    ids = np.full((len(rows), longest), fill, dtype=np.int64)
-    mask = np.zeros((len(rows), longest), dtype=np.int64)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row
-        mask[index, : len(row)] = 1
-    return ids, mask

@@ -8,8 +8,7 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,8 @@ MAX_PIXELS = 40_000_000
 MAX_JPEG_PIXELS = 100_000_000
 """The largest baseline JPEG. Beyond `MAX_PIXELS` it is decoded at a half, a quarter or an eighth of its size."""
 MIN_SIDE = 8
-SMALL = 1_000_000
-"""Images up to this many pixels don't wait for the decode budget: they cost a few megabytes each."""
+SMALL = 4_000_000
+"""Images of more pixels than this, after scaling, are decoded one at a time."""
 LARGE = 16_000_000
 """Images above this many pixels are shrunk before they are converted, to save memory."""
 MAX_EXIF = 2**20
@@ -50,42 +49,8 @@ _TURNS = {
 """The operation that turns an image upright, for each EXIF orientation."""
 
 
-class PixelBudget:
-    """Limit how many pixels the threads of this process decode at the same time.
-
-    Eight huge images at once then take as much memory as one. Images up to `SMALL` pixels never wait.
-
-    Args:
-        pixels: the limit. One larger image is decoded alone.
-    """
-
-    def __init__(self, pixels: int) -> None:
-        self.pixels = pixels
-        self._used = 0
-        self._queue = threading.Lock()
-        self._freed = threading.Condition()
-
-    @contextmanager
-    def take(self, pixels: int) -> Iterator[None]:
-        """Wait until there is room for an image of this size, and reserve it during the block."""
-        if pixels <= SMALL:
-            yield
-            return
-        pixels = min(pixels, self.pixels)
-        # Only the first in the queue waits for room, so that a huge image is not overtaken forever.
-        with self._queue, self._freed:
-            self._freed.wait_for(lambda: self._used + pixels <= self.pixels)
-            self._used += pixels
-        try:
-            yield
-        finally:
-            with self._freed:
-                self._used -= pixels
-                self._freed.notify_all()
-
-
-BUDGET = PixelBudget(MAX_PIXELS)
-"""The decode budget of this process."""
+_ONE_LARGE = threading.Lock()
+"""Held while a large image is decoded, so that eight of them at once take as much memory as one."""
 
 
 def read_poster_size(source: Path | bytes, *, max_pixels: int | None = None) -> tuple[int, int]:
@@ -124,7 +89,7 @@ def decode_poster(
             image.draft("RGB", at_least if at_least is not None else _fitting(*size))  # only does something for JPEG
             # A progressive JPEG is held in memory at its full size whatever its scale.
             width, height = size if "progressive" in image.info else image.size
-            with BUDGET.take(width * height), warnings.catch_warnings():
+            with _ONE_LARGE if width * height > SMALL else nullcontext(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # odd EXIF or palettes: only the pixels matter
                 image.load()
                 turn = _turn(image)  # read before conversion loses the EXIF block

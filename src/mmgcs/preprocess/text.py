@@ -1,4 +1,4 @@
-"""Plots: cleaned, joined with the title where there is one, and cut into tokens."""
+"""Plots: cleaned, joined with the title if there is one, and cut into tokens."""
 
 from __future__ import annotations
 
@@ -13,30 +13,17 @@ from tokenizers import Tokenizer
 
 from mmgcs.errors import BundleError, InputError
 from mmgcs.film import Film
-from mmgcs.preprocess.base import PREPROCESSORS, Prepared, pad_stack, whole_number
+from mmgcs.preprocess.base import PREPROCESSORS, Prepared, whole_number
 
 MAX_CHARACTERS = 20_000
-"""Characters of a plot that are looked at at all: far more than any encoder reads, little enough to be instant."""
+"""Characters of a plot that are read: far more than any encoder uses, few enough to be instant."""
 
-NOT_ENGLISH = "the plot does not read like English, which is what the model was trained on; expect errors"
-"""The warning of a plot in another language."""
-
-# Control characters but those that end a word or a line, the invisible ones that break words apart (zero-width,
-# direction marks, the BOM), and halves of surrogate pairs, which no tokenizer takes.
+# Control characters except line ends, invisible ones that break words apart (zero-width, direction marks, the BOM),
+# and halves of surrogate pairs, which no tokenizer takes.
 _CONTROL = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ud800-\udfff]"
 )
 _SPACE = re.compile(r"\s+")
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-
-# The commonest function words of English. Of 31,000 English plots 99.9% have at least one such word in eight;
-# a language detector would cost more than the prediction and is less sure on so few words.
-_ENGLISH = frozenset(
-    "a about after all an and are as at be before but by during each for from has have he her him his how if in "
-    "into is it its more not of off on one or other out she so than that the their them they this through to two up "
-    "was when where which while who whose will with without you your".split()
-)
-
 
 # What catalogues and databases write if they have no plot, in several languages; spaces stand for any white space.
 _NO_PLOT = (
@@ -109,7 +96,7 @@ def placeholder_warning(text: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Text without control and invisible characters, in Unicode form NFC, with single spaces; "" for a blank text.
+    """Return text without control and invisible characters, in Unicode form NFC, with single spaces.
 
     >>> clean_text(" A\\x00 thief\\u200b\\n  returns ")
     'A thief returns'
@@ -120,41 +107,18 @@ def clean_text(text: str) -> str:
 
 
 def film_text(plot: str, title: str | None = None) -> str:
-    """What an encoder reads: the title, where given, as a sentence before the plot. Both are cleaned."""
-    plot = clean_text(plot)
-    title = clean_text(title) if title else ""
+    """Return what an encoder reads: the title, if given, as a sentence before the plot. Both are cleaned."""
+    plot, title = clean_text(plot), clean_text(title or "")
     return f"{title}. {plot}" if title and plot else plot
 
 
-def plot_warnings(plot: str) -> tuple[str, ...]:
-    """What is odd about a plot: it is very long, or does not read like English."""
-    warnings = []
-    if len(plot) > MAX_CHARACTERS:
-        warnings.append(f"the plot has {len(plot):,} characters; only the first {MAX_CHARACTERS:,} were looked at")
-    if not looks_english(plot):
-        warnings.append(NOT_ENGLISH)
-    return tuple(warnings)
-
-
-def looks_english(text: str) -> bool:
-    """Whether a text has the function words of English. Texts under eight words are given the benefit of the doubt."""
-    words = _WORD.findall(text[:2000].lower())
-    if len(words) < 8:
-        letters = [letter for letter in text[:2000] if letter.isalpha()]
-        # Scripts without spaces give few "words"; Latin letters end at U+024F.
-        return not letters or sum(letter <= "\u024f" for letter in letters) >= len(letters) / 2
-    return sum(word in _ENGLISH for word in words) >= len(words) / 8
-
-
 class PlotTokens:
-    """Plots as token ids for a `tokenizers` model: WordPiece of a transformer or a word-level vocabulary.
+    """Plots as token ids of a `tokenizers` model: WordPiece, Unigram (SentencePiece) or a list of words.
 
     Attributes:
         max_tokens: tokens, special ones included, after which a plot is cut.
-        use_title: whether the title is put before the plot.
+        use_title: put the title before the plot.
     """
-
-    views: tuple[str, ...] = ("features", "english")
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int, *, pad_id: int = 0, use_title: bool = True) -> None:
         self._tokenizer = tokenizer
@@ -165,11 +129,11 @@ class PlotTokens:
         self.use_title = use_title
 
     def text(self, film: Film) -> str:
-        """What is read of a film, before it is cut into tokens."""
+        """Return what is read of a film, before it is cut into tokens."""
         return film_text(film.plot or "", film.title if self.use_title else None)
 
     def prepare(self, films: Sequence[Film]) -> list[Prepared]:
-        """Token ids (tokens,) int64 of each film's plot.
+        """Return the token ids (tokens,) int64 of each film's plot.
 
         Raises:
             InputError: a plot is empty once control characters and spaces are removed.
@@ -179,42 +143,44 @@ class PlotTokens:
             if not text:
                 what = f"film {film.id}: " if film.id else ""
                 raise InputError(f"{what}the plot is empty; give a plot in words, or a poster")
-        # A batch costs thread hand-over that one text does not repay.
-        encodings = (
-            [self._tokenizer.encode(texts[0])]
-            if len(texts) == 1
-            else self._tokenizer.encode_batch_fast(texts)
-            if texts
-            else []
-        )
+        # A batch is handed to threads, which is not worth it for one text.
+        encode, one = self._tokenizer.encode_batch_fast, len(texts) == 1
+        encodings = [self._tokenizer.encode(texts[0])] if one else encode(texts)
         prepared = []
         for film, encoding in zip(films, encodings, strict=True):
-            ids = np.asarray(encoding.ids, dtype=np.int64)
-            warnings = plot_warnings(film.plot or "")
-            if len(film.plot or "") <= MAX_CHARACTERS and encoding.overflowing:
-                warnings += (f"the plot is longer than the {self.max_tokens} tokens that the model reads; it was cut",)
-            prepared.append(Prepared(ids, len(ids), warnings))
+            characters = len(film.plot or "")
+            warnings: tuple[str, ...] = ()
+            if characters > MAX_CHARACTERS:
+                warnings = (f"the plot has {characters:,} characters; only the first {MAX_CHARACTERS:,} were read",)
+            elif encoding.overflowing:
+                warnings = (f"the plot is longer than the {self.max_tokens} tokens that the model reads; it was cut",)
+            prepared.append(Prepared(np.asarray(encoding.ids, dtype=np.int64), len(encoding.ids), warnings))
         return prepared
 
     def words(self, prepared: Prepared) -> list[str]:
-        """The tokens of a prepared plot, as text."""
-        return [self._tokenizer.id_to_token(int(token)) or "" for token in prepared.value]
+        """Return the tokens of a prepared plot as text, without the marks of word beginnings of Unigram models."""
+        tokens = (self._tokenizer.id_to_token(int(token)) or "" for token in prepared.value)
+        return [token.removeprefix("\u2581") for token in tokens]
 
     def collate(self, prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
-        """`input_ids` and `attention_mask`, both (batch, longest) int64."""
-        ids, mask = pad_stack([item.value for item in prepared], self._pad_id)
+        """Return `input_ids` and `attention_mask`, both (batch, longest) int64."""
+        longest = max(item.length for item in prepared)
+        ids = np.full((len(prepared), longest), self._pad_id, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, item in enumerate(prepared):
+            ids[row, : item.length] = item.value
+            mask[row, : item.length] = 1
         return {"input_ids": ids, "attention_mask": mask}
 
 
 @PREPROCESSORS.register("tokens")
 def _tokens(options: Mapping[str, Any], read: Callable[[str], bytes]) -> PlotTokens:
     name = str(options["tokenizer"])
+    content = read(name)
     try:
-        tokenizer = Tokenizer.from_buffer(read(name))
+        tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # tokenizers raises plain Exception
-        if isinstance(error, BundleError):
-            raise
-        raise BundleError(f"{name} is not a tokenizer ({error}); get the bundle again") from error
+        raise BundleError(f"{name} is not a tokenizer ({error}); download or export the bundle again") from error
     return PlotTokens(
         tokenizer,
         whole_number(options, "max_tokens", 1, 100_000),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mmgcs.runtime.branch import DYNAMIC
 from mmgcs.runtime.classifier import BATCH, BATCHES, STRANGE, Classifier, Features, PreparedFilm, load, without
 from mmgcs.runtime.decisions import expected_f1, log_odds, margins, sigmoid
-from mmgcs.runtime.domain import DOMAIN, DOMAIN_FILE, VIEWS, Detector, Domain
+from mmgcs.runtime.domain import PICTURES, PictureDetector, picture_statistics
 from mmgcs.runtime.explanation import MAX_PASSES, Explanation, explain
 
 if TYPE_CHECKING:
@@ -27,24 +27,22 @@ __all__ = [
     "BATCH",
     "BATCHES",
     "CARD_KEY",
-    "DOMAIN",
-    "DOMAIN_FILE",
     "DYNAMIC",
     "MAX_PASSES",
+    "PICTURES",
     "STRANGE",
-    "VIEWS",
     "Check",
     "Classifier",
-    "Detector",
-    "Domain",
     "Explanation",
     "Features",
+    "PictureDetector",
     "PreparedFilm",
     "expected_f1",
     "explain",
     "load",
     "log_odds",
     "margins",
+    "picture_statistics",
     "predict_chunks",
     "read_poster",
     "record_samples",

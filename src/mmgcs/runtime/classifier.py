@@ -17,10 +17,18 @@ from mmgcs.bundle import DEFAULT_BUNDLE, Branch, Bundle
 from mmgcs.errors import InputError
 from mmgcs.film import Film, Prediction
 from mmgcs.machine import cores
-from mmgcs.preprocess import PlotTokens, Prepared, clean_text, is_placeholder, placeholder_warning
+from mmgcs.preprocess import (
+    PlotTokens,
+    Prepared,
+    clean_text,
+    identify_language,
+    is_placeholder,
+    placeholder_warning,
+    unlearned_language,
+)
 from mmgcs.runtime.branch import LoadedBranch, open_session, run_graph
 from mmgcs.runtime.decisions import DecisionRule, sigmoid
-from mmgcs.runtime.domain import Domain
+from mmgcs.runtime.domain import PictureDetector
 
 STRANGE = "the {} is unlike those of the films that the model learned from, so the answer is marked as not sure"
 """The warning about an input that may not belong to a film."""
@@ -62,11 +70,13 @@ class PreparedFilm:
         parts: for each branch its input, None if the film lacks it; empty if there is an error.
         warnings: what was odd about the input.
         error: why nothing can be predicted; None if something can.
+        unlearned: True if the plot is in a language that the model has not learned.
     """
 
     parts: tuple[Prepared | None, ...]
     warnings: tuple[str, ...]
     error: str | None
+    unlearned: bool = False
 
 
 @dataclass(slots=True)
@@ -132,8 +142,8 @@ class Classifier:
         return open_session(self.bundle.read(self.bundle.config.fusion), self.bundle.config.fusion, 1)
 
     @cached_property
-    def _domain(self) -> Domain:
-        return Domain.of(self.bundle)
+    def _pictures(self) -> PictureDetector | None:
+        return PictureDetector.of(self.bundle)
 
     @cached_property
     def _rules(self) -> dict[str, DecisionRule]:
@@ -168,7 +178,9 @@ class Classifier:
             if getattr(film, branch.spec.input) is not None:
                 Thread(target=branch.try_open, name="mmgcs-open", daemon=True).start()
                 _ = branch.preprocessor
-        _ = self._fusion, self._domain
+        if film.plot:
+            Thread(target=identify_language, args=(film.plot,), name="mmgcs-language", daemon=True).start()
+        _ = self._fusion, self._pictures
 
     def predict_batch(self, films: Sequence[Film | str | Mapping[str, Any]]) -> list[Prediction]:
         """Predict many films. A film that cannot be predicted gets a prediction with an `error`; none raises.
@@ -206,7 +218,12 @@ class Classifier:
             parts.append(part)
         if any(part is not None for part in parts):
             warnings.extend(failed.values())
-            return PreparedFilm(tuple(parts), tuple(dict.fromkeys(warnings)), None)
+            language = None
+            if plot and "plot" in self.bundle.config.inputs:
+                language = unlearned_language(plot, self.bundle.config.languages)
+            if language is not None:
+                warnings.append(language)
+            return PreparedFilm(tuple(parts), tuple(dict.fromkeys(warnings)), None, language is not None)
         return PreparedFilm((), tuple(warnings), "; ".join(failed.values()) or self._nothing_to_read(film, warnings))
 
     def _nothing_to_read(self, film: Film, warnings: Sequence[str]) -> str:
@@ -247,8 +264,10 @@ class Classifier:
             if check and ready:
                 # All at once: a small product between two runs of a graph waits for that graph's idle threads.
                 indices = [row for row, _ in ready]
-                seen = values[branch.spec.name][indices]
-                strange[indices, column] = self._domain.strange(branch.spec.name, seen, [part for _, part in ready])
+                if branch.spec.input == "plot":
+                    strange[indices, column] = [prepared[row].unlearned for row in indices]
+                elif self._pictures is not None:
+                    strange[indices, column] = self._pictures.strange([part.value for _, part in ready])
         warnings, errors = [film.warnings for film in prepared], [film.error or "" for film in prepared]
         return Features(values, present, warnings, errors, strange if check else None)
 

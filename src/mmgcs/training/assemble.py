@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from mmgcs.bundle import Branch, Bundle, BundleConfig, Decision, write_bundle
 from mmgcs.evaluation import fit_decision
 from mmgcs.export import export_fusion
 from mmgcs.models import FUSIONS
-from mmgcs.runtime import DOMAIN, DOMAIN_FILE, Classifier, Domain, sigmoid
+from mmgcs.preprocess import ENGLISH
+from mmgcs.runtime import Classifier, sigmoid
 from mmgcs.training.module import macro_average_precision
 from mmgcs.training.rundir import Run
 
@@ -41,7 +43,8 @@ def assemble(
     branches: Sequence[FinishedBranch],
     fusion: nn.Module | None = None,
     decisions: Mapping[str, Decision] | None = None,
-    domain: Domain | None = None,
+    extra: Mapping[str, Any] | None = None,
+    languages: tuple[str, ...] = (ENGLISH,),
     finish: Callable[[Path], None] = lambda folder: None,
 ) -> Bundle:
     """Write a bundle of finished branches.
@@ -52,7 +55,8 @@ def assemble(
         branches: the branches.
         fusion: the fusion; None for the mean of the heads' logits.
         decisions: the decisions; None for neutral ones.
-        domain: the detectors of strange inputs.
+        extra: the detector of strange pictures, as `fit_pictures` returns it.
+        languages: the languages of plots that it reads.
         finish: writes the card into the folder it is given.
     """
     specs = [branch.spec for branch in branches]
@@ -62,8 +66,7 @@ def assemble(
         ones, zeros = (1.0,) * len(genres), (0.0,) * len(genres)
         neutral = Decision(ones, zeros, (0.5,) * len(genres), 0.0)
         decisions = {"+".join(names): neutral for names in conditions([spec.input for spec in specs])}
-    extra = {DOMAIN: domain.spec()} if domain is not None and domain.detectors else {}
-    config = BundleConfig(run.recipe.name, genres, tuple(specs), "fusion.onnx", decisions, extra)
+    config = BundleConfig(run.recipe.name, genres, tuple(specs), "fusion.onnx", decisions, extra or {}, languages)
 
     def fill(target: Path) -> None:
         for branch in branches:
@@ -71,8 +74,6 @@ def assemble(
             for asset in (run.folder / branch.spec.name / "assets").iterdir():
                 shutil.copyfile(asset, target / asset.name)
         export_fusion(module, [spec.name for spec in specs], [spec.width for spec in specs], target / "fusion.onnx")
-        if domain is not None and domain.detectors:
-            (target / DOMAIN_FILE).write_bytes(domain.to_bytes())
         finish(target)
 
     return write_bundle(folder, config, fill, replace=True)

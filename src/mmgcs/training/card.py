@@ -13,6 +13,7 @@ from mmgcs.bundle import CARD_JSON, CARD_TEXT
 from mmgcs.evaluation import Report, evaluate, to_markdown
 from mmgcs.files import atomic_writer, write_json
 from mmgcs.film import Film
+from mmgcs.preprocess import LANGUAGES
 from mmgcs.runtime import CARD_KEY, Classifier, record_samples
 from mmgcs.training.data import Labelled
 from mmgcs.training.recipe import Recipe
@@ -58,6 +59,7 @@ def make_card(
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "data": {"sha256": data.fingerprint, "splits": counts, "sources": list(data.sources)},
         "genres": list(data.genres),
+        "languages": [LANGUAGES[code] for code in classifier.bundle.config.languages],
         "branches": branches,
         "evaluation": summarised(report),
         CARD_KEY: record_samples(classifier),
@@ -133,7 +135,8 @@ def _render(card: dict[str, Any], report: Report) -> str:
     lines = [
         f"# Model card: {card['name']}",
         "",
-        f"Predicts {len(card['genres'])} genres: {', '.join(card['genres'])}.",
+        f"Predicts {len(card['genres'])} genres: {', '.join(card['genres'])}. Reads plots in "
+        f"{', '.join(card['languages'])}.",
         "",
         *_held_out(card),
         "## Made by",

@@ -20,7 +20,7 @@ import onnx
 
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Branch, Bundle, BundleConfig, Decision, write_bundle
 from mmgcs.errors import UsageError
-from mmgcs.evaluation import Report, evaluate, fit_decision, fit_domain, to_markdown
+from mmgcs.evaluation import Report, evaluate, fit_decision, to_markdown
 from mmgcs.export import (
     has_words,
     is_int8,
@@ -34,7 +34,7 @@ from mmgcs.files import sha256
 from mmgcs.film import Film
 from mmgcs.labels import read_labels
 from mmgcs.preprocess import PREPROCESSORS, Prepared
-from mmgcs.runtime import CARD_KEY, DOMAIN, DOMAIN_FILE, Classifier, Domain, record_samples, without
+from mmgcs.runtime import CARD_KEY, Classifier, record_samples, without
 from mmgcs.training.assemble import macro_f1
 from mmgcs.training.branch import CALIBRATION_POSTERS
 from mmgcs.training.card import summarised, write_card
@@ -104,22 +104,13 @@ def export_bundle(
     films = [film for film in films if film.genres]
     _, was = measure(Classifier(source), films)
     setting, graphs = _climb_down(source, models, floats, films, size, before, log)
-    log("fitting decisions and detectors again")
+    log("fitting decisions again")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        config = replace(source.config, extra={k: value for k, value in source.config.extra.items() if k != DOMAIN})
-        bare = _write(Path(folder) / "bare", source, config, graphs)
+        bare = _write(Path(folder) / "bare", source, source.config, graphs)
         decisions, now = measure(Classifier(bare), films)
-        domain = Domain.of(source)
-        changed = {name for name, graph in graphs.items() if graph is not models[name]}
-        if any(detector.branch in changed for detector in domain.detectors):
-            learned = [film for film in films if film.split in ("train", "valid")]
-            new = fit_domain(Classifier(bare), learned, branches=changed, log=log)
-            kept = [detector for detector in domain.detectors if detector.branch not in changed]
-            domain = Domain([*kept, *new.detectors])
-        extra = {**config.extra, **({DOMAIN: domain.spec()} if domain.detectors else {})}
-        config = replace(config, decisions=decisions, extra=extra)
-        whole = Classifier(_write(Path(folder) / "whole", source, config, graphs, domain))
+        config = replace(source.config, decisions=decisions)
+        whole = Classifier(_write(Path(folder) / "whole", source, config, graphs))
         log("measuring the bundle for its card")
         split = "test" if any(film.split == "test" for film in films) else "valid"
         report = evaluate(whole, [film for film in films if film.split == split], split=split)
@@ -144,7 +135,7 @@ def export_bundle(
         length += len(json.dumps(card, indent=2, ensure_ascii=False).encode()) + len(_render(card, report).encode())
         table[1]["megabytes"] = round(length / MEGABYTE, 2)
         text = _render(card, report)
-    return _write(out, source, config, graphs, domain, partial(write_card, card=card, text=text)), table
+    return _write(out, source, config, graphs, partial(write_card, card=card, text=text)), table
 
 
 def open_source(path: Path) -> tuple[Bundle, dict[str, Path]]:
@@ -290,17 +281,14 @@ def _write(
     source: Bundle,
     config: BundleConfig,
     graphs: Graphs,
-    domain: Domain | None = None,
     finish: Callable[[Path], None] = lambda folder: None,
 ) -> Bundle:
     def fill(folder: Path) -> None:
         replaced = {branch.graph for branch in config.branches}
-        source.copy_to(folder, without={CONFIG, CARD_JSON, CARD_TEXT, DOMAIN_FILE, *replaced})
+        source.copy_to(folder, without={CONFIG, CARD_JSON, CARD_TEXT, *replaced})
         for branch in config.branches:
             (folder / branch.graph).parent.mkdir(parents=True, exist_ok=True)
             onnx.save(graphs[branch.name], str(folder / branch.graph))
-        if domain is not None and domain.detectors:
-            (folder / DOMAIN_FILE).write_bytes(domain.to_bytes())
         finish(folder)
 
     return write_bundle(path, config, fill)
@@ -319,7 +307,7 @@ def _render(card: Mapping[str, Any], report: Report) -> str:
         "",
         f"    {card['command']}",
         "",
-        f"Setting: {done['table'][1]['what']}. Calibration, thresholds and detectors were fitted again.",
+        f"Setting: {done['table'][1]['what']}. Calibration and thresholds were fitted again.",
         "",
         *table_lines(done["table"]),
         "",

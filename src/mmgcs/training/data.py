@@ -14,6 +14,12 @@ from numpy.typing import NDArray
 from mmgcs.errors import UsageError
 from mmgcs.film import Film
 from mmgcs.labels import LABEL_SOURCES, LabelSource, read_labels
+from mmgcs.preprocess import ENGLISH, LANGUAGES, identify_language
+
+LEAST_LANGUAGE = 0.02
+"""The share of the training plots that must be in a language for a model to have learned it."""
+MOST_IDENTIFIED = 2000
+"""Training plots whose language is identified."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,19 @@ def own_labels(
     split = np.array([film.split or "" for film in films])
     zeros = np.zeros(len(films), dtype=np.int64)
     return Labelled(films, tuple(genres), truth, known, split, ("own",), zeros, fingerprint)
+
+
+def learned_languages(films: Sequence[Film]) -> tuple[str, ...]:
+    """Return the languages of at least `LEAST_LANGUAGE` of the training plots, most common first.
+
+    They are identified on a sample of the plots, so the table needs no column of languages. Returns English if no plot
+    is long enough to tell.
+    """
+    plots = [film.plot for film in films if film.split == "train" and film.plot]
+    drawn = np.random.default_rng(0).permutation(len(plots))[:MOST_IDENTIFIED]
+    counts = Counter(code for code in (identify_language(plots[index]) for index in drawn) if code in LANGUAGES)
+    found = tuple(code for code, count in counts.most_common() if count >= LEAST_LANGUAGE * counts.total())
+    return found or (ENGLISH,)
 
 
 def _read(path: Path, posters: Path | None) -> list[Film]:

@@ -27,10 +27,10 @@ from mmgcs.export import export_fusion
 from mmgcs.files import atomic_path, sha256, write_json
 from mmgcs.film import Film
 from mmgcs.models import FUSIONS, GatedFusion
-from mmgcs.runtime import CARD_KEY, DOMAIN, DOMAIN_FILE, Classifier, Features, load, record_samples
+from mmgcs.runtime import CARD_KEY, PICTURES, Classifier, Features, load, record_samples
 from mmgcs.training.assemble import conditions
 from mmgcs.training.card import make_card, write_card
-from mmgcs.training.data import fingerprint
+from mmgcs.training.data import fingerprint, learned_languages
 from mmgcs.training.module import macro_average_precision
 from mmgcs.training.progress import track
 from mmgcs.training.recipe import HeadRecipe
@@ -319,12 +319,13 @@ def _write(
         gated.share.zero_()
         gated.mix.data.copy_(torch.from_numpy(fitted.mix))
         fusion = gated
-    detectors = (
-        {} if features.strange is None else {key: old.config.extra[key] for key in {DOMAIN} & set(old.config.extra)}
+    extra = (
+        {} if features.strange is None else {key: old.config.extra[key] for key in {PICTURES} & set(old.config.extra)}
     )
-    config = BundleConfig(run.recipe.name, run.data.genres, branches, "fusion.onnx", fitted.decisions, detectors)
+    languages = tuple(dict.fromkeys([*old.config.languages, *learned_languages(run.data.films)]))
+    config = BundleConfig(run.recipe.name, run.data.genres, branches, "fusion.onnx", fitted.decisions, extra, languages)
     dropped = {branch.graph for branch in old.config.branches if branch not in branches}
-    dropped |= {CONFIG, CARD_JSON, CARD_TEXT, old.config.fusion, *(() if detectors else (DOMAIN_FILE,))}
+    dropped |= {CONFIG, CARD_JSON, CARD_TEXT, old.config.fusion}
 
     def fill(folder: Path) -> None:
         old.copy_to(folder, without=dropped)

@@ -16,6 +16,7 @@ from mmgcs.errors import UsageError
 from mmgcs.genres import LABEL_SETS
 from mmgcs.labels import LABEL_SOURCES, LabelSource
 from mmgcs.models import ENCODERS, FUSIONS
+from mmgcs.preprocess import LANGUAGES
 from mmgcs.registry import Registry
 from mmgcs.training.augment import PLOT_CHANGES, POSTER_CHANGES
 from mmgcs.training.losses import LOSSES
@@ -209,6 +210,9 @@ class Recipe(_Settings):
     """Further label sources, or other descriptions of known ones, by the name in the data's `labels` column."""
     target_source: str | None = None
     """The label source to predict as; by default the most common one in `valid`."""
+    languages: tuple[str, ...] | None = None
+    """Codes of the languages of plots that the model may be trusted with, such as [en, de]; plots in others get a
+    warning and are not sure. By default, those of at least 2% of the training plots."""
     seed: int = 7
     """Seed of everything random."""
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
@@ -234,6 +238,9 @@ class Recipe(_Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
+        unknown = [code for code in self.languages or () if code not in LANGUAGES]
+        if unknown:
+            raise ValueError(f"languages: {unknown[0]!r} is unknown; known: {', '.join(LANGUAGES)}")
         if isinstance(self.genres, list) and len(set(self.genres)) < max(2, len(self.genres)):
             raise ValueError("genres must name at least two, each once")
         if self.poster is not None and self.poster.token_bag:

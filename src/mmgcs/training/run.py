@@ -19,14 +19,14 @@ from torch import nn
 
 from mmgcs.bundle import MANIFEST, Bundle
 from mmgcs.errors import MmgcsError
-from mmgcs.evaluation import fit_domain
+from mmgcs.evaluation import fit_pictures
 from mmgcs.labels import undescribed
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Classifier
 from mmgcs.training.assemble import FinishedBranch, assemble
 from mmgcs.training.branch import train_branch
 from mmgcs.training.card import make_card, scores_line, write_card
-from mmgcs.training.data import Labelled, read_labelled, read_own
+from mmgcs.training.data import Labelled, learned_languages, read_labelled, read_own
 from mmgcs.training.fusion import FusionFilms, choose_holdout, fit_decisions, train_fusion
 from mmgcs.training.head import LEAST_FILMS, train_head
 from mmgcs.training.progress import peak_memory
@@ -124,14 +124,15 @@ def finish(run: Run, branches: Sequence[FinishedBranch], holdout: NDArray[np.int
 
     run.log("fitting calibration and thresholds")
     decisions = fit_decisions(fusion, specs, valid, held, run.recipe.coverage)
-    run.log("fitting the detectors of strange inputs")
-    domain = fit_domain(parts, [film for film in data.films if film.split != "test"], log=run.log)
+    run.log("fitting the detector of strange pictures, finding the languages of the plots")
+    extra = fit_pictures(parts, data.films, log=run.log)
+    languages = run.recipe.languages or learned_languages(data.films)
 
     run.log("measuring the bundle for its card")
-    bare = assemble(run, run.folder / "uncarded", branches, fusion, decisions, domain)
+    bare = assemble(run, run.folder / "uncarded", branches, fusion, decisions, extra, languages)
     card, text = make_card(run.recipe, data, run.command, run.folder, Classifier(bare))
     add_card = partial(write_card, card=card, text=text)
-    bundle = assemble(run, run.folder / "bundle", branches, fusion, decisions, domain, add_card)
+    bundle = assemble(run, run.folder / "bundle", branches, fusion, decisions, extra, languages, add_card)
     shutil.rmtree(run.folder / "parts")
     shutil.rmtree(run.folder / "uncarded")
     return bundle
