@@ -55,7 +55,9 @@ def test_the_generated_parts_of_the_pages_are_up_to_date() -> None:
 
 def test_an_outdated_page_is_found_and_a_part_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     page = tmp_path / "cli.md"
-    page.write_text("# Commands\n\n<!-- generated: commands -->\nan outdated line\n<!-- end -->\n\nThe end.\n", encoding="utf-8")
+    page.write_text(
+        "# Commands\n\n<!-- generated: commands -->\nan outdated line\n<!-- end -->\n\nThe end.\n", encoding="utf-8"
+    )
     (stale,) = reference.stale_pages(tmp_path).values()
     assert "## mmgcs predict" in stale
     assert "an outdated line" not in stale

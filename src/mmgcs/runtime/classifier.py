@@ -178,7 +178,7 @@ class Classifier:
             if getattr(film, branch.spec.input) is not None:
                 Thread(target=branch.try_open, name="mmgcs-open", daemon=True).start()
                 _ = branch.preprocessor
-        if film.plot:
+        if isinstance(film.plot, str):
             Thread(target=identify_language, args=(film.plot,), name="mmgcs-language", daemon=True).start()
         _ = self._fusion, self._pictures
 
