@@ -1,7 +1,6 @@
 """Make a finished bundle smaller: int8, or the first of a ladder of settings that is under a size.
 
-The graphs change, so calibration, thresholds and the detectors of strange inputs are fitted again. Tokenizer, fusion
-and labels stay.
+The graphs change, so calibration and thresholds are fitted again. Tokenizer, fusion and labels stay.
 """
 
 from __future__ import annotations
