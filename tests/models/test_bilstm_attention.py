@@ -108,16 +108,6 @@ def test_words_take_their_vectors_from_the_file(glove, tune):
     assert encoder.embedding.weight.requires_grad is tune
 
 
-def test_frozen_vectors_get_no_gradient(glove):
-    encoder = made(glove=str(glove), tune=False).train()
-    inputs = tensors(encoder, TEXTS)
-    encoder.tail(encoder.stem(inputs), inputs).sum().backward()
-    assert encoder.embedding.weight.grad is None
-    trained = [p for group in encoder.parameter_groups(1e-3, 1.0, 0.0) for p in group["params"]]
-    assert all(p is not encoder.embedding.weight for p in trained)
-    assert all(p.grad is not None for p in trained)
-
-
 def test_what_cannot_be_read_as_vectors_is_said_plainly(tmp_path, glove):
     with pytest.raises(UsageError, match="give `glove` or `tune: true`"):
         ENCODERS["bilstm_attention"]()

@@ -1,9 +1,6 @@
-import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 
-from mmgcs.export import export_encoder
 from mmgcs.models import ENCODERS, MemberEncoder, join_heads
 
 
@@ -26,18 +23,6 @@ def test_the_joined_head_says_the_mean_of_what_the_members_say():
     each = [encoder(**inputs)[0] @ head[0].T + head[1] for encoder, head in zip(members, heads, strict=True)]
     assert joined.width == 30
     assert torch.allclose(joined(*inputs.values()) @ weight.T + bias, torch.stack(each).mean(0), atol=1e-5)
-
-
-def test_members_go_into_one_graph(tmp_path):
-    joined = MemberEncoder(encoders(2)).eval()
-    export_encoder(joined, tmp_path / "plot.onnx")
-    inputs = joined.example(3)
-    (found,) = ort.InferenceSession(tmp_path / "plot.onnx").run(
-        ["features"], {name: value.numpy() for name, value in inputs.items()}
-    )
-    with torch.no_grad():
-        expected = joined(*inputs.values()).numpy()
-    assert np.abs(found - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("frozen", [8, 0])

@@ -47,10 +47,6 @@ def test_soft_targets_have_their_share_of_the_loss():
     assert mixed == pytest.approx(0.75 * labels + 0.25 * only, rel=1e-4)
 
 
-def test_a_film_that_the_teacher_has_not_read_has_its_labels_alone():
-    assert cost(torch.full((4, 2), float("nan")), 0.9) == pytest.approx(cost(None, 0.0))
-
-
 def test_members_are_trained_in_turn_and_joined_in_one_bundle(tmp_path, one_thread):
     recipe = write_recipe(tmp_path / "two.yaml", plot={**PLOT, "members": 2, "distill": {"share": 0.5}})
     done = run_command(train_command(recipe, tmp_path / "run", "--json"))

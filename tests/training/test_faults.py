@@ -117,19 +117,6 @@ def test_ctrl_c_ends_in_one_line_and_the_run_goes_on_later(tmp_path):
     assert step_of(out / "plot" / "last.ckpt") == kept
 
 
-def test_a_cache_that_does_not_fit_on_the_disk_is_not_written(tmp_path, monkeypatch):
-    poster = {**POSTER, "training": {**POSTER["training"], "epochs": 2}}
-    recipe = read_recipe(write_recipe(tmp_path / "r.yaml", poster=poster))
-    usage = shutil.disk_usage(tmp_path)
-    lines: list[str] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-        table = sample_table()
-        train(recipe, table, tmp_path / "run", posters=table.parent, log=lines.append, progress=False)
-    assert any("poster: no room for a cache of 0.0 GB" in line for line in lines)
-    assert not list((tmp_path / "run").glob("poster/cache-*/*"))
-
-
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_in_one_line_and_no_checkpoint_of_it_is_kept(tmp_path):
     recipe, out = write_recipe(tmp_path / "r.yaml", plot=LONG), tmp_path / "run"

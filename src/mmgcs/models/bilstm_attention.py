@@ -27,7 +27,7 @@ class BiLstmAttention(TokenEncoder):
     Args:
         glove: a file of vectors in GloVe's text format (.txt, .txt.gz); None starts from random vectors.
         tune: train the vectors too; without it they stay as the file has them.
-        vocabulary: words kept, the commonest of the training plots, padding and unknown not counted.
+        vocabulary: the number of words to keep, the most common of the training plots.
         dimension: width of random vectors; a file has its own.
         hidden: units of the LSTM in each direction.
         max_tokens: words after which a plot is cut.
@@ -98,8 +98,8 @@ class BiLstmAttention(TokenEncoder):
         """Turn vectors (B, T, dimension) and mask (B, T) into features (B, 2 · hidden) and attention (B, T)."""
         vectors = self.dropout(vectors)
         lengths = mask.sum(1)  # (B,)
-        # Only cuDNN is fast on packed sequences: on a CPU the same states come four times sooner from whole batches,
-        # and batches of films of one length have little padding.
+        # Only cuDNN is fast on packed sequences. On a CPU whole batches are four times faster, and batches of films
+        # of similar length have little padding.
         packed = vectors.is_cuda and not torch.onnx.is_in_onnx_export()
         states = self._states_packed(vectors, lengths) if packed else self._states_turned(vectors, lengths)
         scores = self.score(torch.tanh(self.attend(states))).squeeze(-1)  # (B, T)
@@ -115,7 +115,7 @@ class BiLstmAttention(TokenEncoder):
         return padded  # (B, T, 2H)
 
     def _states_turned(self, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """What `_states_packed` computes, without packing, which the exporter cannot express for any batch.
+        """Compute what `_states_packed` does, without packing, which cannot be exported for batches of any size.
 
         Read forwards, padding comes after the words and cannot change their states. To read backwards, each plot is
         turned around within its own length, so that padding comes last there too.

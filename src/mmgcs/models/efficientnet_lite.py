@@ -28,7 +28,7 @@ _STEM, _HEAD = 32, 1280
 _VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # width and depth multipliers
 _MEAN, _STD = 127.0, 128.0  # of pixel values, as the published weights were trained with
 STAGES = ("stem", *(f"stage{number}" for number in range(1, len(_STAGES) + 1)), "head")
-"""What `freeze_until` may name, from the picture on: the stem, seven stages of blocks, the head of the genres."""
+"""The values of `freeze_until`, in order from the image to the head: the stem, seven stages of blocks, the head."""
 
 
 def _conv(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Module:
@@ -39,7 +39,7 @@ class SameConv2d(nn.Conv2d):
     """A convolution padded as TensorFlow's "SAME", which the published weights were trained with."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
+        """Turn (B, C, H, W) into (B, C', ceil(H / stride), ceil(W / stride))."""
         pads: list[int] = []
         for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
             # int(): while a graph is traced, sizes are tensors and would put arithmetic into it.
@@ -65,7 +65,7 @@ class InvertedResidual(nn.Module):
         self.skip = stride == 1 and inside == outside
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inside, H, W) to (B, outside, H / stride, W / stride)."""
+        """Turn (B, inside, H, W) into (B, outside, H / stride, W / stride)."""
         y: Tensor = self.layers(x)
         return x + y if self.skip else y
 
@@ -177,14 +177,14 @@ class EfficientNetLite(PixelEncoder):
             published = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: nothing is run
         own = self.state_dict()
         keys = [key for key in published if not key.startswith("_fc.")]
-        # Both list the layers from the picture on, so they pair up one by one; shapes prove it.
+        # Both list the layers in order, so they pair up one by one; shapes prove it.
         if [published[key].shape for key in keys] != [value.shape for value in own.values()]:
             raise UsageError(f"poster.encoder.weights: {path} does not hold an EfficientNet-{variant}")
         self.load_state_dict({name: published[key] for name, key in zip(own, keys, strict=True)})
 
 
 def _frozen_stages(freeze_until: str | int) -> int:
-    """How many stages are not trained. Raises UsageError for a name or a number that there is not."""
+    """Return how many stages are frozen. Raises UsageError for an unknown name or number."""
     if isinstance(freeze_until, str) and freeze_until in STAGES:
         return STAGES.index(freeze_until)
     if isinstance(freeze_until, int) and not isinstance(freeze_until, bool) and 0 <= freeze_until < len(STAGES):
@@ -195,7 +195,7 @@ def _frozen_stages(freeze_until: str | int) -> int:
 
 
 def packaged_weights(variant: str) -> Path:
-    """The file of ImageNet weights in the package for `variant`.
+    """Return the file of ImageNet weights in the package for `variant`.
 
     Raises:
         UsageError: the package is not installed.

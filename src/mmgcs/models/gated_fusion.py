@@ -48,7 +48,7 @@ class GatedFusion(nn.Module):
         self.register_buffer("share", torch.ones(branches + 1))
 
     def forward(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Features [(B, width)…] and present (B, branches) to logits (B, genres)."""
+        """Turn features [(B, width)…] and present (B, branches) into logits (B, genres)."""
         logits = torch.stack([head(part) for head, part in zip(self.heads, features, strict=True)], 1)  # (B, M, G)
         count = present.sum(1, keepdim=True)  # (B, 1)
         alone = (count < 1.5).to(present.dtype).unsqueeze(-1)  # (B, 1, 1)

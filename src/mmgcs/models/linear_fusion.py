@@ -23,7 +23,7 @@ class LinearFusion(nn.Module):
         self.heads = nn.ModuleList(frozen_linear(weight, bias) for weight, bias in heads)
 
     def forward(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Features [(B, width)…], present (B, branches) to logits (B, genres)."""
+        """Turn features [(B, width)…] and present (B, branches) into logits (B, genres)."""
         parts = [head(part) for head, part in zip(self.heads, features, strict=True)]
         logits = torch.stack(parts, 1)  # (B, branches, genres)
         weight = present.unsqueeze(-1)
@@ -31,7 +31,7 @@ class LinearFusion(nn.Module):
 
 
 def frozen_linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """A linear layer that is not trained."""
+    """Return a linear layer that is not trained."""
     linear = nn.Linear(weight.shape[1], weight.shape[0])
     linear.load_state_dict({"weight": weight, "bias": bias})
     return linear.requires_grad_(False)

@@ -17,12 +17,12 @@ HUB = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
 """torchvision's ImageNet weights; the name carries the first digits of the file's SHA-256, which are checked."""
 
 STAGES = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
-# ImageNet's mean and standard deviation of pixel values (0 to 255), a number a colour.
+# ImageNet's mean and standard deviation of pixel values (0 to 255), one for each color.
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class BasicBlock(nn.Module):
-    """Two 3 × 3 convolutions beside a shortcut."""
+    """Two 3 × 3 convolutions with a shortcut around them."""
 
     def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inside, H, W) to (B, outside, H / stride, W / stride)."""
+        """Turn (B, inside, H, W) into (B, outside, H / stride, W / stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         y = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(y)) + shortcut)
@@ -45,7 +45,7 @@ class NormAndPool(nn.BatchNorm2d):
     """The BatchNorm after the first convolution, with the activation and the pooling that follow it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H / 2, W / 2)."""
+        """Turn (B, C, H, W) into (B, C, H / 2, W / 2)."""
         return F.max_pool2d(F.relu(super().forward(x)), 3, 2, 1)
 
 
@@ -121,10 +121,10 @@ class ResNet18(PixelEncoder):
 
 
 def read_weights(weights: str) -> dict[str, Tensor]:
-    """The tensors of a file or an address. Never runs what is in it.
+    """Return the tensors of a file or an address, without running code from it.
 
     Raises:
-        UsageError: there is no such file, or it holds no tensors.
+        UsageError: the file is missing, or holds no tensors.
         MmgcsError: the download failed.
     """
     if weights == "hub" or weights.startswith(("https://", "http://")):

@@ -1,4 +1,4 @@
-"""The vectors of some words, out of a file in GloVe's text format: a word and its numbers a line."""
+"""Read word vectors from a file in GloVe's text format: each line is a word and its numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmgcs.errors import UsageError
 
 
 def vector_width(path: Path) -> int:
-    """Numbers a line of the file. Raises UsageError where there is no such file or it has another format."""
+    """Return the number of values per word. Raises UsageError if the file is missing or has another format."""
     first = next(_lines(path), ("", ""))
     width = len(first[1].split())
     if not width:
@@ -23,12 +23,12 @@ def vector_width(path: Path) -> int:
 
 
 def vectors_of(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The vectors (words, width) float32 of `words`, and which of them the file has (words,); nought for the others.
+    """Return the vectors (words, width) float32 of `words`, and which of them the file has (words,).
 
-    Only the lines of these words are parsed, which for 20,000 of 400,000 words takes a second.
+    Words that it lacks get zeros. Only the lines of these words are parsed: 20,000 of 400,000 take a second.
 
     Raises:
-        UsageError: there is no such file, or a line of it does not have as many numbers as the first.
+        UsageError: the file is missing, or a line does not have as many numbers as the first.
     """
     place = {word: index for index, word in enumerate(words)}
     vectors = np.zeros((len(words), vector_width(path)), dtype=np.float32)
@@ -45,7 +45,7 @@ def vectors_of(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32], N
 
 
 def frequent_words(path: Path, count: int) -> list[str]:
-    """The first `count` words of the file, which GloVe's files list from the commonest on."""
+    """Return the first `count` words of the file; GloVe's files list the most frequent first."""
     return [word for word, _ in itertools.islice(_lines(path), count)]
 
 

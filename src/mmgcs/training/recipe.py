@@ -247,7 +247,7 @@ class Recipe(_Settings):
             raise ValueError("poster.token_bag: only plots have tokens; leave it out")
         if self.head is not None and (self.plot or self.poster or self.fusion):
             raise ValueError(
-                "has `head` beside `plot`, `poster` or `fusion`; a head uses finished encoders: remove one of them"
+                "has both `head` and `plot`, `poster` or `fusion`; a head uses finished encoders: remove one of them"
             )
         if self.plot is None and self.poster is None and self.head is None:
             raise ValueError("names neither `plot` nor `poster`; give at least one")
@@ -366,8 +366,12 @@ def _validated(value: dict[str, Any], name: str, lines: Mapping[str, int]) -> Re
 
 def _mistakes(name: str, found: Iterable[tuple[str, str]], lines: Mapping[str, int]) -> UsageError:
     """Return one error for all mistakes (key, what is wrong) of a recipe."""
-    told = [f"{f'line {lines[key]}, ' if key in lines else ''}{f'{key}: ' if key else ''}{what}" for key, what in found]
-    return UsageError(f"{name}: {told[0]}" if len(told) == 1 else f"{name} has {len(told)} mistakes: {'; '.join(told)}")
+    all_of = [
+        f"{f'line {lines[key]}, ' if key in lines else ''}{f'{key}: ' if key else ''}{what}" for key, what in found
+    ]
+    return UsageError(
+        f"{name}: {all_of[0]}" if len(all_of) == 1 else f"{name} has {len(all_of)} mistakes: {'; '.join(all_of)}"
+    )
 
 
 def _lines(text: str) -> dict[str, int]:

@@ -73,7 +73,7 @@ def train(
     sizes = {f"{name}.training.batch_size": part.training.batch_size for name, part in recipe.branches.items()}
     check_devices(devices, sizes)
     labelled = read(recipe, data, None if posters is None else Path(posters), log)
-    with _full_disk_told(out), lock_run_dir(out, recipe, labelled.fingerprint, resume):
+    with _explain_full_disk(out), lock_run_dir(out, recipe, labelled.fingerprint, resume):
         run = Run(recipe, labelled, out, command, log, devices, progress)
         if (out / "bundle" / MANIFEST).is_file():
             log("the bundle is finished already")
@@ -139,7 +139,7 @@ def finish(run: Run, branches: Sequence[FinishedBranch], holdout: NDArray[np.int
 
 
 @contextlib.contextmanager
-def _full_disk_told(out: Path) -> Iterator[None]:
+def _explain_full_disk(out: Path) -> Iterator[None]:
     """Turn the many errors of a full disk into one."""
     hook = threading.excepthook
     # TensorBoard writes in its own thread, whose error would be printed as a stack trace.
