@@ -288,7 +288,7 @@ def _decide(
     there = np.asarray(np.isfinite(stacked).all(axis=2))  # (branches, films)
     mix = np.full((len(logits), truth.shape[1]), 1.0 / len(logits))
     having = [rows[there[index, rows]] for index in range(len(logits))]
-    decisions = {
+    decisions: dict[str, Decision] = {
         name: fit(stacked[i, mine], truth[mine]) for i, (name, mine) in enumerate(zip(inputs, having, strict=True))
     }
     if len(logits) > 1:
