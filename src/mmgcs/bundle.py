@@ -19,14 +19,16 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from threading import Thread
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mmgcs.errors import BundleError, UsageError
 from mmgcs.files import is_inside, read_file, sha256, write_json
 from mmgcs.wording import plain
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 FORMAT = "mmgcs-bundle"
 FORMAT_VERSION = (1, 0)
@@ -81,7 +83,7 @@ class Decision:
         thresholds: a genre is chosen if its probability reaches its threshold.
         confidence: a prediction with less confidence is marked as not sure.
         possible: genres with at least this probability form the prediction set, which holds all of a film's genres
-            for 90% of films (see `mmgcs.evaluation.conformal`); None if the bundle has no such sets.
+            for 90% of films (see `mmgcs.evaluation.calibration.fit_possible`); None if the bundle has no such sets.
         margin: a genre whose probability is closer to its threshold than this, in log-odds, is undecided (see
             `mmgcs.evaluation.calibration.fit_margin`); None if the bundle leaves no genre undecided.
     """
@@ -177,34 +179,19 @@ class Bundle:
             UsageError: the folder does not exist or is not a bundle.
             BundleError: the bundle is damaged or of a newer format.
         """
-        self.path = path = _find(path)
+        self.path = _find(path)
         self._check = check
-        self._ahead: dict[str, _ReadAhead] = {}
-        if not path.is_dir():
-            raise UsageError(f"no bundle at {path}: the folder does not exist; give the folder of a bundle")
-        try:
-            manifest = json.loads(read_file(path / MANIFEST, MAX_MANIFEST).decode("utf-8"))
-        except FileNotFoundError:
-            inner = path / "bundle"
-            if (inner / MANIFEST).is_file():
-                raise UsageError(f"{path} is a training's folder; its bundle is {inner}: give that") from None
-            raise UsageError(f"{path} is not a bundle: it has no {MANIFEST}; give a bundle's folder") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise BundleError(f"{path / MANIFEST} cannot be read ({error}); {GET_AGAIN}") from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise BundleError(f"{path / MANIFEST} is not the manifest of a bundle; {GET_AGAIN}")
-        self.format_version = _parse_version(manifest.get("format_version"), path)
-        files = manifest.get("files")
-        if not isinstance(files, dict) or not all(_is_entry(name, entry) for name, entry in files.items()):
-            raise BundleError(f"{path / MANIFEST} has a broken list of files; {GET_AGAIN}")
-        self.files: dict[str, dict[str, Any]] = files
+        self._ahead: dict[str, Future[bytes]] = {}
+        self.files, self.format_version = read_manifest(self.path)
         self.config = BundleConfig.from_json(self._read_json(CONFIG))
 
     def read_ahead(self, names: Iterable[str]) -> None:
         """Start reading and checking files in the background. The first `read` of each waits for that."""
-        for name in names:
-            self._ahead[name] = _ReadAhead(self, name)
-            self._ahead[name].start()
+        from concurrent.futures import ThreadPoolExecutor
+
+        pool = ThreadPoolExecutor(thread_name_prefix="mmgcs-read")
+        self._ahead.update({name: pool.submit(self._read, name, check=self._check) for name in names})
+        pool.shutdown(wait=False)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one of the bundle's files, checked against the manifest.
@@ -214,11 +201,7 @@ class Bundle:
                 with tensors in other files.
         """
         ahead = self._ahead.pop(name, None)
-        if ahead is not None:
-            ahead.join()
-            if ahead.content is not None:
-                return ahead.content
-        return self._read(name, check=self._check)
+        return self._read(name, check=self._check) if ahead is None else ahead.result()
 
     def _read(self, name: str, *, check: bool) -> bytes:
         entry = self.files.get(name)
@@ -273,18 +256,31 @@ class Bundle:
         return problems
 
 
-class _ReadAhead(Thread):
-    """Read one file of a bundle; `content` stays None if that fails, and the next `read` says why."""
+def read_manifest(path: Path) -> tuple[dict[str, dict[str, Any]], tuple[int, int]]:
+    """Return the size and SHA-256 of each file of the bundle in a folder, and its format version.
 
-    def __init__(self, bundle: Bundle, name: str) -> None:
-        super().__init__(name="mmgcs-read", daemon=True)
-        self._bundle = bundle
-        self._file = name
-        self.content: bytes | None = None
-
-    def run(self) -> None:
-        with suppress(BundleError):
-            self.content = self._bundle._read(self._file, check=self._bundle._check)
+    Raises:
+        UsageError: the folder does not exist or is not a bundle.
+        BundleError: the manifest is damaged or of a newer format.
+    """
+    if not path.is_dir():
+        raise UsageError(f"no bundle at {path}: the folder does not exist; give the folder of a bundle")
+    try:
+        manifest = json.loads(read_file(path / MANIFEST, MAX_MANIFEST).decode("utf-8"))
+    except FileNotFoundError:
+        inner = path / "bundle"
+        if (inner / MANIFEST).is_file():
+            raise UsageError(f"{path} is a training's folder; its bundle is {inner}: give that") from None
+        raise UsageError(f"{path} is not a bundle: it has no {MANIFEST}; give a bundle's folder") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path / MANIFEST} cannot be read ({error}); {GET_AGAIN}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(f"{path / MANIFEST} is not the manifest of a bundle; {GET_AGAIN}")
+    version = _parse_version(manifest.get("format_version"), path)
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(_is_entry(name, entry) for name, entry in files.items()):
+        raise BundleError(f"{path / MANIFEST} has a broken list of files; {GET_AGAIN}")
+    return files, version
 
 
 def has_external_data(graph: bytes) -> bool:
@@ -296,12 +292,14 @@ def has_external_data(graph: bytes) -> bool:
     return b"location" in graph and _EXTERNAL.search(graph) is not None
 
 
-def write_bundle(path: Path, config: BundleConfig, fill: Callable[[Path], None], *, replace: bool = False) -> Bundle:
+def write_bundle(
+    path: Path, config: BundleConfig | None, fill: Callable[[Path], None], *, replace: bool = False
+) -> Bundle:
     """Write a complete bundle, or nothing.
 
     Args:
         path: the folder to make.
-        config: the content of bundle.json.
+        config: the content of bundle.json; None if `fill` writes it and the manifest too.
         fill: puts the graphs, tokenizers and card into the folder it is given.
         replace: replace an existing bundle at `path`; otherwise that is an error.
 
@@ -316,8 +314,9 @@ def write_bundle(path: Path, config: BundleConfig, fill: Callable[[Path], None],
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         fill(temporary)
-        write_json(temporary / CONFIG, config.to_json())
-        seal(temporary)
+        if config is not None:
+            write_json(temporary / CONFIG, config.to_json())
+            seal(temporary)
         bundle = Bundle(temporary)
         temporary.chmod(0o755)
         _put_in_place(temporary, path, replace)

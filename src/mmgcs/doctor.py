@@ -10,12 +10,14 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from mmgcs.machine import cores
 
@@ -23,14 +25,12 @@ PACKAGE = "mmgcs"
 LEAST_FREE = 10**9
 """Bytes of free disk; with less, tagging or training may run out of space."""
 
-_REQUIREMENT = re.compile(
-    r"^(?P<name>[\w.-]+)(?:\[[^]]*])?\s*(?P<limits>[^;]*)(?:;.*extra\s*==\s*['\"](?P<extra>[\w-]+)['\"])?"
-)
 _EXTRAS = {
     "train": "training, evaluation and data preparation",
     "db": "tagging tables of databases",
     "excel": "reading .xlsx workbooks",
     "cloud": "tables in object stores",
+    "hub": "data sets and bundles of the Hugging Face hub",
     "scale": "tagging on several machines",
     "weights": "the encoders' starting weights without network",
 }
@@ -53,7 +53,7 @@ class Finding:
         name: what it is.
         state: "ok"; "missing" if something optional is missing; "wrong" if prediction needs it.
         detail: what was found.
-        fix: the command or step that fixs it; None where nothing is amiss.
+        fix: the command or step that fixs it; None if nothing is wrong.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Requirement:
+class Package:
     """A package that mmgcs, or one of its extras, needs.
 
     Attributes:
@@ -81,28 +81,31 @@ class Requirement:
     @property
     def met(self) -> bool:
         """True if a version that works is installed."""
-        least = re.search(r">=\s*([\d.]+)", self.limits)
-        return self.found is not None and (least is None or _numbers(self.found) >= _numbers(least[1]))
+        return self.found is not None and SpecifierSet(self.limits).contains(self.found, prereleases=True)
 
     def __str__(self) -> str:
         return f"{self.name} {self.found or 'is missing'}" + ("" if self.met or not self.found else " is too old")
 
 
-def requirements(package: str = PACKAGE) -> list[Requirement]:
-    """Return the packages that an installed package requires, with the installed version of each."""
+def needed_packages() -> list[Package]:
+    """Return the packages that mmgcs and its extras require, with the installed version of each."""
+    extras = importlib.metadata.metadata(PACKAGE).get_all("Provides-Extra") or []
     found = []
-    for line in importlib.metadata.requires(package) or []:
-        match = _REQUIREMENT.match(line)
-        if match is not None:
-            found.append(Requirement(match["name"], match["limits"].strip(), match["extra"], _installed(match["name"])))
+    for line in importlib.metadata.requires(PACKAGE) or []:
+        required = Requirement(line)
+        marker = required.marker
+        extra = next((name for name in extras if marker and f'"{name}"' in str(marker)), None)
+        if marker is None or marker.evaluate({"extra": extra or ""}):
+            found.append(Package(required.name, str(required.specifier), extra, _installed(required.name)))
     return found
 
 
 def examine(folder: Path | None = None) -> list[Finding]:
     """Examine Python, the machine, the disk of `folder` (or the current one), packages, extras and the model."""
-    findings = [_python(), _machine(), _disk(folder or Path.cwd())]
+    python = Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}")
+    findings = [python, _machine(), _disk(folder or Path.cwd())]
     try:
-        needed = requirements()
+        needed = needed_packages()
     except importlib.metadata.PackageNotFoundError:
         return [*findings, Finding(PACKAGE, "wrong", "runs from a source folder and is not installed", "pip install .")]
     findings.append(Finding(PACKAGE, "ok", importlib.metadata.version(PACKAGE)))
@@ -122,11 +125,6 @@ def examine(folder: Path | None = None) -> list[Finding]:
 def works(findings: list[Finding]) -> bool:
     """Return True if prediction works."""
     return all(finding.state != "wrong" for finding in findings)
-
-
-def _python() -> Finding:
-    version = platform.python_version()
-    return Finding("Python", "ok", f"{version}, {sys.executable}")
 
 
 def _machine() -> Finding:
@@ -208,7 +206,7 @@ def _model() -> Finding:
     return Finding("default model", "ok", f"{bundle.config.name}, {size / 1e6:.1f} MB, {reads}, {genres} genres")
 
 
-def _extra(name: str, items: list[Requirement]) -> Finding:
+def _extra(name: str, items: list[Package]) -> Finding:
     what = _EXTRAS.get(name, "more")
     lacking = [item for item in items if not item.met]
     if lacking:
@@ -243,11 +241,3 @@ def _installed(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Return the leading numbers of a version, without trailing zeros: 2.13.0+cpu is (2, 13)."""
-    numbers = [int(part) for part in re.findall(r"\d+", re.split(r"[+a-zA-Z]", version)[0])]
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)

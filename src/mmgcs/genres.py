@@ -15,102 +15,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 TEN_GENRES = (
-    "Action",
-    "Animation",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Horror",
-    "Music",
-    "Romance",
-    "Thriller",
-)
+    "Action", "Animation", "Comedy", "Crime", "Documentary", "Drama", "Horror", "Music", "Romance", "Thriller",
+)  # fmt: skip
 """The ten genres of the original system."""
 
 TMDB_GENRES = (
-    "Action",
-    "Adventure",
-    "Animation",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Family",
-    "Fantasy",
-    "History",
-    "Horror",
-    "Music",
-    "Mystery",
-    "Romance",
-    "Science Fiction",
-    "TV Movie",
-    "Thriller",
-    "War",
-    "Western",
-)
+    "Action", "Adventure", "Animation", "Comedy", "Crime", "Documentary", "Drama", "Family", "Fantasy", "History",
+    "Horror", "Music", "Mystery", "Romance", "Science Fiction", "TV Movie", "Thriller", "War", "Western",
+)  # fmt: skip
 """The Movie Database's nineteen film genres, in its spelling, which is our canonical one."""
 
 DEFAULT_GENRES = tuple(genre for genre in TMDB_GENRES if genre != "TV Movie")
 """The eighteen genres of the default model: TMDB's film genres without TV Movie, which is a format."""
 
 IMDB_GENRES = (
-    "Action",
-    "Adult",
-    "Adventure",
-    "Animation",
-    "Biography",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Family",
-    "Fantasy",
-    "Film-Noir",
-    "Game-Show",
-    "History",
-    "Horror",
-    "Music",
-    "Musical",
-    "Mystery",
-    "News",
-    "Reality-TV",
-    "Romance",
-    "Sci-Fi",
-    "Short",
-    "Sport",
-    "Talk-Show",
-    "Thriller",
-    "War",
-    "Western",
-)
+    "Action", "Adult", "Adventure", "Animation", "Biography", "Comedy", "Crime", "Documentary", "Drama", "Family",
+    "Fantasy", "Film-Noir", "Game-Show", "History", "Horror", "Music", "Musical", "Mystery", "News", "Reality-TV",
+    "Romance", "Sci-Fi", "Short", "Sport", "Talk-Show", "Thriller", "War", "Western",
+)  # fmt: skip
 """IMDb's genres in its own spelling."""
 
 MMIMDB_GENRES = (
-    "Action",
-    "Adventure",
-    "Animation",
-    "Biography",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Family",
-    "Fantasy",
-    "Film-Noir",
-    "History",
-    "Horror",
-    "Music",
-    "Musical",
-    "Mystery",
-    "Romance",
-    "Sci-Fi",
-    "Short",
-    "Sport",
-    "Thriller",
-    "War",
-    "Western",
-)
+    "Action", "Adventure", "Animation", "Biography", "Comedy", "Crime", "Documentary", "Drama", "Family", "Fantasy",
+    "Film-Noir", "History", "Horror", "Music", "Musical", "Mystery", "Romance", "Sci-Fi", "Short", "Sport",
+    "Thriller", "War", "Western",
+)  # fmt: skip
 """The twenty-three genres of MM-IMDb (Arevalo et al. 2017), which spells as IMDb does."""
 
 KODI_GENRES = (*TMDB_GENRES, "Musical", "Film Noir", "Sport", "Short", "Biography")

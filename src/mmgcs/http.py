@@ -1,13 +1,9 @@
-"""The HTTP client for posters, word vectors and look-ups: paced, retried, bounded, and kept to public addresses.
-
-`WebClient` gets many small answers at once, `download` one large file that can be resumed.
-"""
+"""The HTTP client for posters, word vectors and look-ups: paced, retried, bounded, and kept to public addresses."""
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
-import hashlib
 import http.cookiejar
 import ipaddress
 import json
@@ -15,27 +11,30 @@ import shutil
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
 import httpcore2
 import httpx2
 import tenacity
 from aiolimiter import AsyncLimiter
+from anyio.from_thread import start_blocking_portal
 
 from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.files import sha256 as file_sha256
 
 Progress = Callable[[int, int | None], None]
 """Called with the number of bytes downloaded so far, and the total if it is known."""
 
+T = TypeVar("T")
+
 TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which another try may succeed."""
-_HEADERS = {"User-Agent": "mmgcs", "Accept-Encoding": "identity"}
-_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class FetchError(Exception):
@@ -70,11 +69,11 @@ def is_public(address: str) -> bool:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
         embedded = ip.ipv4_mapped or ip.sixtofour
-        if ip in _NAT64:
+        if ip in ipaddress.ip_network("64:ff9b::/96"):  # NAT64
             embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if embedded is not None:
             return is_public(str(embedded))
-        return ip in _GLOBAL_UNICAST and ip.is_global
+        return ip in ipaddress.ip_network("2000::/3") and ip.is_global
     return ip.is_global and not ip.is_multicast
 
 
@@ -89,10 +88,9 @@ def retry_after(value: str | None) -> float | None:
     if value.isascii() and value.strip().isdigit():
         return float(value)
     try:
-        when = email.utils.parsedate_to_datetime(value).timestamp()
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, OverflowError, TypeError):
         return None
-    return max(0.0, when - time.time())
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,8 @@ class WebOptions:
         backoff: the longest wait in seconds before the first further try; doubled for each one after it.
         max_wait: the longest wait in seconds, also if the server asks for more.
         connect_timeout: seconds to connect.
-        timeout: seconds for a whole answer, so that a server sending byte by byte is given up.
+        timeout: seconds for a whole answer, so that a server sending byte by byte is given up; for a file that is
+            downloaded, seconds without a byte.
         max_bytes: larger answers are refused.
         max_redirects: redirects followed in a row.
         allow_private: True if private and local addresses may be reached.
@@ -129,16 +128,15 @@ class WebClient:
 
     def __init__(self, options: WebOptions) -> None:
         self._options = options
-        limits = httpx2.Limits(max_connections=options.concurrency, max_keepalive_connections=options.concurrency)
         self._client = httpx2.AsyncClient(
             transport=None if options.allow_private else _public_transport(options.concurrency),
-            limits=limits,
+            limits=httpx2.Limits(max_connections=options.concurrency, max_keepalive_connections=options.concurrency),
             timeout=httpx2.Timeout(options.timeout, connect=options.connect_timeout, pool=None),
-            headers=_HEADERS,
+            headers={"User-Agent": "mmgcs", "Accept-Encoding": "identity"},
             cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[])),  # keep none
             follow_redirects=options.max_redirects > 0,
             max_redirects=options.max_redirects,
-            event_hooks={"response": [_refuse_downgrade_async]},
+            event_hooks={"response": [_refuse_downgrade]},
         )
         self._slots = asyncio.Semaphore(options.concurrency)
         self._paces: dict[str, _Pace] = {}
@@ -159,45 +157,181 @@ class WebClient:
         Raises:
             FetchError: the answer is not HTTP 200, too large or incomplete, or the address is refused.
         """
-        pace = self._paces.setdefault(_origin(url), _Pace(self._options.rate))
-        retrying = tenacity.AsyncRetrying(**_retry_policy(self._options))
+        most = self._options.max_bytes
+
+        async def once() -> bytes:
+            async with self._answer(url, headers, self._options.timeout) as response:
+                body = bytearray()
+                if int(response.headers.get("Content-Length", 0)) > most:
+                    raise FetchError(f"larger than {most:,} bytes")
+                try:
+                    async for chunk in response.aiter_raw():
+                        body += chunk
+                        if len(body) > most:
+                            raise FetchError(f"larger than {most:,} bytes")
+                except (httpx2.NetworkError, httpx2.ProtocolError):
+                    raise FetchError("the answer was cut short", temporary=True) from None
+                return bytes(body)
+
+        return await self._retry(once)
+
+    async def download(self, url: str, part: Path, size: int | None, progress: Progress) -> None:
+        """Download a large file to `part`, resuming what an earlier try left there. Raises as `get` does.
+
+        Args:
+            url: the address.
+            part: where it goes. A file next to it keeps the version that it belongs to.
+            size: the size in bytes, if known.
+            progress: called as bytes arrive.
+        """
+        await self._retry(partial(self._download_once, url, part, size, progress))
+
+    async def _download_once(self, url: str, part: Path, size: int | None, progress: Progress) -> None:
+        have, version = _resume_point(part, url)
+        if have and have == size:
+            return
+        headers = {"Range": f"bytes={have}-", "If-Range": version} if have else {}
         try:
-            return await retrying(self._get_once, url, headers, pace)
+            async with self._answer(url, headers, None) as response:
+                if response.status_code == 206:
+                    if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                        _forget(part)
+                        raise FetchError("the server sent another range than was asked for", temporary=True)
+                else:
+                    have = 0
+                    _forget(part)
+                length = response.headers.get("Content-Length")
+                total = size if length is None else have + int(length)
+                if size is not None and total != size:
+                    raise FetchError(f"it has {total:,} bytes instead of {size:,}")
+                if total is not None and total - have > shutil.disk_usage(part.parent).free:
+                    raise FetchError(f"there is too little space for {total:,} bytes in {part.parent}")
+                tag = response.headers.get("ETag", "")
+                # A weak tag does not promise the same bytes, so it is no basis for resuming.
+                version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+                _state(part).write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
+                await self._append(response, part, have, total, progress)
+        except FetchError as error:
+            if error.status == 416:  # the server's file is shorter than the part
+                _forget(part)
+                error.temporary = True
+            raise
+
+    async def _append(
+        self, response: httpx2.Response, part: Path, have: int, total: int | None, progress: Progress
+    ) -> None:
+        most = self._options.max_bytes if total is None else total
+        with part.open("ab") as handle:
+            progress(have, total)
+            try:
+                async for chunk in response.aiter_raw():
+                    have += len(chunk)
+                    if have > most:  # an endless body is never worth resuming
+                        _forget(part)
+                        raise FetchError(f"it sends more than {most:,} bytes")
+                    handle.write(chunk)
+                    progress(have, total)
+            except (httpx2.NetworkError, httpx2.ProtocolError):
+                pass  # what arrived is kept
+            else:
+                if total in (None, have):
+                    return
+        of = "" if total is None else f" of {total:,}"
+        raise FetchError(f"the connection closed after {have:,}{of} bytes", temporary=True)
+
+    @asynccontextmanager
+    async def _answer(
+        self, url: str, headers: Mapping[str, str] | None, limit: float | None
+    ) -> AsyncIterator[httpx2.Response]:
+        """Yield one answer of status 200 or 206, within `limit` seconds; every error becomes a FetchError."""
+        pace = self._paces.setdefault(_origin(url), _Pace(self._options.rate))
+        async with self._slots:
+            await pace.turn()
+            try:
+                async with asyncio.timeout(limit), self._client.stream("GET", url, headers=headers) as response:
+                    if response.status_code not in (200, 206):
+                        error = _status_error(response, self._options.max_wait)
+                        pace.rest(error.retry_after or 0.0)
+                        raise error
+                    yield response
+            except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+                raise _reason(error, self._options) from error
+
+    async def _retry(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Call until it succeeds: wait as long as the server asks, else exponentially with jitter."""
+        jitter = tenacity.wait_random_exponential(multiplier=self._options.backoff, max=self._options.max_wait)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked = error.retry_after if isinstance(error, FetchError) else None
+            return jitter(state) if asked is None else asked
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, FetchError) and error.temporary),
+            stop=tenacity.stop_after_attempt(self._options.retries + 1),
+            wait=wait,
+            reraise=True,
+        )
+        try:
+            return await retrying(once)
         except FetchError as error:
             error.tries = retrying.statistics["attempt_number"]
             raise
 
-    async def _get_once(self, url: str, headers: Mapping[str, str] | None, pace: _Pace) -> bytes:
-        async with self._slots:
-            await pace.turn()
-            try:
-                async with (
-                    asyncio.timeout(self._options.timeout),
-                    self._client.stream("GET", url, headers=headers) as response,
-                ):
-                    if response.status_code != 200:
-                        error = _status_error(response, self._options.max_wait)
-                        pace.rest(error.retry_after or 0.0)
-                        raise error
-                    return await self._body(response)
-            except FetchError:
-                raise
-            except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-                raise _reason(error, self._options.timeout, self._options.max_redirects) from error
 
-    async def _body(self, response: httpx2.Response) -> bytes:
-        most = self._options.max_bytes
-        body = bytearray()
-        if int(response.headers.get("Content-Length", 0)) > most:
-            raise FetchError(f"larger than {most:,} bytes")
-        try:
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > most:
-                    raise FetchError(f"larger than {most:,} bytes")
-        except (httpx2.NetworkError, httpx2.ProtocolError):
-            raise FetchError("the answer was cut short", temporary=True) from None
-        return bytes(body)
+def download(
+    url: str,
+    path: Path,
+    *,
+    size: int | None = None,
+    sha256: str | None = None,
+    options: WebOptions | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Path:
+    """Download a file unless it is already there. What has arrived is kept in `path.part`, and resumed by Range.
+
+    Args:
+        url: an http or https address, which the user gave, so it may be private; certificates are verified.
+        path: where the file goes once it is complete and checked.
+        size: its size in bytes, if known; otherwise at most `options.max_bytes` are taken (4 GiB by default).
+        sha256: its SHA-256 in hexadecimal, if known.
+        options: how to fetch.
+        progress: called as bytes arrive.
+
+    Raises:
+        UsageError: the address is not a web address.
+        MmgcsError: the server refuses or does not deliver, or the file is not the expected one.
+    """
+    try:
+        _origin(url)
+    except FetchError:
+        raise UsageError(f"{url!r} is not a web address; give one that begins with https://") from None
+    if path.is_file() and size in (None, path.stat().st_size) and _has_sum(path, sha256):
+        return path
+    part = path.with_name(f"{path.name}.part")
+
+    async def fetch() -> None:
+        async with WebClient(options or WebOptions(allow_private=True, max_bytes=4 * 2**30)) as client:
+            await client.download(url, part, size, progress)
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with start_blocking_portal() as portal:  # in a notebook, this thread already runs another loop
+            portal.call(fetch)
+    except FetchError as error:
+        if error.temporary:
+            raise MmgcsError(f"{url} could not be downloaded ({error}); run the same command again to resume") from None
+        raise MmgcsError(f"{url}: {error}; check the address, or download the file by hand") from None
+    except OSError as error:
+        raise MmgcsError(
+            f"{part} cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
+    if not _has_sum(part, sha256):
+        _forget(part)
+        raise MmgcsError(f"{url} is not the expected file: its SHA-256 is not {sha256}; check the address")
+    part.replace(path)
+    _forget(part)
+    return path
 
 
 class _Pace:
@@ -280,33 +414,12 @@ def _origin(url: str) -> str:
     return f"{parsed.scheme}://{parsed.netloc.decode('latin-1')}"
 
 
-def _refuse_downgrade(response: httpx2.Response) -> None:
+async def _refuse_downgrade(response: httpx2.Response) -> None:
     """Refuse redirects from https to http, through which anyone could put another file in place."""
     if response.has_redirect_location and response.url.scheme == "https":
         target = response.url.join(response.headers["Location"])
         if target.scheme != "https":
             raise FetchError(f"it redirects from https to {target}, which is not https")
-
-
-async def _refuse_downgrade_async(response: httpx2.Response) -> None:
-    _refuse_downgrade(response)
-
-
-def _retry_policy(options: WebOptions | DownloadOptions) -> dict[str, Any]:
-    """Return the arguments of tenacity's retrying: wait as long as the server asks, else exponentially with jitter."""
-    jitter = tenacity.wait_random_exponential(multiplier=options.backoff, max=options.max_wait)
-
-    def wait(state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, FetchError) else None
-        return jitter(state) if asked is None else asked
-
-    return {
-        "retry": tenacity.retry_if_exception(lambda error: isinstance(error, FetchError) and error.temporary),
-        "stop": tenacity.stop_after_attempt(options.retries + 1),
-        "wait": wait,
-        "reraise": True,
-    }
 
 
 def _status_error(response: httpx2.Response, max_wait: float) -> FetchError:
@@ -317,7 +430,7 @@ def _status_error(response: httpx2.Response, max_wait: float) -> FetchError:
     return FetchError(f"HTTP {status}", status=status, temporary=status in TEMPORARY, retry_after=after)
 
 
-def _reason(error: Exception, timeout: float, max_redirects: int) -> FetchError:
+def _reason(error: Exception, options: WebOptions) -> FetchError:
     """Return the reason for an error of the HTTP library, in a few words."""
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
@@ -327,9 +440,9 @@ def _reason(error: Exception, timeout: float, max_redirects: int) -> FetchError:
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return FetchError("the host's name is not known", temporary=True)
     if isinstance(error, TimeoutError | httpx2.TimeoutException):
-        return FetchError(f"no complete answer within {timeout:g} s", temporary=True)
+        return FetchError(f"no complete answer within {options.timeout:g} s", temporary=True)
     if isinstance(error, httpx2.TooManyRedirects):
-        return FetchError(f"more than {max_redirects} redirects")
+        return FetchError(f"more than {options.max_redirects} redirects")
     if isinstance(error, httpx2.UnsupportedProtocol):
         return FetchError("the address is not a web address")
     if isinstance(error, httpx2.InvalidURL | ValueError):
@@ -337,157 +450,6 @@ def _reason(error: Exception, timeout: float, max_redirects: int) -> FetchError:
     if isinstance(error, httpx2.ConnectError):
         return FetchError("no connection", temporary=True)
     return FetchError(f"the connection broke ({type(error).__name__})", temporary=True)
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadOptions:
-    """How `download` fetches.
-
-    Attributes:
-        timeout: seconds without a byte after which a try is given up.
-        min_rate: bytes per second below which a try is given up, measured over `window` seconds.
-        window: see `min_rate`.
-        retries: further tries; each resumes where the last one stopped.
-        backoff: the longest wait in seconds before the first further try; doubled for each one after it.
-        max_wait: the longest wait in seconds, also if the server asks for more.
-        max_bytes: the largest file if its size is not known.
-    """
-
-    timeout: float = 30.0
-    min_rate: float = 10_000.0
-    window: float = 30.0
-    retries: int = 4
-    backoff: float = 1.0
-    max_wait: float = 60.0
-    max_bytes: int = 4 * 2**30
-
-
-def download(
-    url: str,
-    path: Path,
-    *,
-    size: int | None = None,
-    sha256: str | None = None,
-    options: DownloadOptions | None = None,
-    progress: Progress = lambda done, total: None,
-) -> Path:
-    """Download a file unless it is already there. What has arrived is kept in `path.part`, and resumed by Range.
-
-    Args:
-        url: an http or https address; certificates are verified.
-        path: where the file goes once it is complete and checked.
-        size: its size in bytes, if known.
-        sha256: its SHA-256 in hexadecimal, if known.
-        options: how to fetch.
-        progress: called as bytes arrive.
-
-    Raises:
-        UsageError: the address is not a web address.
-        MmgcsError: the server refuses or does not deliver, or the file is not the expected one.
-    """
-    options = options or DownloadOptions()
-    try:
-        _origin(url)
-    except FetchError:
-        raise UsageError(f"{url!r} is not a web address; give one that begins with https://") from None
-    if path.is_file() and size in (None, path.stat().st_size) and _has_sum(path, sha256):
-        return path
-    part = path.with_name(f"{path.name}.part")
-    retrying = tenacity.Retrying(**_retry_policy(options))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with httpx2.Client(
-            headers=_HEADERS,
-            timeout=options.timeout,
-            follow_redirects=True,
-            max_redirects=5,
-            event_hooks={"response": [_refuse_downgrade]},
-        ) as client:
-            retrying(_download_once, client, url, part, size, options, progress)
-    except FetchError as error:
-        if error.temporary:
-            raise MmgcsError(f"{url} could not be downloaded ({error}); run the same command again to resume") from None
-        raise MmgcsError(f"{url}: {error}; check the address, or download the file by hand") from None
-    except OSError as error:
-        raise MmgcsError(
-            f"{part} cannot be written ({error.strerror or error}); free space or choose another folder"
-        ) from error
-    if not _has_sum(part, sha256):
-        _forget(part)
-        raise MmgcsError(f"{url} is not the expected file: its SHA-256 is not {sha256}; check the address")
-    part.replace(path)
-    _forget(part)
-    return path
-
-
-def _download_once(
-    client: httpx2.Client, url: str, part: Path, size: int | None, options: DownloadOptions, progress: Progress
-) -> None:
-    have, version = _resume_point(part, url)
-    if have and have == size:
-        return
-    headers = {"Range": f"bytes={have}-", "If-Range": version} if have else {}
-    try:
-        with client.stream("GET", url, headers=headers) as response:
-            if response.status_code not in (200, 206):
-                if response.status_code == 416:  # the server's file is shorter than the part
-                    _forget(part)
-                    raise FetchError("HTTP 416", status=416, temporary=True)
-                raise _status_error(response, options.max_wait)
-            resumed = response.status_code == 206
-            if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                _forget(part)
-                raise FetchError("the server sent another range than was asked for", temporary=True)
-            have = have if resumed else 0
-            length = response.headers.get("Content-Length")
-            total = size if length is None else have + int(length)
-            if size is not None and total != size:
-                _forget(part)
-                raise FetchError(f"it has {total:,} bytes instead of {size:,}")
-            if total is not None and total - have > shutil.disk_usage(part.parent).free:
-                raise FetchError(f"there is too little space for {total:,} bytes in {part.parent}")
-            if not resumed:
-                _forget(part)
-            tag = response.headers.get("ETag", "")
-            # A weak tag does not promise the same bytes, so it is no basis for resuming.
-            version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
-            _state(part).write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
-            _append(response, part, have, total, options, progress)
-    except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise _reason(error, options.timeout, 5) from error
-
-
-def _append(
-    response: httpx2.Response,
-    part: Path,
-    have: int,
-    total: int | None,
-    options: DownloadOptions,
-    progress: Progress,
-) -> None:
-    most = options.max_bytes if total is None else total
-    since, came = time.monotonic(), 0
-    with part.open("ab") as handle:
-        progress(have, total)
-        try:
-            for chunk in response.iter_raw():
-                have, came = have + len(chunk), came + len(chunk)
-                if have > most:  # an endless body is never worth resuming
-                    _forget(part)
-                    raise FetchError(f"it sends more than {most:,} bytes")
-                handle.write(chunk)
-                progress(have, total)
-                if (passed := time.monotonic() - since) >= options.window:
-                    if came / passed < options.min_rate:
-                        raise FetchError(f"only {came / passed:,.0f} bytes per second arrived", temporary=True)
-                    since, came = time.monotonic(), 0
-        except (httpx2.NetworkError, httpx2.ProtocolError):
-            pass  # what arrived is kept
-        else:
-            if total in (None, have):
-                return
-    of = "" if total is None else f" of {total:,}"
-    raise FetchError(f"the connection closed after {have:,}{of} bytes", temporary=True)
 
 
 def _resume_point(part: Path, url: str) -> tuple[int, str]:
@@ -502,10 +464,7 @@ def _resume_point(part: Path, url: str) -> tuple[int, str]:
 
 
 def _has_sum(path: Path, sha256: str | None) -> bool:
-    if sha256 is None:
-        return True
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest() == sha256.lower()
+    return sha256 is None or file_sha256(path) == sha256.lower()
 
 
 def _state(part: Path) -> Path:

@@ -10,7 +10,7 @@ import pytest
 
 import mmgcs
 from mmgcs.cli import main
-from mmgcs.doctor import Requirement, _ask, examine, requirements, works
+from mmgcs.doctor import Package, _ask, examine, needed_packages, works
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,13 @@ def test_an_error_in_another_encoding_is_told_too():
 
 
 def test_extras_and_their_packages_are_known_by_metadata():
-    found = {(item.extra, item.name): item for item in requirements()}
+    found = {(item.extra, item.name): item for item in needed_packages()}
     assert found[None, "onnxruntime"].met
     assert found["train", "torch"].limits.startswith(">=")
 
 
 def test_every_extra_says_what_it_is_for(findings):
-    extras = {f"extra {item.extra}" for item in requirements() if item.extra is not None}
+    extras = {f"extra {item.extra}" for item in needed_packages() if item.extra is not None}
     assert {"extra train", "extra db"} <= extras
     told = {name: findings[name].detail.split(":")[0] for name in extras}
     assert not {name for name, what in told.items() if what == "more"}
@@ -55,7 +55,7 @@ def test_every_extra_says_what_it_is_for(findings):
     [("2.13.0+cpu", ">=2.6", True), ("2.6", ">=2.6.0", True), ("2.5.1", ">=2.6", False), (None, "", False)],
 )
 def test_versions_are_compared_by_number(found, limits, met):
-    assert Requirement("torch", limits, None, found).met is met
+    assert Package("torch", limits, None, found).met is met
 
 
 def test_one_json_value_is_printed_and_the_status_is_0(capsys):

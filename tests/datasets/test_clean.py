@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmgcs.datasets import RAW_SCHEMA, Raw, clean, label_sets
+from mmgcs.datasets import RAW_SCHEMA, clean, label_sets
 from mmgcs.datasets.clean import joined, repair
+from mmgcs.tables import Frame
 
 
-def raw(*films: dict, broken: int = 0) -> Raw:
+def raw(*films: dict, broken: int = 0) -> Frame:
     rows = [{"id": str(number), "genres": "Drama", **film} for number, film in enumerate(films)]
-    return Raw(pl.DataFrame([dict.fromkeys(RAW_SCHEMA) | row for row in rows], schema=dict(RAW_SCHEMA)), broken)
+    frame = pl.DataFrame([dict.fromkeys(RAW_SCHEMA) | row for row in rows], schema=dict(RAW_SCHEMA))
+    return Frame(frame, ("broken",) * broken)
 
 
 @pytest.mark.parametrize(

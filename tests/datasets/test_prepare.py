@@ -97,7 +97,7 @@ def test_genres_can_be_chosen(dump, tmp_path, capsys, genres, expected):
         (["--balance", "all"], "--balance all is unknown; known: none, top10"),
         (["--split", "80/20"], "write it like 80/10/10"),
         (["--from", "netflix"], "no data source 'netflix'; known: films, mmimdb"),
-        (["--min-words", "0"], "--min-words 0 is not a positive number"),
+        (["--min-words", "0"], "--min-words': must be at least 1"),
         (["--min-words", "5000"], "no film of .* is left"),
     ],
 )

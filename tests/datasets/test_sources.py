@@ -43,8 +43,8 @@ def test_the_tmdb_dump(tmp_path):
     name, raw = read(path)
     assert name == "tmdb"
     assert genres(raw) == [("Drama", "Science Fiction"), ("Comedy",)]
-    assert (raw.broken, len(raw.examples)) == (1, 1)
-    assert "line 5 has 3 fields where the header has 24" in raw.examples[0]
+    assert len(raw.problems) == 1
+    assert "line 5 has 3 fields where the header has 24" in raw.problems[0]
     first, second = raw.frame.rows(named=True)
     assert (first["id"], first["year"], first["plot"], first["poster_path"]) == ("11", 1999, PLOT, "/p.jpg")
     assert second["plot"] == 'First line.\nSecond "line".'
@@ -73,8 +73,8 @@ def test_movielens_with_its_broken_rows(tmp_path):
     assert name == "movielens"
     assert raw.frame["collection"].to_list() == ["Toy Tales Collection", "Hero's Tales"]
     assert genres(raw) == [("Animation", "Comedy"), ()]
-    assert raw.broken == 1
-    assert "line 4 has 8 fields where the header has 9" in raw.examples[0]
+    assert len(raw.problems) == 1
+    assert "line 4 has 8 fields where the header has 9" in raw.problems[0]
 
 
 def test_the_originals_own_table(tmp_path):
@@ -110,7 +110,7 @@ def test_mm_imdb_with_its_split(tmp_path):
     assert raw.frame["poster"].to_list() == ["0000001.jpeg", None, None]
     assert raw.frame["split"].to_list() == ["train", "valid", "test"]
     assert genres(raw)[0] == ("Drama", "Science Fiction")
-    assert (raw.broken, raw.examples) == (1, ("0000004.json",))
+    assert raw.problems == ("0000004.json",)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from mmgcs.datasets import deviation, find_leaks, label_sets, parse_shares, split_films, stratify
 from mmgcs.datasets.duplicates import THRESHOLD, near_duplicates
-from mmgcs.datasets.prepare import strictly_balanced, top_genres
-from mmgcs.datasets.split import _deal, _even_out, group_numbers, leak_groups, series_key
+from mmgcs.datasets.prepare import strictly_balanced
+from mmgcs.datasets.split import group_numbers, leak_groups, series_key
 from mmgcs.errors import UsageError
 
 WORDS = "amber boat cellar dune ember field ghost harbour island jewel kettle ladder mirror needle orchard".split()
@@ -195,10 +195,6 @@ def test_balancing_finds_the_most_that_is_possible_where_films_have_several_genr
         strictly_balanced(labels, 3, 0)
 
 
-def test_the_commonest_genres_are_chosen():
-    assert top_genres(label_sets(pl.Series(["A|B", "B", "C|B", "C"])), 2) == ("B", "C")
-
-
 def test_a_split_without_a_share_gets_no_film():
     labels = label_sets(films(500)["genres"])
     parts = stratify(labels, np.random.default_rng(0).integers(0, 200, 500), (0.8, 0.2, 0.0))
@@ -227,55 +223,6 @@ def test_the_commonest_division_of_equal_films_is_exact():
     for first, last in ((0, 40), (40, 60), (60, 70)):
         films = last - first
         assert np.bincount(parts[first:last]).tolist() == [films * 6 // 10, films * 3 // 10, films // 10]
-
-
-@given(st.data())
-def test_evening_out_ends_where_no_move_of_one_group_would_help(data: st.DataObject) -> None:
-    splits, kinds, genres = data.draw(st.integers(2, 3)), data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
-    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
-    dealt = rng.integers(0, 5, (kinds, splits))
-    types = rng.integers(0, 4, (kinds, genres + 1)).astype(np.float64)
-    shares = rng.dirichlet(np.ones(splits))
-    total = dealt.sum(axis=1) @ types
-    should, weight = np.outer(shares, total), 1.0 / np.maximum(1e-9, np.outer(shares, np.maximum(1, total)))
-
-    def lack(counts: np.ndarray) -> float:
-        return float((weight * (should - counts.T @ types) ** 2).sum())
-
-    before, need = dealt.copy(), should - dealt.T @ types
-    _even_out(dealt, types, need, weight)
-    assert (dealt >= 0).all()
-    assert (dealt.sum(axis=1) == before.sum(axis=1)).all()
-    assert np.allclose(need, should - dealt.T @ types)
-    assert lack(dealt) <= lack(before)
-    for kind in range(kinds):
-        for source in np.flatnonzero(dealt[kind]):
-            for target in range(splits):
-                moved = dealt.copy()
-                moved[kind, source] -= 1
-                moved[kind, target] += 1
-                assert lack(moved) >= lack(dealt) - 1e-6 * (1 + lack(dealt))
-
-
-def test_what_nobody_needs_for_its_genre_goes_where_films_are_lacking() -> None:
-    # Ten equal films of genre 0, of which no split lacks any; of all films the second lacks three times as many.
-    need, weight = np.array([[0.0, 2.5], [-1.0, 7.5]]), np.full((2, 2), 0.1)
-    assert list(_deal(10, np.array([0, 1]), need.copy(), 0, weight)) == [3, 7]
-    assert list(_deal(8, np.array([0, 1]), need.copy(), 0, weight)) == [2, 6]
-
-
-def test_groups_are_dealt_in_proportion_to_what_is_lacking_of_the_genre() -> None:
-    weight = np.ones((2, 2))
-    assert list(_deal(4, np.array([1, 1]), np.array([[5.0, 5.0], [-1.0, -1.0]]), 0, weight)) == [4, 0]
-    assert list(_deal(8, np.array([1, 1]), np.array([[0.5, 10.0], [3.5, 0.0]]), 0, weight)) == [1, 7]
-
-
-def test_an_odd_one_goes_where_the_weighed_lack_is_largest() -> None:
-    need = np.full((2, 2), 0.8)
-    assert list(_deal(1, np.array([1, 1]), need, 0, np.array([[1.0, 1.0], [1.0, 2.0]]))) == [0, 1]
-    assert list(_deal(1, np.array([1, 1]), need, 0, np.array([[1.0, 2.0], [1.0, 1.0]]))) == [1, 0]
-    need = np.array([[1.5, 1.5], [1.5, 3.5]])
-    assert list(_deal(3, np.array([1, 1]), need, 0, np.full((2, 2), 1.0))) == [1, 2]
 
 
 def test_a_leak_names_both_films_and_the_splits_that_they_are_in() -> None:

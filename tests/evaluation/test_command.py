@@ -109,3 +109,14 @@ def test_films_without_a_split_are_called_so(call: Call, tiny_bundle: Path, tabl
         "no films of the split 'test'; it has no split (1); choose one"
         in call("--model", tiny_bundle, "--data", table)[2]
     )
+
+
+def test_films_are_scored_by_a_column_and_an_unknown_one_is_refused(call: Call, tiny_bundle: Path, table: Path) -> None:
+    rows = "".join(f"{n},A haunted ghost,Horror,test,{'pt' if n % 2 else 'es'}\n" for n in range(60))
+    table.write_text(f"id,plot,genres,split,spoken\n{rows}", encoding="utf-8")
+    status, out, _ = call("--model", tiny_bundle, "--data", table, "--by", "spoken")
+    assert status == 0
+    assert "by spoken, of all films" in out
+    status, _, err = call("--model", tiny_bundle, "--data", table, "--by", "studio")
+    assert status == 2
+    assert "--by studio: no film to score has a value in such a column; the columns are genres, id, plot" in err

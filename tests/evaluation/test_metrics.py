@@ -94,20 +94,6 @@ def test_equal_seeds_give_equal_scores_and_more_films_narrower_intervals(make_sc
     assert all_films.macro_f1.high - all_films.macro_f1.low < 0.5 * (some.macro_f1.high - some.macro_f1.low)
 
 
-def test_without_a_bootstrap_there_are_values_and_no_intervals(make_scores) -> None:
-    truth, logits = make_scores()
-    found = score(truth, sigmoid(logits), 0.5, bootstrap=0)
-    assert found.macro_f1.value > 0
-    assert found.macro_f1.low is None
-
-
-def test_thresholds_may_differ_from_film_to_film(make_scores) -> None:
-    truth, logits = make_scores()
-    thresholds = np.where(np.arange(len(truth))[:, None] % 2, 0.2, 2.0) * np.ones((1, 6))
-    found = score(truth, sigmoid(logits), thresholds, bootstrap=0)
-    assert [genre.chosen for genre in found.genres] == list((sigmoid(logits[1::2]) >= 0.2).sum(axis=0))
-
-
 def test_a_difference_is_surer_than_the_two_intervals_suggest(make_scores) -> None:
     truth, logits = make_scores(films=600)
     good = sigmoid(logits)

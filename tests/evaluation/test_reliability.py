@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from mmgcs.evaluation.reliability import (
-    assign_bins,
     calibration_floor,
     debiased_calibration_error,
     expected_calibration_error,
@@ -27,12 +26,6 @@ def test_the_error_is_what_a_hand_computation_gives() -> None:
     assert found[0] == pytest.approx(0.5 * 0.4 + 0.5 * 0.45)
 
 
-def test_equal_mass_bins_hold_equal_numbers_and_equal_width_bins_cut_the_line() -> None:
-    probabilities = np.array([0.0, 0.01, 0.02, 0.03, 0.5, 1.0])
-    assert list(np.bincount(assign_bins(probabilities, 3))) == [2, 2, 2]
-    assert list(assign_bins(probabilities, 10, "equal-width")) == [0, 0, 0, 0, 5, 9]
-
-
 def test_right_probabilities_err_by_about_the_floor_and_wrong_ones_by_far_more(make_scores) -> None:
     truth, logits = make_scores(films=800)
     floor = calibration_floor(sigmoid(logits))
@@ -52,15 +45,6 @@ def test_the_debiased_error_is_nearer_to_what_many_films_show(make_scores) -> No
             plain.append(expected_calibration_error(truth, sigmoid(scale * logits)).mean())
             debiased.append(debiased_calibration_error(truth, sigmoid(scale * logits)).mean())
         assert true - 0.003 < np.mean(debiased) < np.mean(plain) - least * (np.mean(plain) - true)
-
-
-def test_a_bin_without_any_doubt_keeps_its_gap() -> None:
-    assert debiased_calibration_error(np.ones((40, 1), bool), np.full((40, 1), 0.9))[0] == pytest.approx(0.1)
-
-
-def test_the_floor_sinks_as_films_grow(make_scores) -> None:
-    _, logits = make_scores(films=3200)
-    assert calibration_floor(sigmoid(logits)) < 0.5 * calibration_floor(sigmoid(logits[:200]))
 
 
 def test_a_reliability_curve_counts_every_film_and_rises(make_scores) -> None:

@@ -148,13 +148,6 @@ def test_without_training_plots_the_report_says_that_there_is_no_baseline(tiny_b
     assert report.baseline_note.startswith("no baseline")
 
 
-def test_answering_fewer_films_is_tabled_down_from_all(report: Report) -> None:
-    for condition in report.conditions:
-        shares, values = zip(*condition.abstention["table"], strict=True)
-        assert shares == (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-        assert values[0] == pytest.approx(condition.tuned.micro_f1.value)
-
-
 def test_confusions_count_missed_genres_against_wrongly_given_ones(tiny_bundle: Path) -> None:
     films = [Film(plot="a ghost haunted monster", genres=("Comedy",))] * 3 + [Film(plot="a ghost", genres=("Horror",))]
     report = evaluate(load(tiny_bundle), films, bootstrap=0)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from mmgcs.evaluation.metrics import resample
 from mmgcs.evaluation.thresholds import _best_cut, fit_thresholds
 from mmgcs.runtime import log_odds
 
@@ -66,14 +65,6 @@ def test_a_genre_without_films_gets_the_common_threshold(make_scores) -> None:
     assert np.ptp(common) < 1e-12
 
 
-def test_the_expected_f1_of_the_probabilities_pulls_a_threshold(make_scores) -> None:
-    # One genre of two films, both likely: F1 expected is largest with both chosen, 2 · 1.6 / (2 + 1.6).
-    truth, probabilities = np.ones((2, 1), dtype=bool), np.full((2, 1), 0.8)
-    assert fit_thresholds(truth, probabilities, expected=1.0)[0] == pytest.approx(1.6 / 3.6)
-    free = fit_thresholds(truth, probabilities, expected=0.0)[0]
-    assert 1.6 / 3.6 < fit_thresholds(truth, probabilities)[0] < free
-
-
 def test_the_pulls_are_shares_of_the_way_between_three_thresholds(make_scores) -> None:
     truth, logits = make_scores(films=200)
     probabilities = sigmoid(logits)
@@ -82,7 +73,7 @@ def test_the_pulls_are_shares_of_the_way_between_three_thresholds(make_scores) -
         return log_odds(fit_thresholds(truth, probabilities, shrinkage=shrinkage, expected=expected))
 
     own, common = cuts(0.0, 0.0), cuts(1.0, 0.0)
-    # Of calibrated probabilities the k most likely films have the expected F1 2 Σp / (k + Σ of all p); half the largest.
+    # The k most likely films have the expected F1 2 Σp / (k + Σ of all p); half the largest.
     best = [
         max(2 * sum(ranked[:k]) / (k + sum(ranked)) for k in range(1, len(ranked) + 1)) / 2
         for ranked in (sorted(column, reverse=True) for column in probabilities.T)
@@ -91,28 +82,6 @@ def test_the_pulls_are_shares_of_the_way_between_three_thresholds(make_scores) -
     np.testing.assert_allclose(cuts(0.25, 0.0), common + 0.75 * (own - common), atol=1e-5)
     np.testing.assert_allclose(cuts(0.0, 0.5), (own + log_odds(best)) / 2, atol=1e-5)
     np.testing.assert_allclose(log_odds(fit_thresholds(truth, probabilities)), cuts(0.25, 0.5), atol=1e-5)
-
-
-def test_one_bootstrap_is_drawn_by_the_seed_and_more_are_averaged(make_scores) -> None:
-    truth, logits = make_scores(films=60)
-    probabilities, drawn = sigmoid(logits), resample(60, 3, seed=5)
-    each = [_best_cut(log_odds(probabilities[:, 0]), drawn[row : row + 1], truth[:, 0]) for row in range(3)]
-    found = fit_thresholds(truth, probabilities, shrinkage=0.0, expected=0.0, resamples=3, seed=5)
-    assert log_odds(found)[0] == pytest.approx(np.mean(each))
-    other = fit_thresholds(truth, probabilities, shrinkage=0.0, expected=0.0, resamples=3, seed=6)
-    assert not np.array_equal(found, other)
-
-
-def test_a_cut_lies_half_way_between_two_films() -> None:
-    def cut(scores: list[float], truth: list[bool], *weights: list[int]) -> float:
-        rows = np.array(weights or [[1] * len(scores)], dtype=np.float32)
-        return _best_cut(np.array(scores), rows, np.array(truth))
-
-    scores, truth = [2.0, 1.0, -1.0, -3.0], [True, True, False, False]
-    assert cut(scores, truth) == 0.0
-    assert cut(scores, [True] * 4) == -3.0  # there is no film under it
-    assert cut([1.0, 1.0, 0.0], [True, False, False]) == 0.5  # films that tie are chosen together
-    assert cut(scores, truth, [1, 1, 1, 1], [0, 0, 2, 2]) == 0.0  # a resample without the genre has no say
 
 
 def test_no_labels_at_all_leave_a_half() -> None:

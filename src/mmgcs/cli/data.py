@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmgcs.cli.options import AsJson, Columns, Overwrite, parse_columns
+from mmgcs.cli.options import AsJson, Columns, Overwrite, data_path, parse_columns
 from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, progress_bars, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import check_free
@@ -25,7 +25,14 @@ app = new_app(
     ),
 )
 
-Films = Annotated[Path, typer.Argument(metavar="FILMS", help="A table of films, in any format that mmgcs tag reads.")]
+Films = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILMS",
+        help="A table of films, in any format that mmgcs tag reads, or hf:owner/name.",
+        parser=data_path,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="The seed of every random choice.")]
 Reader = Annotated[
     str, typer.Option("--from", help="The data set's format: auto, tmdb, movielens, mmimdb, original or films.")
@@ -39,7 +46,12 @@ _CHOICE, _DOWNLOADS = "Which films", "Downloads"
 
 @app.command(epilog=examples("mmgcs data prepare movies_metadata.csv --out films.parquet --split 80/10/10"))
 def prepare(
-    source: Annotated[Path, typer.Argument(metavar="DATASET", help="The data set's file, or MM-IMDb's folder.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATASET", help="The data set's file, MM-IMDb's folder, or hf:owner/name.", parser=data_path
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The table to write: .csv, .tsv, .jsonl or .parquet.")],
     form: Reader = "auto",
     genres: Annotated[
@@ -59,10 +71,10 @@ def prepare(
     ] = "none",
     per_genre: Annotated[
         int | None,
-        typer.Option(help="Films per genre.", show_default="as many as there are", rich_help_panel=_CHOICE),
+        typer.Option(help="Films per genre.", min=1, show_default="as many as there are", rich_help_panel=_CHOICE),
     ] = None,
-    min_words: Annotated[int, typer.Option(help="The fewest words in a plot.", rich_help_panel=_CHOICE)] = 1,
-    min_films: Annotated[int, typer.Option(help="Drop genres with fewer films.", rich_help_panel=_CHOICE)] = 1,
+    min_words: Annotated[int, typer.Option(help="The fewest words in a plot.", min=1, rich_help_panel=_CHOICE)] = 1,
+    min_films: Annotated[int, typer.Option(help="Drop genres with fewer films.", min=1, rich_help_panel=_CHOICE)] = 1,
     need_plot: Annotated[
         bool, typer.Option(help="Drop films without a plot, even if they have a poster.", rich_help_panel=_CHOICE)
     ] = True,
@@ -253,16 +265,19 @@ def posters(
             metavar="URL", help="The address before a poster_path.", show_default="TMDB's", rich_help_panel=_DOWNLOADS
         ),
     ] = None,
-    concurrency: Annotated[int, typer.Option(help="Downloads at the same time.", rich_help_panel=_DOWNLOADS)] = 20,
+    concurrency: Annotated[
+        int, typer.Option(help="Downloads at the same time.", min=1, rich_help_panel=_DOWNLOADS)
+    ] = 20,
     rate: Annotated[
-        float, typer.Option(help="Requests per second to one host; 0 for no limit.", rich_help_panel=_DOWNLOADS)
+        float, typer.Option(help="Requests per second to one host; 0 for no limit.", min=0, rich_help_panel=_DOWNLOADS)
     ] = 200.0,
     retries: Annotated[
-        int, typer.Option(help="Further attempts after a temporary failure.", rich_help_panel=_DOWNLOADS)
+        int, typer.Option(help="Further attempts after a temporary failure.", min=0, rich_help_panel=_DOWNLOADS)
     ] = 4,
-    timeout: Annotated[float, typer.Option(help="Seconds for one poster.", rich_help_panel=_DOWNLOADS)] = 30.0,
+    timeout: Annotated[float, typer.Option(help="Seconds for one poster.", min=0.1, rich_help_panel=_DOWNLOADS)] = 30.0,
     max_wait: Annotated[
-        float, typer.Option(help="The longest wait in seconds that a server may ask for.", rich_help_panel=_DOWNLOADS)
+        float,
+        typer.Option(help="The longest wait in seconds that a server may ask for.", min=0, rich_help_panel=_DOWNLOADS),
     ] = 60.0,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Fetch only what failed before.", rich_help_panel=_DOWNLOADS)

@@ -19,6 +19,7 @@ from mmgcs.cli.output import examples, prepare_streams, say, speaks_unicode
 from mmgcs.errors import INTERRUPTED, MmgcsError, UsageError
 
 PREDICT, CHECK, TRAIN = "Predict and tag", "Check", "Train and measure (needs mmgcs\\[train])"
+SHARE = "Share (needs mmgcs\\[hub])"
 COMMANDS = {
     "demo": PREDICT,
     "predict": PREDICT,
@@ -35,6 +36,8 @@ COMMANDS = {
     "evaluate": TRAIN,
     "export": TRAIN,
     "ensemble": TRAIN,
+    "push": SHARE,
+    "pull": SHARE,
 }
 """Each command's group in `mmgcs --help`. The command itself is `app` in the module of the same name."""
 

@@ -52,8 +52,25 @@ Model = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+
+
+def data_path(address: str) -> Path:
+    """Return the path of a table of films; a data set of the Hugging Face hub (hf:owner/name) is downloaded."""
+    if not address.startswith("hf:"):
+        return Path(address)
+    from mmgcs.hub import fetch_dataset
+
+    return fetch_dataset(address)
+
+
 Data = Annotated[
-    Path, typer.Option("--data", metavar="FILMS", help="Films with genres and splits: CSV, JSONL, Parquet, a folder …")
+    Path,
+    typer.Option(
+        "--data",
+        metavar="FILMS",
+        help="Films with genres and splits: CSV, JSONL, Parquet, a folder, hf:owner/name …",
+        parser=data_path,
+    ),
 ]
 Posters = Annotated[
     Path | None,

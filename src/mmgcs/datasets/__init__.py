@@ -1,36 +1,24 @@
 """Labelled films for training: readers of data sets, cleaning, splits, posters and word vectors."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from mmgcs.datasets import sources  # noqa: F401  its modules register their readers
-from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, SPLITS, Raw, Source, detect_source
+from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, SPLITS, Source, detect_source
 from mmgcs.datasets.clean import LabelSets, clean, label_sets
 from mmgcs.datasets.films import check_writable, read_films, write_films
+from mmgcs.datasets.glove import GLOVE_URL, get_glove, load_glove
+from mmgcs.datasets.inspect import DataSummary, inspect_films
+from mmgcs.datasets.posters import (
+    FAILED,
+    TMDB_BASE,
+    PosterOptions,
+    download_posters,
+    is_with_posters,
+    poster_files,
+    poster_stem,
+    poster_urls,
+    with_posters,
+)
 from mmgcs.datasets.prepare import PrepareOptions, describe, prepare, report_path
 from mmgcs.datasets.split import Leak, deviation, find_leaks, parse_shares, split_films, stratify
-
-if TYPE_CHECKING:
-    from mmgcs.datasets.glove import GLOVE_URL, get_glove, load_glove
-    from mmgcs.datasets.inspect import DataSummary, inspect_films
-    from mmgcs.datasets.posters import (
-        FAILED,
-        TMDB_BASE,
-        PosterOptions,
-        download_posters,
-        is_with_posters,
-        poster_files,
-        poster_stem,
-        poster_urls,
-        with_posters,
-    )
-
-_LAZY = {
-    **dict.fromkeys(("GLOVE_URL", "get_glove", "load_glove"), "glove"),
-    **dict.fromkeys(("DataSummary", "inspect_films"), "inspect"),
-    **dict.fromkeys(("FAILED", "TMDB_BASE", "PosterOptions", "download_posters", "is_with_posters"), "posters"),
-    **dict.fromkeys(("poster_files", "poster_stem", "poster_urls", "with_posters"), "posters"),
-}
 
 __all__ = [
     "FAILED",
@@ -44,7 +32,6 @@ __all__ = [
     "Leak",
     "PosterOptions",
     "PrepareOptions",
-    "Raw",
     "Source",
     "check_writable",
     "clean",
@@ -70,9 +57,3 @@ __all__ = [
     "with_posters",
     "write_films",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:  # what downloads loads an HTTP client, which cleaning and splitting don't need
-        return getattr(import_module(f"mmgcs.datasets.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

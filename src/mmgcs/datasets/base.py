@@ -12,7 +12,7 @@ import polars as pl
 
 from mmgcs.errors import InputError, UsageError
 from mmgcs.registry import Registry
-from mmgcs.tables import read_frame, table_columns
+from mmgcs.tables import Frame, table_columns
 
 RAW_SCHEMA: Mapping[str, pl.DataType] = {
     "id": pl.String(),
@@ -27,26 +27,11 @@ RAW_SCHEMA: Mapping[str, pl.DataType] = {
     "labels": pl.String(),
     "split": pl.String(),
 }
-"""The columns that every reader gives. `genres` is as the source spells it (any form that `mmgcs.genres` parses);
+"""The columns that every reader returns. `genres` is as the source spells it (any form that `mmgcs.genres` parses);
 `poster` is a file under the posters' folder, `poster_path` a path at TMDB, `poster_url` a whole address;
 `collection` is the series' name where the source knows it."""
 
 SPLITS = ("train", "valid", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """What a reader found.
-
-    Attributes:
-        frame: one row a film, with the columns of `RAW_SCHEMA`; None is what is missing.
-        broken: records that are no film (a row of the wrong shape, a JSON file that does not parse).
-        examples: where the first few of them are, for the report.
-    """
-
-    frame: pl.DataFrame
-    broken: int = 0
-    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +40,14 @@ class Source:
 
     Attributes:
         about: what it is, for people.
-        recognises: whether a path looks like this data set, from its columns (empty for a folder).
-        read: reads it.
-        rank: of the sources that recognise a path the lowest reads it: low for a particular shape, high for a general.
+        recognises: returns True if a path looks like this data set, from its columns (empty for a folder).
+        read: reads it: one row per film, with the columns of `RAW_SCHEMA` and None for what is missing.
+        rank: if several sources recognise a path, the lowest rank reads it: low for a particular shape.
     """
 
     about: str
     recognises: Callable[[Path, Sequence[str]], bool]
-    read: Callable[[Path], Raw]
+    read: Callable[[Path], Frame]
     rank: int = 100
 
 
@@ -92,12 +77,6 @@ def detect_source(path: Path) -> str:
     what = f"its columns are {', '.join(columns[:12])}" if columns else "the folder has no <id>.json files and no table"
     sources = "; ".join(f"{name}, {SOURCES[name].about}" for name in SOURCES)
     raise InputError(f"{path} is not a known data set ({what}); say which it is with --from: {sources}")
-
-
-def read_raw(path: Path, expressions: Sequence[pl.Expr]) -> Raw:
-    """Read a table as a source does; rows that cannot be read are counted as broken. Raises as `read_frame`."""
-    found = read_frame(path, expressions)
-    return Raw(found.frame, len(found.problems), found.problems[:5])
 
 
 def to_raw(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[pl.Expr]:
@@ -139,10 +118,9 @@ def as_text(values: pl.Series) -> pl.Series:
     return pl.Series(values.name, texts, dtype=pl.String)
 
 
-def numeric_ids(raw: Raw, path: Path) -> Raw:
+def numeric_ids(raw: Frame, path: Path) -> Frame:
     """Keep the rows whose id is a number; in files of TMDB and MovieLens the others are pieces of broken rows."""
-    frame = raw.frame
-    sound = frame["id"].str.contains(r"^\d+(\.0)?$").fill_null(False)
-    kept = frame.filter(sound).with_columns(pl.col("id").str.strip_suffix(".0"))
-    where = [f"{path.name}, record {row + 1}" for row in (~sound).arg_true().head(5)]
-    return Raw(kept, raw.broken + int((~sound).sum()), (*raw.examples, *where)[:5])
+    sound = raw.frame["id"].str.contains(r"^\d+(\.0)?$").fill_null(False)
+    kept = raw.frame.filter(sound).with_columns(pl.col("id").str.strip_suffix(".0"))
+    broken = (f"{path.name}, record {row + 1}" for row in (~sound).arg_true())
+    return Frame(kept, (*raw.problems, *broken))

@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mmgcs.datasets.base import SPLITS, Raw
+from mmgcs.datasets.base import SPLITS
 from mmgcs.genres import canonical, parse_genres
 from mmgcs.preprocess import PLACEHOLDER, clean_text
+from mmgcs.tables import Frame
 
 # Texts that may need repair; the others are left alone, which makes a million of them quick. Control, invisible and odd
 # space characters, doubled or outer spaces, loose accents, an entity, or the beginning of mojibake: UTF-8 read as
@@ -137,7 +138,7 @@ class Cleaned:
     repaired: dict[str, int]
 
 
-def clean(raw: Raw, *, genres: Sequence[str] | None = None, min_words: int = 1, need_plot: bool = True) -> Cleaned:
+def clean(raw: Frame, *, genres: Sequence[str] | None = None, min_words: int = 1, need_plot: bool = True) -> Cleaned:
     """Repair texts, bring genres into one spelling, and drop what cannot be learned from.
 
     Dropped, in this order: broken records; films without an id, or with an earlier film's id; without a plot (if
@@ -151,7 +152,7 @@ def clean(raw: Raw, *, genres: Sequence[str] | None = None, min_words: int = 1, 
         need_plot: True if a film needs a plot, False if a poster will do.
     """
     frame, dropped = raw.frame, Dropped()
-    dropped.add("broken record", raw.broken, raw.examples)
+    dropped.add("broken record", len(raw.problems), raw.problems[:5])
 
     def keep(sound: pl.Series, reason: str) -> None:
         nonlocal frame

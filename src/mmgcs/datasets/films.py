@@ -9,10 +9,10 @@ from pathlib import Path
 
 import polars as pl
 
-from mmgcs.datasets.base import SOURCES, Raw, Source, read_raw, to_raw
+from mmgcs.datasets.base import SOURCES, Source, to_raw
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import atomic_path
-from mmgcs.tables import ALIASES, WRITERS, sources_of, table_columns, table_format, write_table
+from mmgcs.tables import ALIASES, WRITERS, Frame, read_frame, sources_of, table_columns, table_format, write_table
 
 _NAMES: Mapping[str, Sequence[str]] = {
     **ALIASES,
@@ -28,7 +28,7 @@ def _recognises(path: Path, columns: Sequence[str]) -> bool:
     return {"id", "genres"} <= sources_of(columns).keys()
 
 
-def read_films(path: Path, columns: Mapping[str, str] | None = None) -> Raw:
+def read_films(path: Path, columns: Mapping[str, str] | None = None) -> Frame:
     """Read a table of films with the columns of `RAW_SCHEMA` as far as it has them.
 
     Args:
@@ -43,7 +43,7 @@ def read_films(path: Path, columns: Mapping[str, str] | None = None) -> Raw:
     sources = sources_of(there, _NAMES, named=columns)
     if "id" not in sources:
         raise InputError(f"{path} has no column id (nor imdb_id); its columns are {', '.join(there[:12])}")
-    raw = read_raw(path, to_raw(there, {field: (column,) for field, column in sources.items()}))
+    raw = read_frame(path, to_raw(there, {field: (column,) for field, column in sources.items()}))
     # An address, or a path at TMDB, is where the poster can be downloaded from, whatever its column is called.
     address, at_tmdb = pl.col("poster").str.contains("(?i)^https?://"), pl.col("poster").str.contains(r"^/[\w-]+\.\w+$")
     return replace(

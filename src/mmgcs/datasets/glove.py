@@ -1,4 +1,4 @@
-"""GloVe word vectors (Pennington et al., 2014): downloaded or taken from a file, and loaded without parsing twice."""
+"""GloVe word vectors (Pennington et al., 2014): downloaded or taken from a file, and loaded."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmgcs.errors import InputError, UsageError
-from mmgcs.files import atomic_path, atomic_writer, lock_folder, remove_parts
+from mmgcs.files import atomic_writer, lock_folder, remove_parts
 from mmgcs.files import sha256 as file_sha256
-from mmgcs.http import DownloadOptions, Progress, download
+from mmgcs.http import Progress, WebOptions, download
 
 GLOVE_URL = "https://nlp.stanford.edu/data/glove.6B.zip"
 GLOVE_SIZE = 862_182_613
@@ -35,7 +35,7 @@ def get_glove(
     url: str = GLOVE_URL,
     sha256: str | None = None,
     keep_zip: bool = False,
-    options: DownloadOptions | None = None,
+    options: WebOptions | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Path:
     """Put `glove.6B.<dimension>d.txt` into a folder, from a download or a file, and check that it loads.
@@ -78,8 +78,7 @@ def get_glove(
             _extract(archive, target, dimension)
         words, vectors = load_glove(target)
         if vectors.shape[1] != dimension or not words:
-            for file in (target, *_cache(target)):
-                file.unlink(missing_ok=True)
+            target.unlink()
             raise InputError(f"{archive} has vectors of {vectors.shape[1]} numbers, not {dimension}; check --dim")
         if source is None and not keep_zip and archive != target:
             archive.unlink()
@@ -121,47 +120,12 @@ def _open_text(archive: Path, dimension: int) -> Iterator[IO[bytes]]:
 def load_glove(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     """Return the words and their vectors (words, dimension) float32, in the file's order (most common word first).
 
-    The text is parsed once. The vectors are then kept beside it as `.npy` and the words as `.vocab.txt`, and later
-    calls map the vectors into memory, read-only, which is instant and shared between processes. If the folder cannot
-    be written, the text is parsed every time.
-
     Args:
         path: text lines of a word and its numbers; may be gzipped.
 
     Raises:
         InputError: the file is missing or not of this form; the message names the line.
     """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); get it with: mmgcs data glove") from None
-    stamp = f"{path.name} {status.st_size} {status.st_mtime_ns}"
-    vectors_at, words_at, stamp_at = _cache(path)
-    with contextlib.suppress(OSError, ValueError):
-        if stamp_at.read_text(encoding="utf-8").strip() == stamp:
-            vectors = np.load(vectors_at, mmap_mode="r", allow_pickle=False)
-            words = words_at.read_text(encoding="utf-8").split("\n")
-            if len(words) == len(vectors) and vectors.dtype == np.float32:
-                return words, vectors
-    words, parsed = _parse(path)
-    try:
-        with atomic_path(vectors_at) as temporary, temporary.open("wb") as handle:
-            np.save(handle, parsed, allow_pickle=False)
-        with atomic_writer(words_at) as text:
-            text.write("\n".join(words))
-        with atomic_writer(stamp_at) as text:  # written last: it makes the other two valid
-            text.write(stamp)
-        return words, np.load(vectors_at, mmap_mode="r", allow_pickle=False)
-    except OSError:
-        return words, parsed
-
-
-def _cache(path: Path) -> tuple[Path, Path, Path]:
-    stem = path.name.removesuffix(".gz").removesuffix(".txt")
-    return path.with_name(f"{stem}.npy"), path.with_name(f"{stem}.vocab.txt"), path.with_name(f"{stem}.stamp")
-
-
-def _parse(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     opener = gzip.open if path.name.endswith(".gz") else open
     try:
         with opener(path, "rb") as handle:

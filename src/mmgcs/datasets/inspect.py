@@ -81,7 +81,7 @@ def inspect_films(path: Path, out: Path | None, source: str = "auto") -> DataSum
     summary = summarise(raw.frame)
     if out is not None:
         with atomic_writer(out) as handle:
-            handle.write(page(summary, path.name, raw.broken))
+            handle.write(page(summary, path.name, len(raw.problems)))
     return summary
 
 

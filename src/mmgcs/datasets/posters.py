@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import polars as pl
 from anyio.from_thread import start_blocking_portal
@@ -49,17 +49,6 @@ class PosterOptions(WebOptions):
 
     base_url: str = TMDB_BASE
     retry_failed: bool = False
-
-    def check(self) -> None:
-        """Raise UsageError for a value that cannot work, by the option's name."""
-        if urlsplit(self.base_url).scheme not in ("http", "https"):
-            raise UsageError(f"--base-url {self.base_url!r} is not a web address; write it like {TMDB_BASE}")
-        for name in ("concurrency", "connect_timeout", "timeout", "max_bytes"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)} must be greater than 0")
-        for name in ("rate", "retries", "backoff", "max_wait"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)} must not be negative")
 
 
 @dataclass(slots=True)
@@ -157,11 +146,10 @@ def download_posters(
         progress: called with the number of posters done, and the total.
 
     Raises:
-        UsageError: an option is wrong, the table has no addresses, or another process is writing to the folder.
+        UsageError: the table has no addresses, or another process is writing to the folder.
         MmgcsError: the folder cannot be written.
     """
     options = options or PosterOptions()
-    options.check()
     urls = dict(poster_urls(films, options.base_url))
     if urls and not any(urls.values()):
         raise UsageError("no film has an address; the table needs a column poster_url or poster_path that names them")

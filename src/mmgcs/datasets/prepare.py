@@ -64,10 +64,6 @@ class PrepareOptions:
             raise UsageError(f"--balance {self.balance} is unknown; known: {', '.join(BALANCES)}")
         if self.per_genre is not None and self.balance == "none":
             raise UsageError("--per-genre needs --balance top10; add it, or leave --per-genre out")
-        for option in ("per_genre", "min_words", "min_films"):
-            value = getattr(self, option)
-            if value is not None and value < 1:
-                raise UsageError(f"--{option.replace('_', '-')} {value} is not a positive number; give 1 or more")
         if self.split not in ("auto", "keep", "none"):
             parse_shares(self.split)
 
@@ -101,7 +97,7 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
     began = time.perf_counter()
     source = detect_source(path) if options.source == "auto" else options.source
     raw = SOURCES[source].read(path)
-    read = raw.frame.height + raw.broken
+    read = raw.frame.height + len(raw.problems)
     cleaned = clean(raw, genres=options.wanted_genres(), min_words=options.min_words, need_plot=options.need_plot)
     del raw
     outside = dict(cleaned.labels.others)

@@ -9,8 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, Raw, Source
+from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, Source
 from mmgcs.errors import InputError
+from mmgcs.tables import Frame
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -62,7 +63,7 @@ def read_splits(root: Path) -> dict[str, str]:
     return splits
 
 
-def read_mmimdb(root: Path) -> Raw:
+def read_mmimdb(root: Path) -> Frame:
     """Read MM-IMDb. `poster` is relative to the folder of the films; the longest of several plots is used.
 
     Files that are not a film's JSON are counted as broken. Raises InputError for a folder without films.
@@ -81,7 +82,7 @@ def read_mmimdb(root: Path) -> Raw:
         except (OSError, ValueError, TypeError):
             broken.append(path.name)
     frame = pl.DataFrame(rows, schema=dict(RAW_SCHEMA), orient="row")
-    return Raw(frame, len(broken), tuple(broken[:5]))
+    return Frame(frame, tuple(broken))
 
 
 def _row(path: Path, splits: dict[str, str], pictures: dict[str, str]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from mmgcs.datasets.base import SOURCES, Raw, Source, numeric_ids, read_raw, to_raw
-from mmgcs.tables import table_columns
+from mmgcs.datasets.base import SOURCES, Source, numeric_ids, to_raw
+from mmgcs.tables import Frame, read_frame, table_columns
 
 _NAMES = {
     "id": ("id",),
@@ -26,13 +26,13 @@ def _recognises(path: Path, columns: Sequence[str]) -> bool:
     return {"id", "overview", "genres", "belongs_to_collection", "imdb_id"} <= set(columns)
 
 
-def read_movielens(path: Path) -> Raw:
+def read_movielens(path: Path) -> Frame:
     """Read `movies_metadata.csv`. Rows that are broken in the published file (a date as id) are only counted.
 
     Raises:
         InputError: the file cannot be read.
     """
-    raw = read_raw(path, to_raw(table_columns(path), _NAMES))
+    raw = read_frame(path, to_raw(table_columns(path), _NAMES))
     # The collection is a Python-style dictionary; its name is what a series shares.
     name = pl.col("collection").str.extract(r"""'name':\s*(?:'([^']+)'|")""", 1)
     quoted = pl.col("collection").str.extract(r"""'name':\s*"([^"]+)\"""", 1)

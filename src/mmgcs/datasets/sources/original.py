@@ -8,9 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
-from mmgcs.datasets.base import SOURCES, Raw, Source, read_raw, to_raw
+from mmgcs.datasets.base import SOURCES, Source, to_raw
 from mmgcs.genres import LABEL_SETS, canonical
-from mmgcs.tables import table_columns
+from mmgcs.tables import Frame, read_frame, table_columns
 
 _NAMES = {
     "id": ("id", "tmdb_id", "movie_id", "imdb_id"),
@@ -33,7 +33,7 @@ def _recognises(path: Path, columns: Sequence[str]) -> bool:
     return len(one_hot_columns(columns)) >= 3 and bool(set(_NAMES["plot"]) & set(columns))
 
 
-def read_original(path: Path) -> Raw:
+def read_original(path: Path) -> Frame:
     """Read the original's table. A film without a list of genres gets those of its one-hot columns.
 
     Raises:
@@ -47,7 +47,7 @@ def read_original(path: Path) -> Raw:
         for name in one_hot_columns(columns)
     ]
     hot = pl.concat_str(named, separator="|", ignore_nulls=True).alias("__hot")
-    raw = read_raw(path, [*to_raw(columns, _NAMES), hot])
+    raw = read_frame(path, [*to_raw(columns, _NAMES), hot])
     listed = pl.col("genres").str.contains(r"\w")
     frame = raw.frame.with_columns(
         pl.when(listed).then("genres").otherwise("__hot").alias("genres"),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from mmgcs.datasets.base import SOURCES, Raw, Source, numeric_ids, read_raw, to_raw
-from mmgcs.tables import table_columns
+from mmgcs.datasets.base import SOURCES, Source, numeric_ids, to_raw
+from mmgcs.tables import Frame, read_frame, table_columns
 
 _NAMES = {
     "id": ("id", "movie_id"),
@@ -26,7 +26,7 @@ def _recognises(path: Path, columns: Sequence[str]) -> bool:
     return {"id", "overview", "genres"} <= set(columns) and bool({"release_date", "vote_average"} & set(columns))
 
 
-def read_tmdb(path: Path) -> Raw:
+def read_tmdb(path: Path) -> Frame:
     """Read the dump (genres as `A, B`) or TMDB-5000 (genres as a JSON list); both use the same column names.
 
     Raises:
@@ -34,7 +34,7 @@ def read_tmdb(path: Path) -> Raw:
     """
     expressions = to_raw(table_columns(path), _NAMES)
     required = [pl.col(name).alias(f"__{name}") for name in ("id", "overview", "genres")]
-    raw = read_raw(path, [*expressions, *required])
+    raw = read_frame(path, [*expressions, *required])
     frame = raw.frame.select(pl.exclude("^__.*$")).with_columns(pl.lit("tmdb").alias("labels"))
     return numeric_ids(replace(raw, frame=frame), path)
 
