@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mmgcs.cli.main import COMMANDS, TRAIN, load_command
+from mmgcs.cli.main import COMMANDS, SHARE, TRAIN, load_command
 from mmgcs.registry import Registry
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +77,7 @@ def commands() -> list[CommandReference]:
     """Every command that there is, in the order of `mmgcs --help`."""
     found = []
     for name, panel in COMMANDS.items():
-        found += _described(("mmgcs", name), load_command(name), "train" if panel == TRAIN else None)
+        found += _described(("mmgcs", name), load_command(name), {TRAIN: "train", SHARE: "hub"}.get(panel))
     return found
 
 
