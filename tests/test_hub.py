@@ -75,7 +75,11 @@ def test_a_damaged_or_missing_bundle_is_refused_in_one_line(
     fusion = Bundle(tiny_bundle).config.fusion
     hub.repos["models/someone/damaged"] = {**files, fusion: files[fusion][:-1] + b"x"}
     hub.repos["models/someone/other"] = {"config.json": b"{}"}
-    for repo, reason in (("damaged", "differs from its SHA-256"), ("other", "Entry"), ("none", "Repo")):
+    for repo, reason in (
+        ("damaged", "differs from its SHA-256"),
+        ("other", "someone/other is not a bundle: it has no manifest.json"),
+        ("none", "the hub has no someone/none that you can read"),
+    ):
         done = run("pull", f"someone/{repo}", "--out", tmp_path / repo)
         assert done.returncode in (1, 2)
         assert reason in done.stderr and done.stderr.count("\n") == 1, done.stderr

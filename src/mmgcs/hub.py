@@ -162,18 +162,27 @@ def _parse(address: str) -> tuple[str, str | None]:
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
     """Turn the library's errors, which are long, into one line; show its progress bars only in a terminal."""
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
         yield
-    except MmgcsError:
-        raise
-    except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[-1] if lines and "Client Error" in lines[0] and len(lines) > 1 else (lines or [""])[0]
-        raise MmgcsError(f"{what}: {type(error).__name__}, {reason}; check the name and HF_TOKEN") from error
+    except RepositoryNotFoundError as error:
+        raise MmgcsError(f"the hub has no {what} that you can read; check the name, and HF_TOKEN if private") from error
+    except LocalEntryNotFoundError as error:
+        raise MmgcsError(f"{what} is not in the cache and the hub cannot be reached; check the network") from error
+    except EntryNotFoundError as error:
+        raise MmgcsError(f"{what} is not a bundle: it has no {MANIFEST}; check the name") from error
+    except (HfHubHTTPError, OSError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise MmgcsError(f"{what}: the hub refused or failed ({reason.strip()}); try again") from error
 
 
 def _link(source: Path, target: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +24,6 @@ LONGEST = 400
 MOST_GENRES = 30
 """The most genres a chart shows, the most common first."""
 BLUE, ORANGE, INK = "#2f6db3", "#d9822b", "#333333"
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem; margin: 2rem auto;
-  padding: 0 1rem }
-figure { margin: 2rem 0; overflow-x: auto } figcaption { margin-bottom: .5rem } svg { max-width: 100%; height: auto }
-table { border-collapse: collapse } th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child { text-align: left }
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,26 +214,9 @@ def svg(figure: Figure) -> str:
 
 def page(summary: DataSummary, name: str, broken: int = 0) -> str:
     """Return the page as HTML."""
-    figures = "\n".join(
-        f'<figure id="{key}"><figcaption>{escape(caption)}</figcaption>{svg(figure)}</figure>'
-        for key, (caption, figure) in draw_charts(summary).items()
-    )
-    facts = f"{summary.films:,} films, {len(summary.genres)} genres"
-    facts += f", {broken:,} broken records" if broken else ""
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head>\n<body><h1>{escape(name)}</h1><p>{facts}</p>\n"
-        f"{_split_table(summary)}\n{figures}\n</body></html>\n"
-    )
+    from jinja2 import Environment, FileSystemLoader
 
-
-def _split_table(summary: DataSummary) -> str:
-    if not summary.splits:
-        return "<p>The films have no splits.</p>"
-    head = "".join(f'<th scope="col">{name}</th>' for name in summary.splits)
-    rows = ""
-    for genre in ("films", *summary.genres):
-        cells = "".join(f"<td>{split.get(genre, 0):,}</td>" for split in summary.splits.values())
-        rows += f'<tr><th scope="row">{escape(genre)}</th>{cells}</tr>'
-    return f'<table><caption>Films per split</caption><tr><th scope="col"></th>{head}</tr>{rows}</table>'
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    template = Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("inspect.html.j2")
+    charts = {key: (caption, svg(figure)) for key, (caption, figure) in draw_charts(summary).items()}
+    return template.render(summary=summary, name=name, broken=broken, charts=charts)

@@ -105,7 +105,7 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
                 f"no film of split valid has {what} that can be read; the ensemble is fitted on such films: "
                 f"give some with --data{' and --posters' if 'poster' in names else ''}"
             )
-        readers = [index for index, member in enumerate(members) if _reads(member, condition)]
+        readers = [index for index, member in enumerate(members) if set(names) & set(member.bundle.config.inputs)]
         raw, slope, intercept = zip(
             *(_logits(members[index], seen[index], having, condition, genres) for index in readers), strict=True
         )
@@ -127,15 +127,10 @@ def _mean_precision(truth: NDArray[np.bool_], known: NDArray[np.bool_], logits: 
     return float(np.nanmean(average_precision(truth, np.where(known, logits, np.nan))))
 
 
-def _reads(member: Classifier, condition: str) -> bool:
-    return any(name in member.bundle.config.inputs for name in condition.split("+"))
-
-
 def _logits(
     member: Classifier, features: Features, having: NDArray[np.bool_], condition: str, genres: tuple[str, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """A member's raw logits (films, genres) of films that show only what `condition` names, and the slope and intercept
-    of its own calibration, each (genres,)."""
+    """Return a member's raw logits (films, genres) of the inputs in `condition`, and its own slope and intercept."""
     order = [member.genres.index(genre) for genre in genres]
     shown = features.only(member.bundle.config.branches, condition.split("+"), having)
     logits = member.logits(shown)[:, order].astype(np.float64)

@@ -23,21 +23,13 @@ _CHUNK = 128  # films between two reports of progress
 
 @dataclass(frozen=True, slots=True)
 class Showing:
-    """A way to show films to a bundle: one condition of a report.
-
-    Attributes:
-        name: its name in reports.
-        description: which films, and what of them is shown.
-        needs: the inputs that a film must have to count.
-        shown: the inputs that are shown.
-        title: True if titles are shown.
-    """
+    """A way to show films to a bundle: one condition of a report."""
 
     name: str
-    description: str
-    needs: tuple[str, ...]
+    description: str  # which films, and what of them is shown
+    needs: tuple[str, ...]  # the inputs that a film must have to count
     shown: tuple[str, ...] = ("plot", "poster")
-    title: bool = True
+    title: bool = True  # False hides titles
 
 
 SHOWINGS = (
@@ -55,35 +47,19 @@ SHOWINGS = (
 
 @dataclass(frozen=True, slots=True)
 class ShownAnswers:
-    """What a bundle answers to some films.
+    """What a bundle answers to some films."""
 
-    Attributes:
-        rows: (answered,) the films' positions among all films.
-        inputs: for each, what was read: "plot", "poster" or "plot+poster".
-        probabilities: (answered, genres) calibrated, float32.
-        thresholds: (answered, genres) those of each film's inputs, float32.
-        confidence: (answered,) as the classifier reports it.
-        sure: (answered,) True if that reaches the bundle's limit for the film's inputs, and none is strange.
-        possible: (answered, genres) the prediction sets; None if the bundle states none for some of the inputs.
-        decided: (answered, genres) which genres the bundle decides; None if it leaves none undecided for some.
-    """
-
-    rows: NDArray[np.int64]
-    inputs: tuple[str, ...]
-    probabilities: NDArray[np.float32]
-    thresholds: NDArray[np.float32]
-    confidence: NDArray[np.float64]
-    sure: NDArray[np.bool_]
-    possible: NDArray[np.bool_] | None
-    decided: NDArray[np.bool_] | None
+    rows: NDArray[np.int64]  # (answered,) the films' positions among all films
+    inputs: tuple[str, ...]  # for each, what was read: "plot", "poster" or "plot+poster"
+    probabilities: NDArray[np.float32]  # (answered, genres) calibrated
+    thresholds: NDArray[np.float32]  # (answered, genres) those of each film's inputs
+    confidence: NDArray[np.float64]  # (answered,) as the classifier reports it
+    sure: NDArray[np.bool_]  # (answered,) as the classifier reports it
+    possible: NDArray[np.bool_] | None  # (answered, genres) the prediction sets; None if some inputs have none
+    decided: NDArray[np.bool_] | None  # (answered, genres) not left undecided; None if some inputs decide all
 
     def of_genres(self, columns: Sequence[int], known: NDArray[np.bool_]) -> ShownAnswers:
-        """Return the answers for some genres only, with NaN as the probability of an unknown label.
-
-        Args:
-            columns: the genres' positions.
-            known: (answered, columns).
-        """
+        """Return the answers for the genres in `columns`, with NaN as the probability where a label is not known."""
         return replace(
             self,
             probabilities=np.where(known, self.probabilities[:, columns], np.float32(np.nan)),
@@ -104,11 +80,7 @@ def reads_title(config: BundleConfig) -> bool:
 
 
 class ShownFilms:
-    """Films' features, computed once and reused for every showing: hiding an input only zeroes its branch.
-
-    Attributes:
-        errors: for each film, why it could not be read; "" if it could.
-    """
+    """Films' features, computed once and reused for every showing: hiding an input only zeroes its branch."""
 
     def __init__(self, classifier: Classifier, films: Sequence[Film], progress: Progress) -> None:
         self._classifier = classifier
@@ -118,7 +90,7 @@ class ShownFilms:
         self._full = self._features(films, "reading plots and posters")
         self._untitled: Features | None = None
         self._titled = reads_title(self._config) and any(film.title for film in films)
-        self.errors = self._full.errors
+        self.errors = self._full.errors  # for each film, why it could not be read; "" if it could
 
     def applies(self, showing: Showing) -> bool:
         """Return True if a showing says something of its own about this bundle and these films."""
