@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from mmgcs.bundle import CARD_TEXT, MANIFEST, Bundle, read_manifest, write_bundle
 from mmgcs.errors import MmgcsError, UsageError
@@ -138,12 +137,11 @@ def model_card(bundle: Bundle, license_name: str | None = None) -> str:
         for metric, title in _METRICS.items()
         if condition["tuned"].get(metric, {}).get("value") is not None
     ]
-    languages: Any = card.get("languages")
     data = ModelCardData(
         model_name=bundle.config.name,
         library_name="mmgcs",
         license=license_name,
-        language=list(languages) if isinstance(languages, list | tuple | dict) else None,
+        language=list(bundle.config.languages) if "plot" in bundle.config.inputs else None,
         pipeline_tag="text-classification" if "plot" in bundle.config.inputs else "image-classification",
         tags=["onnx", "film", "movie", "genre-classification", *bundle.config.inputs],
         eval_results=results or None,
