@@ -10,8 +10,7 @@ cores with the server. The plots are those of the sample.
 - Concurrency 16: requests a second over the films a second that the bare sessions do in batches of 16.
 - The original: /predict over a re-creation of its handler, which unpickled tokenizer and PyTorch model for each
   request, here those of the encoder that the shipped bundle began as. Plots are padded to 200 tokens, as the original's
-  were. Without HTTP, which favours it. The same for a handler that opens the shipped bundle's small graphs anew, which
-  the original's was not.
+  were. Without HTTP, which favours it.
 - Processor time of a film in both, which other programs on the machine disturb less.
 """
 
@@ -38,7 +37,6 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import torch
-from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
@@ -191,28 +189,6 @@ class Original:
         return [self.genres[index] for index in logits[0].topk(3).indices]
 
 
-class Reopening:
-    """A handler that opens the bundle's tokenizer and graphs for each request."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        self.folder, self.config = classifier.bundle.path, classifier.bundle.config
-        self.spec = next(branch for branch in self.config.branches if branch.input == "plot")
-        self.widths = {branch.name: branch.width for branch in self.config.branches}
-
-    def predict(self, plot: str) -> list[str]:
-        tokenizer = Tokenizer.from_file(str(self.folder / self.spec.options["tokenizer"]))
-        tokenizer.enable_truncation(self.spec.options["max_tokens"])
-        ids = np.array([tokenizer.encode(plot).ids], np.int64)
-        session = ort.InferenceSession(self.folder / self.spec.graph)
-        (features,) = session.run(["features"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-        values = {name: np.zeros((1, width), np.float32) for name, width in self.widths.items()}
-        values[self.spec.name] = features
-        present = np.array([[name == self.spec.name for name in self.widths]], np.float32)
-        fusion = ort.InferenceSession(self.folder / self.config.fusion)
-        (logits,) = fusion.run(None, {**values, "present": present})
-        return [self.config.genres[index] for index in np.argsort(-logits[0])[:3]]
-
-
 def timed(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
@@ -236,6 +212,7 @@ def compare(port: int, pid: int, classifier: Classifier, seconds: float) -> None
     for request, tokens in zip(requests, bare.single, strict=True):
         client.ask(request)
         bare.run(tokens)
+    print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {cores()} cores")
     print(f"{'':<50} {'ours':>12} {'reference':>12} {'ratio':>8}")
 
     ours, reference = [], []
@@ -286,15 +263,12 @@ def compare(port: int, pid: int, classifier: Classifier, seconds: float) -> None
     many = statistics.median(pair[0] for pair in rates)
     with tempfile.TemporaryDirectory() as folder:
         original = Original(Path(folder), classifier.genres)
-        beside(client, requests[0], pid, many, "the original", lambda: original.predict(plots[0]), "≥ 20")
-    reopening = Reopening(classifier)
-    beside(client, requests[0], pid, many, "graphs opened anew", lambda: reopening.predict(plots[0]), "none")
+        compare_with_original(client, requests[0], pid, many, lambda: original.predict(plots[0]))
 
 
-def beside(
-    client: Client, request: bytes, pid: int, many: float, name: str, work: Callable[[], object], target: str
-) -> None:
-    """Compare single requests, by turns, and our `many` requests a second with another handler's work."""
+def compare_with_original(client: Client, request: bytes, pid: int, many: float, work: Callable[[], object]) -> None:
+    """Compare single requests, in turns, and our `many` requests a second with the original handler's work."""
+    name, target = "the original", "≥ 20"
     work()
     before, began = processor_time(pid), time.process_time()
     pairs = [(client.ask(request), timed(work)) for _ in range(30)]

@@ -52,6 +52,7 @@ def soak(port: int, pid: int, seconds: float, users: int) -> bool:
         statistics.median(size for at, size in samples if part <= 5 * at / seconds <= part + 1) for part in range(5)
     ]
     print("memory by fifths:", ", ".join(f"{size / 2**20:.0f}" for size in fifths), "MiB")
+    print(f"largest: {max(size for _, size in samples) / 2**20:.0f} MiB; load of the machine: {os.getloadavg()[1]:.1f}")
     early, late = fifths[1], fifths[4]
     show(
         "memory: last fifth / second fifth",
