@@ -37,7 +37,11 @@ SMALL_PLOT = ["plot.encoder.options.max_tokens=32", "plot.encoder.options.freeze
 def smaller(name: str, glove: Path) -> list[str]:
     if name in SMALLER:
         return [setting.format(glove=glove) for setting in SMALLER[name]]
-    return [*(SMALL_PLOT if name != "poster" else []), *(SMALL_POSTER if name != "text" else [])]
+    # Encoders that no package carries are replaced by one that a package does.
+    packaged = ["plot.encoder.options.source=all-MiniLM-L6-v2"] if name in ("default", "large") else []
+    if name == "large":
+        packaged.append("poster.encoder.options.variant=lite0")
+    return [*packaged, *(SMALL_PLOT if name != "poster" else []), *(SMALL_POSTER if name != "text" else [])]
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ class TokenEncoder(Encoder):
 
     def save_assets(self, folder: Path) -> dict[str, Any]:
         """Write tokenizer.json. Return the options of the preprocessing."""
-        self.tokenizer.save(str(folder / "tokenizer.json"))
+        self.tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
         return {
             "tokenizer": "tokenizer.json",
             "max_tokens": self.max_tokens,
