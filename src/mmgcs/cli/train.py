@@ -16,13 +16,13 @@ app = new_app("Train a model from a recipe.")
 
 @app.command(
     epilog=examples(
-        "mmgcs train default --data films.csv --posters posters/ --out runs/mine",
+        "mmgcs train english --data films.csv --posters posters/ --out runs/mine",
         "mmgcs train finetune-head --data my_genres.csv --set epochs=5",
-        "mmgcs train default --data films.csv --out runs/mine --resume",
+        "mmgcs train english --data films.csv --out runs/mine --resume",
     )
 )
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe of mmgcs, such as default, text or poster, or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe of mmgcs, such as english, text or poster, or a YAML file.")],
     data: Data,
     out: Annotated[
         Path | None,
