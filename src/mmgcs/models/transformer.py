@@ -11,6 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from mmgcs.errors import UsageError
 from mmgcs.models.base import ENCODERS, ParameterGroups, TokenEncoder, linear_schedule_groups
@@ -46,6 +47,7 @@ class TransformerEncoder(TokenEncoder):
     ) -> None:
         location = resolve_source(source)
         super().__init__(max_tokens=max_tokens, use_title=use_title)
+        disable_progress_bar()  # training shows its own
         try:
             self.model = AutoModel.from_pretrained(location).eval()
         except (OSError, ValueError) as error:

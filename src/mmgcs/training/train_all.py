@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -280,16 +280,12 @@ def _fetch_posters(options: TrainAllOptions) -> None:
     from mmgcs import datasets
 
     how = datasets.PosterOptions(base_url=options.base_url or datasets.TMDB_BASE, allow_private=options.allow_private)
-    missing = _missing_posters(options)
-    # Failures of an earlier call are tried again: it may have had no network.
-    results = [
-        datasets.download_posters(missing, options.posters, replace(how, retry_failed=again)) for again in (True, False)
-    ]
-    result, downloaded = results[1], sum(each.downloaded for each in results)
-    result.failed += results[0].failed
-    options.log(f"{downloaded:,} posters downloaded")
+    failed = options.posters / datasets.FAILED
+    failed.unlink(missing_ok=True)  # what failed in an earlier call is tried again: it may have had no network
+    result = datasets.download_posters(_missing_posters(options), options.posters, how)
+    options.log(f"{result.downloaded:,} posters downloaded")
     for reason, count in result.reasons().items():
-        options.log(f"{count:,} failed: {reason}; see {options.posters / datasets.FAILED}")
+        options.log(f"{count:,} failed: {reason}; see {failed}")
     if result.failed and not datasets.poster_files(options.posters):
         raise MmgcsError(
             f"none of {len(result.failed):,} posters could be downloaded ({next(iter(result.reasons()))}); fix that "
@@ -301,7 +297,7 @@ def _fetch_posters(options: TrainAllOptions) -> None:
     frame = frame.with_columns(pl.when(own).then(pl.col("poster")).otherwise(fetched).alias("poster"))
     filled = [name for name in frame.columns if frame[name].null_count() < len(frame)]
     datasets.write_films(frame.select(filled), options.out / "films.jsonl")
-    made = {"downloaded": downloaded, "failed": len(result.failed), "reasons": result.reasons()}
+    made = {"downloaded": result.downloaded, "failed": len(result.failed), "reasons": result.reasons()}
     write_json(options.out / "posters.json", {"made_from": sha256(options.data), **made})
 
 
