@@ -11,13 +11,11 @@ from tiny_training import write_recipe
 from mmgcs import Film, GenreClassifier, load
 from mmgcs.cli import main
 from mmgcs.errors import UsageError
-from mmgcs.runtime import Classifier, verify
+from mmgcs.runtime import verify
 from mmgcs.sample import sample_table
-from mmgcs.tables import read_films
 from mmgcs.training import read_recipe, train
 from mmgcs.training.data import read_own
-from mmgcs.training.head import LEAST_FILMS, CachedClassifier, logistic, read_features
-from mmgcs.training.rundir import Run
+from mmgcs.training.head import LEAST_FILMS, logistic
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune-head.yaml"
 # Other genres than the encoders' own, told by words that the tiny bundle's features react to.
@@ -69,20 +67,6 @@ def test_posters_and_plots_get_shares_of_their_own(tiny_bundle: Path, tmp_path: 
     film = Film(plot="A detective hunts a killer", poster=next(sample_table().parent.glob("posters/*.jpg")))
     (prediction,) = load(bundle.path).predict_batch([film])
     assert prediction.inputs == ("plot", "poster") and set(prediction.probabilities) == {"Drama", "Comedy", "Crime"}
-
-
-def test_measuring_reads_no_film_again_and_finds_the_same(tiny_bundle: Path, tmp_path: Path, monkeypatch) -> None:
-    films = [film for chunk in read_films(sample_table(), posters=sample_table().parent) for film in chunk]
-    data = read_own(sample_table(), sample_table().parent, ["Drama", "Comedy", "Crime"], LEAST_FILMS)
-    classifier = load(tiny_bundle)
-    run = Run(read_recipe(RECIPE), data, tmp_path, log=lambda _: None, progress=False)
-    cached = CachedClassifier(classifier.bundle, data.films, read_features(run, classifier))
-    expected = classifier.predict_batch(data.films)
-    assert cached.predict_batch(films[:3]) == classifier.predict_batch(films[:3])  # equal, but not these very films
-    monkeypatch.setattr(Classifier, "prepare", None)
-    for one, other in zip(cached.predict_batch(data.films), expected, strict=True):
-        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
-        assert (one.genres, one.inputs, one.sure) == (other.genres, other.inputs, other.sure)
 
 
 def test_the_command_names_its_folder_after_the_recipe_and_goes_on_where_it_stopped(

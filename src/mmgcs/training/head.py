@@ -9,7 +9,7 @@ so no films have to be set aside: the regularization, the weight of each input f
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,6 @@ from mmgcs.errors import UsageError
 from mmgcs.evaluation import WEIGHINGS, fit_decision
 from mmgcs.export import export_fusion
 from mmgcs.files import atomic_path, sha256, write_json
-from mmgcs.film import Film
 from mmgcs.models import FUSIONS, GatedFusion
 from mmgcs.runtime import CARD_KEY, PICTURES, Classifier, Features, load, record_samples
 from mmgcs.training.assemble import conditions
@@ -51,24 +50,6 @@ NOISE = 0.25
 PATIENCE = 2
 """The search ends after this many smaller strengths in a row that are worse than the best."""
 CHUNK = 256
-
-
-class CachedClassifier(Classifier):
-    """A classifier that does not read films again whose features are known: these film objects, with all inputs."""
-
-    def __init__(self, bundle: Bundle, films: Sequence[Film], known: Features) -> None:
-        super().__init__(bundle, spin=False)
-        self._films = films  # keeps the objects alive, so that no other film can get the id of one of them
-        self._rows = {id(film): row for row, film in enumerate(films)}
-        self._known = known
-
-    def features(self, films: Sequence[Film]) -> Features:
-        """Return the films' features, without reading films that are known."""
-        rows = [self._rows[id(film)] for film in films if id(film) in self._rows]
-        if len(rows) < len(films):
-            return super().features(films)
-        config = self.bundle.config
-        return self._known.only(config.branches, config.inputs, np.array(rows, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -114,7 +95,7 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
         write_json(run.folder / name / "branch.json", found)
     run.log("measuring the heads for the card")
     bare = _write(run, base, features, fitted, run.folder / "uncarded")
-    card, text = make_card(run.recipe, measured, run.command, run.folder, CachedClassifier(bare, data.films, features))
+    card, text = make_card(run.recipe, measured, run.command, run.folder, Classifier(bare))
     note = (
         f"Only the heads are new; the encoders are those of the bundle {base.bundle.config.name!r}. Heads, calibration "
         "and thresholds were chosen on out-of-fold predictions of train and valid together."
