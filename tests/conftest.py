@@ -14,8 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from windows import like_windows as like_windows
 
+from mmgcs import load
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, Branch, BundleConfig, Decision, write_bundle
 from mmgcs.genres import TEN_GENRES
+from mmgcs.runtime import Classifier
 
 # A busy machine is slow, not wrong.
 # At home each run tries other examples; in CI all try the same, so that a failure is of the change that it came with.
@@ -167,3 +169,9 @@ def _model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model
+
+
+@pytest.fixture
+def classifier(tiny_bundle: Path) -> Classifier:
+    """The classifier of the tiny bundle."""
+    return load(tiny_bundle)

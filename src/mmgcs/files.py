@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import glob
@@ -207,3 +208,27 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def text_encoding(start: bytes) -> str:
+    """Return the encoding of text by its first bytes: "utf-8", "utf-8-sig", "utf-16", "utf-16-le" or "utf-16-be"."""
+    if start.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    first, second = start[::2], start[1::2]
+    if second.count(0) > 0.6 * len(second) and not first.count(0):
+        return "utf-16-le"  # without its mark; Latin letters have a zero byte each
+    return "utf-16-be" if first.count(0) > 0.6 * len(first) and not second.count(0) else "utf-8"
+
+
+def decode_text(data: bytes) -> str:
+    """Decode text in UTF-8 or UTF-16, with or without a byte order mark; anything else as Windows-1252.
+
+    >>> decode_text("café".encode("utf-16")), decode_text("café".encode("cp1252"))
+    ('café', 'café')
+    """
+    try:
+        return data.decode(text_encoding(data[:4096]))
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")

@@ -188,20 +188,6 @@ def test_a_poster_of_an_unusual_kind_is_read(call: Call, name: str) -> None:
     assert json.loads(out)["inputs"] == ["poster"]
 
 
-def test_a_table_with_a_byte_order_mark_is_read(call: Call) -> None:
-    status, films, _ = call.tag(b"\xef\xbb\xbfid,plot\r\na,love in the city\r\n")
-    assert (status, films[0]["id"], films[0]["genres"]) == (0, "a", ["Romance"])
-
-
-def test_a_table_with_another_delimiter(call: Call) -> None:
-    table = call.write("films.csv", b"id;plot\na;love in the city\n")
-    out = str(call.folder / "out.jsonl")
-    assert "is not one character" in call.refused("tag", table, "--out", out, "--delimiter", "::")
-    assert not Path(out).exists()
-    assert call("tag", table, "--out", out)[0] == 0
-    assert call("tag", table, "--out", out, "--delimiter", ";", "--overwrite")[0] == 0
-
-
 def test_a_table_with_ragged_rows_loses_no_film(call: Call) -> None:
     status, films, errors = call.tag(b"id,plot,note\na,love,x\nb,love\nc,love,x,y\nd,love,x\n")
     assert status == 3
@@ -218,12 +204,6 @@ def test_a_table_without_a_column_to_read(call: Call) -> None:
     assert "has no column for the plot" in line
     assert line.endswith("name it with --columns plot=COLUMN; its columns are id, name")
     assert "no column for the plot" in call.refused("evaluate", "--data", table)
-
-
-def test_a_table_with_ids_that_occur_again_keeps_every_film_and_warns(call: Call) -> None:
-    status, films, _ = call.tag(b"id,plot\na,love\na,a ghost\n")
-    assert (status, [film["id"] for film in films]) == (0, ["a", "a"])
-    assert [film["warnings"] for film in films] == [[], ["the id 'a' occurs earlier in the table"]]
 
 
 def changed_byte(bundle: Path) -> None:

@@ -20,9 +20,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mmgcs.cli.tag import ProgressLine
-from mmgcs.tagging import TagSummary
-
 TABLE = "id,plot,genres\na,love in the city,Romance\nb,,\nc,a ghost and a vampire,Comedy\n"
 
 
@@ -81,15 +78,6 @@ def test_compare_stands_alone_or_takes_a_file(
     monkeypatch.chdir(tmp_path)
     assert run(films, "--out", "o.csv", *given, "--model", tiny_bundle).returncode == 3
     assert "Comedy" in (tmp_path / name).read_text(encoding="utf-8").splitlines()[1]
-
-
-def test_outputs_whose_names_begin_alike_get_a_comparison_each(
-    films: Path, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for out in ("films.2023.jsonl", "films.2024.csv.gz"):
-        assert run(films, "--out", out, "--compare", "--model", tiny_bundle).returncode == 3
-    assert {path.name for path in tmp_path.glob("*compare*")} == {"films.2023.compare.csv", "films.2024.compare.csv"}
 
 
 def test_a_finished_output_is_resumed_by_doing_nothing(films: Path, tmp_path: Path, tiny_bundle: Path) -> None:
@@ -193,32 +181,3 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(films: Path,
         for path in [folder, folder / "model"]:
             path.chmod(0o755)
         shutil.rmtree(folder)
-
-
-def test_links_that_lead_in_circles_are_refused(tmp_path: Path, tiny_bundle: Path) -> None:
-    loop = tmp_path / "loop.csv"
-    loop.symlink_to(loop)
-    done = run(loop, "--out", tmp_path / "o.csv", "--model", tiny_bundle)
-    assert done.returncode == 2
-    assert b"cannot be read (Too many levels of symbolic links)" in done.stderr
-
-
-def test_progress_in_a_terminal_covers_the_line_before_without_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    progress = ProgressLine()
-    progress._every = 0.0
-    progress(TagSummary(films=1_000_000))
-    progress(TagSummary(films=2))
-    first, second = terminal.getvalue().split("\r")[1:]
-    assert first.startswith("1,000,000 films")
-    assert second.startswith("2 films")
-    assert second.isprintable()
-    assert len(first) == len(second)
-    monkeypatch.setenv("COLUMNS", "20")
-    progress(TagSummary(films=3))
-    assert len(terminal.getvalue().split("\r")[-1]) == 19  # a narrow one begins no other line

@@ -51,11 +51,6 @@ def rows_of_films(count: int = FILMS) -> list[tuple[Any, ...]]:
     return [(number * 7 - 700, f"Film {number}", PLOTS[number % 5], 1950 + number % 70) for number in range(count)]
 
 
-@pytest.fixture
-def classifier(tiny_bundle: Path) -> Classifier:
-    return load(tiny_bundle)
-
-
 def sqlite_films(path: Path, count: int = FILMS) -> Path:
     with sqlite3.connect(path) as connection:
         connection.execute("create table films (film_no integer primary key, title text, overview text, year integer)")
@@ -450,19 +445,6 @@ def test_a_server_that_stays_away_ends_the_run_in_one_line_and_a_rerun_completes
     undisturbed = postgres.rows(f"select {COLUMNS} from undisturbed order by 1")
     assert postgres.rows(PREDICTED) == undisturbed
     assert len(undisturbed) == FILMS
-
-
-@pytest.mark.slow
-def test_a_killed_run_against_postgresql_can_be_repeated(
-    classifier: Classifier, postgres: Postgres, tiny_bundle: Path
-) -> None:
-    with psycopg.connect(host=str(postgres.folder), user="films", dbname="postgres", autocommit=True) as connection:
-        connection.execute("drop table if exists mmgcs_predictions, mmgcs_predictions_runs")
-    kill_half_way([sys.executable, "-c", SLOW, postgres.address, str(tiny_bundle)])
-    assert 1024 <= postgres.rows("select count(*) from mmgcs_predictions")[0][0] < FILMS
-    tag(classifier, postgres.address)
-    assert postgres.rows("select count(*), count(error) from mmgcs_predictions") == [(3000, 600)]
-    assert postgres.rows("select sum(film_no), count(*) from films") == [(sum(row[0] for row in rows_of_films()), 3000)]
 
 
 def test_uuids_in_a_schema_are_tagged_once_each_in_any_order(classifier: Classifier, postgres: Postgres) -> None:

@@ -66,9 +66,8 @@ def test_another_package_brings_a_format(tmp_path: Path) -> None:
     info = tmp_path / "caret-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: caret\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text(
-        "[mmgcs.readers]\n.caret = caret:read\n[mmgcs.writers]\n.caret = caret:write\n", encoding="utf-8"
-    )
+    points = "[mmgcs.readers]\n.caret = caret:read\n[mmgcs.writers]\n.caret = caret:write\n"
+    (info / "entry_points.txt").write_text(points, encoding="utf-8")
     (tmp_path / "films.caret").write_text("id^plot\n1^A ghost.\n", encoding="utf-8")
     code = (
         "from pathlib import Path; from mmgcs.tables import read_films, write_table; "

@@ -6,14 +6,12 @@ import json
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
-from http_server import Answer, Server, cut, in_turn, picture, send
+from http_server import Answer, Server, in_turn, picture, send
 
 from mmgcs.cli import main
 from mmgcs.errors import MmgcsError, UsageError
@@ -95,11 +93,6 @@ def test_a_film_that_is_whole_or_may_be_another_is_left_as_it_is(film: Film, tmd
     assert not tmdb.seen[POSTER]
 
 
-def test_only_what_is_missing_is_filled_in(tmdb: Server, tmp_path: Path) -> None:
-    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093", plot="My own words")])
-    assert (found.plot, found.poster) == ("My own words", picture())
-
-
 def test_an_answer_is_asked_for_once_and_the_key_is_not_kept(tmdb: Server, tmp_path: Path) -> None:
     for _ in range(2):
         looking(tmdb, tmp_path)([Film(id="tt0133093")] + [Film(id="tt0000404")] * 2)
@@ -123,29 +116,6 @@ def test_a_token_of_the_newer_kind_goes_into_a_header(tmdb: Server, tmp_path: Pa
     assert found.plot == MATRIX["overview"]
     assert tmdb.headers[path]["Authorization"] == "Bearer eyJhbGciOi.x.y"
     assert "Authorization" not in tmdb.headers[POSTER]
-
-
-def test_it_waits_for_as_long_as_the_server_asks(tmdb: Server, tmp_path: Path) -> None:
-    times: list[float] = []
-
-    def note(then: Answer) -> Answer:
-        def answer(handler: BaseHTTPRequestHandler) -> None:
-            times.append(time.monotonic())
-            then(handler)
-
-        return answer
-
-    tmdb.answers[FIND] = in_turn(note(send(b"", 429, Retry_After="1")), note(send_json({"movie_results": [MATRIX]})))
-    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
-    assert found.plot == MATRIX["overview"]
-    assert times[1] - times[0] >= 1.0
-
-
-def test_failures_that_pass_are_tried_again(tmdb: Server, tmp_path: Path) -> None:
-    whole = json.dumps({"movie_results": [MATRIX]}).encode()
-    tmdb.answers[FIND] = in_turn(send(b"", 500), cut(whole, 10), send(b"", 503), send(whole))
-    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
-    assert found.plot == MATRIX["overview"]
 
 
 @pytest.mark.parametrize(
@@ -186,24 +156,6 @@ def test_a_poster_that_fails_costs_only_the_poster(tmdb: Server, tmp_path: Path)
         "the plot was looked up at TMDB",
         "the poster could not be looked up at TMDB: the answer is not a picture that can be read",
     )
-
-
-def test_a_kept_answer_that_cannot_be_read_is_asked_for_again(tmdb: Server, tmp_path: Path) -> None:
-    looking(tmdb, tmp_path)([Film(id="tt0133093")])
-    with sqlite3.connect(tmp_path / "tmdb.sqlite") as connection:
-        connection.execute("update answers set body = ?", (b"<html>",))
-    connection.close()
-    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
-    assert (found.plot, found.poster) == (MATRIX["overview"], picture())
-
-
-def test_a_cache_that_breaks_meanwhile_is_told_in_one_line(tmdb: Server, tmp_path: Path) -> None:
-    look = looking(tmdb, tmp_path)
-    with sqlite3.connect(tmp_path / "tmdb.sqlite") as connection:
-        connection.execute("drop table answers")
-    connection.close()
-    with pytest.raises(MmgcsError, match=r"the cache .*tmdb.sqlite cannot be used \(no such table: answers\)"):
-        look([Film(id="tt0133093")])
 
 
 def test_closing_ends_the_thread_and_the_file(tmdb: Server, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from http_server import picture
 
 from mmgcs import load
 from mmgcs.errors import UsageError
-from mmgcs.tables import CHUNK, Folder, find_tables
+from mmgcs.tables import CHUNK, find_tables
 
 pytest.importorskip("ray", reason='Ray is not installed: pip install "mmgcs[scale]"')
 pytest.importorskip("fsspec")
@@ -101,8 +101,3 @@ def test_a_table_with_other_columns_is_named(tmp_path: Path) -> None:
     path.write_text(HEADER, encoding="utf-8")
     with pytest.raises(UsageError, match=r"films\.csv has another type in the column 'id' than the first table"):
         count_parts(make_run(path, tmp_path / "out", TYPES | {"id": pl.Int64()}), 0)
-
-
-def test_an_address_of_an_unknown_kind_is_refused_in_one_line() -> None:
-    with pytest.raises(UsageError, match=r"teapot://x cannot be reached: teapot:// is not supported here"):
-        Folder("teapot://x")

@@ -24,10 +24,8 @@ from mmgcs.errors import UsageError
 from mmgcs.files import lock_folder
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier
-from mmgcs.sample import sample_table
 from mmgcs.tables import CHUNK, FilmTable
 from mmgcs.tagging import TagOptions, TagSummary, is_finished, partial_folder, tag_table
-from mmgcs.tagging.summary import error_kind
 
 TABLE = """id,plot,genres,poster,rating
 a,Two detectives hunt a killer,Drama,,8.5
@@ -40,9 +38,8 @@ f,A band in the city,Sci-Fi / Music,,5
 ANSWER = ["genres", "probabilities", "confidence", "sure", "error", "warnings", "inputs"]
 
 
-@pytest.fixture
-def classifier(tiny_bundle: Path) -> Classifier:
-    return load(tiny_bundle)
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture
@@ -50,10 +47,6 @@ def films(tmp_path: Path) -> Path:
     path = tmp_path / "films.csv"
     path.write_text(TABLE, encoding="utf-8")
     return path
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_rows_keep_their_order_and_columns_and_the_answer_is_appended(
@@ -169,16 +162,30 @@ def test_compressed_output_holds_the_same_bytes_every_time(classifier: Classifie
     assert {path.name for path in tmp_path.iterdir()} == {"films.csv", "one.csv.gz", "two.csv.gz", "plain.csv"}
 
 
-def test_plots_that_were_looked_up_are_in_the_output(classifier: Classifier, films: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    def complete(chunk: list[Film]) -> list[Film]:
-        return [film if film.plot else replace(film, plot="A ghost", warnings=("looked up",)) for film in chunk]
-
-    tag_table(classifier, FilmTable(films), tmp_path / "out.jsonl", options=TagOptions(complete=complete))
-    rows = lines(tmp_path / "out.jsonl")
-    assert (rows[1]["plot"], rows[1]["genres"], rows[1]["warnings"]) == ("A ghost", ["Horror"], ["looked up"])
-    assert rows[0]["plot"] == "Two detectives hunt a killer"
+def test_a_folder_of_tables_becomes_a_folder_of_the_same_files(classifier: Classifier, tmp_path: Path) -> None:
+    films, out = tmp_path / "films", tmp_path / "out"
+    for year, count, name in ((1999, CHUNK + 1, "a.csv"), (2000, 3, "b.parquet"), (2001, 2, "c.csv")):
+        folder = films / f"year={year}"
+        folder.mkdir(parents=True)
+        frame = pl.DataFrame({"id": [str(n) for n in range(count)], "plot": ["A ghost"] * count})
+        frame.write_csv(folder / name) if name.endswith("csv") else frame.write_parquet(folder / name)
+    assert tag_table(classifier, FilmTable(films), out).films == CHUNK + 6
+    tagged = {path.relative_to(out).as_posix() for path in out.rglob("*.*")}
+    assert tagged == {"year=1999/a.csv", "year=2000/b.parquet", "year=2001/c.csv"}
+    assert pl.read_csv(out / "year=1999" / "a.csv").height == CHUNK + 1
+    whole = pl.read_parquet(out / "year=2000" / "b.parquet")
+    assert whole.columns == ["id", "plot", *ANSWER]  # the year stays in the folder's name
+    assert is_finished(out, {}, films)
+    with pytest.raises(UsageError, match="exists; give --overwrite to replace its files"):
+        tag_table(classifier, FilmTable(films), out)
+    (out / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"holds other files, such as mine\.txt; choose another --out"):
+        tag_table(classifier, FilmTable(films), out, overwrite=True)
+    (out / "mine.txt").unlink()
+    tag_table(classifier, FilmTable(films), out, overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"films", "out"}
+    with pytest.raises(UsageError, match="no output format ''"):
+        tag_table(classifier, FilmTable(films / "year=2001" / "c.csv"), tmp_path / "alone")
 
 
 def test_an_output_that_exists_is_replaced_only_when_asked(classifier: Classifier, films: Path, tmp_path: Path) -> None:
@@ -189,14 +196,6 @@ def test_an_output_that_exists_is_replaced_only_when_asked(classifier: Classifie
     assert out.read_text(encoding="utf-8") == "mine"
     tag_table(classifier, FilmTable(films), out, overwrite=True)
     assert out.read_text(encoding="utf-8").startswith("id,plot")
-
-
-def test_an_unknown_output_format_is_refused_before_any_work(
-    classifier: Classifier, films: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError, match=r"no output format '\.xlsx'; known: \.csv"):
-        tag_table(classifier, FilmTable(films), tmp_path / "out.xlsx")
-    assert {path.name for path in tmp_path.iterdir()} == {"films.csv"}
 
 
 class Stop(Exception):
@@ -376,16 +375,3 @@ def test_nothing_of_a_run_is_left_where_open_files_cannot_be_removed(
     tag_table(classifier, FilmTable(films), tmp_path / "out.csv", options=TagOptions(lists=lists))
     tag_table(classifier, FilmTable(films), tmp_path / "out.csv", options=TagOptions(lists=lists), overwrite=True)
     assert {path.name for path in tmp_path.iterdir()} == {"films.csv", "out.csv", "review.csv", "labels.csv"}
-
-
-def test_the_shipped_sample_is_tagged_without_an_error(classifier: Classifier, tmp_path: Path) -> None:
-    summary = tag_table(classifier, FilmTable(sample_table()), tmp_path / "out.jsonl")
-    assert summary.in_error == 0
-    assert summary.films >= 40
-
-
-def test_errors_are_counted_by_kind_and_not_by_film() -> None:
-    one = error_kind("the poster /a/b.jpg does not exist; check the path")
-    assert one == error_kind("the poster c/d.png does not exist; check the path")
-    kinds = {error_kind(f"line {n} has {n} fields where the header has 9 (too many: 'x'); fix it") for n in (3, 44)}
-    assert len(kinds) == 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,35 +18,16 @@ if TYPE_CHECKING:
 
 MAX_PLOT_BYTES = 64 * 2**20
 
+
+def _option(name: str, metavar: str, help: str, panel: str | None = None) -> Any:  # noqa: A002  typer's own word
+    return typer.Option(name, metavar=metavar, help=help, rich_help_panel=panel, show_default=False)
+
+
 _FILM = "The film"
-Plot = Annotated[
-    str | None,
-    typer.Option("--plot", metavar="TEXT", help="The plot in prose.", rich_help_panel=_FILM, show_default=False),
-]
-PlotFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--plot-file",
-        metavar="FILE",
-        help="A text file with the plot; - for stdin.",
-        rich_help_panel=_FILM,
-        show_default=False,
-    ),
-]
-Poster = Annotated[
-    Path | None,
-    typer.Option("--poster", metavar="FILE", help="An image file.", rich_help_panel=_FILM, show_default=False),
-]
-Title = Annotated[
-    str | None,
-    typer.Option(
-        "--title",
-        metavar="TEXT",
-        help="The title; it helps alongside a plot.",
-        rich_help_panel=_FILM,
-        show_default=False,
-    ),
-]
+Plot = Annotated[str | None, _option("--plot", "TEXT", "The plot in prose.", _FILM)]
+PlotFile = Annotated[Path | None, _option("--plot-file", "FILE", "A text file with the plot; - for stdin.", _FILM)]
+Poster = Annotated[Path | None, _option("--poster", "FILE", "An image file.", _FILM)]
+Title = Annotated[str | None, _option("--title", "TEXT", "The title; it helps alongside a plot.", _FILM)]
 Model = Annotated[
     Path | None,
     typer.Option("--model", metavar="DIR", help="A bundle's folder.", show_default="the default model"),
@@ -72,25 +54,18 @@ Data = Annotated[
         parser=data_path,
     ),
 ]
-Posters = Annotated[
-    Path | None,
-    typer.Option("--posters", metavar="DIR", help="The folder of the films' posters.", show_default=False),
-]
+Posters = Annotated[Path | None, _option("--posters", "DIR", "The folder of the films' posters.")]
 Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a setting of the recipe; may be repeated.", show_default=False
-    ),
+    list[str] | None, _option("--set", "KEY=VALUE", "Override a setting of the recipe; may be repeated.")
 ]
 Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs, or processes on a CPU, to train on.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")]
 Columns = Annotated[
     list[str] | None,
-    typer.Option(
+    _option(
         "--columns",
-        metavar="NAME=COLUMN",
-        help="Read NAME (id, title, year, plot, genres, poster or split) from COLUMN; may be repeated.",
-        show_default=False,
+        "NAME=COLUMN",
+        "Read NAME (id, title, year, plot, genres, poster or split) from COLUMN; may be repeated.",
     ),
 ]
 
@@ -147,18 +122,16 @@ def read_film(plot: str | None, plot_file: Path | None, poster: Path | None, tit
 
 
 def _read_plot(path: Path) -> str:
+    from mmgcs.files import decode_text
+
     try:
-        if path == Path("-"):
-            data = sys.stdin.buffer.read(MAX_PLOT_BYTES + 1)
-        else:
-            with path.open("rb") as handle:
-                data = handle.read(MAX_PLOT_BYTES + 1)
+        with contextlib.nullcontext(sys.stdin.buffer) if path == Path("-") else path.open("rb") as handle:
+            data = handle.read(MAX_PLOT_BYTES + 1)
     except FileNotFoundError:
         raise UsageError(f"the plot file {path} does not exist; check the path") from None
     except OSError as error:
         raise UsageError(f"the plot file {path} cannot be read ({error.strerror or error})") from None
     if len(data) > MAX_PLOT_BYTES:
-        raise UsageError(
-            f"{path} is larger than {MAX_PLOT_BYTES // 2**20} MiB, too large for a plot; give a shorter text"
-        )
-    return data.decode("utf-8-sig", errors="replace")
+        limit = MAX_PLOT_BYTES // 2**20
+        raise UsageError(f"{path} is larger than {limit} MiB, too large for a plot; give a shorter text")
+    return decode_text(data)

@@ -1,7 +1,7 @@
 """Films in and out: tables of every usual format, and databases.
 
-Other packages add formats through the entry point groups `mmgcs.readers` and `mmgcs.writers`: an entry point's name is the
-extension, such as `.psv`.
+Other packages add formats through the entry point groups `mmgcs.readers` and `mmgcs.writers`: an entry point's name is
+the extension, such as `.psv`.
 """
 
 from importlib.metadata import entry_points

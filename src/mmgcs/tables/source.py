@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import gzip
 import io
@@ -17,7 +16,7 @@ from pathlib import Path, PurePath
 from typing import IO, Any, cast
 
 from mmgcs.errors import MmgcsError, UsageError
-from mmgcs.files import open_file
+from mmgcs.files import open_file, text_encoding
 
 MAX_LINE = 16 * 2**20
 """The longest line that is read, in characters. The rest is skipped, and the row is reported."""
@@ -153,17 +152,8 @@ def encoding_of(path: Path) -> tuple[str, str]:
     """Return a text file's encoding ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be") and its line ending."""
     with open_table(path) as raw:
         start = raw.read(4096)
-    encoding = "utf-8"
-    if start.startswith(codecs.BOM_UTF8):
-        encoding = "utf-8-sig"
-    elif start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    elif start[1::2].count(0) > 0.6 * len(start[1::2]) and not start[::2].count(0):
-        encoding = "utf-16-le"  # without its mark; Latin letters have a zero byte each
-    elif start[::2].count(0) > 0.6 * len(start[::2]) and not start[1::2].count(0):
-        encoding = "utf-16-be"
     returns = start.replace(b"\x00", b"")
-    return encoding, "\r" if b"\r" in returns.rstrip(b"\r") and b"\n" not in returns else "\n"
+    return text_encoding(start), "\r" if b"\r" in returns.rstrip(b"\r") and b"\n" not in returns else "\n"
 
 
 @contextlib.contextmanager

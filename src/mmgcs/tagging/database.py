@@ -10,7 +10,7 @@ from mmgcs.bundle import MANIFEST
 from mmgcs.files import sha256
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime.classifier import Classifier
-from mmgcs.tagging.pipeline import Pipeline, Progress, TagOptions
+from mmgcs.tagging.pipeline import Pipeline, Progress, Sink, TagOptions
 from mmgcs.tagging.summary import TagSummary
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def model_name(classifier: Classifier) -> str:
     return f"{classifier.bundle.config.name}@{sha256(classifier.bundle.path / MANIFEST)[:12]}"
 
 
-class DatabaseSink:
-    """Write predictions to a database, next to the films that it is also the source of."""
+class DatabaseSink(Sink):
+    """Write predictions to a database, next to the films that it is also the source of: those not tagged yet."""
 
     def __init__(self, database: FilmDatabase, model: str) -> None:
         self.model = model
@@ -64,10 +64,6 @@ class DatabaseSink:
         for chunk in self._database.chunks(self.model, retry_errors=retry_errors):
             self._chunks.append(chunk)
             yield chunk.films
-
-    def finished(self) -> Iterator[Prediction]:
-        """Yield nothing: the source leaves out films that are tagged."""
-        return iter(())
 
     def write(self, films: list[Film], predictions: list[Prediction]) -> None:
         """Write a chunk in one transaction."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime.batch import predict_chunks
@@ -55,16 +55,18 @@ Progress = Callable[[TagSummary], None]
 """Called after each chunk with the counts so far."""
 
 
-class Sink(Protocol):
+class Sink(ABC):
     """Where predictions go."""
 
     def finished(self) -> Iterator[Prediction]:
         """Yield the predictions of the films that an earlier run has written, in order."""
+        return iter(())
 
+    @abstractmethod
     def write(self, films: list[Film], predictions: list[Prediction]) -> None:
         """Take the next chunk; predictions are as the model made them (see `TagOptions.settle`)."""
 
-    def finish(self, summary: TagSummary) -> None:
+    def finish(self, summary: TagSummary) -> None:  # noqa: B027  most sinks have nothing to complete
         """Complete the output once every chunk was written."""
 
 

@@ -47,7 +47,7 @@ from mmgcs.tables import (
     write_table,
 )
 from mmgcs.tagging.lists import FILM_LISTS
-from mmgcs.tagging.pipeline import Pipeline, Predictor, Progress, TagOptions
+from mmgcs.tagging.pipeline import Pipeline, Predictor, Progress, Sink, TagOptions
 from mmgcs.tagging.summary import TagSummary
 
 LOG = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ PART_SECONDS = 15.0
 """A part is written after this many films or seconds."""
 
 
-class RowSink:
+class RowSink(Sink):
     """Hand each film's output row to a function as it is predicted. Nothing can be resumed, and no list is made."""
 
     def __init__(
@@ -69,17 +69,10 @@ class RowSink:
         self._write = write
         self._options = options
 
-    def finished(self) -> Iterator[Prediction]:
-        """Yield nothing."""
-        return iter(())
-
     def write(self, films: list[Film], predictions: list[Prediction]) -> None:
         """Write the rows of a chunk."""
         for film, prediction in zip(films, predictions, strict=True):
             self._write(self._records.build(film.record, self._options.settle(prediction)))
-
-    def finish(self, summary: TagSummary) -> None:
-        """Do nothing: every row is written."""
 
 
 def tag_table(
@@ -168,7 +161,7 @@ def is_finished(out: Path, lists: Mapping[str, Path], films: Path) -> bool:
     return True
 
 
-class FileSink:
+class FileSink(Sink):
     """Write a table's predictions to a file. Use it as a context manager: it keeps other processes out.
 
     Attributes:
