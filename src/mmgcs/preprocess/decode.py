@@ -8,11 +8,11 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from mmgcs.errors import InputError
 from mmgcs.files import read_file
@@ -36,18 +36,6 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Our own limit is checked before decoding, so Pillow's warning would only repeat it.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""The operation that turns an image upright, for each EXIF orientation."""
-
 
 _ONE_LARGE = threading.Lock()
 """Held while a large image is decoded, so that eight of them at once take as much memory as one."""
@@ -92,9 +80,7 @@ def decode_poster(
             with _ONE_LARGE if width * height > SMALL else nullcontext(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # odd EXIF or palettes: only the pixels matter
                 image.load()
-                turn = _turn(image)  # read before conversion loses the EXIF block
-                upright = _to_rgb(image, at_least or image.size)
-                return upright if turn is None else upright.transpose(turn)
+                return _to_rgb(_upright(image), at_least or image.size)
         except Exception as error:  # each decoder raises its own kinds of errors
             raise InputError(f"{_name(source)} is damaged or cut short; give a whole picture") from error
 
@@ -144,15 +130,13 @@ def _fitting(width: int, height: int) -> tuple[int, int]:
     return width, height
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return the operation that turns an image upright, or None if its EXIF block does not ask for one."""
-    # Not ImageOps.exif_transpose, which rewrites the whole block: one of 10 MiB takes 10 s.
-    if sum(len(image.info.get(name, "")) for name in ("exif", "Raw profile type exif")) > MAX_EXIF:
-        return None
-    try:
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a broken block is no reason to refuse the pixels
-        return None
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the image turned as its EXIF block asks."""
+    # Pillow rewrites the whole block: one of 10 MiB takes 10 s.
+    if sum(len(image.info.get(name, "")) for name in ("exif", "Raw profile type exif")) <= MAX_EXIF:
+        with suppress(Exception):  # a broken block is no reason to refuse the pixels
+            return ImageOps.exif_transpose(image)
+    return image
 
 
 def _to_rgb(image: Image.Image, at_least: tuple[int, int]) -> Image.Image:
