@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mmgcs.errors import UsageError
-from mmgcs.library.scan import LibraryFilm, find_films, read_film, split_name
+from mmgcs.library import LibraryFilm, find_films, read_film
+from mmgcs.library.scan import split_name
 
 FILM = b"<movie><title>A</title><plot>A plot.</plot></movie>"
 
@@ -23,113 +24,140 @@ def make(root: Path, *names: str) -> Path:
     return root
 
 
-def found(root: Path) -> dict[str, str | None]:
-    """From each film's NFO, or the one it would get in brackets, to its poster, relative to the library."""
-    films = list(map(read_film, find_films(root)))
-    return {shown(root, film): relative(root, film.poster) for film in films}
+def films_in(root: Path) -> dict[str, LibraryFilm]:
+    """The films by their NFO files, or the ones that they would get, relative to the library."""
+    films = map(read_film, find_films(root))
+    return {(film.nfo or film.new_nfo).relative_to(root).as_posix(): film for film in films}
 
 
-def shown(root: Path, film: LibraryFilm) -> str:
-    return str(relative(root, film.nfo)) if film.nfo else f"[{relative(root, film.new_nfo)}]"
+# What a folder looks like, its files, and the films in it: the NFO that is read or would be made | poster | text.
+SHAPES = """
+movie.nfo                           A (1950)/movie.nfo  A (1950)/poster.jpg
+                                        A (1950)/movie.nfo | A (1950)/poster.jpg | text
+NFO called like the video           A/a.mkv  A/a.nfo  A/a-poster.png
+                                        A/a.nfo | A/a-poster.png | text
+NFO called like the folder          A/x.mkv  A/A.nfo
+                                        A/A.nfo | - | text
+NFO called otherwise                A/x.mkv  A/film.nfo  A/x.jpg
+                                        A/film.nfo | A/x.jpg | text
+two NFO files                       A/a.mkv  A/a.nfo  A/movie.nfo
+                                        A/movie.nfo | - | text
+video without NFO                   A/A.mkv  A/FOLDER.JPG
+                                        A/movie.nfo | A/FOLDER.JPG | -
+cover.webp                          A/a.mkv  A/a.nfo  A/cover.webp  A/movie.jpg
+                                        A/a.nfo | A/cover.webp | text
+movie.tbn                           A/a.mkv  A/a.nfo  A/movie.tbn
+                                        A/a.nfo | A/movie.tbn | text
+fanart is no poster                 A/a.mkv  A/a.nfo  A/fanart.jpg
+                                        A/a.nfo | - | text
+two parts                           A/a-cd1.avi  A/a-cd2.avi  A/a.nfo
+                                        A/a.nfo | - | text
+two parts, NFO of the first         A/a-cd1.avi  A/a-cd2.avi  A/a-cd1.nfo
+                                        A/a-cd1.nfo | - | text
+two parts without NFO               A/a part1.avi  A/a part2.avi  A/poster.jpg
+                                        A/movie.nfo | A/poster.jpg | -
+two versions                        A/A - 4k.mkv  A/A - 1080p.mkv  A/poster.jpg
+                                        A/movie.nfo | A/poster.jpg | -
+two versions with dots              A (1950)/A.1950.720p.mkv  A (1950)/A.1950.4k.mkv  A (1950)/movie.nfo
+                                        A (1950)/movie.nfo | - | text
+sequels in one folder               Rocky/Rocky.mkv  Rocky/Rocky II.mkv
+                                        Rocky/Rocky.nfo | - | -
+                                        Rocky/Rocky II.nfo | - | -
+trailer and sample                  A/a.mkv  A/a-trailer.mkv  A/sample.mkv
+                                        A/movie.nfo | - | -
+only a trailer                      A/a-trailer.mkv
+title that ends like an extra       A/The Big Short.mkv
+                                        A/movie.nfo | - | -
+DVD                                 A/VIDEO_TS/VIDEO_TS.IFO  A/AUDIO_TS/x.ifo  A/poster.jpg
+                                        A/movie.nfo | A/poster.jpg | -
+DVD with its NFO                    A/VIDEO_TS/VIDEO_TS.nfo  A/poster.jpg
+                                        A/VIDEO_TS/VIDEO_TS.nfo | A/poster.jpg | text
+DVD without its folder              A/VIDEO_TS.IFO  A/VTS_01_0.IFO  A/VTS_01_1.VOB  A/poster.jpg
+                                        A/movie.nfo | A/poster.jpg | -
+Blu-ray                             A/BDMV/STREAM/0.m2ts  A/CERTIFICATE/x.m2ts  A/movie.nfo
+                                        A/movie.nfo | - | text
+Blu-ray without its folder          A/index.bdmv  A/STREAM/0.m2ts  A/A.nfo
+                                        A/A.nfo | - | text
+several discs                       A/Disc 1/VIDEO_TS/x.IFO  A/Disc 2/VIDEO_TS/x.IFO  A/poster.jpg  A/movie.nfo
+                                        A/movie.nfo | A/poster.jpg | text
+parts in folders                    A/CD1/a.avi  A/CD2/a.avi  A/CD1/folder.jpg
+                                        A/movie.nfo | A/CD1/folder.jpg | -
+box of films                        Box/Disc 1/a.mkv  Box/Disc 1/a.nfo  Box/Disc 2/b.mkv  Box/Disc 2/b.nfo
+                                        Box/Disc 1/a.nfo | - | text
+                                        Box/Disc 2/b.nfo | - | text
+disks with films                    Disk 1/a.mkv  Disk 2/B/b.mkv
+                                        Disk 1/movie.nfo | - | -
+                                        Disk 2/B/movie.nfo | - | -
+NFO in a folder                     A/a.mkv  A/NFO/movie.nfo  A/poster.jpg
+                                        A/NFO/movie.nfo | A/poster.jpg | text
+posters in a folder                 m/a.mkv  m/b.mkv  m/Posters/a.jpg
+                                        m/a.nfo | m/Posters/a.jpg | -
+                                        m/b.nfo | - | -
+film called Art                     m/a.mkv  m/Art/Art.mkv
+                                        m/movie.nfo | - | -
+                                        m/Art/movie.nfo | - | -
+deep folders                        b/c/d/A/movie.nfo  b/c/d/E/movie.nfo
+                                        b/c/d/A/movie.nfo | - | text
+                                        b/c/d/E/movie.nfo | - | text
+side by side                        m/a.mkv  m/a.nfo  m/a-poster.jpg  m/b.mkv  m/b.nfo  m/c.mkv  m/c.jpg  m/poster.jpg
+                                        m/a.nfo | m/a-poster.jpg | text
+                                        m/b.nfo | - | text
+                                        m/c.nfo | m/c.jpg | -
+stray movie.nfo                     m/a.mkv  m/a-poster.jpg  m/b.mkv  m/b-poster.jpg  m/movie.nfo
+                                        m/a.nfo | m/a-poster.jpg | -
+                                        m/b.nfo | m/b-poster.jpg | -
+                                        m/movie.nfo | - | -
+sequels side by side                m/F.mkv  m/F.nfo  m/F-poster.jpg  m/F Part 2.mkv  m/F Part 2.nfo  m/F Part 2-poster.jpg
+                                        m/F.nfo | m/F-poster.jpg | text
+                                        m/F Part 2.nfo | m/F Part 2-poster.jpg | text
+films called part, with posters     m/F Part 1.mkv  m/F Part 1-poster.jpg  m/F Part 2.mkv  m/F Part 2-poster.jpg
+                                        m/F Part 1.nfo | m/F Part 1-poster.jpg | -
+                                        m/F Part 2.nfo | m/F Part 2-poster.jpg | -
+parts side by side                  m/a.cd1.avi  m/a.cd2.avi  m/a.cd1.jpg  m/a.cd2.jpg  m/b.mkv
+                                        m/a.nfo | m/a.cd1.jpg | -
+                                        m/b.nfo | - | -
+discs side by side, with posters    m/D-cd1.avi  m/D-cd2.avi  m/D-cd1-poster.jpg  m/D-cd2-poster.jpg  m/E.mkv
+                                        m/D.nfo | m/D-cd1-poster.jpg | -
+                                        m/E.nfo | - | -
+single part                         m/a.mkv  m/d-part1.avi
+                                        m/a.nfo | - | -
+                                        m/d-part1.nfo | - | -
+no film                             A/poster.jpg  A/readme.txt
+series, extras, hidden, marked      S/tvshow.nfo  S/Season 1/e.nfo  A/movie.nfo  A/Extras/x.nfo  A/.actors/y.nfo  \
+B/.ignore  B/movie.nfo  C/.nomedia  C/D/movie.nfo  .mmgcs/movie.nfo  @eaDir/movie.nfo
+                                        A/movie.nfo | - | text
+"""
 
 
-def relative(root: Path, path: Path | None) -> str | None:
-    return path.relative_to(root).as_posix() if path else None
+def shapes() -> dict[str, tuple[list[str], list[str]]]:
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for line in SHAPES.strip().replace("\\\n", "").splitlines():
+        if line.startswith(" "):
+            found[shape][1].append(line.strip())
+        else:
+            shape = line[:36].strip()
+            found[shape] = (line[36:].split("  "), [])
+    return found
 
 
-# What a folder looks like, and the films in it: from the NFO that is read, or would be created in brackets, to the
-# poster. Every NFO holds a plot, so that a film whose NFO is found has a text.
-SHAPES: dict[str, tuple[list[str], dict[str, str | None]]] = {
-    "movie.nfo": (["A (1950)/movie.nfo", "A (1950)/poster.jpg"], {"A (1950)/movie.nfo": "A (1950)/poster.jpg"}),
-    "an NFO called like the video": (["A/a.mkv", "A/a.nfo", "A/a-poster.png"], {"A/a.nfo": "A/a-poster.png"}),
-    "an NFO called like the folder": (["A/x.mkv", "A/A.nfo"], {"A/A.nfo": None}),
-    "an NFO called otherwise": (["A/x.mkv", "A/film.nfo", "A/x.jpg"], {"A/film.nfo": "A/x.jpg"}),
-    "two NFO files": (["A/a.mkv", "A/a.nfo", "A/movie.nfo"], {"A/movie.nfo": None}),
-    "a video without NFO": (["A/A.mkv", "A/FOLDER.JPG"], {"[A/movie.nfo]": "A/FOLDER.JPG"}),
-    "cover.webp": (["A/a.mkv", "A/a.nfo", "A/cover.webp", "A/movie.jpg"], {"A/a.nfo": "A/cover.webp"}),
-    "movie.tbn": (["A/a.mkv", "A/a.nfo", "A/movie.tbn"], {"A/a.nfo": "A/movie.tbn"}),
-    "fanart is no poster": (["A/a.mkv", "A/a.nfo", "A/fanart.jpg"], {"A/a.nfo": None}),
-    "two parts": (["A/a-cd1.avi", "A/a-cd2.avi", "A/a.nfo"], {"A/a.nfo": None}),
-    "two parts with an NFO of the first": (["A/a-cd1.avi", "A/a-cd2.avi", "A/a-cd1.nfo"], {"A/a-cd1.nfo": None}),
-    "two parts without NFO": (["A/a part1.avi", "A/a part2.avi", "A/poster.jpg"], {"[A/movie.nfo]": "A/poster.jpg"}),
-    "two versions": (["A/A - 4k.mkv", "A/A - 1080p.mkv", "A/poster.jpg"], {"[A/movie.nfo]": "A/poster.jpg"}),
-    "two versions with dots": (
-        ["A (1950)/A.1950.720p.mkv", "A (1950)/A.1950.4k.mkv", "A (1950)/movie.nfo"],
-        {"A (1950)/movie.nfo": None},
-    ),
-    "sequels in one folder": (
-        ["Rocky/Rocky.mkv", "Rocky/Rocky II.mkv"],
-        {"[Rocky/Rocky II.nfo]": None, "[Rocky/Rocky.nfo]": None},
-    ),
-    "a trailer and a sample": (["A/a.mkv", "A/a-trailer.mkv", "A/sample.mkv"], {"[A/movie.nfo]": None}),
-    "only a trailer": (["A/a-trailer.mkv"], {}),
-    "a title that ends like an extra": (["A/The Big Short.mkv"], {"[A/movie.nfo]": None}),
-    "a DVD": (["A/VIDEO_TS/VIDEO_TS.IFO", "A/AUDIO_TS/x.ifo", "A/poster.jpg"], {"[A/movie.nfo]": "A/poster.jpg"}),
-    "a DVD with its NFO": (["A/VIDEO_TS/VIDEO_TS.nfo", "A/poster.jpg"], {"A/VIDEO_TS/VIDEO_TS.nfo": "A/poster.jpg"}),
-    "a DVD without its folder": (
-        ["A/VIDEO_TS.IFO", "A/VTS_01_0.IFO", "A/VTS_01_1.VOB", "A/poster.jpg"],
-        {"[A/movie.nfo]": "A/poster.jpg"},
-    ),
-    "a Blu-ray": (["A/BDMV/STREAM/0.m2ts", "A/CERTIFICATE/x.m2ts", "A/movie.nfo"], {"A/movie.nfo": None}),
-    "a Blu-ray without its folder": (["A/index.bdmv", "A/STREAM/0.m2ts", "A/A.nfo"], {"A/A.nfo": None}),
-    "several discs": (
-        ["A/Disc 1/VIDEO_TS/VIDEO_TS.IFO", "A/Disc 2/VIDEO_TS/VIDEO_TS.IFO", "A/poster.jpg", "A/movie.nfo"],
-        {"A/movie.nfo": "A/poster.jpg"},
-    ),
-    "parts in folders": (["A/CD1/a.avi", "A/CD2/a.avi", "A/CD1/folder.jpg"], {"[A/movie.nfo]": "A/CD1/folder.jpg"}),
-    "a box of films": (
-        ["Box/Disc 1/a.mkv", "Box/Disc 1/a.nfo", "Box/Disc 2/b.mkv", "Box/Disc 2/b.nfo"],
-        {"Box/Disc 1/a.nfo": None, "Box/Disc 2/b.nfo": None},
-    ),
-    "disks with films": (
-        ["Disk 1/a.mkv", "Disk 2/B/b.mkv"],
-        {"[Disk 1/movie.nfo]": None, "[Disk 2/B/movie.nfo]": None},
-    ),
-    "an NFO in a folder": (["A/a.mkv", "A/NFO/movie.nfo", "A/poster.jpg"], {"A/NFO/movie.nfo": "A/poster.jpg"}),
-    "posters in a folder": (
-        ["m/a.mkv", "m/b.mkv", "m/Posters/a.jpg"],
-        {"[m/a.nfo]": "m/Posters/a.jpg", "[m/b.nfo]": None},
-    ),
-    "a film called Art": (["m/a.mkv", "m/Art/Art.mkv"], {"[m/movie.nfo]": None, "[m/Art/movie.nfo]": None}),
-    "deep folders": (
-        ["b/c/d/A/movie.nfo", "b/c/d/E/movie.nfo"],
-        {"b/c/d/A/movie.nfo": None, "b/c/d/E/movie.nfo": None},
-    ),
-    "side by side": (
-        ["m/a.mkv", "m/a.nfo", "m/a-poster.jpg", "m/b.mkv", "m/b.nfo", "m/c.mkv", "m/c.jpg", "m/poster.jpg"],
-        {"m/a.nfo": "m/a-poster.jpg", "m/b.nfo": None, "[m/c.nfo]": "m/c.jpg"},
-    ),
-    "side by side with a stray movie.nfo": (
-        ["m/a.mkv", "m/a-poster.jpg", "m/b.mkv", "m/b-poster.jpg", "m/movie.nfo"],
-        {"[m/a.nfo]": "m/a-poster.jpg", "[m/b.nfo]": "m/b-poster.jpg", "m/movie.nfo": None},
-    ),
-    "sequels side by side": (
-        [
-            f"m/The Ferryman{part}{end}"
-            for part in ("", " Part 2", " Part 3")
-            for end in (".mkv", ".nfo", "-poster.jpg")
-        ],
-        {f"m/The Ferryman{part}.nfo": f"m/The Ferryman{part}-poster.jpg" for part in (" Part 2", " Part 3", "")},
-    ),
-    "films called part, with posters": (
-        ["m/F Part 1.mkv", "m/F Part 1-poster.jpg", "m/F Part 2.mkv", "m/F Part 2-poster.jpg"],
-        {f"[m/F Part {number}.nfo]": f"m/F Part {number}-poster.jpg" for number in (1, 2)},
-    ),
-    "parts side by side": (
-        ["m/a.cd1.avi", "m/a.cd2.avi", "m/a.cd1.jpg", "m/a.cd2.jpg", "m/b.mkv"],
-        {"[m/a.nfo]": "m/a.cd1.jpg", "[m/b.nfo]": None},
-    ),
-    "a single part": (["m/a.mkv", "m/d-part1.avi"], {"[m/a.nfo]": None, "[m/d-part1.nfo]": None}),
-    "no film": (["A/poster.jpg", "A/readme.txt"], {}),
-}
+@pytest.mark.parametrize(("files", "expected"), shapes().values(), ids=shapes())
+def test_films_posters_and_texts_are_found_in_every_shape_of_folder(
+    tmp_path: Path, files: list[str], expected: list[str]
+) -> None:
+    films = films_in(make(tmp_path, *(name.strip() for name in files if name)))
+    rows = {
+        f"{name} | {film.poster.relative_to(tmp_path).as_posix() if film.poster else '-'} | {'text' if film.plot else '-'}"
+        for name, film in films.items()
+    }
+    assert rows == set(expected)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_films_posters_and_texts_are_found_in_every_shape_of_folder(tmp_path: Path, shape: str) -> None:
-    files, expected = SHAPES[shape]
-    assert found(make(tmp_path, *files)) == expected
-    for film in map(read_film, find_films(tmp_path)):
-        assert (film.plot is not None) == (film.nfo is not None and film.skipped is None)
+def test_the_order_is_by_name_and_linked_folders_come_last_and_once(tmp_path: Path) -> None:
+    outside, library = tmp_path / "outside", make(tmp_path / "library", "b/movie.nfo", "a/z/movie.nfo", "a/y/movie.nfo")
+    make(outside, "movie.nfo")
+    for name, target in {"a/up": library, "A": outside, "B": outside, "self": Path("self")}.items():
+        (library / name).symlink_to(target)
+    assert list(films_in(library)) == ["a/y/movie.nfo", "a/z/movie.nfo", "b/movie.nfo", "A/movie.nfo"]
 
 
 @pytest.mark.parametrize("start", [".", "..", "../Alien (1979)", "extras/.."])
@@ -140,17 +168,16 @@ def test_versions_are_one_film_from_whichever_folder_they_are_looked_at(
     (folder / "extras").mkdir()
     monkeypatch.chdir(folder if start != ".." else folder / "extras")
     (film,) = map(read_film, find_films(Path(start)))
-    assert (film.title, film.year) == ("Alien", 1979)
-    assert film.new_nfo == Path(start) / "movie.nfo"
+    assert (film.title, film.year, film.new_nfo) == ("Alien", 1979, Path(start) / "movie.nfo")
 
 
 AT_THE_ROOT = """
 import json, os, sys
 from pathlib import Path
-from mmgcs.library.scan import find_films
+from mmgcs.library import find_films
 os.chroot(sys.argv[1])
 os.chdir("/")
-print(json.dumps([[place.name, str(place.new_nfo), place.poster] for place in find_films(Path(sys.argv[2]))]))
+print(json.dumps([[film.name, str(film.new_nfo), film.poster] for film in find_films(Path(sys.argv[2]))]))
 """
 
 
@@ -164,45 +191,14 @@ def test_films_at_the_root_of_a_disk_are_many(tmp_path: Path, start: str) -> Non
     assert sorted(json.loads(done.stdout)) == [[name, str(Path(start) / f"{name}.nfo"), None] for name in names]
 
 
-def test_series_extras_hidden_and_marked_folders_are_passed_over(tmp_path: Path) -> None:
-    make(
-        tmp_path,
-        *("Show/tvshow.nfo", "Show/Season 1/e1.nfo", "A/movie.nfo", "A/Extras/x.nfo", "A/.actors/y.nfo"),
-        *("B/.ignore", "B/movie.nfo", "C/.nomedia", "C/D/movie.nfo", ".mmgcs/movie.nfo", "@eaDir/movie.nfo"),
-    )
-    assert found(tmp_path) == {"A/movie.nfo": None}
-
-
-def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
-    make(tmp_path, "A/movie.nfo")
-    (tmp_path / "A" / "up").symlink_to(tmp_path)
-    (tmp_path / "B").symlink_to(tmp_path / "A")
-    (tmp_path / "self").symlink_to("self")
-    assert found(tmp_path) == {"A/movie.nfo": None}
-
-
-def test_a_linked_folder_outside_is_part_of_the_library(tmp_path: Path) -> None:
-    outside = make(tmp_path / "outside", "A/movie.nfo")
-    library = make(tmp_path / "library", "B/movie.nfo")
-    (library / "A").symlink_to(outside / "A")
-    assert found(library) == {"B/movie.nfo": None, "A/movie.nfo": None}
-
-
-def test_the_order_is_by_name(tmp_path: Path) -> None:
-    make(tmp_path, "b/movie.nfo", "a/z/movie.nfo", "a/y/movie.nfo", "c/movie.nfo")
-    assert list(found(tmp_path)) == ["a/y/movie.nfo", "a/z/movie.nfo", "b/movie.nfo", "c/movie.nfo"]
-
-
-def test_a_pipe_called_like_an_nfo_does_not_stop_the_reading(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "movie.nfo")
-    (film,) = map(read_film, find_films(tmp_path))
-    assert film.problem == "cannot be read (it is a pipe or a device, not a file)"
-
-
-def test_a_broken_link_is_a_problem(tmp_path: Path) -> None:
-    (tmp_path / "movie.nfo").symlink_to("nowhere")
-    (film,) = map(read_film, find_films(tmp_path))
-    assert film.problem == "cannot be read (No such file or directory)"
+def test_a_pipe_or_a_broken_link_called_like_an_nfo_is_a_problem(tmp_path: Path) -> None:
+    make(tmp_path, "A/a.mkv", "B/b.mkv")
+    os.mkfifo(tmp_path / "A" / "movie.nfo")
+    (tmp_path / "B" / "movie.nfo").symlink_to("nowhere")
+    assert [film.problem for film in films_in(tmp_path).values()] == [
+        "cannot be read (it is a pipe or a device, not a file)",
+        "cannot be read (No such file or directory)",
+    ]
 
 
 def test_no_folder_is_a_usage_error(tmp_path: Path) -> None:
@@ -225,21 +221,16 @@ def test_a_link_for_a_scraper_is_skipped_and_the_next_nfo_read(tmp_path: Path) -
     make(tmp_path, "A/a.mkv", "A/movie.nfo", "B/b.mkv", "B/b.nfo", "B/movie.nfo")
     for name in ("A/movie.nfo", "B/movie.nfo"):
         (tmp_path / name).write_bytes(b"https://www.themoviedb.org/movie/1\n")
-    first, second = map(read_film, find_films(tmp_path))
-    assert (first.skipped, first.path) == ("it holds only a link", tmp_path / "A" / "movie.nfo")
-    assert (second.skipped, second.path) == (None, tmp_path / "B" / "b.nfo")
-
-
-def test_ids_in_names_are_read(tmp_path: Path) -> None:
-    make(tmp_path, "Heat (1995) [imdbid-tt0113277] {tmdb-949}/film.mkv")
-    (film,) = map(read_film, find_films(tmp_path))
-    assert film.to_film().record == {"imdb_id": "tt0113277", "tmdb_id": "949"}
+    assert {name: film.skipped for name, film in films_in(tmp_path).items()} == {
+        "A/movie.nfo": "it holds only a link",
+        "B/b.nfo": None,
+    }
 
 
 def test_a_file_that_nobody_may_write_is_locked(tmp_path: Path) -> None:
     make(tmp_path, "A/movie.nfo", "B/movie.nfo")
     (tmp_path / "B" / "movie.nfo").chmod(0o444)
-    assert [film.locked for film in map(read_film, find_films(tmp_path))] == [None, "its .nfo is write-protected"]
+    assert [film.locked for film in films_in(tmp_path).values()] == [None, "its .nfo is write-protected"]
 
 
 @pytest.mark.parametrize(
@@ -258,16 +249,10 @@ def test_title_and_year_are_read_from_a_name(name: str, expected: tuple[str, int
     assert split_name(name) == expected
 
 
-def test_a_film_without_nfo_is_known_by_its_folder(tmp_path: Path) -> None:
-    make(tmp_path, "The General (1926)/x.mkv", "The General (1926)/poster.jpg")
-    (film,) = map(read_film, find_films(tmp_path))
-    assert (film.title, film.year, film.plot) == ("The General", 1926, None)
-    assert film.to_film().poster == tmp_path / "The General (1926)" / "poster.jpg"
-    assert film.path == tmp_path / "The General (1926)"
-
-
 def test_what_the_nfo_lacks_comes_from_the_folder(tmp_path: Path) -> None:
-    make(tmp_path, "The General (1926)/movie.nfo")
-    (film,) = map(read_film, find_films(tmp_path))
-    assert isinstance(film, LibraryFilm)
-    assert (film.title, film.year, film.plot) == ("A", 1926, "A plot.")
+    make(tmp_path, "Heat (1995) [imdbid-tt0113277] {tmdb-949}/movie.nfo", "The General (1926)/x.mkv")
+    first, second = map(read_film, find_films(tmp_path))
+    assert (first.title, first.year, first.plot) == ("A", 1995, "A plot.")
+    assert first.to_film().record == {"imdb_id": "tt0113277", "tmdb_id": "949"}
+    assert (second.title, second.year, second.plot) == ("The General", 1926, None)
+    assert second.path == tmp_path / "The General (1926)"

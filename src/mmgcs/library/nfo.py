@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree.ElementTree import ParseError
 from xml.sax.saxutils import escape
 
@@ -26,6 +26,8 @@ from mmgcs.preprocess import is_placeholder
 
 MAX_BYTES = 16 * 2**20
 """The largest file that is read: a hundred times the largest NFO that any tool writes."""
+MAX_ELEMENTS = 100_000
+"""Elements of a file that are kept in memory at once."""
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that no XML file can hold."""
 SEPARATORS = re.compile(r"[/,|;]")
@@ -37,11 +39,14 @@ _DECLARED = re.compile(rb"""[^<]*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)""")
 # What may come before the XML although XML allows nothing there: a byte order mark, white space, links.
 _PROLOG = re.compile(r"\ufeff?\s*+(?P<links>(?:https?://[^\s<]++\s*+)*+)")
 _TOKEN = re.compile(
-    r"<(?:!--.*?--|!\[CDATA\[(.*?)\]\]|\?.*?\?|(/?)([^\W\d][^\s<>/=\"'&]*+)((?:\"[^\"]*+\"|'[^']*+'|[^\"'<>])*+))>",
+    r"<(?:!--.*?-->|!\[CDATA\[(.*?)\]\]>|\?.*?\?>|/([^\W\d][^\s<>/=\"'&]*+)\s*>"
+    r"|([^\W\d][^\s<>/=\"'&]*+)((?:\"[^\"]*+\"|'[^']*+'|[^\"'<>])*+)(?:(?<!/)>([^<]*+)</\3\s*+>|>)"
+    r"|(?=[\s\d=<&])|())",
     re.DOTALL,
 )
-"""A comment, CDATA (group 1), an instruction, or a tag: its slash, name and attributes (groups 2 to 4)."""
-_BROKEN = re.compile(r"<(?![\s\d=<&])")  # a `<` that is neither a tag nor, as in "1 < 2", text
+"""What begins with a `<`: a comment, CDATA (group 1), an instruction, an end tag (its name: group 2), a start tag (name
+and attributes: 3 and 4) with its text and end tag if there is nothing else between them (5), a `<` that is text as in
+"1 < 2", or one that is broken (6)."""
 _HIDDEN = re.compile(r"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>", re.DOTALL)
 _ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,8}|[A-Za-z][A-Za-z0-9]{1,31});")
 _FAULTS = (
@@ -50,7 +55,7 @@ _FAULTS = (
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _SURROGATES = re.compile("[\udc80-\udcff]+")
-_IDS = {"tmdbid": "tmdb", "imdbid": "imdb", "imdb_id": "imdb", "id": "imdb"}
+_IDS = {"uniqueid": "", "tmdbid": "tmdb", "imdbid": "imdb", "imdb_id": "imdb", "id": "imdb"}
 
 
 class NfoError(InputError):
@@ -108,11 +113,11 @@ def read_nfo(content: bytes) -> Nfo:
     genres = [genre for text in document.values("genre") for genre in split_genres(text)]
     if not document.named("genre") and (listed := document.list_as_text()):
         genres = split_genres(listed)
-    ids = {
-        kind: value
-        for element in reversed(document.children)
-        if (kind := _IDS.get(element.name) or _id_type(element)) and (value := document.value(element))
-    }
+    ids: dict[str, str] = {}
+    for name, kind in _IDS.items():
+        for element in document.named(name):
+            if (key := kind or _type_of(element)) and (value := document.value(element)):
+                ids.setdefault(key, value)
     return Nfo(
         title=next(iter(document.values("title") + document.values("originaltitle")), None),
         year=next((int(date[:4]) for date in dates if re.match(r"(?:1[89]|[2-9]\d)\d\d(?!\d)", date)), None),
@@ -192,8 +197,7 @@ def new_nfo(title: str, year: int | None, values: Sequence[str], name: str = "ge
     return "\n".join([*lines, "</movie>", ""]).encode()
 
 
-@dataclass(frozen=True, slots=True)
-class _Element:
+class _Element(NamedTuple):
     """The element text[start:end] of a file; text[inner:close] is its content, empty for `<name/>`."""
 
     name: str
@@ -214,6 +218,7 @@ class _Document:
         mixed: whether there are such bytes.
         root: the film.
         children: the elements in the root, in order, and before a `<genres>` the `<genre>` elements in it.
+        by_name: the same, by their names.
     """
 
     text: str
@@ -221,15 +226,16 @@ class _Document:
     mixed: bool
     root: _Element
     children: Sequence[_Element]
+    by_name: Mapping[str, Sequence[_Element]]
 
-    def named(self, name: str) -> list[_Element]:
-        return [element for element in self.children if element.name == name]
+    def named(self, name: str) -> Sequence[_Element]:
+        return self.by_name.get(name, ())
 
     def value(self, element: _Element) -> str:
         """Return an element's text: entities resolved, nested tags left out, white space collapsed."""
         inner = self.text[element.inner : element.close]
         if "<" in inner:
-            inner = _TOKEN.sub(lambda token: " " if token[3] else escape(token[1] or ""), inner)
+            inner = _TOKEN.sub(_text_of, inner)
         if "&" in inner:
             inner = _ENTITY.sub(lambda entity: html.unescape(entity[0]), inner)
         if self.mixed:
@@ -273,7 +279,10 @@ def _parse(content: bytes) -> _Document:
     # Kodi allows links after the XML; a second element there would be a second film.
     if re.search(r"<[A-Za-z]", text[root.end :]):
         raise NfoError("it holds more than one film; give each its own NFO")
-    return _Document(text, codec, mixed, root, children)
+    by_name: dict[str, list[_Element]] = {}
+    for element in children:
+        by_name.setdefault(element.name, []).append(element)
+    return _Document(text, codec, mixed, root, children, by_name)
 
 
 def _decode(content: bytes) -> tuple[str, str, bool]:
@@ -305,47 +314,41 @@ def _scan(text: str, position: int) -> tuple[_Element, list[_Element]]:
     """Return the root, which begins at `position`, and the children of `_Document`."""
     children: list[_Element] = []
     parents: list[tuple[str, int, int, str]] = []
-    done = position
     for token in _TOKEN.finditer(text, position):
-        start = token.start()
-        if text.find("<", done, start) >= 0:
-            _refuse_broken(text, done, start)
-        if not parents and text[done:start].strip():
+        if not parents and text[position : token.start()].strip():
             break
-        done = token.end()
-        slash, name, attributes = token.group(2, 3, 4)
-        if name is None:
-            continue
-        if ":" in name:
-            name = name.rpartition(":")[2]
-        if slash:
-            if not parents or parents[-1][0] != name:
+        if len(parents) + len(children) > MAX_ELEMENTS:
+            raise NfoError(f"it has more than {MAX_ELEMENTS:,} elements; no film has: look at what it holds")
+        position = token.end()
+        closed, name, attributes, leaf, broken = token.group(2, 3, 4, 5, 6)
+        if name is not None:
+            opened = (_local(name), token.start(), token.end(4) + 1, attributes)
+            if leaf is None and not attributes.endswith("/"):
+                parents.append(opened)
+                continue
+            element = _Element(*opened, position if leaf is None else token.end(5), position)
+        elif closed is not None:
+            if not parents or parents[-1][0] != _local(closed):
                 expected = f"does not close <{parents[-1][0]}>" if parents else "closes nothing"
-                raise _not_xml(text, start, f"</{name}> {expected}")
-            element = _Element(*parents.pop(), start, done)
-        elif attributes.endswith("/"):
-            element = _Element(name, start, done, attributes, done, done)
+                raise _not_xml(text, token.start(), f"</{closed}> {expected}")
+            element = _Element(*parents.pop(), token.start(), position)
+        elif broken is not None:
+            if text.startswith("<!", token.start()) and text[position + 1 : position + 2].isalpha():
+                raise NfoError("it has a document type or XML entities, which are refused; remove the <!DOCTYPE …>")
+            raise _not_xml(text, token.start(), "a < begins no tag")
         else:
-            parents.append((name, start, done, attributes))
             continue
         if not parents:
             return element, children
-        if len(parents) == 1 or (len(parents) == 2 and name == "genre" and parents[1][0] == "genres"):
+        if len(parents) == 1 or (len(parents) == 2 and element.name == "genre" and parents[1][0] == "genres"):
             children.append(element)
-    _refuse_broken(text, done, len(text))
     if parents:
         raise _not_xml(text, parents[-1][1], f"<{parents[-1][0]}> is not closed")
-    raise _not_xml(text, done, "there is text before the first element")
+    raise _not_xml(text, position, "there is text before the first element")
 
 
-def _refuse_broken(text: str, start: int, end: int) -> None:
-    """Raise NfoError if there is a broken tag between two tags, or a document type."""
-    broken = _BROKEN.search(text, start, min(end + 1, len(text)))
-    if broken is None or broken.start() >= end:
-        return
-    if text.startswith("<!", broken.start()):
-        raise NfoError("it has a document type or XML entities, which are refused; remove the <!DOCTYPE …>")
-    raise _not_xml(text, broken.start(), "a < begins no tag")
+def _local(name: str) -> str:
+    return name.rpartition(":")[2]
 
 
 def _not_xml(text: str, position: int, what: str) -> NfoError:
@@ -372,14 +375,19 @@ def _notes(document: _Document) -> list[str]:
     return notes
 
 
+def _text_of(token: re.Match[str]) -> str:
+    if token[2] or token[3]:
+        return f" {token[5] or ''} "
+    return escape(token[1] or "") if token[0] != "<" else "&lt;"
+
+
 def _windows_1252(odd: re.Match[str]) -> str:
     return odd[0].encode("utf-8", "surrogateescape").decode("cp1252", "replace")
 
 
-def _id_type(element: _Element) -> str | None:
-    if element.name != "uniqueid" or not (match := re.search(r"""\btype\s*=\s*["'](\w+)""", element.attributes)):
-        return None
-    return match[1].casefold()
+def _type_of(element: _Element) -> str:
+    match = re.search(r"""\btype\s*=\s*["'](\w+)""", element.attributes)
+    return match[1].casefold() if match else ""
 
 
 def _lock(document: _Document) -> str | None:
@@ -392,7 +400,7 @@ def _lock(document: _Document) -> str | None:
 
 def _is_plain(inner: str) -> bool:
     """Return True if what is in an element is text or CDATA, without elements, comments or instructions."""
-    return all(token[1] is not None for token in _TOKEN.finditer(inner))
+    return all(token[1] is not None or token[0] == "<" for token in _TOKEN.finditer(inner))
 
 
 def _before_space(text: str, position: int) -> int:

@@ -216,13 +216,13 @@ def _walk(folder: str, seen: set[str], links: list[str]) -> Iterator[LibraryFilm
         inner = _inner_folders(folders, files, disc) if folders else []
         disc = disc or any(DISC_NUMBER.fullmatch(entry.name.lower()) for entry in inner)
         yield from _films_in(Path(path), title, files, disc)
-        for entry in reversed(folders):
-            if entry in inner or not _may_hold_films(entry.name.lower(), disc):
-                continue
-            if entry.is_symlink():
-                links.append(entry.path)
-            else:
-                waiting.append((entry.path, f"{real}{os.sep}{entry.name}", entry.name))
+        deeper = [entry for entry in folders if entry not in inner and _may_hold_films(entry.name.lower(), disc)]
+        links += [entry.path for entry in deeper if entry.is_symlink()]
+        waiting += [
+            (entry.path, f"{real}{os.sep}{entry.name}", entry.name)
+            for entry in reversed(deeper)
+            if not entry.is_symlink()
+        ]
 
 
 def _list(path: str) -> tuple[list[os.DirEntry[str]], dict[str, str]]:
