@@ -409,16 +409,22 @@ SAVED = {
 """How a spreadsheet saves a list: the format, its encoding and delimiter, and LibreOffice's numbers for these."""
 
 
-def save_with_libreoffice(path: Path, format: str, numbers: str) -> Path:
+def save_with_libreoffice(path: Path, kind: str, numbers: str) -> Path:
     """Open a CSV file in LibreOffice and save it under another name. Returns that file."""
     office = shutil.which("soffice")
     assert office is not None
     out = path.parent / "saved"
-    kind = f"csv:Text - txt - csv (StarCalc):{numbers}" if format == "csv" else format
-    command = [office, f"-env:UserInstallation={(path.parent / 'office').as_uri()}", "--headless", "--convert-to", kind]
+    target = f"csv:Text - txt - csv (StarCalc):{numbers}" if kind == "csv" else kind
+    command = [
+        office,
+        f"-env:UserInstallation={(path.parent / 'office').as_uri()}",
+        "--headless",
+        "--convert-to",
+        target,
+    ]
     command += ["--infilter=Text - txt - csv (StarCalc):44,34,76,1", "--outdir", str(out), str(path)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
-    return out / f"review.{format}"
+    return out / f"review.{kind}"
 
 
 @pytest.mark.parametrize(
@@ -430,12 +436,12 @@ def save_with_libreoffice(path: Path, format: str, numbers: str) -> Path:
 def test_a_list_edited_in_a_spreadsheet_is_carried_out_exactly(
     library: Path, tiny_bundle: Path, saved: str, office: bool
 ) -> None:
-    format, written, numbers = SAVED[saved]
+    kind, written, numbers = SAVED[saved]
     if office and shutil.which("soffice") is None:
         pytest.skip("LibreOffice is not installed")
     if written is None and not office:
         pytest.skip("a workbook comes from LibreOffice")
-    if format == "xlsx":
+    if kind == "xlsx":
         pytest.importorskip("fastexcel")
     film(library, "Bäcker (2002)")
     film(library, "=SUM(1)")
@@ -457,7 +463,7 @@ def test_a_list_edited_in_a_spreadsheet_is_carried_out_exactly(
         row[place["decision"]] = decisions.get(row[place["path"]], "")
     save_as(path, rows, *(("utf-8-sig", ",") if office or written is None else written))
     if office:
-        path = save_with_libreoffice(path, format, numbers)
+        path = save_with_libreoffice(path, kind, numbers)
     dry = run_json("tag", library, "--from", path)
     assert (content_of(library), dry["summary"]["change"]) == (before, 5)
     report = run_json("tag", library, "--from", path, "--apply")

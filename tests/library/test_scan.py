@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,7 +108,8 @@ stray movie.nfo                     m/a.mkv  m/a-poster.jpg  m/b.mkv  m/b-poster
                                         m/a.nfo | m/a-poster.jpg | -
                                         m/b.nfo | m/b-poster.jpg | -
                                         m/movie.nfo | - | -
-sequels side by side                m/F.mkv  m/F.nfo  m/F-poster.jpg  m/F Part 2.mkv  m/F Part 2.nfo  m/F Part 2-poster.jpg
+sequels side by side                m/F.mkv  m/F.nfo  m/F-poster.jpg  \
+m/F Part 2.mkv  m/F Part 2.nfo  m/F Part 2-poster.jpg
                                         m/F.nfo | m/F-poster.jpg | text
                                         m/F Part 2.nfo | m/F Part 2-poster.jpg | text
 films called part, with posters     m/F Part 1.mkv  m/F Part 1-poster.jpg  m/F Part 2.mkv  m/F Part 2-poster.jpg
@@ -130,13 +132,15 @@ B/.ignore  B/movie.nfo  C/.nomedia  C/D/movie.nfo  .mmgcs/movie.nfo  @eaDir/movi
 
 
 def shapes() -> dict[str, tuple[list[str], list[str]]]:
+    """The files and the films by the names of the shapes."""
     found: dict[str, tuple[list[str], list[str]]] = {}
-    for line in SHAPES.strip().replace("\\\n", "").splitlines():
+    films: list[str] = []
+    for line in SHAPES.strip().splitlines():
         if line.startswith(" "):
-            found[shape][1].append(line.strip())
+            films.append(line.strip())
         else:
-            shape = line[:36].strip()
-            found[shape] = (line[36:].split("  "), [])
+            films = []
+            found[line[:36].strip()] = (re.split("  +", line[36:]), films)
     return found
 
 
@@ -144,11 +148,10 @@ def shapes() -> dict[str, tuple[list[str], list[str]]]:
 def test_films_posters_and_texts_are_found_in_every_shape_of_folder(
     tmp_path: Path, files: list[str], expected: list[str]
 ) -> None:
-    films = films_in(make(tmp_path, *(name.strip() for name in files if name)))
-    rows = {
-        f"{name} | {film.poster.relative_to(tmp_path).as_posix() if film.poster else '-'} | {'text' if film.plot else '-'}"
-        for name, film in films.items()
-    }
+    rows = set()
+    for name, film in films_in(make(tmp_path, *files)).items():
+        poster = film.poster.relative_to(tmp_path).as_posix() if film.poster else "-"
+        rows.add(f"{name} | {poster} | {'text' if film.plot else '-'}")
     assert rows == set(expected)
 
 
