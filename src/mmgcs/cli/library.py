@@ -30,6 +30,12 @@ app = new_app(
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds the films.", show_default=False)]
+MODES = {
+    "only-missing": "Films that have genres stay as they are; --add or --replace changes them too",
+    "add": "--add adds to the genres that are there and removes none",
+    "replace": "--replace removes genres that the model knows and does not predict, also ones written by hand",
+}
+"""What becomes of the genres that a film has."""
 T = TypeVar("T")
 
 
@@ -334,10 +340,8 @@ class _Report:
         if self.removed:
             yield f"{what} {'removed' if written else 'to remove'}: {_ranked(self.removed)}"
         changes, folder = self.statuses["change"] + self.statuses["create"], _shown(str(self.library.folder))
-        if changes and not written and mode == "add":
-            yield "--add adds to the genres that are there and removes none"
-        if changes and not written and mode == "replace":
-            yield "--replace removes genres that the model knows and does not predict, also ones written by hand"
+        if not written and self.statuses["has genres" if mode == "only-missing" else "change"]:
+            yield MODES[mode]
         if self.failure is not None:
             return
         if written and changes:
