@@ -365,10 +365,8 @@ def _doubt(prediction: Prediction, min_confidence: float | None, chosen: Sequenc
     if not prediction.reaches(min_confidence) and prediction.strange:
         if "plot" not in prediction.strange:
             return "poster unlike a film poster"
-        warnings = " ".join(prediction.warnings)
-        if "English" in warnings:
-            return "plot not in English"
-        return "plot in a language the model has not learned" if "language" in warnings else "plot unlike a film's plot"
+        unlearned = any("has not learned" in warning for warning in prediction.warnings)
+        return "plot in a language the model has not learned" if unlearned else "plot unlike a film's plot"
     if not prediction.genres:
         return "no genre likely enough"
     if not chosen:
