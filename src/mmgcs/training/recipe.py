@@ -366,11 +366,11 @@ def _validated(value: dict[str, Any], name: str, lines: Mapping[str, int]) -> Re
 
 def _mistakes(name: str, found: Iterable[tuple[str, str]], lines: Mapping[str, int]) -> UsageError:
     """Return one error for all mistakes (key, what is wrong) of a recipe."""
-    all_of = [
+    mistakes = [
         f"{f'line {lines[key]}, ' if key in lines else ''}{f'{key}: ' if key else ''}{what}" for key, what in found
     ]
     return UsageError(
-        f"{name}: {all_of[0]}" if len(all_of) == 1 else f"{name} has {len(all_of)} mistakes: {'; '.join(all_of)}"
+        f"{name}: {mistakes[0]}" if len(mistakes) == 1 else f"{name} has {len(mistakes)} mistakes: {'; '.join(mistakes)}"
     )
 
 
