@@ -150,6 +150,7 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [CONFIG, MANIFEST])
 def test_any_value_anywhere_in_its_json_is_refused_in_one_line_or_read(
     name: str, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory

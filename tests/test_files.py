@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,28 +22,6 @@ def umask():
     before = os.umask(0o022)
     yield
     os.umask(before)
-
-
-@pytest.fixture
-def restless():
-    """Threads let others go on after each call of `os.umask`, when the process may have another one."""
-    threading.setprofile(lambda frame, event, called: time.sleep(0.001) if called is os.umask else None)
-    yield
-    threading.setprofile(None)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
-@pytest.mark.usefixtures("umask", "restless")
-def test_files_that_threads_write_at_once_have_the_mode_that_the_umask_says(tmp_path: Path) -> None:
-    def write(thread: int) -> None:
-        for number in range(25):
-            with atomic_writer(tmp_path / f"{thread}-{number}") as handle:
-                handle.write("x")
-            (tmp_path / f"{thread}-{number}-plain").touch()
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, range(4)))
-    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")

@@ -14,7 +14,7 @@ from http_server import picture, send
 from mmgcs.cli import main
 from mmgcs.datasets import PrepareOptions, prepare, read_films, write_films
 from mmgcs.datasets.inspect import draw_charts, page, summarise
-from mmgcs.errors import InputError, UsageError
+from mmgcs.errors import InputError
 
 WORDS = "amber boat cellar dune ember field ghost harbour island jewel kettle ladder mirror needle orchard".split()
 GENRES = ("Drama", "Comedy", "Thriller", "Horror", "Action", "Crime", "Music", "Romance", "Animation", "Documentary")
@@ -69,13 +69,6 @@ def test_the_same_seed_gives_the_same_bytes(dump, tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
-def test_balancing_keeps_as_many_films_for_each_of_the_ten_commonest_genres(dump, tmp_path):
-    report = prepare(dump, tmp_path / "films.parquet", PrepareOptions(balance="top10", per_genre=20))
-    assert report["kept"] == 200
-    assert len(report["genres"]) == 10
-    assert min(report["genres"].values()) >= 20
-
-
 @pytest.mark.parametrize(
     ("genres", "expected"),
     [("western,Sci-Fi", {"Western"}), ("ten", set(GENRES)), ("data", {*GENRES, "Western", "War"})],
@@ -107,11 +100,6 @@ def test_a_wrong_call_ends_in_one_line_and_status_2(dump, tmp_path, capsys, argu
     assert re.search(message, err)
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "f.csv").exists()
-
-
-def test_an_unknown_extension_is_refused_before_any_work(dump, tmp_path):
-    with pytest.raises(UsageError, match="known extension"):
-        prepare(dump, tmp_path / "f.xlsx")
 
 
 def test_one_genre_or_a_genre_with_one_film_is_warned_of(tmp_path):

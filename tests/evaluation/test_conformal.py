@@ -97,11 +97,6 @@ def test_a_prediction_says_which_genres_are_possible_and_holds_the_chosen_ones(b
     }
 
 
-def test_the_command_prints_the_set(bundle_with_sets: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "--plot", "A ghost in a haunted village", "--model", str(bundle_with_sets), "--json"]) == 0
-    assert "Horror" in json.loads(capsys.readouterr().out)["possible"]
-
-
 def test_a_bundle_of_before_sets_loads_and_states_none(tiny_bundle: Path) -> None:
     value = json.loads((tiny_bundle / "bundle.json").read_text(encoding="utf-8"))
     for decision in value["decisions"].values():
