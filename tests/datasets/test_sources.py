@@ -217,3 +217,10 @@ def test_a_file_that_is_no_data_set_ends_in_one_clear_line(tmp_path, name, conte
     with pytest.raises(UsageError, match=message) as caught:
         detect_source(path)
     assert "\n" not in str(caught.value)
+
+
+def test_language_and_cohort_are_kept_for_the_evaluation(tmp_path):
+    path = tmp_path / "films.csv"
+    path.write_text(f"id,plot,genres,language,cohort,studio\n1,{PLOT},Drama,pt,new,Ufa\n", encoding="utf-8")
+    (film,) = read_films(path).frame.rows(named=True)
+    assert (film["language"], film["cohort"], "studio" in film) == ("pt", "new", False)

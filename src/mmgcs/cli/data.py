@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +12,6 @@ from mmgcs.cli.options import AsJson, Columns, Overwrite, data_path, parse_colum
 from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, progress_bars, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import check_free
-
-if TYPE_CHECKING:
-    import polars as pl
 
 app = new_app(
     "Prepare, inspect and split labelled films; fetch posters and word vectors.",
@@ -86,15 +83,14 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Read a published data set, clean and choose films, and write a table to train on, with a report next to it."""
-    from mmgcs.datasets import PrepareOptions, describe, report_path
-    from mmgcs.datasets import prepare as run
+    from mmgcs import datasets
 
-    for path in (out, report_path(out)):
+    for path in (out, datasets.report_path(out)):
         check_free(path, "--out", overwrite=overwrite)
     chosen = tuple(name.strip() for name in genres.split(",") if name.strip()) if genres is not None else None
     if chosen == ():
         raise UsageError("--genres names no genre; write it like Drama,Comedy, or leave it out")
-    options = PrepareOptions(
+    options = datasets.PrepareOptions(
         source=form,
         genres=chosen,
         balance=balance,
@@ -105,11 +101,11 @@ def prepare(
         need_plot=need_plot,
         seed=seed,
     )
-    report = run(source, out, options)
+    report = datasets.prepare(source, out, options)
     if as_json:
         print_json(report)
     else:
-        print(describe(report))
+        print(datasets.describe(report))
 
 
 @app.command(epilog=examples("mmgcs data inspect films.csv", "mmgcs data inspect films.csv --json"))
@@ -172,45 +168,32 @@ def split(
 
 
 def _split(films: Path, columns: dict[str, str], out: Path, shares: str, seed: int, *, as_json: bool) -> None:
-    from mmgcs.datasets import (
-        check_writable,
-        deviation,
-        label_sets,
-        parse_shares,
-        read_films,
-        split_films,
-        write_films,
-    )
+    from mmgcs import datasets
 
-    check_writable(out)
-    wanted = parse_shares(shares)
-    frame = _with_genres(read_films(films, columns).frame, films)
-    labels = label_sets(frame["genres"])
-    parts, links = split_films(frame, labels, wanted, seed)
+    datasets.check_writable(out)
+    wanted = datasets.parse_shares(shares)
+    frame = datasets.read_films(films, columns).frame
+    if not frame.height or not frame["genres"].str.contains(r"\w").any():
+        from mmgcs.tables import need_column
+
+        need_column(films, "genres")
+        raise InputError(f"no film of {films} has a genre, so there is nothing to split by; check the column genres")
+    labels = datasets.label_sets(frame["genres"])
+    parts, links = datasets.split_films(frame, labels, wanted, seed)
     frame = frame.with_columns(parts)
-    write_films(
-        frame.select(name for name in frame.columns if name == "poster" or frame[name].null_count() < len(frame)), out
-    )
+    kept = [name for name in frame.columns if name == "poster" or frame[name].null_count() < len(frame)]
+    datasets.write_films(frame.select(kept), out)
     splits = {name: int((parts == name).sum()) for name in ("train", "valid", "test")}
     result = {
         "output": str(out),
         "splits": splits,
-        "largest_genre_difference_points": deviation(labels, parts),
+        "largest_genre_difference_points": datasets.deviation(labels, parts),
         "kept_together": dict(links["reason"].value_counts().sort("reason").iter_rows()),
     }
     if as_json:
         print_json(result)
     else:
         print(f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in splits.items()))
-
-
-def _with_genres(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    if not frame.height or not frame["genres"].str.contains(r"\w").any():
-        from mmgcs.tables import need_column
-
-        need_column(path, "genres")
-        raise InputError(f"no film of {path} has a genre, so there is nothing to split by; check the column genres")
-    return frame
 
 
 def _check(films: Path, columns: dict[str, str], *, as_json: bool) -> None:
@@ -291,22 +274,12 @@ def posters(
     A second run also replaces the --films-out of the first; any other file there needs --overwrite. Exit status 3 if
     some posters failed.
     """
-    from mmgcs.datasets import (
-        FAILED,
-        TMDB_BASE,
-        PosterOptions,
-        check_writable,
-        download_posters,
-        is_with_posters,
-        read_films,
-        with_posters,
-        write_films,
-    )
+    from mmgcs import datasets
 
     if films_out is not None:
-        check_writable(films_out)
-    options = PosterOptions(
-        base_url=base_url or TMDB_BASE,
+        datasets.check_writable(films_out)
+    options = datasets.PosterOptions(
+        base_url=base_url or datasets.TMDB_BASE,
         concurrency=concurrency,
         rate=rate,
         retries=retries,
@@ -315,14 +288,14 @@ def posters(
         retry_failed=retry_failed,
         allow_private=allow_private,
     )
-    frame = read_films(films, parse_columns(columns)).frame
+    frame = datasets.read_films(films, parse_columns(columns)).frame
     if films_out is not None:
-        check_free(films_out, "--films-out", overwrite=overwrite or is_with_posters(frame, films_out))
+        check_free(films_out, "--films-out", overwrite=overwrite or datasets.is_with_posters(frame, films_out))
     kept = f"fetched posters are kept in {out}; run the same command again to continue"
     with explain_interrupt(kept), progress_bars() as update:
-        result = download_posters(frame, out, options, partial(update, "posters"))
+        result = datasets.download_posters(frame, out, options, partial(update, "posters"))
     if films_out is not None:
-        write_films(with_posters(frame, out), films_out)
+        datasets.write_films(datasets.with_posters(frame, out), films_out)
     counts: dict[str, Any] = {
         "downloaded": result.downloaded,
         "already": result.already,
@@ -343,7 +316,7 @@ def posters(
         if result.left:
             print(f"  {result.left:,} failed earlier and were skipped; try them again with --retry-failed")
     if result.failed:
-        say(f"failures are listed in {out / FAILED}; try again with --retry-failed")
+        say(f"failures are listed in {out / datasets.FAILED}; try again with --retry-failed")
         raise typer.Exit(3)
 
 

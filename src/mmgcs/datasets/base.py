@@ -26,10 +26,12 @@ RAW_SCHEMA: Mapping[str, pl.DataType] = {
     "collection": pl.String(),
     "labels": pl.String(),
     "split": pl.String(),
+    "language": pl.String(),
+    "cohort": pl.String(),
 }
 """The columns that every reader returns. `genres` is as the source spells it (any form that `mmgcs.genres` parses);
 `poster` is a file under the posters' folder, `poster_path` a path at TMDB, `poster_url` a whole address;
-`collection` is the series' name where the source knows it."""
+`collection` is the series' name if the source knows it; `language` and `cohort` are kept for `mmgcs evaluate --by`."""
 
 SPLITS = ("train", "valid", "test")
 

@@ -19,7 +19,7 @@ _NAMES: Mapping[str, Sequence[str]] = {
     "poster": ("poster", "image", "poster_file"),
     "poster_path": ("poster_path",),
     "poster_url": ("poster_url", "image_url", "poster_link"),
-    "collection": ("collection",),
+    **{name: (name,) for name in ("collection", "language", "cohort")},
 }
 """The columns that every command reads a film from, and the ones that only matter before training."""
 
