@@ -22,7 +22,7 @@ from mmgcs.evaluation.calibration import STATED
 from mmgcs.evaluation.groups import Group, find_columns, find_groups
 from mmgcs.evaluation.metrics import Bools, Estimate, Measured, Scores, choose, micro_f1
 from mmgcs.evaluation.reliability import reliability
-from mmgcs.evaluation.showings import SHOWINGS, Progress, ShownAnswers, ShownFilms, reads_title
+from mmgcs.evaluation.showings import SHOWINGS, Progress, Showing, ShownAnswers, ShownFilms, reads_title
 from mmgcs.files import sha256
 from mmgcs.film import Film
 from mmgcs.genres import within
@@ -170,7 +170,8 @@ def evaluate(
         raise InputError(f"none of the {len(labelled)} labelled films of {split} can be read; the first: {errors[0]}")
     titled = reads_title(classifier.bundle.config)
     baseline, note = _fit_baseline(train, valid, genres, sources, titled, progress)
-    truth, known = read_labels(labelled, genres, sources)
+    truth, all_known = read_labels(labelled, genres, sources)
+    draws = {"bootstrap": bootstrap, "seed": seed}
     positions = [classifier.genres.index(genre) for genre in genres]
     showings = [showing for showing in SHOWINGS if shown.applies(showing)]
     conditions: list[ConditionReport] = []
@@ -178,18 +179,14 @@ def evaluate(
     for index, showing in enumerate(showings):
         progress("scoring", index, len(showings))
         answers = shown.answer(showing)
-        rows = answers.rows
-        answers = answers.of_genres(positions, known[rows])
-        seen = [labelled[row] for row in rows]
+        known, there = all_known[answers.rows], truth[answers.rows] & all_known[answers.rows]
+        answers = answers.of_genres(positions, known)
+        seen = [labelled[row] for row in answers.rows]
         if not (showing.title and titled):
             seen = [replace(film, title=None) for film in seen]
-        found = _score(seen, truth[rows] & known[rows], known[rows], answers, genres, baseline, bootstrap, seed)
-        conditions.append(ConditionReport(name=showing.name, description=showing.description, **found))
+        conditions.append(_score(showing, seen, there, answers, genres, baseline, draws))
         if index == 0:
-            tuned = conditions[0].tuned
-            groups = find_groups(
-                seen, truth[rows] & known[rows], answers, tuned, columns, bootstrap=bootstrap, seed=seed
-            )
+            groups = find_groups(seen, there, answers, conditions[0].tuned, columns, **draws)
     progress("scoring", len(showings), len(showings))
     return Report(
         model=_describe(classifier),
@@ -215,46 +212,39 @@ def evaluate(
 
 
 def _score(
+    showing: Showing,
     films: Sequence[Film],
     truth: Bools,
-    known: Bools,
     answers: ShownAnswers,
     genres: Sequence[str],
     model: TfidfBaseline | None,
-    bootstrap: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Return the parts of a condition's report. Films come as they were shown, without titles if none were."""
-    draws = {"bootstrap": bootstrap, "seed": seed}
-    chosen = answers.chosen
-    measured = Measured(truth, answers.probabilities, chosen, **draws)
+    draws: Mapping[str, int],
+) -> ConditionReport:
+    """Return the report of one condition. Films come as they were shown, without titles if none were."""
+    ours, chosen = answers.probabilities, answers.chosen
+    measured = Measured(truth, ours, chosen, **draws)
     baseline = None
     if model is not None and all("plot" in read for read in answers.inputs):
-        probabilities = np.where(known, model.probabilities(films), np.nan)
-        theirs = Measured(truth, probabilities, choose(probabilities, model.thresholds), **draws)
-        baseline = Baseline(
-            scores=theirs.scores(genres),
-            gain=measured.gain(theirs),
-            precision=_precision_curves(truth, probabilities, genres),
-        )
-    return {
-        "titled": sum(bool(film.title) and "plot" in read for film, read in zip(films, answers.inputs, strict=True)),
-        "inputs": dict(sorted(Counter(answers.inputs).items())),
-        "tuned": measured.scores(genres),
-        "half": Measured(truth, None, choose(answers.probabilities, 0.5), **draws).estimates(),
-        "abstention": _abstention(truth, answers),
-        "sets": None if answers.possible is None else score_sets(answers.possible, truth),
-        "baseline": baseline,
-        "curves": {
-            "precision": _precision_curves(truth, answers.probabilities, genres),
-            "reliability": {
-                genre: reliability(truth[:, index], answers.probabilities[:, index])
-                for index, genre in enumerate(genres)
-            },
+        theirs = np.where(np.isnan(ours), np.nan, model.probabilities(films))
+        other = Measured(truth, theirs, choose(theirs, model.thresholds), **draws)
+        baseline = Baseline(other.scores(genres), measured.gain(other), _precision_curves(truth, theirs, genres))
+    return ConditionReport(
+        name=showing.name,
+        description=showing.description,
+        titled=sum(bool(film.title) and "plot" in read for film, read in zip(films, answers.inputs, strict=True)),
+        inputs=dict(sorted(Counter(answers.inputs).items())),
+        tuned=measured.scores(genres),
+        half=Measured(truth, None, choose(ours, 0.5), **draws).estimates(),
+        abstention=_abstention(truth, answers),
+        sets=None if answers.possible is None else score_sets(answers.possible, truth),
+        baseline=baseline,
+        curves={
+            "precision": _precision_curves(truth, ours, genres),
+            "reliability": {genre: reliability(truth[:, g], ours[:, g]) for g, genre in enumerate(genres)},
             "coverage": _coverage(truth, chosen, answers.confidence, _CURVE_COVERAGES),
             "confusions": ((truth & ~chosen).T.astype(np.int64) @ (chosen & ~truth).astype(np.int64)).tolist(),
         },
-    }
+    )
 
 
 def _fit_baseline(
