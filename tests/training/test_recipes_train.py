@@ -52,7 +52,7 @@ def test_a_recipe_trains_to_a_bundle_that_predicts(path, tmp_path):
     recipe = read_recipe(path)
     settings = [*smaller(path.stem, glove), *(f"{branch}.training.epochs=1" for branch in recipe.branches)]
     if recipe.fusion is not None:
-        settings.append("fusion.training={epochs: 2}")
+        settings += ["fusion.training={epochs: 2}", "fusion.holdout=0.3"]  # the sample has few films with both
     if recipe.head is not None:
         settings = ["head.strengths=[30]"]
     if path.stem == "mmimdb":
