@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmgcs.errors import UsageError
-from mmgcs.files import atomic_writer
+from mmgcs.files import atomic_writer, read_file
 from mmgcs.genres import LABEL_SETS, TMDB_GENRES, canonical, parse_genres
 from mmgcs.library.nfo import NOT_XML, SEPARATORS
 from mmgcs.library.undo import STATE
 from mmgcs.wording import refusal
 
+MAX_BYTES = 256 * 2**20
 HEAD = "# Options of `mmgcs library` for this library. Options on the command line come first.\n"
 FORMULA = ("=", "+", "-", "@", "'")
 """First characters of cells that a spreadsheet would take as a formula."""
@@ -157,18 +161,47 @@ def _names_in(path: Path) -> dict[str, str]:
 
 
 def read_cells(path: Path) -> list[list[str]]:
-    """Return the rows of a table as a spreadsheet saved it: CSV with any delimiter and encoding, TSV or .xlsx.
+    """Return the rows of a table as a spreadsheet saved it: CSV with any delimiter and encoding, or .xlsx.
 
     Raises:
         UsageError: the file cannot be read.
     """
+    rows = _workbook(path) if path.suffix.lower() == ".xlsx" else _csv(path)
+    return [
+        [cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA else cell for cell in row] for row in rows if any(row)
+    ]
+
+
+def _workbook(path: Path) -> list[list[str]]:
     from mmgcs.tables import READERS, find_tables  # a scan needs no tables
 
-    file = find_tables(path)[0]
-    table = READERS[file.format](Path(file.address), None)
-    rows: list[list[Any]] = [list(table.columns)]
-    rows += ([row.values.get(name) for name in table.columns] for row in table.rows)
-    return [[_without_guard("" if cell is None else str(cell)) for cell in row] for row in rows]
+    table = READERS[find_tables(path)[0].format](path, None)
+    values = ([row.values.get(name) for name in table.columns] for row in table.rows)
+    return [list(table.columns), *(["" if value is None else str(value) for value in row] for row in values)]
+
+
+def _csv(path: Path) -> list[list[str]]:
+    try:
+        content = read_file(path, MAX_BYTES)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror or error}); check the path") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16", "replace")
+    elif content[1:2] == b"\0":
+        text = content.decode("utf-16-le", "replace")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("cp1252", "replace")
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    if said := re.match(r"sep=(.)\r?$", first, re.IGNORECASE):  # Excel's own way to name the delimiter
+        text, delimiter = text[len(first) + 1 :], said[1]
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise UsageError(f"{path} is not a CSV file ({error}); save it again as CSV") from None
 
 
 def write_cells(path: Path, rows: Iterable[Sequence[str]]) -> None:
@@ -176,7 +209,3 @@ def write_cells(path: Path, rows: Iterable[Sequence[str]]) -> None:
     with atomic_writer(path) as handle:
         handle.write("\ufeff")
         csv.writer(handle).writerows([f"'{cell}" if cell[:1] in FORMULA else cell for cell in row] for row in rows)
-
-
-def _without_guard(cell: str) -> str:
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA else cell

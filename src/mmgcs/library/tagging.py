@@ -409,14 +409,14 @@ class _Row:
 
 def _read_review(path: Path) -> dict[str, _Row]:
     """Return the rows of a review by the films' paths."""
-    header, *cells = read_cells(path)
+    header, *cells = read_cells(path) or [[]]
     places = {name.strip().casefold(): number for number, name in enumerate(header)}
     if missing := [name for name in ("path", "genres", "proposed", "decision") if name not in places]:
         raise UsageError(f"{path} has no column {missing[0]!r}; give a list that `mmgcs library scan --out` wrote")
     rows: dict[str, _Row] = {}
     for number, values in enumerate(cells, 2):
-        row = _row(number, {name: values[place].strip() for name, place in places.items()})
-        key = values[places["path"]].strip().replace("\\", "/")
+        cell = {name: values[place].strip() if place < len(values) else "" for name, place in places.items()}
+        row, key = _row(number, cell), cell["path"].replace("\\", "/")
         if key in rows and rows[key].genres != row.genres:
             row = replace(row, problem=f"row {number} and row {rows[key].number} decide differently")
         rows[key] = row
