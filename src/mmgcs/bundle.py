@@ -19,16 +19,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from threading import Thread
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mmgcs.errors import BundleError, UsageError
 from mmgcs.files import is_inside, read_file, sha256, write_json
 from mmgcs.wording import plain
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 FORMAT = "mmgcs-bundle"
 FORMAT_VERSION = (1, 0)
@@ -181,17 +179,21 @@ class Bundle:
         """
         self.path = _find(path)
         self._check = check
-        self._ahead: dict[str, Future[bytes]] = {}
+        self._ahead: dict[str, Thread] = {}
+        self._kept: dict[str, bytes] = {}
         self.files, self.format_version = read_manifest(self.path)
         self.config = BundleConfig.from_json(self._read_json(CONFIG))
 
     def read_ahead(self, names: Iterable[str]) -> None:
         """Start reading and checking files in the background. The first `read` of each waits for that."""
-        from concurrent.futures import ThreadPoolExecutor
 
-        pool = ThreadPoolExecutor(thread_name_prefix="mmgcs-read")
-        self._ahead.update({name: pool.submit(self._read, name, check=self._check) for name in names})
-        pool.shutdown(wait=False)
+        def keep(name: str) -> None:
+            with suppress(BundleError):  # the next `read` says why it failed
+                self._kept[name] = self._read(name, check=self._check)
+
+        for name in names:
+            self._ahead[name] = Thread(target=keep, args=(name,), name="mmgcs-read", daemon=True)
+            self._ahead[name].start()
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one of the bundle's files, checked against the manifest.
@@ -201,7 +203,10 @@ class Bundle:
                 with tensors in other files.
         """
         ahead = self._ahead.pop(name, None)
-        return self._read(name, check=self._check) if ahead is None else ahead.result()
+        if ahead is not None:
+            ahead.join()
+        kept = self._kept.pop(name, None)
+        return self._read(name, check=self._check) if kept is None else kept
 
     def _read(self, name: str, *, check: bool) -> bytes:
         entry = self.files.get(name)

@@ -69,8 +69,8 @@ class Prediction:
         sure: whether `confidence` reaches the bundle's abstention threshold for these inputs, and none is strange.
         possible: the prediction set, most probable first: the genres that the film may have. For 90% of films like the
             held-out ones it holds every true genre; empty where the bundle states no such sets.
-        undecided: the genres, chosen or not, that the model leaves open, most likely first: their probability is too near
-            to the threshold. The shipped model decides 80% of all questions of "has this film that genre?".
+        undecided: the genres, chosen or not, that the model leaves open, most likely first: their probability is too
+            near to the threshold. The shipped model decides 80% of all questions of "has this film that genre?".
         strange: which of `inputs` are unlike those of the films that the model learned from.
         warnings: what was odd about the input (a plot that was cut, a poster that could not be read).
         error: why there is no prediction; None where there is one.
