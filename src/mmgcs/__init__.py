@@ -8,8 +8,9 @@ True
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmgcs.registry import lazy_exports
 
 if TYPE_CHECKING:
     from mmgcs.errors import MmgcsError
@@ -33,20 +34,17 @@ __all__ = [
     "train",
 ]
 
-# Importing mmgcs is cheap: onnxruntime is loaded when it is first needed.
-_MODULES = {
-    **dict.fromkeys(["Classifier", "Explanation", "explain", "load"], "mmgcs.runtime"),
-    **dict.fromkeys(["Film", "Prediction"], "mmgcs.film"),
-    "MmgcsError": "mmgcs.errors",
-    "tag": "mmgcs.tagging",
-    **dict.fromkeys(["GenreClassifier", "train"], "mmgcs.training"),  # need the extra `train`
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
-    raise AttributeError(f"module 'mmgcs' has no attribute {name!r}")
+# Importing mmgcs is cheap: onnxruntime is loaded when it is first needed. `training` needs the extra `train`.
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "errors": ["MmgcsError"],
+        "film": ["Film", "Prediction"],
+        "runtime": ["Classifier", "Explanation", "explain", "load"],
+        "tagging": ["tag"],
+        "training": ["GenreClassifier", "train"],
+    },
+)
 
 
 def __dir__() -> list[str]:

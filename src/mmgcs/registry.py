@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Generic, TypeVar
 
 from mmgcs.errors import UsageError
 
@@ -53,7 +54,23 @@ class Registry(Generic[T]):
 def import_modules(package: str) -> None:
     """Import every module of a package, so that each registers its implementations."""
     import pkgutil
-    from importlib import import_module
 
     for module in pkgutil.iter_modules(sys.modules[package].__path__, f"{package}."):
         import_module(module.name)
+
+
+def lazy_exports(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """Return a package's `__getattr__` (PEP 562), which imports a module when one of its names is first used.
+
+    Args:
+        package: the package's name.
+        modules: the names that each of its modules exports.
+    """
+    places = {name: module for module, names in modules.items() for name in names}
+
+    def load(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{places[name]}"), name)
+
+    return load

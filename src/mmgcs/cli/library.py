@@ -229,7 +229,7 @@ def _scan(
 
     complete = None
     if settings.enrich is not None:
-        from mmgcs.tagging.enrich import enricher
+        from mmgcs.tagging import enricher
 
         complete = enricher(settings.enrich)
         ctx.call_on_close(complete.close)

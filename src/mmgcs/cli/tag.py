@@ -164,7 +164,7 @@ def tag(
     names = parse_columns(columns)
     complete = None
     if enrich is not None:
-        from mmgcs.tagging.enrich import enricher
+        from mmgcs.tagging import enricher
 
         complete = enricher(enrich, cache=enrich_cache)
         ctx.call_on_close(complete.close)
@@ -172,11 +172,11 @@ def tag(
         if table is None:
             raise UsageError("--from needs --table, the table of films")
         try:
-            from mmgcs.tables.databases import FilmDatabase
+            from mmgcs.tables import FilmDatabase
         except ModuleNotFoundError as error:
             raise UsageError(f'--from needs {error.name}, which is not installed; pip install "mmgcs[db]"') from None
         from mmgcs.runtime import load
-        from mmgcs.tagging.database import tag_database
+        from mmgcs.tagging import tag_database
 
         database = FilmDatabase(
             source,
@@ -203,7 +203,7 @@ def tag(
         if STDIO in (films, out):
             raise UsageError("--engine ray reads and writes folders, not stdin and stdout; give addresses")
         try:
-            from mmgcs.tagging.ray_engine import tag_with_ray
+            from mmgcs.tagging import tag_with_ray
         except ModuleNotFoundError as error:
             if error.name is not None and error.name.startswith("mmgcs"):
                 raise

@@ -5,21 +5,15 @@ Only writing a trained module's graph needs torch, so each name is imported when
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmgcs.registry import lazy_exports
 
 if TYPE_CHECKING:
     from mmgcs.export.int8 import halve_weights, quantize_blocks, quantize_dynamic, quantize_static
     from mmgcs.export.join import Member, join_bundles
     from mmgcs.export.onnx import export_encoder, export_fusion, open_stem
     from mmgcs.export.shrink import has_words, is_int8, prune_vocabulary, to_float
-
-_MODULES = {
-    **dict.fromkeys(["halve_weights", "quantize_blocks", "quantize_dynamic", "quantize_static"], "int8"),
-    **dict.fromkeys(["Member", "join_bundles"], "join"),
-    **dict.fromkeys(["export_encoder", "export_fusion", "open_stem"], "onnx"),
-    **dict.fromkeys(["has_words", "is_int8", "prune_vocabulary", "to_float"], "shrink"),
-}
 
 __all__ = [
     "Member",
@@ -38,7 +32,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"mmgcs.export.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "int8": ["halve_weights", "quantize_blocks", "quantize_dynamic", "quantize_static"],
+        "join": ["Member", "join_bundles"],
+        "onnx": ["export_encoder", "export_fusion", "open_stem"],
+        "shrink": ["has_words", "is_int8", "prune_vocabulary", "to_float"],
+    },
+)

@@ -1,18 +1,20 @@
 """Preprocessing of plots and posters, the same for training and for prediction."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmgcs.preprocess.base import PREPROCESSORS, Prepared, Preprocessor
 from mmgcs.preprocess.image import PosterPixels
 from mmgcs.preprocess.languages import ENGLISH, LANGUAGES, identify_language, unlearned_language
 from mmgcs.preprocess.text import PLACEHOLDER, PlotTokens, clean_text, film_text, is_placeholder, placeholder_warning
+from mmgcs.registry import lazy_exports
 
 if TYPE_CHECKING:
-    from mmgcs.preprocess.decode import decode_poster, read_poster_size
+    from mmgcs.preprocess.decode import MAX_PIXELS, decode_poster, read_poster_size
 
 __all__ = [
     "ENGLISH",
     "LANGUAGES",
+    "MAX_PIXELS",
     "PLACEHOLDER",
     "PREPROCESSORS",
     "PlotTokens",
@@ -29,10 +31,5 @@ __all__ = [
     "unlearned_language",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in ("decode_poster", "read_poster_size"):  # loading Pillow takes longer than answering a plot
-        from mmgcs.preprocess import decode
-
-        return getattr(decode, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Loading Pillow takes longer than answering a plot.
+__getattr__ = lazy_exports(__name__, {"decode": ["MAX_PIXELS", "decode_poster", "read_poster_size"]})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mmgcs.registry import lazy_exports
 from mmgcs.runtime.branch import DYNAMIC
 from mmgcs.runtime.classifier import BATCH, BATCHES, STRANGE, Classifier, Features, PreparedFilm, load, without
 from mmgcs.runtime.decisions import expected_f1, log_odds, margins, sigmoid
@@ -15,13 +15,6 @@ if TYPE_CHECKING:
     from mmgcs.runtime.batch import predict_chunks
     from mmgcs.runtime.checks import CARD_KEY, Check, record_samples, verify
     from mmgcs.runtime.picture import read_poster, to_html, to_png
-
-# Imported on first use: a single prediction needs neither the sample's tables nor Pillow.
-_LAZY = {
-    "predict_chunks": "batch",
-    **dict.fromkeys(["CARD_KEY", "Check", "record_samples", "verify"], "checks"),
-    **dict.fromkeys(["read_poster", "to_html", "to_png"], "picture"),
-}
 
 __all__ = [
     "BATCH",
@@ -54,7 +47,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"mmgcs.runtime.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'mmgcs.runtime' has no attribute {name!r}")
+# A single prediction needs neither the sample's tables nor Pillow.
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "batch": ["predict_chunks"],
+        "checks": ["CARD_KEY", "Check", "record_samples", "verify"],
+        "picture": ["read_poster", "to_html", "to_png"],
+    },
+)

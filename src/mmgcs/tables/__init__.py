@@ -5,7 +5,9 @@ the extension, such as `.psv`.
 """
 
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
+from mmgcs.registry import lazy_exports
 from mmgcs.tables import delimited, json_files  # noqa: F401  they register their readers
 from mmgcs.tables.films import CHUNK, STDIN, FilmTable, need_column, open_films, read_films
 from mmgcs.tables.frames import Frame, read_frame, table_columns
@@ -17,6 +19,9 @@ from mmgcs.tables.source import Row, table_format, without_format
 from mmgcs.tables.storage import Folder, is_remote, normal_address
 from mmgcs.tables.writers import WRITERS, infer_types, json_line, write_table
 
+if TYPE_CHECKING:
+    from mmgcs.tables.databases import DatabaseChunk, FilmDatabase
+
 __all__ = [
     "ALIASES",
     "ANSWER_COLUMNS",
@@ -25,6 +30,8 @@ __all__ = [
     "READERS",
     "STDIN",
     "WRITERS",
+    "DatabaseChunk",
+    "FilmDatabase",
     "FilmTable",
     "Folder",
     "Frame",
@@ -48,6 +55,9 @@ __all__ = [
     "without_format",
     "write_table",
 ]
+
+# SQLAlchemy is an extra.
+__getattr__ = lazy_exports(__name__, {"databases": ["DatabaseChunk", "FilmDatabase"]})
 
 for _group, _formats in (("mmgcs.readers", READERS), ("mmgcs.writers", WRITERS)):
     for _plugin in entry_points(group=_group):

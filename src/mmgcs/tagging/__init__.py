@@ -1,9 +1,17 @@
 """Tag many films: a source of films, a classifier, and a sink for the predictions."""
 
+from typing import TYPE_CHECKING
+
+from mmgcs.registry import lazy_exports
 from mmgcs.tagging.api import tag
 from mmgcs.tagging.pipeline import Pipeline, TagOptions
 from mmgcs.tagging.sinks import FileSink, RowSink, check_columns, check_output, is_finished, partial_folder, tag_table
 from mmgcs.tagging.summary import TagSummary
+
+if TYPE_CHECKING:
+    from mmgcs.tagging.database import tag_database
+    from mmgcs.tagging.enrich import enricher
+    from mmgcs.tagging.ray_engine import tag_with_ray
 
 __all__ = [
     "FileSink",
@@ -13,8 +21,16 @@ __all__ = [
     "TagSummary",
     "check_columns",
     "check_output",
+    "enricher",
     "is_finished",
     "partial_folder",
     "tag",
+    "tag_database",
     "tag_table",
+    "tag_with_ray",
 ]
+
+# Databases and Ray are extras; looking films up loads an HTTP client.
+__getattr__ = lazy_exports(
+    __name__, {"database": ["tag_database"], "enrich": ["enricher"], "ray_engine": ["tag_with_ray"]}
+)

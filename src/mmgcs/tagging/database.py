@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from mmgcs.bundle import MANIFEST
 from mmgcs.files import sha256
 from mmgcs.film import Film, Prediction
-from mmgcs.runtime.classifier import Classifier
+from mmgcs.runtime import Classifier
 from mmgcs.tagging.pipeline import Pipeline, Progress, Sink, TagOptions
 from mmgcs.tagging.summary import TagSummary
 
 if TYPE_CHECKING:
-    from mmgcs.tables.databases import DatabaseChunk, FilmDatabase
+    from mmgcs.tables import DatabaseChunk, FilmDatabase
 
 
 def tag_database(

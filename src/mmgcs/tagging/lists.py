@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mmgcs.film import Film, Prediction
 from mmgcs.registry import Registry
-from mmgcs.runtime.classifier import STRANGE
+from mmgcs.runtime import STRANGE
 
 EMA = 0.8
 """The weight of the worst genre in a film's label quality; the value of Thyagarajan et al. 2023."""

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mmgcs.film import Film, Prediction
-from mmgcs.runtime.batch import predict_chunks
-from mmgcs.runtime.classifier import Classifier
+from mmgcs.runtime import Classifier, predict_chunks
 from mmgcs.tables import CHUNK
 from mmgcs.tagging.summary import TagSummary
 

@@ -29,8 +29,7 @@ from mmgcs.bundle import DEFAULT_BUNDLE, MANIFEST, Bundle
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import sha256
 from mmgcs.film import Film
-from mmgcs.runtime import load
-from mmgcs.runtime.batch import predict_chunks
+from mmgcs.runtime import load, predict_chunks
 from mmgcs.tables import CHUNK, FilmTable, Folder, RecordBuilder, TableFile, find_tables, is_remote, write_table
 from mmgcs.tagging.pipeline import Pipeline, Progress
 from mmgcs.tagging.sinks import PART_FILMS, RowSink

@@ -32,7 +32,7 @@ from mmgcs.bundle import MANIFEST
 from mmgcs.errors import MmgcsError, UsageError, printable
 from mmgcs.files import LOCK, atomic_path, atomic_writer, check_free, lock_folder, remove_parts, sha256, write_json
 from mmgcs.film import Film, Prediction
-from mmgcs.runtime.classifier import Classifier
+from mmgcs.runtime import Classifier
 from mmgcs.tables import (
     CHUNK,
     STDIN,

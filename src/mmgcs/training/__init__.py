@@ -3,9 +3,9 @@
 What the rarer commands need is imported on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mmgcs.registry import lazy_exports
 from mmgcs.training.recipe import Recipe, find_recipe, read_recipe
 from mmgcs.training.run import train
 
@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from mmgcs.training.estimator import GenreClassifier
     from mmgcs.training.train_all import TrainAllOptions, make_plan, read_recipes, run_plan
     from mmgcs.training.tune import search_settings
-
-_LAZY = {
-    **dict.fromkeys(["export_bundle", "table_lines"], "compress"),
-    "GenreClassifier": "estimator",
-    **dict.fromkeys(["TrainAllOptions", "make_plan", "read_recipes", "run_plan"], "train_all"),
-    "search_settings": "tune",
-}
 
 __all__ = [
     "GenreClassifier",
@@ -38,7 +31,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"mmgcs.training.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'mmgcs.training' has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "compress": ["export_bundle", "table_lines"],
+        "estimator": ["GenreClassifier"],
+        "train_all": ["TrainAllOptions", "make_plan", "read_recipes", "run_plan"],
+        "tune": ["search_settings"],
+    },
+)

@@ -370,7 +370,9 @@ def _mistakes(name: str, found: Iterable[tuple[str, str]], lines: Mapping[str, i
         f"{f'line {lines[key]}, ' if key in lines else ''}{f'{key}: ' if key else ''}{what}" for key, what in found
     ]
     return UsageError(
-        f"{name}: {mistakes[0]}" if len(mistakes) == 1 else f"{name} has {len(mistakes)} mistakes: {'; '.join(mistakes)}"
+        f"{name}: {mistakes[0]}"
+        if len(mistakes) == 1
+        else f"{name} has {len(mistakes)} mistakes: {'; '.join(mistakes)}"
     )
 
 

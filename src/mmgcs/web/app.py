@@ -15,8 +15,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from mmgcs.preprocess import PosterPixels
-from mmgcs.preprocess.decode import MAX_PIXELS
+from mmgcs.preprocess import MAX_PIXELS, PosterPixels
 from mmgcs.runtime import Classifier, load
 from mmgcs.web import api, oip, pages
 from mmgcs.web.errors import register_error_handlers
