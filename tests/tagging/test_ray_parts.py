@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 from http_server import picture
 
 from mmgcs import load
+from mmgcs.cli import main
 from mmgcs.errors import UsageError
 from mmgcs.tables import CHUNK, find_tables
 
@@ -20,6 +26,7 @@ import fsspec
 
 from mmgcs.tagging.ray_engine import ClusterRun, Tagger, count_parts
 
+DEPLOY = Path(__file__).parents[2] / "deploy"
 HEADER = "id,plot,poster\n"
 TYPES = dict.fromkeys(("id", "plot", "poster"), "text")
 
@@ -101,3 +108,30 @@ def test_a_table_with_other_columns_is_named(tmp_path: Path) -> None:
     path.write_text(HEADER, encoding="utf-8")
     with pytest.raises(UsageError, match=r"films\.csv has another type in the column 'id' than the first table"):
         count_parts(make_run(path, tmp_path / "out", TYPES | {"id": pl.Int64()}), 0)
+
+
+def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['ray'] = None; from mmgcs.cli import main; sys.exit(main(sys.argv[1:]))"
+    call = ["tag", str(tmp_path), "--out", str(tmp_path / "out"), "--engine", "ray"]
+    done = subprocess.run([sys.executable, "-c", code, *call], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert '--engine ray needs ray, which is not installed; pip install "mmgcs[scale]"' in done.stderr
+
+
+def test_the_manifest_runs_a_command_that_exists_on_the_image_that_is_built(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = yaml.safe_load((DEPLOY / "kuberay.yaml").read_text(encoding="utf-8"))
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    program, command, *words = shlex.split(job["spec"]["entrypoint"])
+    assert program == "mmgcs"
+    assert main([command, "--help"]) == 0
+    told = capsys.readouterr().out
+    for option in (word for word in words if word.startswith("--")):
+        assert re.search(rf"{option}\b", told), option
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    images = {group["template"]["spec"]["containers"][0]["image"] for group in groups}
+    image = (DEPLOY / "ray.Dockerfile").read_text(encoding="utf-8")
+    assert f"FROM rayproject/ray:{cluster['rayVersion']}-" in image
+    assert [f"-t {name.split(':')[0]} " in image for name in images] == [True]

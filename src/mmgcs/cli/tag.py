@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import sys
 import tempfile
@@ -42,9 +43,9 @@ class _TagCommand(TyperCommand):
         return super().parse_args(ctx, given)
 
 
-_DATABASE = "A database"
-_CLUSTER = "A cluster"
-_LISTS = "Which films, and lists of films worth a look"
+_of_list = functools.partial(typer.Option, rich_help_panel="Which films, and lists of films worth a look")
+_of_database = functools.partial(typer.Option, rich_help_panel="A database")
+_of_cluster = functools.partial(typer.Option, rich_help_panel="A cluster")
 
 
 @app.command(
@@ -87,59 +88,30 @@ def tag(
     out_format: Annotated[str, typer.Option("--out-format", help="The format of stdout, as --format.")] = "jsonl",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON value.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
-    only_missing: Annotated[
-        bool,
-        typer.Option("--only-missing", help="Keep the genres of films that have some.", rich_help_panel=_LISTS),
-    ] = False,
+    only_missing: Annotated[bool, _of_list("--only-missing", help="Keep the genres of films that have some.")] = False,
     min_confidence: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Give no genres to films with a lower confidence.", rich_help_panel=_LISTS),
+        float | None, _of_list(min=0, max=1, help="Give no genres to films with a lower confidence.")
     ] = None,
-    review: Annotated[
-        Path | None, typer.Option(help="List films with unsure predictions here.", rich_help_panel=_LISTS)
-    ] = None,
+    review: Annotated[Path | None, _of_list(help="List films with unsure predictions here.")] = None,
     compare: Annotated[
         Path | None,
-        typer.Option(
-            metavar="[FILE]",
-            help="List given genres that are likely wrong; without FILE, next to the output.",
-            rich_help_panel=_LISTS,
-        ),
+        _of_list(metavar="[FILE]", help="List given genres that are likely wrong; without FILE, next to the output."),
     ] = None,
-    problems: Annotated[
-        Path | None, typer.Option(help="List every error and warning with its line here.", rich_help_panel=_LISTS)
-    ] = None,
+    problems: Annotated[Path | None, _of_list(help="List every error and warning with its line here.")] = None,
     source: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="URL", help="A database instead of FILMS: sqlite:///films.db …", rich_help_panel=_DATABASE
-        ),
+        str | None, _of_database("--from", metavar="URL", help="A database instead of FILMS: sqlite:///films.db …")
     ] = None,
-    table: Annotated[str | None, typer.Option(help="The table of films.", rich_help_panel=_DATABASE)] = None,
-    schema: Annotated[str | None, typer.Option(help="The schema of the table.", rich_help_panel=_DATABASE)] = None,
-    key: Annotated[
-        str | None, typer.Option(help="A unique column; by default the primary key.", rich_help_panel=_DATABASE)
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(metavar="SQL", help="Tag only films that meet this condition.", rich_help_panel=_DATABASE),
-    ] = None,
-    into: Annotated[str | None, typer.Option(help="The table of predictions.", rich_help_panel=_DATABASE)] = None,
+    table: Annotated[str | None, _of_database(help="The table of films.")] = None,
+    schema: Annotated[str | None, _of_database(help="The schema of the table.")] = None,
+    key: Annotated[str | None, _of_database(help="A unique column; by default the primary key.")] = None,
+    where: Annotated[str | None, _of_database(metavar="SQL", help="Tag only films that meet this condition.")] = None,
+    into: Annotated[str | None, _of_database(help="The table of predictions.")] = None,
     probabilities: Annotated[
-        bool,
-        typer.Option(
-            "--probabilities", help="Also write a row per film and genre, and a view.", rich_help_panel=_DATABASE
-        ),
+        bool, _of_database("--probabilities", help="Also write a row per film and genre, and a view.")
     ] = False,
-    engine: Annotated[
-        str, typer.Option(help="Where the work runs: local, or ray for a cluster.", rich_help_panel=_CLUSTER)
-    ] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="The cluster; by default one on this machine.", rich_help_panel=_CLUSTER)
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Workers; by default one per core.", rich_help_panel=_CLUSTER)
-    ] = None,
+    engine: Annotated[str, _of_cluster(help="Where the work runs: local, or ray for a cluster.")] = "local",
+    address: Annotated[str | None, _of_cluster(help="The cluster; by default one on this machine.")] = None,
+    workers: Annotated[int | None, _of_cluster(min=1, help="Workers; by default one per core.")] = None,
 ) -> None:
     """Tag every film of a table, in order. Exit status 3 if some films are in error."""
     if engine not in ("local", "ray"):
