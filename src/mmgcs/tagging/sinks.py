@@ -43,6 +43,7 @@ from mmgcs.tables import (
     infer_types,
     is_remote,
     json_line,
+    normal_address,
     table_format,
     write_table,
 )
@@ -120,7 +121,9 @@ def check_output(
     taken: dict[str, str] = {}
     for name, path in {"out": out, **(lists or {})}.items():
         if is_remote(path):
-            raise UsageError(f"--{name} {path} is not a file on this machine; only --engine ray writes elsewhere")
+            raise UsageError(
+                f"--{name} {normal_address(path)} is not a file on this machine; only --engine ray writes elsewhere"
+            )
         if is_folder(path) and name == "out":
             if path.is_dir() and any(path.iterdir()) and not overwrite and not (resume and unfinished):
                 raise UsageError(f"{path} exists; give --overwrite to replace its files, or another --out")
