@@ -247,67 +247,52 @@ def test_names_with_odd_characters_are_listed_on_one_line(tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def as_nobody() -> Iterator[Path]:
-    """A folder outside root's private ones, and a user whom permissions bind."""
-    root = Path(tempfile.mkdtemp())
-    root.chmod(0o777)
-    run("undo", root)  # what is imported late is imported before the rights are gone
-    yield root
-    if os.getuid() == 0:
-        os.seteuid(0)
-    for path in [root, *root.rglob("*")]:
-        if path.is_dir():
-            path.chmod(0o777)
-    shutil.rmtree(root)
+def bound(tiny_bundle: Path) -> Iterator[tuple[Path, Path]]:
+    """A library and a model outside root's private folders."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        root = Path(folder, "films")
+        root.mkdir(mode=0o755)
+        yield root, shutil.copytree(tiny_bundle, Path(folder, "model"))
+        for path in [root, *root.rglob("*")]:
+            path.chmod(0o755)
 
 
-def drop_rights() -> None:
-    if os.getuid() == 0:
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Be a user whom permissions bind."""
+    root = os.getuid() == 0
+    if root:
         os.seteuid(65534)
-
-
-def test_a_library_that_cannot_be_written_is_refused_at_once(as_nobody: Path, tiny_bundle: Path) -> None:
-    film(as_nobody, "A")
-    before = content_of(as_nobody)
-    run_json("scan", as_nobody, "--model", tiny_bundle)
-    import mmgcs
-
-    model = shutil.copytree(tiny_bundle, as_nobody.parent / f"{as_nobody.name}-model")
     try:
-        mmgcs.load(model)
-        as_nobody.chmod(0o555)
-        drop_rights()
-        status, _, line = run("tag", as_nobody, "--model", model, "--min-confidence", "0", "--apply")
-        assert status == 2
-        assert "without copies nothing is changed" in line
+        yield
     finally:
-        if os.getuid() == 0:
+        if root:
             os.seteuid(0)
-        shutil.rmtree(model)
-    assert content_of(as_nobody) == before
 
 
-def test_a_folder_that_cannot_be_read_or_written_is_reported_once(as_nobody: Path, tiny_bundle: Path) -> None:
+def test_what_cannot_be_read_or_written_is_reported_and_the_rest_done(bound: tuple[Path, Path]) -> None:
+    root, model = bound
     for name in ("A", "Fixed", "Hidden"):
-        film(as_nobody, name)
-    model = shutil.copytree(tiny_bundle, as_nobody.parent / f"{as_nobody.name}-model")
-    before = content_of(as_nobody)
-    run_json("tag", as_nobody, "--model", model)
-    (as_nobody / "A").chmod(0o777)
-    (as_nobody / "Fixed").chmod(0o555)
-    (as_nobody / "Hidden").chmod(0o000)
-    try:
-        drop_rights()
-        report = run_json("tag", as_nobody, "--model", model, "--min-confidence", "0", "--apply")
-    finally:
-        if os.getuid() == 0:
-            os.seteuid(0)
-        shutil.rmtree(model)
-    assert statuses(report, as_nobody) == {"A": "change", "Fixed": "error", "Hidden": "error"}
-    notes = {Path(film["path"]).relative_to(as_nobody).parts[0]: film["note"] for film in report["films"]}
+        film(root, name)
+    before = content_of(root)
+    options = ("--model", model, "--min-confidence", "0", "--apply")
+    run("undo", root)
+    run("scan", root, "--model", model)  # what is imported late is imported before the rights are gone
+    with as_nobody():
+        status, _, line = run("tag", root, *options)
+    assert (status, "without copies nothing is changed" in line) == (2, True)
+    assert content_of(root) == before
+    for name, mode in {"": 0o777, "A": 0o777, "Hidden": 0o000}.items():
+        (root / name).chmod(mode)
+    with as_nobody():
+        report = run_json("tag", root, *options)
+    assert statuses(report, root) == {"A": "change", "Fixed": "error", "Hidden": "error"}
+    notes = {Path(film["path"]).relative_to(root).parts[0]: film["note"] for film in report["films"]}
     assert "its folder cannot be written" in notes["Fixed"]
     assert "cannot be listed (Permission denied)" in notes["Hidden"]
-    after = content_of(as_nobody)
+    (root / "Hidden").chmod(0o755)
+    after = content_of(root)
     assert {name for name in after if after[name] != before[name]} == {"A/movie.nfo"}
 
 
