@@ -36,9 +36,11 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the web page and the HTTP API until SIGTERM or Ctrl-C; requests in flight are finished first."""
-    from mmgcs.web import create_app, limit_arenas, load_settings
+    from mmgcs.machine import limit_arenas
+
+    limit_arenas()  # before the imports below start threads
+    from mmgcs.web import create_app, load_settings
     from mmgcs.web import serve as serve_app
 
-    limit_arenas()  # before the model's threads start
     settings = load_settings(model=model, threads=threads, rate=rate, api_key=api_key)
     serve_app(create_app(settings=settings), host, port)

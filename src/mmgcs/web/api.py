@@ -222,8 +222,9 @@ def prediction_json(prediction: Prediction, explanation: Explanation | None = No
     config = state().classifier.bundle.config
     thresholds = config.decisions["+".join(prediction.inputs)].thresholds
     return {
-        **value,
+        "genres": value.pop("genres"),
         "top": list(prediction.top(3)),
+        **value,
         "thresholds": {genre: round(at, 6) for genre, at in zip(config.genres, thresholds, strict=True)},
         "abstained": not prediction.sure,
         "explanation": explanation.to_json() if explanation is not None else None,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import functools
 import ipaddress
 import json
 import os
-import platform
 import select
 import signal
 import sys
@@ -149,15 +147,6 @@ class Server:
         return not any(
             channel.requests or channel.request is not None or channel.total_outbufs_len for channel in channels
         )
-
-
-def limit_arenas() -> None:
-    """Keep glibc from giving each thread its own pool of freed memory, which makes a server grow to twice its size.
-
-    The same as MALLOC_ARENA_MAX=1 in the environment. Does nothing with another C library.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX
 
 
 def serve(app: Flask, host: str, port: int) -> None:
