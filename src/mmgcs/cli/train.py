@@ -16,9 +16,9 @@ app = new_app("Train a model from a recipe.")
 
 @app.command(
     epilog=examples(
-        "mmgcs train english --data films.csv --posters posters/ --out runs/mine",
+        "mmgcs train default --data films.csv --posters posters/ --out runs/mine",
         "mmgcs train finetune-head --data my_genres.csv --set epochs=5",
-        "mmgcs train english --data films.csv --out runs/mine --resume",
+        "mmgcs train default --data films.csv --out runs/mine --resume",
     )
 )
 def train(
