@@ -45,7 +45,15 @@ def test_the_plots_of_the_sample_are_in_english() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "Love in Paris.", "😀", "Amor en Madrid y Lisboa.", "The life of Swedish pop star Ted Gärdestad.", "83 19 4471 002 56.3 77 8120 14"]
+    "text",
+    [
+        "",
+        "Love in Paris.",
+        "😀",
+        "Amor en Madrid y Lisboa.",
+        "The life of Swedish pop star Ted Gärdestad.",
+        "83 19 4471 002 56.3 77 8120 14",
+    ],
 )
 def test_short_texts_and_those_without_words_are_not_judged(text: str) -> None:
     assert identify_language(text) is None

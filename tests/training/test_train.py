@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars
 import pytest
 import torch
-from tiny_training import PLOT, POSTER, write_recipe
+from tiny_training import PLOT, POSTER, run_command, train_command, write_recipe
 
 import mmgcs
 from mmgcs.bundle import Bundle
@@ -184,3 +185,15 @@ def test_a_training_is_logged_to_mlflow(tmp_path, one_thread, monkeypatch):
     assert logged.info.run_name == "plot"
     assert scores == pytest.approx([score for _, score in read_curve(tmp_path / "run" / "plot", "valid_map")])
     assert not (tmp_path / "run" / "plot" / "tensorboard").exists()
+
+
+def test_a_table_with_other_column_names_is_trained_on(tmp_path: Path) -> None:
+    films = polars.read_csv(sample_table())
+    table = tmp_path / "works.csv"
+    films.rename({"plot": "story", "genres": "kinds"}).write_csv(table)
+    recipe = write_recipe(tmp_path / "tiny.yaml", genres=["Comedy", "Drama"], plot=PLOT)
+    out = tmp_path / "run"
+    command = train_command(recipe, out, "--columns", "plot=story", "genres=kinds", data=table)
+    done = run_command(command)
+    assert done.returncode == 0, done.stderr
+    assert "--columns plot=story --columns genres=kinds" in Bundle(out / "bundle").card()["command"]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmgcs.cli.options import AsJson, Data, Devices, Posters, Quiet, Settings
+from mmgcs.cli.options import AsJson, Columns, Data, Devices, Posters, Quiet, Settings, parse_columns
 from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, say
 
 app = new_app("Train a model from a recipe.")
@@ -22,7 +22,7 @@ app = new_app("Train a model from a recipe.")
     )
 )
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe of mmgcs, such as english, text or poster, or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe of mmgcs, such as default, text or poster, or a YAML file.")],
     data: Data,
     out: Annotated[
         Path | None,
@@ -30,6 +30,7 @@ def train(
     ] = None,
     posters: Posters = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    columns: Columns = None,
     settings: Settings = None,
     devices: Devices = 1,
     quiet: Quiet = False,
@@ -52,8 +53,9 @@ def train(
             data,
             out,
             posters=posters,
+            columns=parse_columns(columns),
             resume=resume,
-            command=_command(file, data, posters, out, settings),
+            command=_command(file, data, posters, columns, out, settings),
             log=say,
             devices=devices,
             progress=not quiet,
@@ -64,11 +66,20 @@ def train(
         print(f"The bundle is in {bundle.path}. Try: mmgcs predict --model {bundle.path} --plot '…'")
 
 
-def _command(recipe: Path, data: Path, posters: Path | None, out: Path, settings: list[str] | None) -> str:
+def _command(
+    recipe: Path,
+    data: Path,
+    posters: Path | None,
+    columns: list[str] | None,
+    out: Path,
+    settings: list[str] | None,
+) -> str:
     """Return the command that repeats this run, with names instead of this machine's paths."""
     parts = ["mmgcs", "train", f"recipes/{recipe.name}", "--data", data.name]
     if posters is not None:
         parts += ["--posters", posters.name]
+    for column in columns or []:
+        parts += ["--columns", column]
     parts += ["--out", f"runs/{out.name}"]
     for setting in settings or []:
         parts += ["--set", setting]

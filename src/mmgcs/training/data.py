@@ -66,6 +66,7 @@ def read_labelled(
     genres: Sequence[str] | None,
     target_source: str | None,
     label_sources: Mapping[str, LabelSource] = LABEL_SOURCES,
+    columns: Mapping[str, str] | None = None,
 ) -> Labelled:
     """Read films with labels and splits.
 
@@ -75,12 +76,13 @@ def read_labelled(
         genres: the genres to learn; None for all that the data has.
         target_source: the label source to predict as; None for the most common one in `valid`.
         label_sources: what each source's labels leave unknown.
+        columns: fields of a film and the columns they are read from, where the names differ.
 
     Raises:
         UsageError: there is no column of genres, there are no splits, no film to train or choose on, or a genre
             without an example.
     """
-    films = _read(path, posters)
+    films = _read(path, posters, columns)
     films = [film for film in films if film.split and film.genres]
     if genres is None:
         genres = sorted({genre for film in films for genre in film.genres or ()})
@@ -112,7 +114,13 @@ def read_labelled(
     return Labelled(films, tuple(genres), truth, known, split, sources, source, _sha256(path))
 
 
-def read_own(path: Path, posters: Path | None, genres: Sequence[str] | None, least: int) -> Labelled:
+def read_own(
+    path: Path,
+    posters: Path | None,
+    genres: Sequence[str] | None,
+    least: int,
+    columns: Mapping[str, str] | None = None,
+) -> Labelled:
     """Read films with a user's own genres. Without films of split "train", those without a split become "train".
 
     Args:
@@ -120,12 +128,13 @@ def read_own(path: Path, posters: Path | None, genres: Sequence[str] | None, lea
         posters: the folder that its posters lie in.
         genres: the genres to learn; None for all that at least `least` films have.
         least: the films that a genre needs.
+        columns: as in `read_labelled`.
 
     Raises:
         UsageError: there is no column of genres, fewer than two genres can be learned, or a requested genre has too
             few films.
     """
-    return own_labels(_read(path, posters), genres, least, str(path), _sha256(path))
+    return own_labels(_read(path, posters, columns), genres, least, str(path), _sha256(path))
 
 
 def own_labels(
@@ -163,12 +172,14 @@ def learned_languages(films: Sequence[Film]) -> tuple[str, ...]:
     return found or (ENGLISH,)
 
 
-def _read(path: Path, posters: Path | None) -> list[Film]:
+def _read(path: Path, posters: Path | None, columns: Mapping[str, str] | None) -> list[Film]:
     from mmgcs.tables import need_column, read_films
 
-    films = [film for chunk in read_films(path, posters=posters) for film in chunk if film.problem is None]
+    films = [
+        film for chunk in read_films(path, posters=posters, columns=columns) for film in chunk if film.problem is None
+    ]
     if not any(film.genres for film in films):
-        need_column(path, "genres")
+        need_column(path, "genres", columns)
     return films
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +42,7 @@ def train(
     *,
     posters: Path | str | None = None,
     settings: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
     resume: bool = False,
     command: str = "",
     log: Log = print,
@@ -56,6 +57,7 @@ def train(
         out: the run's folder; new, or with `resume` one that an earlier call left.
         posters: the folder that the table's posters lie in.
         settings: changes of a recipe given by name or file, such as "plot.training.epochs=1".
+        columns: fields of a film and the columns they are read from, such as {"plot": "synopsis"}.
         resume: continue where the earlier call stopped.
         command: the command line, recorded in the model card.
         log: called with one line per step.
@@ -72,7 +74,7 @@ def train(
     check_recipe(recipe)
     sizes = {f"{name}.training.batch_size": part.training.batch_size for name, part in recipe.branches.items()}
     check_devices(devices, sizes)
-    labelled = read(recipe, data, None if posters is None else Path(posters), log)
+    labelled = read(recipe, data, None if posters is None else Path(posters), log, columns)
     with _explain_full_disk(out), lock_run_dir(out, recipe, labelled.fingerprint, resume):
         run = Run(recipe, labelled, out, command, log, devices, progress)
         if (out / "bundle" / MANIFEST).is_file():
@@ -90,11 +92,13 @@ def train(
         return bundle
 
 
-def read(recipe: Recipe, data: Path, posters: Path | None, log: Log) -> Labelled:
+def read(
+    recipe: Recipe, data: Path, posters: Path | None, log: Log, columns: Mapping[str, str] | None = None
+) -> Labelled:
     """Read the films that a recipe trains on, and name label sources without a description."""
     if recipe.head is not None:
-        return read_own(data, posters, recipe.genre_list(), LEAST_FILMS)
-    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources())
+        return read_own(data, posters, recipe.genre_list(), LEAST_FILMS, columns)
+    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources(), columns)
     for source in undescribed((film.labels for film in labelled.films), recipe.sources()):
         log(
             f"label source {source!r} has no description; a missing genre counts as no. "
