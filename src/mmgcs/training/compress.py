@@ -101,10 +101,10 @@ def export_bundle(
             f"{what} changes graphs, so thresholds must be fitted again: give --data FILMS with a valid split"
         )
     films = [film for film in films if film.genres]
+    out.parent.mkdir(parents=True, exist_ok=True)
     _, was = measure(Classifier(source), films)
     setting, graphs = _climb_down(source, models, floats, films, size, before, log)
     log("fitting decisions again")
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         bare = _write(Path(folder) / "bare", source, source.config, graphs)
         decisions, now = measure(Classifier(bare), films)
