@@ -313,7 +313,7 @@ def python_markdown() -> str:
     import mmgcs
 
     parts = []
-    for name in sorted(set(mmgcs.__all__) - {"__version__"}, key=lambda name: (name[0].isupper(), name)):
+    for name in sorted(set(dir(mmgcs)) - {"__version__"}, key=lambda name: (name[0].isupper(), name)):
         value = getattr(mmgcs, name)
         parts.append(_described_object(f"mmgcs.{name}", value, "##"))
         if inspect.isclass(value) and not issubclass(value, Exception):
