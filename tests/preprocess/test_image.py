@@ -127,7 +127,7 @@ def test_an_enormous_picture_is_refused_before_it_is_decoded() -> None:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    # The header says 20,000 x 20,000 and there are no pixels at all: whoever decodes fails otherwise.
+    # The header says 20,000 x 20,000 and there are no pixels at all: whichever thread decodes fails otherwise.
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     with pytest.raises(InputError, match="20000 × 20000 pixels, over the limit"):

@@ -44,7 +44,7 @@ def wait_for(path: Path, process: subprocess.Popen[str], step: int = 1) -> None:
 
 
 def begun(command: list[str]) -> subprocess.Popen[str]:
-    # Shells start what runs in the background deaf to Ctrl-C; these processes shall hear it whoever started the tests.
+    # Shells start background processes with Ctrl-C ignored; these processes should always receive it.
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

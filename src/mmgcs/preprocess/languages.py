@@ -31,7 +31,7 @@ LEAST_PROBABILITY = 0.9
 UNCLEAR = "und"
 """ISO 639-2's code for a language that cannot be determined: of 11,700 plots three, of programs and logs nearly all."""
 UNCLEAR_WORDS, UNCLEAR_PROBABILITY = 12, 0.6
-"""A text of at least so many words, whose likeliest language has a lower probability, is in none."""
+"""A text of at least so many words, whose most likely language has a lower probability, is in none."""
 LONGEST = 1000
 """Characters of a text that are looked at."""
 
