@@ -114,10 +114,11 @@ def test_no_block_is_overlooked() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_code_is_fenced_in_a_way_that_is_run(page: Path) -> None:
-    languages = set(re.findall(r"^ *```(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
+    written = reference.PLACE.sub("", page.read_text(encoding="utf-8"))  # generated parts are not run
+    languages = set(re.findall(r"^ *```(.+)$", written, re.MULTILINE))
     # Other names of shells and of Python, and indented blocks, would pass by the tests unrun.
     assert languages <= {"sh", "python", "yaml", "json", "nginx", "ini", "sql", "text", "toml", "csv", "xml"}
-    assert not re.findall(r"^    (?:mmgcs|python|pip|make|curl) .*", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert not re.findall(r"^    (?:mmgcs|python|pip|make|curl) .*", written, re.MULTILINE)
 
 
 def test_an_unknown_option_would_be_noticed() -> None:
@@ -190,13 +191,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 RUN = [page for page in PAGES if any(block.page == page and block.reason is None for block in BLOCKS)]
 
 
-# They train, or evaluate.
-SLOW = {"README", "training", "train", "own-genres", "add-a-model-in-one-file"}
+QUICK = ("index",)
+"""Pages that the quick tests run; the others take many minutes together."""
 
 
 @pytest.mark.parametrize(
     ("server", "page"),
-    [pytest.param(page, page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else []) for page in RUN],
+    [pytest.param(page, page, id=page.stem, marks=[] if page.stem in QUICK else [pytest.mark.slow]) for page in RUN],
     indirect=["server"],
 )
 def test_the_blocks_of_a_page_run_from_top_to_bottom(page: Path, server: str, folder: Path) -> None:
