@@ -87,8 +87,9 @@ def train(
             branches = [train_branch(run, name, branch, holdout) for name, branch in recipe.branches.items()]
             bundle = finish(run, branches, holdout)
         log(scores_line(bundle.card()))
-        memory = peak_memory()
-        log(f"the bundle is in {bundle.path}" + (f"; peak memory {memory:.1f} GB" if memory else ""))
+        memory, disk = peak_memory(), sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+        used = f"peak memory {memory:.1f} GB, " if memory else ""
+        log(f"the bundle is in {bundle.path}; {used}{disk / 1e9:.1f} GB in {out}")
         return bundle
 
 
