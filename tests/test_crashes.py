@@ -175,6 +175,7 @@ def test_a_training_resumes_from_any_write_to_a_whole_model(how, tmp_path, fault
 
 
 @pytest.mark.parametrize("kind", ["export", "ensemble"])
+@pytest.mark.slow
 def test_an_export_is_a_whole_bundle_or_none(kind, tmp_path, tiny_bundle, faults):
     out = tmp_path / "out" / "written"
     joined = [tiny_bundle, tiny_bundle, "--data", sample_table(), "--method", "stacked"]  # the quicker method
