@@ -183,7 +183,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(films: Path,
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
         code = (
-            "import os, sys, mmgcs.cli\n"
+            "import os, sys, filelock, mmgcs.cli\n"
             "mmgcs.cli.main([*sys.argv[1:], '--out', '-', '--quiet'])\n"  # imports what is imported late
             "if os.getuid() == 0: os.seteuid(65534)\n"  # permissions do not bind root
             "sys.exit(mmgcs.cli.main(sys.argv[1:]))"
