@@ -253,7 +253,7 @@ def _may_hold_films(name: str, disc: bool) -> bool:
 def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], disc: bool) -> list[os.DirEntry[str]]:
     """Find the folders that belong to the film or films of the folder above, and add their NFO files and pictures.
 
-    These are the folder of a disc, those that hold only NFO files or posters, and "Disc 1", "Disc 2" of one film.
+    A disc's folder, folders with only NFO files or posters, and "Disc 1" and "Disc 2" of one film belong to it.
 
     Args:
         folders: the folders in the folder.

@@ -195,7 +195,7 @@ class FilmDatabase:
         return fields | {name.casefold(): self._films.c[name] for name in others if name.casefold() in IDENTIFIERS}
 
     def _create_targets(self, into: str, probabilities: bool) -> None:
-        """Define the tables of predictions, and create those that are missing."""
+        """Define the tables of predictions, and create missing ones."""
         meta, schema, kind = sa.MetaData(), self._films.schema, self._key.type
         if isinstance(kind, sa.types.NullType):
             raise UsageError(f"the type of {self.source}.{self.key} is not supported as a key; name another with --key")

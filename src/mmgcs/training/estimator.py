@@ -34,7 +34,7 @@ class GenreClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
     [('Spooky',)]
 
     Args:
-        bundle: the bundle with the encoders, or "default" for the one that is shipped.
+        bundle: the bundle with the encoders, or "default" for the shipped one.
         folds: folds of the cross-validation that chooses the regularization, the calibration and the thresholds.
         seed: of the folds.
 

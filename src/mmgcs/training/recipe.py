@@ -102,7 +102,7 @@ class Distillation(_Settings):
     """Learning from another model's probabilities, in addition to the labels."""
 
     teacher: str | None = None
-    """A finished bundle's folder, or "default" for the one that is shipped. Without one, each member after the first
+    """A finished bundle's folder, or "default" for the shipped one. Without one, each member after the first
     learns from the one before it."""
     share: Share = 0.5
     """Share of the loss that comes from the teacher's probabilities."""
@@ -154,7 +154,7 @@ class HeadRecipe(_Settings):
     """New heads on the frozen encoders of a finished bundle."""
 
     bundle: str = "default"
-    """The bundle's folder, or "default" for the one that is shipped."""
+    """The bundle's folder, or "default" for the shipped one."""
     folds: Annotated[int, Field(ge=2, le=20)] = 4
     """Folds of cross-validation."""
     strengths: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)] = [3, 10, 30, 100, 300, 1000, 3000]
