@@ -228,7 +228,8 @@ def decode_text(data: bytes) -> str:
     >>> decode_text("café".encode("utf-16")), decode_text("café".encode("cp1252"))
     ('café', 'café')
     """
+    encoding = text_encoding(data[:4096])
     try:
-        return data.decode(text_encoding(data[:4096]))
+        return data.decode(encoding, "replace" if encoding.startswith("utf-16") else "strict")
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+        return data.decode("cp1252", "replace")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mmgcs.bundle import CARD_TEXT, MANIFEST, Bundle, read_manifest, write_bundle
 from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.wording import MAIN_METRICS
 
 SCHEME = "hf:"
 """What the address of a data set begins with: hf:owner/name or hf:owner/name@revision."""
@@ -23,7 +24,6 @@ SCHEME = "hf:"
 _NAME = re.compile(r"(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>.+))?")
 _TABLES = ("*.parquet", "*.csv", "*.csv.gz", "*.csv.zst", "*.tsv", "*.jsonl", "*.jsonl.gz", "*.jsonl.zst", "*.json")
 _SPLIT = re.compile(r"(?:^|[-_./])(train|test|valid|validation|val|dev)(?=[-_./]|$)", re.IGNORECASE)
-_METRICS = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "mean_average_precision": "mAP"}
 
 
 def fetch_dataset(address: str) -> Path:
@@ -134,7 +134,7 @@ def model_card(bundle: Bundle, license_name: str | None = None) -> str:
             metric_value=round(condition["tuned"][metric]["value"], 4),
         )
         for condition in (card.get("evaluation") or {}).get("conditions", [])
-        for metric, title in _METRICS.items()
+        for metric, title in MAIN_METRICS.items()
         if condition["tuned"].get(metric, {}).get("value") is not None
     ]
     data = ModelCardData(

@@ -1,4 +1,4 @@
-"""Plain error messages for failed checks, and suggestions for misspelt names."""
+"""Plain error messages for failed checks, suggestions for misspelt names, and the names of metrics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
+
+METRIC_NAMES = {
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "samples_f1": "samples-F1",
+    "weighted_f1": "weighted-F1",
+    "mean_average_precision": "mAP",
+}
+"""What reports call the overall metrics."""
+
+MAIN_METRICS = {name: METRIC_NAMES[name] for name in ("micro_f1", "macro_f1", "mean_average_precision")}
+"""The ones that model cards show first."""
 
 _WORDS = {
     r"^Value error, ": "",

@@ -146,7 +146,8 @@ def _print_tables(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mmgcs.evaluation import METRIC_NAMES, OVERALL, detailed, show
+    from mmgcs.evaluation import OVERALL, detailed, show
+    from mmgcs.wording import METRIC_NAMES
 
     # A file or a pipe has no width: give the tables what they need.
     console = Console(width=None if sys.stdout.isatty() else 200)

@@ -5,12 +5,11 @@ from mmgcs.evaluation.calibration import confidences, fit_confidence, fit_decisi
 from mmgcs.evaluation.domain import add_pictures, fit_pictures
 from mmgcs.evaluation.ensemble import WEIGHINGS, fit_blend
 from mmgcs.evaluation.metrics import OVERALL, average_precision, choose
-from mmgcs.evaluation.render import METRIC_NAMES, detailed, fill_template, report_paths, show, to_markdown, write_report
+from mmgcs.evaluation.render import detailed, fill_template, report_paths, show, to_markdown, write_report
 from mmgcs.evaluation.report import Report, evaluate
 from mmgcs.evaluation.thresholds import fit_thresholds
 
 __all__ = [
-    "METRIC_NAMES",
     "OVERALL",
     "WEIGHINGS",
     "Report",

@@ -9,15 +9,7 @@ from typing import Any
 from mmgcs.evaluation.metrics import OVERALL, Estimate
 from mmgcs.evaluation.report import ConditionReport, Report
 from mmgcs.files import atomic_writer, write_json
-
-METRIC_NAMES = {
-    "micro_f1": "micro-F1",
-    "macro_f1": "macro-F1",
-    "samples_f1": "samples-F1",
-    "weighted_f1": "weighted-F1",
-    "mean_average_precision": "mAP",
-}
-"""What reports call the metrics of OVERALL."""
+from mmgcs.wording import METRIC_NAMES
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _DETAILED = ("plot and poster", "plot only", "poster only")

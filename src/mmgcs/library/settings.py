@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -15,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmgcs.errors import UsageError
-from mmgcs.files import atomic_writer, read_file
+from mmgcs.files import atomic_writer, decode_text, read_file
 from mmgcs.genres import LABEL_SETS, TMDB_GENRES, canonical, parse_genres
 from mmgcs.library.nfo import NOT_XML, SEPARATORS
 from mmgcs.library.undo import STATE
@@ -182,18 +181,9 @@ def _workbook(path: Path) -> list[list[str]]:
 
 def _csv(path: Path) -> list[list[str]]:
     try:
-        content = read_file(path, MAX_BYTES)
+        text = decode_text(read_file(path, MAX_BYTES))
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror or error}); check the path") from None
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = content.decode("utf-16", "replace")
-    elif content[1:2] == b"\0":
-        text = content.decode("utf-16-le", "replace")
-    else:
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = content.decode("cp1252", "replace")
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     if said := re.match(r"sep=(.)\r?$", first, re.IGNORECASE):  # Excel's own way to name the delimiter

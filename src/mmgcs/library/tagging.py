@@ -18,6 +18,7 @@ from mmgcs.library.nfo import NOT_XML, new_nfo, split_genres, with_values
 from mmgcs.library.scan import LibraryFilm, find_films, read_film
 from mmgcs.library.settings import GenreNames, LibrarySettings, load_names, read_cells
 from mmgcs.library.undo import STATE, Backups
+from mmgcs.preprocess import UNLEARNED
 from mmgcs.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -365,8 +366,8 @@ def _doubt(prediction: Prediction, min_confidence: float | None, chosen: Sequenc
     if not prediction.reaches(min_confidence) and prediction.strange:
         if "plot" not in prediction.strange:
             return "poster unlike a film poster"
-        unlearned = any("has not learned" in warning for warning in prediction.warnings)
-        return "plot in a language the model has not learned" if unlearned else "plot unlike a film's plot"
+        unlearned = any(UNLEARNED in warning for warning in prediction.warnings)
+        return f"plot in {UNLEARNED}" if unlearned else "plot unlike a film's plot"
     if not prediction.genres:
         return "no genre likely enough"
     if not chosen:

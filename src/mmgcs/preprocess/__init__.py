@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from mmgcs.preprocess.base import PREPROCESSORS, Prepared, Preprocessor
 from mmgcs.preprocess.image import PosterPixels
-from mmgcs.preprocess.languages import ENGLISH, LANGUAGES, identify_language, unlearned_language
+from mmgcs.preprocess.languages import ENGLISH, LANGUAGES, UNLEARNED, identify_language, unlearned_language
 from mmgcs.preprocess.text import PLACEHOLDER, PlotTokens, clean_text, film_text, is_placeholder, placeholder_warning
 from mmgcs.registry import lazy_exports
 
@@ -17,6 +17,7 @@ __all__ = [
     "MAX_PIXELS",
     "PLACEHOLDER",
     "PREPROCESSORS",
+    "UNLEARNED",
     "PlotTokens",
     "PosterPixels",
     "Prepared",

@@ -28,6 +28,8 @@ LEAST_WORDS = 8
 """A text of fewer words in Latin letters is too short to tell its language."""
 LEAST_PROBABILITY = 0.9
 """A language that is less probable is not named."""
+UNLEARNED = "a language the model has not learned"
+"""What warnings and reasons call the language of a plot that a model does not read."""
 UNCLEAR = "und"
 """ISO 639-2's code for a language that cannot be determined: of 11,700 plots three, of programs and logs nearly all."""
 UNCLEAR_WORDS, UNCLEAR_PROBABILITY = 12, 0.6
@@ -73,7 +75,7 @@ def unlearned_language(plot: str, learned: Collection[str]) -> str | None:
         return None
     if code == UNCLEAR:
         return "the plot does not read like sentences in any known language; expect errors"
-    return f"the plot seems to be in {LANGUAGES[code]}, a language the model has not learned; expect errors"
+    return f"the plot seems to be in {LANGUAGES[code]}, {UNLEARNED}; expect errors"
 
 
 @cache

@@ -17,6 +17,7 @@ from mmgcs.preprocess import LANGUAGES
 from mmgcs.runtime import CARD_KEY, Classifier, record_samples
 from mmgcs.training.data import Labelled
 from mmgcs.training.recipe import Recipe
+from mmgcs.wording import MAIN_METRICS
 
 LIBRARIES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy", "pillow")
 
@@ -100,16 +101,12 @@ def summarised(report: Report) -> dict[str, Any]:
     return value
 
 
-METRICS = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "mean_average_precision": "mAP"}
-"""The metrics that cards show first."""
-
-
 def scores_line(card: Mapping[str, Any]) -> str:
     """Return a card's held-out scores in one line."""
     evaluation = card["evaluation"]
     parts = []
     for condition in evaluation["conditions"]:
-        values = ((name, condition["tuned"][metric]["value"]) for metric, name in METRICS.items())
+        values = ((name, condition["tuned"][metric]["value"]) for metric, name in MAIN_METRICS.items())
         scores = ", ".join(f"{name} {value:.3f}" for name, value in values if value is not None)
         parts.append(f"{condition['name']} ({condition['tuned']['films']:,} films) {scores}")
     return f"on {evaluation['split']}: {'; '.join(parts)}"
@@ -120,11 +117,11 @@ def _held_out(card: Mapping[str, Any]) -> list[str]:
     lines = [
         f"## Scores on {evaluation['split']}",
         "",
-        f"| films | number | {' | '.join(METRICS.values())} |",
-        f"|---|---|{'---|' * len(METRICS)}",
+        f"| films | number | {' | '.join(MAIN_METRICS.values())} |",
+        f"|---|---|{'---|' * len(MAIN_METRICS)}",
     ]
     for condition in evaluation["conditions"]:
-        values = [condition["tuned"][metric]["value"] for metric in METRICS]
+        values = [condition["tuned"][metric]["value"] for metric in MAIN_METRICS]
         shown = " | ".join("–" if value is None else f"{value:.3f}" for value in values)
         lines.append(f"| {condition['name']} | {condition['tuned']['films']:,} | {shown} |")
     return [*lines, ""]

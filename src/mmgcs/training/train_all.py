@@ -17,12 +17,12 @@ import polars as pl
 from mmgcs.bundle import MANIFEST, Bundle
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import atomic_writer, sha256, write_json
-from mmgcs.training.card import METRICS
 from mmgcs.training.data import read_labelled
 from mmgcs.training.recipe import PARTS, Recipe, check_recipe, find_recipe, read_recipe
 from mmgcs.training.run import train
 from mmgcs.training.rundir import Log, is_made_from
 from mmgcs.training.trainer import read_curve
+from mmgcs.wording import MAIN_METRICS
 
 _GLOVE = re.compile(r"glove\.6B\.(\d+)d\.txt$")
 _FILES = ("data.json", "posters.json", "films.jsonl", "report.json", "report.md", "report.html")
@@ -367,7 +367,7 @@ def _model(out: Path, name: str) -> dict[str, Any]:
     scores = []
     for condition in evaluation["conditions"]:
         tuned = condition["tuned"]
-        found = {metric: tuned[metric] for metric in METRICS}
+        found = {metric: tuned[metric] for metric in MAIN_METRICS}
         scores.append({"films": condition["name"], "count": tuned["films"], **found})
     curves, pictures = {}, []
     for stage in ("plot", "poster", "fusion"):
@@ -400,11 +400,11 @@ def _markdown(report: Mapping[str, Any], address: Callable[[str], str]) -> str:
             "high; `mmgcs data split` fixes that.",
             "",
         ]
-    lines += [f"| model | MB | films of test | number | {' | '.join(METRICS.values())} |", "|---" * 7 + "|"]
+    lines += [f"| model | MB | films of test | number | {' | '.join(MAIN_METRICS.values())} |", "|---" * 7 + "|"]
     for model in report["models"]:
         start = f"{model['recipe']} | {model['bytes'] / 1e6:.1f}"
         for row in model["scores"]:
-            values = [row[metric]["value"] for metric in METRICS]
+            values = [row[metric]["value"] for metric in MAIN_METRICS]
             shown = " | ".join("–" if value is None else f"{value:.3f}" for value in values)
             lines.append(f"| {start} | {row['films']} | {row['count']:,} | {shown} |")
             start = " | "
