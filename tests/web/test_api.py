@@ -169,6 +169,10 @@ def test_the_page_offers_and_the_api_takes_every_format_that_is_read(client: Fla
     assert f'accept="{",".join(READERS)}"' in client.get("/tables").text
     answer = client.post("/api/v1/batch", data={"file": _file(b"id\tplot\n1\ta ghost\n", "films.TAB")})
     assert answer.status_code == 202
+    named = {"file": _file(b"id,synopsis\n1,a ghost\n", "films.csv"), "columns": "plot = synopsis"}
+    assert client.post("/api/v1/batch", data=named).status_code == 202
+    answer = client.post("/api/v1/batch", data={"file": _file(b"", "films.csv"), "columns": "synopsis"})
+    assert (answer.status_code, answer.json["error"][:16]) == (422, "columns: must be")
     for name in ("films.docx", "films.csv.exe", "films"):
         answer = client.post("/api/v1/batch", data={"file": _file(b"PK", name)})
         assert answer.status_code == 415 and ".tab" in answer.json["error"]
@@ -276,7 +280,7 @@ def test_a_request_id_that_could_confuse_a_log_is_replaced(client: FlaskClient, 
     assert answer.headers["X-Request-ID"].isalnum()
 
 
-def test_records_of_the_http_server_keep_only_their_pattern_and_place() -> None:
+def test_records_of_the_http_server_keep_only_their_place() -> None:
     def line(name: str, message: str, *values: object, error: BaseException | None = None) -> str:
         trace = None if error is None else (type(error), error, error.__traceback__)
         return JsonLines().format(logging.LogRecord(name, logging.ERROR, "channel.py", 7, message, values, trace))
@@ -291,7 +295,7 @@ def test_records_of_the_http_server_keep_only_their_pattern_and_place() -> None:
     assert not any("sesame" in text for text in kept)
     assert json.loads(kept[0])["kind"] == "ValueError"
     assert json.loads(kept[0])["where"].startswith("test_api.py:")
-    assert json.loads(kept[1])["message"] == "Invalid request from ip=%s: %s"
+    assert json.loads(kept[1])["from"] == "waitress channel.py:7"
 
 
 def test_every_answer_forbids_scripts_from_elsewhere(client: FlaskClient) -> None:

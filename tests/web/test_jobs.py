@@ -63,7 +63,7 @@ def test_a_tagged_table_is_deleted_after_its_time_even_if_nobody_asks(jobs: JobQ
     job.ended -= 61
     with pytest.raises(NotFound):
         jobs.get(job.shown.id)
-    until(lambda: not job.folder.exists())
+    until(lambda: not job.table.parent.exists())
 
 
 def test_removed_tables_count_until_their_work_has_ended(jobs: JobQueue) -> None:
@@ -73,7 +73,7 @@ def test_removed_tables_count_until_their_work_has_ended(jobs: JobQueue) -> None
     with pytest.raises(ServiceUnavailable):
         jobs.start(text_table())
     until(lambda: not jobs.active)
-    assert not any(job.folder.exists() for job in started)
+    assert not any(job.table.parent.exists() for job in started)
     assert [job.shown.films for job in started] == [0, 0]  # what was not unpacked to the end was not read here
     assert ended(jobs.start(text_table())) == "done"
 
@@ -94,7 +94,7 @@ def test_a_table_that_is_removed_ends_the_process_that_unpacks_it(tmp_path: Path
         stopped.set()
 
     threading.Thread(target=stop).start()
-    count_films(tmp_path / "films.parquet", 2**40, 10**9, stopped)
+    count_films(tmp_path / "films.parquet", {}, 2**40, 10**9, stopped)
     assert seen
     assert not _children() & seen
 

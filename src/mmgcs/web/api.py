@@ -55,27 +55,25 @@ def check_body() -> None:
 
 # --- The original application's endpoints ---
 
-_THREE = "The three most probable genres."
-
 
 @blueprint.post("/predict")
-@describe(ORIGINAL, "predictPlot", LegacyOut, _THREE, *FAILURES, validation_error_status=400)
+@describe(ORIGINAL, "predictPlot", LegacyOut, "The top three genres.", *FAILURES, validation_error_status=400)
 def predict_plot(json: LegacyIn, form: LegacyIn) -> Any:
     """Predict from a plot: `{"plot": …}` or `{"text": …}`."""
     asked = json or form
-    return _answer_like_the_original(state().make_film(plot=asked.plot or asked.text, title=asked.title))
+    return _predict_like_the_original(state().make_film(plot=asked.plot or asked.text, title=asked.title))
 
 
 @blueprint.post("/predict_image")
-@describe(ORIGINAL, "predictPoster", LegacyOut, _THREE, *FAILURES, validation_error_status=400)
+@describe(ORIGINAL, "predictPoster", LegacyOut, "The top three genres.", *FAILURES, validation_error_status=400)
 def predict_poster(form: LegacyPosterForm) -> Any:
     """Predict from a poster: a form with the file `poster`."""
     if form is None or form.poster is None:
         raise BadRequest("there is no poster; send a form with a file named poster")
-    return _answer_like_the_original(state().make_film(poster=form.poster))
+    return _predict_like_the_original(state().make_film(poster=form.poster))
 
 
-def _answer_like_the_original(film: Film) -> Any:
+def _predict_like_the_original(film: Film) -> Any:
     (prediction,) = state().predict([film])
     if prediction.error is not None:
         raise BadRequest(prediction.error)
@@ -113,14 +111,11 @@ def explain(json: PredictIn, form: PredictForm) -> Any:
 
 
 def _explain(asked: PredictIn | PredictForm) -> dict[str, Any]:
-    genres = asked.genres
-    if isinstance(genres, str):
-        genres = [name.strip() for name in genres.split(",") if name.strip()] or None
     known = {genre.casefold() for genre in state().classifier.genres}
-    if unknown := [genre for genre in genres or () if genre.casefold() not in known]:
+    if unknown := [genre for genre in asked.genres or () if genre.casefold() not in known]:
         raise UnprocessableEntity(f"genres: this model has no genre {unknown[0]!r}")
     film = state().make_film(plot=asked.plot, title=asked.title, poster=asked.poster)
-    explanation = state().explain(film, genres)
+    explanation = state().explain(film, asked.genres or None)
     return prediction_json(explanation.prediction, explanation)
 
 
@@ -132,13 +127,11 @@ def batch(json: BatchIn, form: TableForm) -> Any:
         file = request.files.get("file")
         if file is None or not file.filename:
             raise UnprocessableEntity("there is no table; send a form with a file named file")
-        shown = state().jobs.start(file).shown
+        shown = state().jobs.start(file, form.columns).shown
         return shown.model_dump(), 202, {"Location": url_for("api.job", job_id=shown.id)}
-    limit = state().settings.max_batch
-    if len(json.films) > limit:
-        raise UnprocessableEntity(
-            f"films: {len(json.films)} films, over the limit of {limit}; send a table or several batches"
-        )
+    count, limit = len(json.films), state().settings.max_batch
+    if count > limit:
+        raise UnprocessableEntity(f"films: {count} films, over the limit of {limit}; send a table or several batches")
     films = []
     for index, given in enumerate(json.films):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import time
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,26 @@ from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from flask_compress import Compress
 from flask_cors import CORS
-from werkzeug.datastructures import FileStorage
-from werkzeug.exceptions import ServiceUnavailable
+from flask_limiter import ApplicationLimit, Limiter
+from flask_limiter.util import get_remote_address
+from limits import parse
+from werkzeug.datastructures import FileStorage, WWWAuthenticate
+from werkzeug.exceptions import TooManyRequests, Unauthorized
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from mmgcs.preprocess import MAX_PIXELS, PosterPixels
 from mmgcs.runtime import Classifier, load
 from mmgcs.web import api, oip, pages
-from mmgcs.web.errors import register_error_handlers
-from mmgcs.web.guard import GUARDED
+from mmgcs.web.errors import busy, register_error_handlers
 from mmgcs.web.metrics import Metrics, observe_requests
 from mmgcs.web.settings import Settings, load_settings
 from mmgcs.web.state import State
+
+GUARDED = ("POST", "DELETE")
+"""Methods that need a key and count towards the rate."""
+
+WRONG_KEYS = parse("20/minute")
+"""Wrong keys accepted from one address; then it has to wait."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -75,19 +84,8 @@ def create_app(model: Classifier | str | Path | None = None, settings: Settings 
     )
     metrics = Metrics(classifier.bundle.config.name)
     observe_requests(app, metrics)
-    state = app.extensions["mmgcs"] = State(app, classifier, settings, metrics)
-
-    @app.before_request
-    def check() -> None:
-        g.deadline = time.monotonic() + settings.timeout
-        request.max_content_length = state.guard.max_body(request.path)
-        if request.method in GUARDED:
-            if state.backlog() > settings.queue:
-                raise ServiceUnavailable("too many requests are waiting; try again in a moment", retry_after=1)
-            headers = request.headers
-            state.guard.check_key(
-                request.remote_addr or "", headers.get("Authorization", ""), headers.get("X-API-Key", "")
-            )
+    state = app.extensions["mmgcs"] = State(classifier, settings, metrics)
+    _limit_requests(app, state)
 
     # What follows changes responses; the last one comes first.
     @app.after_request
@@ -115,6 +113,53 @@ def create_app(model: Classifier | str | Path | None = None, settings: Settings 
         app.wsgi_app = wrapped  # type: ignore[method-assign]
     state.warm_up()
     return app
+
+
+def _limit_requests(app: Flask, state: State) -> None:
+    """Refuse requests without the key, too large, too many from one address, or too many at once."""
+    settings = state.settings
+    limits = []
+    if settings.rate:
+        window = max(1, round(settings.burst / settings.rate))
+        limit = ApplicationLimit(
+            f"{settings.burst} per {window} seconds",
+            exempt_when=lambda: request.method not in GUARDED,
+            error_message="too many requests; try again later",
+        )
+        limits.append(limit)
+    counter = Limiter(
+        get_remote_address,
+        app=app,
+        application_limits=list(limits),
+        strategy="moving-window",
+        storage_uri="memory://",
+        headers_enabled=True,
+    ).limiter
+
+    @app.before_request
+    def check() -> None:
+        g.deadline = time.monotonic() + settings.timeout
+        request.max_content_length = settings.max_body_of(request.path)
+        if request.method not in GUARDED:
+            return
+        if state.backlog() > settings.queue:
+            raise busy("too many requests are waiting")
+        if settings.api_key:
+            check_key(request.remote_addr or "")
+
+    def check_key(address: str) -> None:
+        if not counter.test(WRONG_KEYS, "wrong keys", address):
+            raise TooManyRequests("too many wrong API keys from this address; try again in a minute", retry_after=60)
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        given = (token if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")).strip()
+        if hmac.compare_digest(given.encode("utf-8", "replace"), settings.api_key.encode()):
+            return
+        if given:
+            counter.hit(WRONG_KEYS, "wrong keys", address)
+        missing = "this server requires an API key; send it as Authorization: Bearer KEY"
+        raise Unauthorized(
+            "the API key is wrong" if given else missing, www_authenticate=WWWAuthenticate("bearer", {"realm": "mmgcs"})
+        )
 
 
 def _prepare_responses(app: Flask) -> None:

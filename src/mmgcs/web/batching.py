@@ -12,10 +12,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from werkzeug.exceptions import ServiceUnavailable
-
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import BATCH, Classifier, PreparedFilm
+from mmgcs.web.errors import busy
 
 GATHER = 0.2
 """How long a batch waits for the clients answered last, as a share of the time the last batch took."""
@@ -57,9 +56,7 @@ class Batcher:
         prepared, answer = self._classifier.prepare(films), Future[list[Prediction]]()
         with self._changed:
             if self.waiting and self.waiting + len(films) > self._capacity:
-                raise ServiceUnavailable(
-                    "too many films are waiting for the model; try again in a moment", retry_after=1
-                )
+                raise busy("too many films are waiting for the model")
             self._queue.append((prepared, answer))
             self.waiting += len(films)
             self._changed.notify()
@@ -68,17 +65,13 @@ class Batcher:
             return answer.result(max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             if answer.cancel():
-                raise ServiceUnavailable(
-                    "the request waited too long for the model; try again in a moment", retry_after=1
-                ) from None
+                raise busy("the request waited too long for the model") from None
             return answer.result()  # its batch is running: the answer is near
 
     def _run(self) -> None:
         """Run the model once on the films that wait. Called once for each request; earlier runs may have served it."""
         with self._changed:
-            if not self._queue:
-                return
-            if (left := self._gather_until - time.monotonic()) > 0:
+            if (left := self._gather_until - time.monotonic()) > 0 and self._queue:
                 self._changed.wait_for(lambda: len(self._queue) >= self._expected or self.waiting >= BATCH, left)
             batch: list[Request] = []
             count = 0

@@ -17,24 +17,23 @@ _MESSAGES = {
 """Messages in place of werkzeug's own."""
 
 
+def busy(problem: str) -> ServiceUnavailable:
+    """Return the error for a request that the server has no capacity for now."""
+    return ServiceUnavailable(f"{problem}; try again in a moment", retry_after=1)
+
+
 def register_error_handlers(app: Flask) -> None:
     """Answer every error of the application with one line and its status, never with a traceback."""
 
-    @app.errorhandler(HTTPException)
-    def handle_http_error(error: HTTPException) -> Any:
-        return error if (error.code or 500) < 400 else _answer(error)
-
-    @app.errorhandler(InputError)
-    def handle_input_error(error: InputError) -> Response:
-        return _answer(UnprocessableEntity(str(error)))
-
-    @app.errorhandler(MmgcsError)
-    def handle_failure(error: MmgcsError) -> Response:
-        LOG.error("failed", extra={"request_id": g.request_id, "error": str(error)})
-        return _answer(ServiceUnavailable("the server cannot answer this now", retry_after=10))
-
     @app.errorhandler(Exception)
-    def handle_crash(error: Exception) -> Response:
+    def handle(error: Exception) -> Any:
+        if isinstance(error, HTTPException):
+            return error if (error.code or 500) < 400 else _answer(error)
+        if isinstance(error, InputError):
+            return _answer(UnprocessableEntity(str(error)))
+        if isinstance(error, MmgcsError):
+            LOG.error("failed", extra={"request_id": g.request_id, "error": str(error)})
+            return _answer(ServiceUnavailable("the server cannot answer this now", retry_after=10))
         LOG.error("crashed", extra={"request_id": g.request_id, **describe_error(error)})
         return _answer(InternalServerError(f"something went wrong on the server; the request id is {g.request_id}"))
 
@@ -46,10 +45,8 @@ def _answer(error: HTTPException) -> Response:
     response = current_app.make_response(error.get_response())  # with Allow, Retry-After or WWW-Authenticate
     kinds = request.accept_mimetypes
     if request.method in ("GET", "HEAD") and kinds["text/html"] > kinds["application/json"]:
-        response.data, response.content_type = (
-            render_template("error.html", status=error.code, message=message),
-            "text/html; charset=utf-8",
-        )
+        response.data = render_template("error.html", status=error.code, message=message)
+        response.content_type = "text/html; charset=utf-8"
     else:
         response.data, response.content_type = current_app.json.dumps({"error": message}), "application/json"
     return response

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -40,11 +40,16 @@ class Job:
     """One table: what the API shows of it, and its files. Their names are ours, not the sender's."""
 
     shown: JobOut
-    folder: Path
     table: Path
     out: Path
+    columns: Mapping[str, str]
     ended: float = 0.0
     stopped: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def has_ended(self) -> bool:
+        """True once it is done or has failed."""
+        return self.shown.state in ("done", "failed")
 
     def result_path(self) -> Path:
         """Return the tagged table. Raises BadRequest if it is not done, UnprocessableEntity if it failed."""
@@ -53,6 +58,10 @@ class Job:
         if self.shown.state != "done":
             raise BadRequest("the table is not tagged yet; ask for the job's state until it is done")
         return self.out
+
+    def delete_files(self) -> None:
+        """Delete the table and its result."""
+        shutil.rmtree(self.table.parent, ignore_errors=True)
 
 
 class _StoppedError(MmgcsError):
@@ -78,15 +87,22 @@ class JobQueue:
         self._closed = threading.Event()
         self._root: Path | None = None
         self._lock_of_root = contextlib.ExitStack()
-        _delete_abandoned()
+        for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+            # Of a server that was killed, if nobody holds its lock.
+            with contextlib.suppress(MmgcsError, OSError), lock_folder(folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def active(self) -> int:
         """The number of tables that are waiting or being tagged. A removed one counts until its thread has ended."""
         return sum(thread.is_alive() for thread in self._threads)
 
-    def start(self, file: FileStorage) -> Job:
+    def start(self, file: FileStorage, columns: Mapping[str, str] = {}) -> Job:
         """Store a table and tag it in the background.
+
+        Args:
+            file: the uploaded file.
+            columns: film field to the column it is read from.
 
         Raises:
             UnsupportedMediaType: its name has no supported extension.
@@ -102,12 +118,12 @@ class JobQueue:
             shown = JobOut(id=secrets.token_urlsafe(16), filename=name[:200])
             folder = self._make_root() / shown.id
             out = folder / f"tagged{suffix if suffix in WRITERS else '.csv'}"
-            job = Job(shown, folder, folder / f"films{suffix}", out)
+            job = Job(shown, folder / f"films{suffix}", out, columns)
             folder.mkdir(mode=0o700)
             try:
                 file.save(job.table)
             except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
+                job.delete_files()
                 raise
             self._jobs[shown.id] = job
             thread = threading.Thread(target=self._work, args=(job,), name=f"job-{shown.id[:6]}", daemon=True)
@@ -137,11 +153,11 @@ class JobQueue:
     def _drop(self, job: Job) -> None:
         job.stopped.set()
         self._jobs.pop(job.shown.id, None)
-        if job.shown.state in ("done", "failed"):  # otherwise its thread does so when it ends
-            shutil.rmtree(job.folder, ignore_errors=True)
+        if job.has_ended:  # otherwise its thread does so when it ends
+            job.delete_files()
 
     def _is_old(self, job: Job) -> bool:
-        return job.shown.state in ("done", "failed") and time.monotonic() - job.ended > 60 * self._settings.job_minutes
+        return job.has_ended and time.monotonic() - job.ended > 60 * self._settings.job_minutes
 
     def _sweep(self) -> None:
         """Delete jobs that ended long enough ago, even if nobody asks for them."""
@@ -151,7 +167,7 @@ class JobQueue:
                     self._drop(job)
 
     def close(self, seconds: float = 10.0) -> bool:
-        """Stop all jobs, delete their files, and wait for their threads. Returns whether all have ended.
+        """Stop all jobs, delete their files, and wait for their threads. Returns True if all have ended.
 
         A thread that is still in the model when the process ends would abort it.
         """
@@ -180,14 +196,15 @@ class JobQueue:
         job.ended = time.monotonic()
         shown.state = "done" if shown.error is None else "failed"
         if job.stopped.is_set():
-            shutil.rmtree(job.folder, ignore_errors=True)
+            job.delete_files()
 
     def _tag(self, job: Job) -> None:
         shown = job.shown
-        shown.rows = count_films(job.table, 4 * self._settings.max_table, self._settings.max_rows, job.stopped)
+        largest = 4 * self._settings.max_table
+        shown.rows = count_films(job.table, job.columns, largest, self._settings.max_rows, job.stopped)
         if job.stopped.is_set():  # not counted to the end, so it must not be read here
             raise _StoppedError("stopped")
-        table = FilmTable(job.table, posters=job.folder)
+        table = FilmTable(job.table, posters=job.table.parent, columns=job.columns)
 
         def predict(chunks: Iterator[list[Film]]) -> Iterator[tuple[list[Film], list[Prediction]]]:
             for films in chunks:
@@ -196,9 +213,8 @@ class JobQueue:
                 shown.films += len(films)
                 with self._turn:
                     predictions = self._predict([_without_path(film) for film in films])
-                if len(shown.preview) < PREVIEW:
-                    rows = [_preview(film, prediction) for film, prediction in zip(films, predictions, strict=True)]
-                    shown.preview = [*shown.preview, *rows][:PREVIEW]
+                rows = zip(films[: PREVIEW - len(shown.preview)], predictions, strict=False)
+                shown.preview = [*shown.preview, *(_preview(film, prediction) for film, prediction in rows)]
                 yield films, predictions
 
         def update(summary: TagSummary) -> None:
@@ -227,10 +243,3 @@ def _preview(film: Film, prediction: Prediction) -> PreviewOut:
         sure=prediction.sure if fine else None,
         error=prediction.error,
     )
-
-
-def _delete_abandoned() -> None:
-    """Delete the tables of servers that were killed: those whose lock nobody holds."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
-        with contextlib.suppress(MmgcsError, OSError), lock_folder(folder):
-            shutil.rmtree(folder, ignore_errors=True)

@@ -20,10 +20,7 @@ def describe_error(error: BaseException) -> dict[str, str]:
 
 
 class JsonLines(JsonFormatter):
-    """Format log records as JSON, one per line.
-
-    Messages of the HTTP server may contain a path or a header, so only their pattern and place in the code are kept.
-    """
+    """Format log records as JSON, one per line."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -35,11 +32,11 @@ class JsonLines(JsonFormatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
         if not record.name.startswith("mmgcs"):
+            # A message of the HTTP server may contain a path or a header; its place in the code says enough.
+            place = {"from": f"{record.name} {record.filename}:{record.lineno}"}
             error = record.exc_info[1] if record.exc_info else None
-            message = str(record.msg) if record.args else record.name
-            record = logging.LogRecord(record.name, record.levelno, record.pathname, record.lineno, message, (), None)
-            record.__dict__.update(describe_error(error) if error is not None else {})
-            record.__dict__["from"] = f"{record.filename}:{record.lineno}"
+            more = {"levelname": record.levelname, **place, **(describe_error(error) if error is not None else {})}
+            record = logging.makeLogRecord({"msg": "the HTTP server reports a problem", **more})
         return super().format(record)
 
     def process_log_record(self, log_data: LogData) -> LogData:
@@ -53,8 +50,7 @@ def log_to_stderr() -> None:
     handler.setFormatter(JsonLines())
     for name in ("mmgcs.web", "waitress"):
         logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
+        logger.handlers, logger.propagate = [handler], False
     LOG.setLevel(logging.INFO)
     # waitress warns about each request that waits for a thread; the metrics show that.
     logging.getLogger("waitress").setLevel(logging.ERROR)

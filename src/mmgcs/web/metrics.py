@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 import uuid
@@ -98,22 +97,15 @@ def observe_requests(app: Flask, metrics: Metrics) -> None:
         route = request.url_rule.rule if request.url_rule is not None else "none"
         if route in PROBES:
             return response
-        seconds = time.perf_counter() - g.began
+        seconds, status = time.perf_counter() - g.began, response.status_code
         method = request.method if request.method in _METHODS else "other"
-        metrics.requests.labels(method, route, str(response.status_code)).inc()
+        metrics.requests.labels(method, route, str(status)).inc()
         metrics.seconds.labels(route).observe(seconds)
-        if reason := _REASONS.get(response.status_code):
+        if reason := _REASONS.get(status):
             metrics.rejected.labels(reason).inc()
-        if LOG.isEnabledFor(logging.INFO):
-            fields = {
-                "request_id": g.request_id,
-                "method": method,
-                "route": route,
-                "status": response.status_code,
-                "ms": round(1000 * seconds, 2),
-                "bytes_in": request.content_length or 0,
-            }
-            LOG.info("request", extra=fields)
+        fields = {"request_id": g.request_id, "method": method, "route": route, "status": status}
+        sizes = {"ms": round(1000 * seconds, 2), "bytes_in": request.content_length or 0}
+        LOG.info("request", extra={**fields, **sizes})
         return response
 
     @app.teardown_request

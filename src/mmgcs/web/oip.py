@@ -176,49 +176,44 @@ def _split(content: bytes) -> tuple[InferIn, bytes]:
 
 
 def _films(asked: InferIn, binary: bytes) -> list[Film]:
-    columns: dict[str, list[bytes] | list[str | None]] = {}
-    for tensor in asked.inputs:
-        columns[tensor.name], binary = _values(tensor, binary)
-        if len(columns[tensor.name]) != tensor.shape[0]:
-            raise BadRequest(f"inputs: {tensor.name} has {len(columns[tensor.name])} values, but another shape")
     count, limit = asked.inputs[0].shape[0], state().settings.max_batch
-    if any(len(values) != count for values in columns.values()):
-        raise BadRequest("inputs: all must have the same number of films")
     if count > limit:
         raise UnprocessableEntity(f"{count} films, over the limit of {limit}; send several requests")
-    return [_film({name: values[row] for name, values in columns.items()}) for row in range(count)]
+    films: list[dict[str, Any]] = [{} for _ in range(count)]
+    for tensor in asked.inputs:
+        values, binary = _values(tensor, binary)
+        if not len(values) == tensor.shape[0] == count:
+            raise BadRequest(f"inputs: {tensor.name} needs one value for each of {count} films, and that shape")
+        for film, value in zip(films, values, strict=True):
+            film[tensor.name] = value or None
+    try:
+        for film in films:
+            FilmIn(plot=film.get("plot"), title=film.get("title"), poster=None)
+    except ValidationError as error:
+        raise UnprocessableEntity(invalid_request(error, FilmIn)) from None
+    return [state().make_film(**film) for film in films]
 
 
-def _values(tensor: TensorIn, binary: bytes) -> tuple[list[bytes] | list[str | None], bytes]:
+def _values(tensor: TensorIn, binary: bytes) -> tuple[list[bytes | str | None], bytes]:
     """Return a tensor's values, and the binary data of the tensors after it."""
     size = tensor.parameters.get("binary_data_size")
     if size is None:
         return [value[0] if isinstance(value, list) else value for value in tensor.data or []], binary
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(binary):
         raise BadRequest(f"inputs: {tensor.name} has a binary_data_size beyond the body")
-    values, at = [], 0
+    values: list[bytes | str | None] = []
+    at = 0
     while at < size:  # each element follows its length in 4 bytes, little-endian
         length = int.from_bytes(binary[at : at + 4], "little")
         if at + 4 + length > size:
             raise BadRequest("inputs: a binary tensor ends within an element")
-        values.append(binary[at + 4 : at + 4 + length])
+        value = binary[at + 4 : at + 4 + length]
+        try:
+            values.append(value if tensor.name == "poster" else value.decode("utf-8"))
+        except UnicodeDecodeError:
+            raise BadRequest(f"inputs: a {tensor.name} is not UTF-8") from None
         at += 4 + length
     return values, binary[size:]
-
-
-def _film(values: dict[str, bytes | str | None]) -> Film:
-    try:
-        texts = {
-            name: (value.decode("utf-8") if isinstance(value, bytes) else value) or None
-            for name, value in values.items()
-            if name != "poster"
-        }
-        film = FilmIn(**texts, poster=None)
-    except UnicodeDecodeError:
-        raise BadRequest("inputs: a plot or a title is not UTF-8") from None
-    except ValidationError as error:
-        raise UnprocessableEntity(invalid_request(error, FilmIn)) from None
-    return state().make_film(plot=film.plot, title=film.title, poster=values.get("poster") or None)
 
 
 def _answer(name: str, asked: InferIn, predictions: Sequence[Prediction]) -> Response:
@@ -235,7 +230,8 @@ def _answer(name: str, asked: InferIn, predictions: Sequence[Prediction]) -> Res
         array = arrays[output_name]
         output: dict[str, Any] = {"name": output_name, "datatype": OUTPUTS[output_name], "shape": list(array.shape)}
         if as_binary:
-            packed = b"".join(map(_with_length, array)) if array.dtype == object else array.tobytes()
+            texts = [text.encode() for text in array] if array.dtype == object else []
+            packed = b"".join(len(text).to_bytes(4, "little") + text for text in texts) or array.tobytes()
             output["parameters"] = {"binary_data_size": len(packed)}
             tail += packed
         else:
@@ -248,7 +244,3 @@ def _answer(name: str, asked: InferIn, predictions: Sequence[Prediction]) -> Res
         return jsonify(value)
     header = json.dumps(value).encode()
     return Response(header + tail, content_type="application/octet-stream", headers={_LENGTH: str(len(header))})
-
-
-def _with_length(text: str) -> bytes:
-    return len(text.encode()).to_bytes(4, "little") + text.encode()

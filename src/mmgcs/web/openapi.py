@@ -121,9 +121,8 @@ def description(settings: Settings) -> dict[str, Any]:
     paths["/metrics"]["get"]["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
     plot = paths["/predict"]["post"]["requestBody"]["content"]
     plot["application/x-www-form-urlencoded"] = plot["multipart/form-data"]
-    for path, methods in paths.items():
-        if path.endswith("/infer"):
-            methods["post"]["requestBody"]["content"]["application/octet-stream"] = _BINARY
-            answer = {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": _BINARY}
-            methods["post"]["responses"]["200"]["content"] = answer
+    for infer in (methods["post"] for path, methods in paths.items() if path.endswith("/infer")):
+        infer["requestBody"]["content"]["application/octet-stream"] = _BINARY
+        answer = {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": _BINARY}
+        infer["responses"]["200"]["content"] = answer
     return value

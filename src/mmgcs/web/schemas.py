@@ -9,10 +9,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, W
 PLOT = "Two detectives hunt a killer through the city."
 
 
-def _read_text(value: Any) -> Any:
-    return value.read() if hasattr(value, "read") else value
-
-
 def _reject_text(value: Any) -> Any:
     if isinstance(value, str) and value:
         raise ValueError("sent as text; send it as a file")
@@ -24,7 +20,18 @@ def _read_file(value: Any) -> Any:
     return value.read() or None if hasattr(value, "read") else None
 
 
-FormText = Annotated[str | None, BeforeValidator(_read_text)]
+def _split(value: Any) -> Any:
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+def _split_columns(value: Any) -> Any:
+    pairs = [pair.partition("=") for pair in _split(value)]
+    if not all(field.strip() and column.strip() for field, _, column in pairs):
+        raise ValueError("must be like plot=synopsis, title=name")
+    return {field.strip(): column.strip() for field, _, column in pairs}
+
+
+FormText = Annotated[str | None, BeforeValidator(lambda value: value.read() if hasattr(value, "read") else value)]
 """A text, which curl may also send as a file of a form."""
 
 FormFile = Annotated[
@@ -75,8 +82,8 @@ class PredictForm(_TextIn):
 
     poster: FormFile = Field(None, description="The poster: a JPEG, PNG, WebP, AVIF, GIF or BMP file.")
     explain: bool = Field(False, description="Also explain the prediction, which takes several times as long.")
-    genres: str | None = Field(
-        None, max_length=6_000, description="The genres to explain, separated by commas; by default the predicted ones."
+    genres: Annotated[list[str] | None, BeforeValidator(_split), WithJsonSchema({"type": "string"})] = Field(
+        None, description="The genres to explain, separated by commas; by default the predicted ones."
     )
 
 
@@ -122,6 +129,9 @@ class TableForm(StrictModel):
     """A table to tag in the background."""
 
     file: FormUpload = Field(description="The table; its name's extension tells the format.")
+    columns: Annotated[dict[str, str], BeforeValidator(_split_columns), WithJsonSchema({"type": "string"})] = Field(
+        default={}, description="The columns to read, if they have other names, such as plot=synopsis, title=name."
+    )
 
 
 class SpanOut(BaseModel):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,9 @@ from mmgcs.errors import UsageError
 from mmgcs.wording import refusal
 
 PREFIX = "MMGCS_"
+
+FORM_BYTES = 65_536
+"""Bytes for the form around a table, and of a body sent to a path that reads none."""
 
 _PROTECTIVE = ("API_KEY", "RATE", "BURST", "TRUST_PROXY", "CORS_ORIGINS")
 """Settings whose misspelling would leave a server unprotected."""
@@ -71,6 +73,17 @@ class Settings(BaseSettings):
         "", description="A file with the output of `mmgcs data inspect FILMS --json`, shown on the data page."
     )
 
+    @property
+    def largest_body(self) -> int:
+        """The bytes that a request to any path may send."""
+        return max(self.max_table, self.max_body) + FORM_BYTES
+
+    def max_body_of(self, path: str) -> int:
+        """Return how many bytes a request to this path may send."""
+        if path.startswith("/api/v1/batch"):
+            return self.largest_body
+        return self.max_body if path.startswith(("/predict", "/api/v1/", "/v2/")) else FORM_BYTES
+
     @field_validator("api_key")
     @classmethod
     def _check_key(cls, key: str) -> str:
@@ -87,22 +100,15 @@ def load_settings(**given: Any) -> Settings:
     Raises:
         UsageError: a setting has an invalid value, or the name of a protective one is misspelt.
     """
-    _reject_misspelt(os.environ)
+    known = [name.upper() for name in Settings.model_fields]
+    for name in os.environ:
+        # Others with our prefix are ignored: Kubernetes sets MMGCS_SERVICE_HOST for a service called mmgcs.
+        suffix = name.removeprefix(PREFIX)
+        close = difflib.get_close_matches(suffix, _PROTECTIVE, n=1, cutoff=0.85)
+        if suffix != name and suffix not in known and close:
+            raise UsageError(f"{name} is not a setting; did you mean {PREFIX}{close[0]}? Correct or remove it")
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         name, problem = refusal(error, Settings, "setting")
         raise UsageError(f"{PREFIX}{name.upper()} {problem}") from None
-
-
-def _reject_misspelt(names: Iterable[str]) -> None:
-    """Reject variables that look like a misspelt protective setting.
-
-    Other names with our prefix are ignored: Kubernetes sets MMGCS_SERVICE_HOST for a service called mmgcs.
-    """
-    known = [name.upper() for name in Settings.model_fields]
-    for name in names:
-        suffix = name.removeprefix(PREFIX)
-        close = difflib.get_close_matches(suffix, _PROTECTIVE, n=1, cutoff=0.85)
-        if suffix != name and suffix not in known and close:
-            raise UsageError(f"{name} is not a setting; did you mean {PREFIX}{close[0]}? Correct or remove it")

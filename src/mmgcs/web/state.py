@@ -7,9 +7,10 @@ import binascii
 import io
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from flask import Flask, current_app, g
+from flask import current_app, g
 from PIL import Image
 from werkzeug.exceptions import RequestEntityTooLarge, ServiceUnavailable, UnprocessableEntity
 
@@ -19,7 +20,7 @@ from mmgcs.preprocess import read_poster_size
 from mmgcs.runtime import Classifier, Explanation, explain
 from mmgcs.web.batching import Batcher
 from mmgcs.web.charts import inspected_films
-from mmgcs.web.guard import Guard
+from mmgcs.web.errors import busy
 from mmgcs.web.jobs import JobQueue
 from mmgcs.web.logs import LOG
 from mmgcs.web.metrics import Metrics
@@ -33,7 +34,6 @@ class State:
         classifier: the loaded bundle.
         settings: the settings.
         metrics: the metrics.
-        guard: checks keys and limits.
         jobs: tables being tagged in the background.
         films: statistics of the training data; None if there are none for this bundle.
         backlog: returns how many requests wait for a thread.
@@ -41,9 +41,8 @@ class State:
         problem: why the server cannot predict; None if it can.
     """
 
-    def __init__(self, app: Flask, classifier: Classifier, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, classifier: Classifier, settings: Settings, metrics: Metrics) -> None:
         self.classifier, self.settings, self.metrics = classifier, settings, metrics
-        self.guard = Guard(app, settings)
         self._batcher = Batcher(
             classifier, capacity=settings.queue, timeout=settings.timeout, observe=metrics.batch.observe
         )
@@ -72,17 +71,15 @@ class State:
         if plot is not None and len(plot) > settings.max_plot:
             raise UnprocessableEntity(f"the plot has {len(plot):,} characters, over the limit of {settings.max_plot:,}")
         if isinstance(poster, str):
+            encoded = poster.partition(",")[2] if poster.startswith("data:") else poster
             try:
-                poster = base64.b64decode(
-                    poster.partition(",")[2] if poster.startswith("data:") else poster, validate=True
-                )
+                poster = base64.b64decode(encoded, validate=True)
             except (binascii.Error, ValueError):
                 raise UnprocessableEntity("poster: not base64; send an image file's bytes in base64") from None
         if poster is not None:
-            if len(poster) > settings.max_poster:
-                raise RequestEntityTooLarge(
-                    f"the poster has {len(poster):,} bytes, over the limit of {settings.max_poster:,}"
-                )
+            size, limit = len(poster), settings.max_poster
+            if size > limit:
+                raise RequestEntityTooLarge(f"the poster has {size:,} bytes, over the limit of {limit:,}")
             try:
                 read_poster_size(poster, max_pixels=settings.max_pixels)  # of the header: nothing is decoded
             except InputError as error:  # the classifier reports what is not an image
@@ -98,19 +95,11 @@ class State:
 
     def explain(self, film: Film, genres: Sequence[str] | None) -> Explanation:
         """Explain the prediction for a film. Raises ServiceUnavailable if too many others are being explained."""
-        if not self._explain_places.acquire(blocking=False):
-            raise ServiceUnavailable("too many films are waiting to be explained; try again in a moment", retry_after=1)
-        try:
-            if not self._explaining.acquire(timeout=max(0.0, g.deadline - time.monotonic())):
-                raise ServiceUnavailable(
-                    "the request waited too long for its turn; try again in a moment", retry_after=1
-                )
-            try:
-                explanation = explain(self.classifier, film, genres)
-            finally:
-                self._explaining.release()
-        finally:
-            self._explain_places.release()
+        with (
+            _place(self._explain_places, 0.0, "too many films are waiting to be explained"),
+            _place(self._explaining, g.deadline - time.monotonic(), "the request waited too long for its turn"),
+        ):
+            explanation = explain(self.classifier, film, genres)
         self.metrics.count([explanation.prediction])
         return explanation
 
@@ -135,6 +124,17 @@ class State:
         except Exception as error:
             LOG.exception("the model cannot predict")
             self.problem = str(error)
+
+
+@contextmanager
+def _place(places: threading.Semaphore, seconds: float, problem: str) -> Iterator[None]:
+    """Hold one of some places. Raises ServiceUnavailable if none becomes free within some seconds."""
+    if not places.acquire(timeout=max(0.0, seconds)):
+        raise busy(problem)
+    try:
+        yield
+    finally:
+        places.release()
 
 
 def state() -> State:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ _ONE = threading.Lock()
 """Held while a packed table is counted, so that several at once do not take `MEMORY` each."""
 
 
-def count_films(table: Path, max_text: int, max_rows: int, stopped: threading.Event) -> int:
+def count_films(table: Path, columns: Mapping[str, str], max_text: int, max_rows: int, stopped: threading.Event) -> int:
     """Return how many films a table has. Returns early once `stopped` is set.
 
     Raises:
@@ -35,7 +36,7 @@ def count_films(table: Path, max_text: int, max_rows: int, stopped: threading.Ev
     count = 0
     if table.suffix in PACKED:
         with _ONE:
-            found = _count_in_process([str(table), str(max_text), str(max_rows)], stopped)
+            found = _count_in_process([str(table), json.dumps(dict(columns)), str(max_text), str(max_rows)], stopped)
         if "error" in found:
             raise InputError(found["error"])
         if "films" not in found and not stopped.is_set():  # out of memory, as a rule
@@ -43,7 +44,7 @@ def count_films(table: Path, max_text: int, max_rows: int, stopped: threading.Ev
             raise InputError(f"the table unpacks to over {size}, or is damaged; send it as CSV, or in parts")
         count = found.get("films", 0)
     else:
-        for films in FilmTable(table, posters=table.parent).chunks():
+        for films in FilmTable(table, posters=table.parent, columns=columns).chunks():
             count += len(films)
             if stopped.is_set() or count > max_rows:
                 break
@@ -64,19 +65,16 @@ def _count_in_process(arguments: list[str], stopped: threading.Event) -> dict[st
         while process.poll() is None and time.monotonic() < until and not stopped.wait(0.05):
             pass
         process.kill()
-        assert process.stdout is not None
-        output = process.stdout.read()
+        output = process.communicate()[0]
     found: dict[str, Any] = json.loads(output) if output else {}
     return found
 
 
-def _count(table: Path, max_text: int, max_rows: int) -> dict[str, Any]:
+def _count(table: Path, columns: Mapping[str, str], max_text: int, max_rows: int) -> dict[str, Any]:
     """Return the number of films, or why the table cannot be read; nothing if it is too large."""
-    try:
+    if sys.platform != "win32":
         import resource
-    except ImportError:  # on Windows
-        pass
-    else:
+
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         memory = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
@@ -84,7 +82,7 @@ def _count(table: Path, max_text: int, max_rows: int) -> dict[str, Any]:
 
     text = count = 0
     try:
-        for films in FilmTable(table, posters=table.parent).chunks():
+        for films in FilmTable(table, posters=table.parent, columns=columns).chunks():
             count += len(films)
             text += sum(len(str(value)) for film in films for value in film.record.values())
             if text > max_text:
@@ -99,4 +97,4 @@ def _count(table: Path, max_text: int, max_rows: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_count(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(_count(Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))

@@ -19,7 +19,7 @@ function remember(id) {
   current = id;
   history.replaceState(null, "", id ? `?job=${encodeURIComponent(id)}` : location.pathname);
 }
-async function send(file) {
+async function send(file, columns = $("columns").value) {
   if (!accepted.some((ending) => file.name.toLowerCase().endsWith(ending))) {
     fail(`${file.name} is not a table this page reads. Choose one of ${accepted.join(", ")}.`);
     return;
@@ -32,6 +32,7 @@ async function send(file) {
   if (current) stop();
   const mine = ++latest, data = new FormData();
   data.set("file", file, file.name);
+  data.set("columns", columns);
   fail("");
   $("outcome").hidden = $("result").hidden = true;
   $("progress").hidden = false;
@@ -129,12 +130,12 @@ function stop() {
 
 $("stop").addEventListener("click", () => { stop(); $("file").focus(); });
 $("file").addEventListener("change", () => { if ($("file").files[0]) send($("file").files[0]); $("file").value = ""; });
-onDrop($("drop"), send);
+onDrop($("drop"), (file) => send(file));
 $("table").addEventListener("submit", (event) => event.preventDefault());
 $("review-only").addEventListener("change", filterPreview);
 $("try")?.addEventListener("click", async () => {
   const response = await fetch(`${root}samples.csv`);
-  send(new File([await response.blob()], "samples.csv"));
+  send(new File([await response.blob()], "samples.csv"), "");
 });
 
 const job = new URLSearchParams(location.search).get("job");
