@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from out_of_domain import pictures, texts
 
 from mmgcs import Film, load
-from mmgcs.bundle import DEFAULT_BUNDLE
-from mmgcs.evaluation import add_pictures, fit_pictures
+from mmgcs.bundle import CONFIG, DEFAULT_BUNDLE, Bundle, write_bundle
+from mmgcs.evaluation import fit_pictures
 from mmgcs.runtime import PICTURES, Classifier, PictureDetector, without
 from mmgcs.tables import read_films
 
@@ -60,7 +61,10 @@ def main() -> None:
                 shares = (unsure.mean(), (unsure | (energy < limit)).mean(), (unsure | strange).mean())
                 print(f"{f'{kind}, {name}':<16}{len(unsure):>7}" + "".join(f"{share:>8.3f}" for share in shares))
     if given.write:
-        add_pictures(given.model, extra)
+        old = Bundle(given.model)
+        kept = {key: value for key, value in old.config.extra.items() if key != PICTURES}
+        config = replace(old.config, extra={**kept, **extra})
+        write_bundle(given.model, config, lambda folder: old.copy_to(folder, without=(CONFIG,)), replace=True)
 
 
 def answer(classifier: Classifier, kind: str, films: Sequence[Film]) -> tuple[NDArray[np.bool_], ...]:

@@ -83,7 +83,7 @@ class Decision:
         possible: genres with at least this probability form the prediction set, which holds all of a film's genres
             for 90% of films (see `mmgcs.evaluation.calibration.fit_possible`); None if the bundle has no such sets.
         margin: a genre whose probability is closer to its threshold than this, in log-odds, is undecided (see
-            `mmgcs.evaluation.calibration.fit_margin`); None if the bundle leaves no genre undecided.
+            `mmgcs.evaluation.calibration.fit_decision`); None if the bundle leaves no genre undecided.
     """
 
     slope: tuple[Number, ...]

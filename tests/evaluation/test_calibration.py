@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmgcs.evaluation.calibration import confidences, fit_confidence, fit_decision, fit_platt
-from mmgcs.runtime import margins, sigmoid
+from mmgcs.evaluation.calibration import fit_confidence, fit_decision, fit_platt
+from mmgcs.runtime import expected_f1, margins, sigmoid
 
 
 def test_platt_scaling_undoes_a_wrong_scale_and_offset(make_scores) -> None:
@@ -49,7 +49,7 @@ def test_a_decision_is_good_on_unseen_films_and_sure_of_the_better_ones(make_sco
     decision = fit_decision(logits[:1000] * 2, truth[:1000], coverage=0.7)
     probabilities = sigmoid(logits[1000:] * 2 * np.array(decision.slope) + np.array(decision.intercept))
     chosen = probabilities >= np.array(decision.thresholds)
-    sure = confidences(probabilities, chosen) >= decision.confidence
+    sure = expected_f1(probabilities, chosen) >= decision.confidence
     assert sure.mean() == pytest.approx(0.7, abs=0.04)
 
     def micro_f1(rows):

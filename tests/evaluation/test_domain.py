@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from out_of_domain import KINDS, pictures, texts
 from PIL import Image, ImageFilter
 
 from mmgcs import Film, load
-from mmgcs.bundle import DEFAULT_BUNDLE, Bundle
+from mmgcs.bundle import CONFIG, DEFAULT_BUNDLE, Bundle, write_bundle
 from mmgcs.errors import BundleError
-from mmgcs.evaluation import add_pictures, evaluate, fit_pictures
+from mmgcs.evaluation import evaluate, fit_pictures
 from mmgcs.files import write_json
 from mmgcs.preprocess import identify_language
 from mmgcs.runtime import PICTURES, PictureDetector
@@ -40,11 +41,10 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Film]:
 @pytest.fixture(scope="module")
 def fitted(tiny_bundle: Path, films: list[Film], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle with a detector."""
+    old = Bundle(tiny_bundle)
+    config = replace(old.config, extra=fit_pictures(load(tiny_bundle), films))
     path = tmp_path_factory.mktemp("fitted") / "bundle"
-    shutil.copytree(tiny_bundle, path)
-    add_pictures(path, fit_pictures(load(path), films))
-    assert Bundle(path).check() == []
-    return path
+    return write_bundle(path, config, lambda folder: old.copy_to(folder, without=(CONFIG,))).path
 
 
 def test_a_picture_unlike_posters_is_not_sure_and_its_answer_is_unchanged(fitted: Path, tiny_bundle: Path) -> None:

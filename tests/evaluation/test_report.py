@@ -14,7 +14,7 @@ from PIL import Image
 from mmgcs import Film, load
 from mmgcs.errors import InputError, UsageError
 from mmgcs.evaluation import Report, evaluate, write_report
-from mmgcs.evaluation.showings import SHOWINGS, ShownFilms
+from mmgcs.evaluation.conditions import CONDITIONS, ShownFilms
 from mmgcs.runtime import without
 
 WORDS = {"Crime": "detective heist", "Horror": "ghost haunted", "Music": "singer concert"}
@@ -63,8 +63,8 @@ def by_name(report: Report) -> dict[str, object]:
 def test_hiding_an_input_is_what_predicting_without_it_gives(tiny_bundle: Path, films: list[Film], hidden: str) -> None:
     classifier = load(tiny_bundle)
     name = {"plot": "poster only", "poster": "plot only"}[hidden]
-    (showing,) = [one for one in SHOWINGS if one.name == name]
-    answers = ShownFilms(classifier, films, quiet).answer(showing)
+    (condition,) = [one for one in CONDITIONS if one.name == name]
+    answers = ShownFilms(classifier, films, quiet).answer(condition)
     predictions = classifier.predict_batch([without(films[row], hidden) for row in answers.rows])
     for row, prediction in enumerate(predictions):
         assert "+".join(prediction.inputs) == answers.inputs[row]

@@ -129,8 +129,8 @@ def test_stalled_uploads_hold_up_nobody_and_are_closed(serving: Any) -> None:
 
 
 def test_a_table_is_tagged_in_the_background_and_downloaded(running: Any) -> None:
-    table = f"id,synopsis,poster\n1,{PLOT},/etc/passwd\n2,,\n3,A haunted village,\n"
-    form = b'--b\r\nContent-Disposition: form-data; name="columns"\r\n\r\nplot=synopsis\r\n'
+    table = f"id,story,poster\n1,{PLOT},/etc/passwd\n2,,\n3,A haunted village,\n"
+    form = b'--b\r\nContent-Disposition: form-data; name="columns"\r\n\r\nplot=story\r\n'
     form += _form("../../my films.csv", table)
     answer = running.ask("/api/v1/batch", form, {"Content-Type": "multipart/form-data; boundary=b"})
     assert answer.status == 202

@@ -49,19 +49,18 @@ class TfidfBaseline:
         from sklearn.linear_model import LogisticRegression
 
         # Pairs seen once are two thirds of all pairs and tell nothing of other films; few films need them all.
-        self._vectorizer = TfidfVectorizer(
-            ngram_range=(1, 2), min_df=2 if len(films) >= 1000 else 1, sublinear_tf=True, dtype=np.float32
-        )
+        least = 2 if len(films) >= 1000 else 1
+        self._vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=least, sublinear_tf=True, dtype=np.float32)
         matrix = self._vectorizer.fit_transform(self._texts(films))
+        known = np.ones_like(truth) if known is None else known
         self._models: list[LogisticRegression | float] = []
-        for genre, there in enumerate(truth.T):
-            rows = np.ones(len(films), dtype=bool) if known is None else known[:, genre]
-            there = there[rows]
-            if there.all() or not there.any():
+        for there, rows in zip(truth.T, known.T, strict=True):
+            if there[rows].all() or not there[rows].any():
                 # A genre that all films have, or none, leaves nothing to fit: a constant with a finite logit.
-                self._models.append(10.0 if there.all() else -10.0)
+                self._models.append(10.0 if there[rows].all() else -10.0)
             else:
-                self._models.append(LogisticRegression(C=REGULARISATION, solver="liblinear").fit(matrix[rows], there))
+                model = LogisticRegression(C=REGULARISATION, solver="liblinear")
+                self._models.append(model.fit(matrix[rows], there[rows]))
         return self
 
     def calibrate(
@@ -76,13 +75,11 @@ class TfidfBaseline:
     def logits(self, films: Sequence[Film]) -> NDArray[np.float64]:
         """Return uncalibrated logits (films, genres)."""
         matrix = self._vectorizer.transform(self._texts(films))
-        return np.stack(
-            [
-                np.full(matrix.shape[0], model) if isinstance(model, float) else model.decision_function(matrix)
-                for model in self._models
-            ],
-            axis=1,
-        )
+        columns = [
+            np.full(matrix.shape[0], model) if isinstance(model, float) else model.decision_function(matrix)
+            for model in self._models
+        ]
+        return np.stack(columns, axis=1)
 
     def probabilities(self, films: Sequence[Film]) -> NDArray[Any]:
         """Return probabilities (films, genres) of films with plots, calibrated once `calibrate` was called."""

@@ -82,15 +82,8 @@ def fit_platt(
     return slope, intercept
 
 
-def confidences(probabilities: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the confidence (films,) that the classifier reports for chosen genres (films, genres)."""
-    return np.array(
-        [expected_f1(row, np.flatnonzero(picked)) for row, picked in zip(probabilities, chosen, strict=True)]
-    )
-
-
 def fit_confidence(confidence: NDArray[Any], coverage: float = COVERAGE) -> float:
-    """Return the confidence that the share `coverage` of films (films,) reaches; the rest are marked as not sure.
+    """Return the confidence that the share `coverage` of all (films,) reaches; the rest are marked as not sure.
 
     Raises:
         ValueError: `coverage` is not above 0 and at most 1, or there are no films.
@@ -101,33 +94,14 @@ def fit_confidence(confidence: NDArray[Any], coverage: float = COVERAGE) -> floa
     return float(ranked[int(np.ceil(coverage * len(ranked))) - 1])
 
 
-def fit_margin(probabilities: NDArray[Any], thresholds: NDArray[Any], coverage: float = COVERAGE) -> float:
-    """Return the distance from the threshold, in log-odds, that the share `coverage` of all films' genres have.
-
-    Leaving the genres that are nearer undecided is partial abstention (Nguyen and Hüllermeier 2021, "Multilabel
-    classification with partial abstention: Bayes-optimal prediction under label independence"): for a film that is
-    certainly a comedy and perhaps a romance, the comedy is still predicted.
-
-    Args:
-        probabilities: (films, genres) calibrated.
-        thresholds: (genres,).
-        coverage: the share of genres of films to decide.
-
-    Raises:
-        ValueError: `coverage` is not above 0 and at most 1, or there are no films.
-    """
-    return max(0.0, fit_confidence(margins(probabilities, thresholds).ravel(), coverage))
-
-
 def fit_possible(probabilities: NDArray[Any], truth: NDArray[np.bool_], coverage: float = STATED) -> float:
     """Return the probability from which a genre belongs to a film's prediction set.
 
     Split conformal prediction (Angelopoulos & Bates 2023, "Conformal prediction: a gentle introduction", section 1),
-    with a whole film's genres as the label: the *outer sets* of Cauchois, Gupta & Duchi 2021 ("Knowing what you know:
-    valid and validated confidence sets in multiclass and multilabel prediction"). Of films drawn like the held-out
-    ones, and with the same inputs, at least the stated share has **all** its true genres in its set, whatever the model
-    is; a better model makes the sets smaller, not more right. It says nothing about each genre or kind of film by
-    itself, nor about films unlike those held out.
+    with a whole film's genres as the label: the *outer sets* of Cauchois, Gupta & Duchi 2021 ("Knowing what you know").
+    Of films drawn like the held-out ones, and with the same inputs, at least the stated share has **all** its true
+    genres in its set, whatever the model is; a better model makes the sets smaller, not more right. It promises nothing
+    for each genre or kind of film by itself, nor for films unlike those held out.
 
     A film's score is the least probability among its true genres; the cut is the score of rank
     ⌊(films + 1) · (1 - coverage)⌋ from below, which is what makes the guarantee hold for any number of films.
@@ -185,12 +159,15 @@ def fit_decision(
         others, their_truth, *rest = more
         seen.append((their_truth, sigmoid(others * slope + intercept), rest[0] if rest else np.ones_like(their_truth)))
     thresholds = fit_thresholds(*(np.concatenate(parts) for parts in zip(*seen, strict=True)))
-    least = fit_confidence(confidences(probabilities, choose(probabilities, thresholds)), coverage)
+    confidence = expected_f1(probabilities, choose(probabilities, thresholds))
+    # Partial abstention (Nguyen and Hüllermeier 2021, "Multilabel classification with partial abstention"): for a film
+    # that is certainly a comedy and perhaps a romance, the comedy is still predicted.
+    margin = fit_confidence(margins(probabilities, thresholds).ravel(), coverage)
     return Decision(
         slope=tuple(map(float, slope)),
         intercept=tuple(map(float, intercept)),
         thresholds=tuple(map(float, thresholds)),
-        confidence=least,
+        confidence=fit_confidence(confidence, coverage),
         possible=fit_possible(probabilities, truth),
-        margin=fit_margin(probabilities, thresholds, coverage),
+        margin=max(0.0, margin),
     )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmgcs.bundle import CONFIG, Bundle, write_bundle
 from mmgcs.film import Film
 from mmgcs.runtime import PICTURES, Classifier, PictureDetector, picture_statistics, without
 
@@ -51,14 +48,6 @@ def fit_pictures(
     spec = {"mean": mean.tolist(), "whitening": whitening.astype(np.float32).tolist()}
     distance = PictureDetector(**spec, limit=0.0).distance(_statistics(classifier, posters["valid"]))
     return {PICTURES: {**spec, "limit": float(np.quantile(distance, 1 - SHARE))}}
-
-
-def add_pictures(path: Path, extra: dict[str, Any]) -> Bundle:
-    """Put a detector, as `fit_pictures` returned it, into the bundle at `path` in place of any other."""
-    old = Bundle(path)
-    kept = {key: value for key, value in old.config.extra.items() if key not in (PICTURES, "domain")}
-    config = replace(old.config, extra={**kept, **extra})
-    return write_bundle(path, config, lambda folder: old.copy_to(folder, without=(CONFIG, "domain.npz")), replace=True)
 
 
 def _statistics(classifier: Classifier, films: Sequence[Film]) -> NDArray[np.float32]:

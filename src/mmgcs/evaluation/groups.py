@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mmgcs.errors import UsageError
+from mmgcs.evaluation.conditions import Answers
 from mmgcs.evaluation.metrics import Bools, Estimate, Measured, Scores
-from mmgcs.evaluation.showings import ShownAnswers
 from mmgcs.film import Film
 
 LEAST_FILMS = 20
@@ -21,7 +22,7 @@ LEAST_FILMS = 20
 DEFAULT_COLUMNS = ("cohort", "language")
 """The columns that a report groups films by if the table has them."""
 
-_LENGTHS = ((20, "under 20 words"), (40, "20–39 words"), (80, "40–79 words"))
+_LENGTHS = {20: "under 20 words", 40: "20–39 words", 80: "40–79 words", 10**9: "80 words or more"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,7 @@ def find_columns(films: Sequence[Film], wanted: Sequence[str] | None) -> tuple[s
 
 
 def find_groups(
-    films: Sequence[Film],
-    truth: Bools,
-    answers: ShownAnswers,
-    scores: Scores,
-    columns: Sequence[str],
-    *,
-    bootstrap: int = 1000,
-    seed: int = 0,
+    films: Sequence[Film], truth: Bools, answers: Answers, scores: Scores, columns: Sequence[str], **draws: int
 ) -> tuple[Group, ...]:
     """Group the films that were answered, and score each group.
 
@@ -80,45 +74,33 @@ def find_groups(
         answers: what the bundle answered.
         scores: the scores of those very answers.
         columns: columns of the films' table to group by as well.
-        bootstrap, seed: for the intervals.
+        draws: `bootstrap` and `seed` of the intervals, as for `Measured`.
     """
-    groups = [
-        Group(
-            kind="genre",
-            name=genre.genre,
-            films=genre.support,
-            f1=genre.f1,
-            sure=float(answers.sure[truth[:, index]].mean()),
-            weak=_under(genre.f1, scores.macro_f1),
-        )
-        for index, genre in enumerate(scores.genres)
-        if genre.support >= LEAST_FILMS
-    ]
-    kinds: Mapping[str, Sequence[str | None]] = {
+    groups = []
+    for index, genre in enumerate(scores.genres):
+        if genre.support >= LEAST_FILMS:
+            sure = float(answers.sure[truth[:, index]].mean())
+            weak = _under(genre.f1, scores.macro_f1)
+            groups.append(Group("genre", genre.genre, genre.support, genre.f1, sure, weak))
+    kinds: Mapping[str, Sequence[Any]] = {
         "decade": [f"{film.year // 10 * 10}s" if film.year else None for film in films],
         "plot length": [_length(film) for film in films],
         "inputs": [read.replace("+", " and ") for read in answers.inputs],
-        **{column: [_cell(film, column) for film in films] for column in columns},
+        **{column: [film.record.get(column) for film in films] for column in columns},
     }
     for kind, names in kinds.items():
-        for name in sorted({name for name in names if name is not None}, key=_order):
-            rows = np.array([one == name for one in names])
+        found = np.array(["" if name is None else str(name) for name in names])
+        # "under 20 words" comes before the lengths that start with a number.
+        for name in sorted(set(found) - {""}, key=lambda name: (not name.startswith("under"), name)):
+            rows = found == name
             if rows.sum() < LEAST_FILMS:
                 continue
-            shown = answers.probabilities[rows] if kind in columns else None
-            measured = Measured(truth[rows], shown, answers.chosen[rows], bootstrap=bootstrap, seed=seed)
-            groups.append(
-                Group(
-                    kind=kind,
-                    name=name,
-                    films=int(rows.sum()),
-                    f1=(f1 := measured.estimate("micro_f1")),
-                    sure=float(answers.sure[rows].mean()),
-                    weak=_under(f1, scores.micro_f1),
-                    macro_f1=None if shown is None else measured.estimate("macro_f1"),
-                    mean_average_precision=None if shown is None else measured.estimate("mean_average_precision"),
-                )
-            )
+            by_column = kind in columns
+            shown = answers.probabilities[rows] if by_column else None
+            measured = Measured(truth[rows], shown, answers.chosen[rows], **draws)
+            f1, sure = measured.estimate("micro_f1"), float(answers.sure[rows].mean())
+            more = [measured.estimate(name) for name in ("macro_f1", "mean_average_precision")] if by_column else []
+            groups.append(Group(kind, str(name), int(rows.sum()), f1, sure, _under(f1, scores.micro_f1), *more))
     return tuple(groups)
 
 
@@ -126,18 +108,6 @@ def _under(group: Estimate, overall: Estimate) -> bool:
     return group.high is not None and overall.value is not None and group.high < overall.value
 
 
-def _cell(film: Film, column: str) -> str | None:
-    value = film.record.get(column)
-    return None if value in (None, "") else str(value)
-
-
 def _length(film: Film) -> str | None:
     words = len((film.plot or "").split())
-    if not words:
-        return None
-    return next((name for limit, name in _LENGTHS if words < limit), "80 words or more")
-
-
-def _order(name: str) -> tuple[bool, str]:
-    # "under 20 words" comes before the lengths that start with a number.
-    return not name.startswith("under"), name
+    return next(name for limit, name in _LENGTHS.items() if words < limit) if words else None

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmgcs.evaluation.reliability import calibration_floor, debiased_calibration_error, expected_calibration_error
+from mmgcs.evaluation.reliability import calibration_floor, expected_calibration_error
+from mmgcs.wording import METRIC_NAMES
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
-OVERALL = ("micro_f1", "macro_f1", "samples_f1", "weighted_f1", "mean_average_precision")
+OVERALL = tuple(METRIC_NAMES)
 """The metrics that are one number over all genres."""
 
 PER_GENRE = ("precision", "recall", "f1", "average_precision")
@@ -77,7 +78,6 @@ class Scores:
             the mean over genres weighted by support.
         mean_average_precision: the mean of average precision over the genres that some film has.
         ece_equal_mass, ece_equal_width: the mean over genres of the expected calibration error.
-        ece_debiased: the mean over genres of the equal-mass error less most of what chance adds, at least 0.
         ece_floor: the equal-mass error that perfect probabilities would show on so few films, by simulation.
         genres: each genre's own scores, in the bundle's order.
     """
@@ -90,7 +90,6 @@ class Scores:
     mean_average_precision: Estimate
     ece_equal_mass: float
     ece_equal_width: float
-    ece_debiased: float
     ece_floor: float
     genres: tuple[GenreScores, ...]
 
@@ -226,13 +225,8 @@ class Measured:
         The intervals come from the *same* resamples of both: two systems' own intervals overlap long after their
         difference is certain, as both move with the films drawn.
         """
-        return {
-            name: _estimate(
-                (self._values[name] - other._values[name])[0],
-                self._draws[name] - other._draws[name] if self._draws and other._draws else None,
-            )
-            for name in OVERALL
-        }
+        draws = {name: self._draws[name] - other._draws[name] for name in OVERALL} if self._draws else {}
+        return {name: _estimate((self._values[name] - other._values[name])[0], draws.get(name)) for name in OVERALL}
 
     def scores(self, genres: Sequence[str]) -> Scores:
         """Return all scores, with calibration errors; `genres` are the columns' names."""
@@ -254,7 +248,6 @@ class Measured:
             films=len(self._truth),
             ece_equal_mass=float(mass.mean()),
             ece_equal_width=float(width.mean()),
-            ece_debiased=max(0.0, float(debiased_calibration_error(self._truth, self._probabilities).mean())),
             ece_floor=calibration_floor(self._probabilities),
             genres=per_genre,
             **self.estimates(),

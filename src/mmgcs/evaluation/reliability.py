@@ -57,36 +57,6 @@ def expected_calibration_error(
     return result
 
 
-def debiased_calibration_error(
-    truth: NDArray[np.bool_], probabilities: NDArray[Any], *, bins: int = BINS
-) -> NDArray[np.float64]:
-    """Return the equal-mass calibration error of each genre (genres,), less most of what chance adds to it.
-
-    The gap of a bin is measured on few films, and its size is on average larger than the true gap's, most where the
-    true one is small: for a gap g with the standard error s of its share of truths, by E|N(g, s²)| - |g|. That much is
-    taken off each bin's gap (Kumar, Liang and Ma 2019, "Verified uncertainty calibration", section 5 and their code,
-    there by sampling). As g is the measured gap, some of the chance remains: perfect probabilities show about half of
-    `calibration_floor`.
-
-    Args:
-        truth: (films, genres).
-        probabilities: (films, genres).
-        bins: as in `assign_bins`.
-    """
-    from scipy.stats import foldnorm
-
-    result = np.zeros(truth.shape[1])
-    for genre in range(truth.shape[1]):
-        found = reliability(truth[:, genre], probabilities[:, genre], bins)
-        films = max(1, sum(one.films for one in found))
-        for one in found:
-            gap = abs(one.predicted - one.observed)
-            error = np.sqrt(one.observed * (1.0 - one.observed) / one.films)
-            raised = float(foldnorm.mean(gap / error, scale=error)) if error > 0 else gap
-            result[genre] += one.films / films * (2.0 * gap - raised)
-    return result
-
-
 def calibration_floor(probabilities: NDArray[Any], *, bins: int = BINS, draws: int = 100, seed: int = 0) -> float:
     """Return the mean equal-mass calibration error that these very probabilities would show if they were right.
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from mmgcs import __version__
@@ -19,10 +20,10 @@ from mmgcs.bundle import MANIFEST
 from mmgcs.errors import InputError, UsageError
 from mmgcs.evaluation.baseline import TfidfBaseline
 from mmgcs.evaluation.calibration import STATED
+from mmgcs.evaluation.conditions import CONDITIONS, Answers, Condition, Progress, ShownFilms, reads_title
 from mmgcs.evaluation.groups import Group, find_columns, find_groups
 from mmgcs.evaluation.metrics import Bools, Estimate, Measured, Scores, choose, micro_f1
 from mmgcs.evaluation.reliability import reliability
-from mmgcs.evaluation.showings import SHOWINGS, Progress, Showing, ShownAnswers, ShownFilms, reads_title
 from mmgcs.files import sha256
 from mmgcs.film import Film
 from mmgcs.genres import within
@@ -170,24 +171,26 @@ def evaluate(
         raise InputError(f"none of the {len(labelled)} labelled films of {split} can be read; the first: {errors[0]}")
     titled = reads_title(classifier.bundle.config)
     baseline, note = _fit_baseline(train, valid, genres, sources, titled, progress)
-    truth, all_known = read_labels(labelled, genres, sources)
+    truth, known = read_labels(labelled, genres, sources)
     draws = {"bootstrap": bootstrap, "seed": seed}
     positions = [classifier.genres.index(genre) for genre in genres]
-    showings = [showing for showing in SHOWINGS if shown.applies(showing)]
-    conditions: list[ConditionReport] = []
+    applied = [condition for condition in CONDITIONS if shown.applies(condition)]
+    reports: list[ConditionReport] = []
     groups: tuple[Group, ...] = ()
-    for index, showing in enumerate(showings):
-        progress("scoring", index, len(showings))
-        answers = shown.answer(showing)
-        known, there = all_known[answers.rows], truth[answers.rows] & all_known[answers.rows]
-        answers = answers.of_genres(positions, known)
-        seen = [labelled[row] for row in answers.rows]
-        if not (showing.title and titled):
+    for index, condition in enumerate(applied):
+        progress("scoring", index, len(applied))
+        answers = shown.answer(condition)
+        rows = answers.rows
+        answers = answers.of_genres(positions, known[rows])
+        there = truth[rows] & known[rows]
+        seen = [labelled[row] for row in rows]
+        if not (condition.title and titled):
             seen = [replace(film, title=None) for film in seen]
-        conditions.append(_score(showing, seen, there, answers, genres, baseline, draws))
+        reports.append(_score(condition, seen, there, answers, genres, baseline, draws))
         if index == 0:
-            groups = find_groups(seen, there, answers, conditions[0].tuned, columns, **draws)
-    progress("scoring", len(showings), len(showings))
+            groups = find_groups(seen, there, answers, reports[0].tuned, columns, **draws)
+    progress("scoring", len(applied), len(applied))
+    foreign = sum(len(within(film.genres or (), classifier.genres)) < len(film.genres or ()) for film in scored)
     return Report(
         model=_describe(classifier),
         data=dict(data or {}),
@@ -197,45 +200,59 @@ def evaluate(
             "scored": len(scored),
             "without_genres": len(films) - len(labelled),
             "unreadable": len(errors),
-            "foreign_genres": sum(
-                len(within(film.genres or (), classifier.genres)) < len(film.genres or ()) for film in scored
-            ),
+            "foreign_genres": foreign,
             "errors": errors[:5],
         },
         bootstrap=bootstrap,
-        conditions=tuple(conditions),
+        conditions=tuple(reports),
         by=columns,
         groups=groups,
         baseline_note=note,
-        versions=_versions(),
+        versions={
+            "mmgcs": __version__,
+            "python": platform.python_version(),
+            "onnxruntime": onnxruntime.__version__,
+            "numpy": np.__version__,
+        },
     )
 
 
 def _score(
-    showing: Showing,
+    condition: Condition,
     films: Sequence[Film],
     truth: Bools,
-    answers: ShownAnswers,
+    answers: Answers,
     genres: Sequence[str],
     model: TfidfBaseline | None,
     draws: Mapping[str, int],
 ) -> ConditionReport:
     """Return the report of one condition. Films come as they were shown, without titles if none were."""
-    ours, chosen = answers.probabilities, answers.chosen
+    ours, chosen, decided = answers.probabilities, answers.chosen, answers.decided
     measured = Measured(truth, ours, chosen, **draws)
     baseline = None
     if model is not None and all("plot" in read for read in answers.inputs):
         theirs = np.where(np.isnan(ours), np.nan, model.probabilities(films))
         other = Measured(truth, theirs, choose(theirs, model.thresholds), **draws)
         baseline = Baseline(other.scores(genres), measured.gain(other), _precision_curves(truth, theirs, genres))
+
+    def f1_of(rows: NDArray[np.bool_]) -> float | None:
+        return micro_f1(truth, chosen, rows) if rows.any() else None
+
     return ConditionReport(
-        name=showing.name,
-        description=showing.description,
+        name=condition.name,
+        description=condition.description,
         titled=sum(bool(film.title) and "plot" in read for film, read in zip(films, answers.inputs, strict=True)),
         inputs=dict(sorted(Counter(answers.inputs).items())),
         tuned=measured.scores(genres),
         half=Measured(truth, None, choose(ours, 0.5), **draws).estimates(),
-        abstention=_abstention(truth, answers),
+        abstention={
+            "sure": float(answers.sure.mean()),
+            "sure_micro_f1": f1_of(answers.sure),
+            "unsure_micro_f1": f1_of(~answers.sure),
+            "table": _coverage(truth, chosen, answers.confidence, COVERAGES),
+            "decided": None if decided is None else float(decided.mean()),
+            "decided_micro_f1": None if decided is None else f1_of(decided),
+        },
         sets=None if answers.possible is None else score_sets(answers.possible, truth),
         baseline=baseline,
         curves={
@@ -269,22 +286,6 @@ def _fit_baseline(
         note += "thresholds of 0.5, as there are no labelled plots in valid"
     progress("fitting the baseline", 1, 1)
     return baseline, note
-
-
-def _abstention(truth: Bools, answers: ShownAnswers) -> dict[str, Any]:
-    chosen, decided = answers.chosen, answers.decided
-
-    def f1_of(rows: NDArray[np.bool_]) -> float | None:
-        return micro_f1(truth, chosen, rows) if rows.any() else None
-
-    return {
-        "sure": float(answers.sure.mean()),
-        "sure_micro_f1": f1_of(answers.sure),
-        "unsure_micro_f1": f1_of(~answers.sure),
-        "table": _coverage(truth, chosen, answers.confidence, COVERAGES),
-        "decided": None if decided is None else float(decided.mean()),
-        "decided_micro_f1": None if decided is None else f1_of(decided),
-    }
 
 
 def _coverage(
@@ -338,15 +339,4 @@ def _describe(classifier: Classifier) -> dict[str, Any]:
         "reads_title": reads_title(config),
         "encoders": {branch.name: branch.encoder for branch in config.branches},
         "manifest_sha256": sha256(classifier.bundle.path / MANIFEST),
-    }
-
-
-def _versions() -> dict[str, str]:
-    import onnxruntime
-
-    return {
-        "mmgcs": __version__,
-        "python": platform.python_version(),
-        "onnxruntime": onnxruntime.__version__,
-        "numpy": np.__version__,
     }

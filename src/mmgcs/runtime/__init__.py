@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmgcs.registry import lazy_exports
-from mmgcs.runtime.branch import DYNAMIC
 from mmgcs.runtime.classifier import BATCH, BATCHES, STRANGE, Classifier, Features, PreparedFilm, load, without
 from mmgcs.runtime.decisions import expected_f1, log_odds, margins, sigmoid
 from mmgcs.runtime.domain import PICTURES, PictureDetector, picture_statistics
@@ -20,7 +19,6 @@ __all__ = [
     "BATCH",
     "BATCHES",
     "CARD_KEY",
-    "DYNAMIC",
     "MAX_PASSES",
     "PICTURES",
     "STRANGE",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 from mmgcs.film import Film, Prediction
 from mmgcs.machine import cores
@@ -20,7 +19,7 @@ def predict_chunks(
     chunks: Iterator[list[Film]],
     *,
     workers: int | None = None,
-    wants: Callable[[Film], bool] | None = None,
+    wants: Callable[[Film], bool] = lambda film: True,
 ) -> Iterator[tuple[list[Film], list[Prediction]]]:
     """Predict chunks of films in order, preparing one chunk ahead of the graphs.
 
@@ -28,38 +27,32 @@ def predict_chunks(
         classifier: the model.
         chunks: films, a chunk at a time; at most two chunks are read ahead.
         workers: threads that read plots and decode posters; None for one per core.
-        wants: returns True for films to predict; the others come out with the genres they have and no inputs. None for
-            all.
+        wants: returns True for films to predict; the others come out with the genres they have and no inputs.
     """
+
+    def finish(
+        films: list[Film], wanted: list[bool], prepared: list[Future[list[PreparedFilm]]]
+    ) -> tuple[list[Film], list[Prediction]]:
+        features = classifier.features_of([film for future in prepared for film in future.result()])
+        made = iter(classifier.decide(classifier.logits(features), features))
+        return films, [
+            next(made) if want else Prediction(genres=film.genres or (), warnings=film.warnings)
+            for film, want in zip(films, wanted, strict=True)
+        ]
+
     with ThreadPoolExecutor(workers or cores(), thread_name_prefix="mmgcs-prepare") as pool:
-        waiting: deque[_Chunk] = deque()
+        waiting: deque[tuple[list[Film], list[bool], list[Future[list[PreparedFilm]]]]] = deque()
         try:
             for films in chunks:
-                wanted = [True] * len(films) if wants is None else [wants(film) for film in films]
+                wanted = [wants(film) for film in films]
                 chosen = [film for film, want in zip(films, wanted, strict=True) if want]
                 groups = [chosen[start : start + GROUP] for start in range(0, len(chosen), GROUP)]
-                waiting.append(_Chunk(films, wanted, [pool.submit(classifier.prepare, group) for group in groups]))
+                waiting.append((films, wanted, [pool.submit(classifier.prepare, group) for group in groups]))
                 if len(waiting) == 2:
-                    yield waiting.popleft().finish(classifier)
+                    yield finish(*waiting.popleft())
             while waiting:
-                yield waiting.popleft().finish(classifier)
+                yield finish(*waiting.popleft())
         finally:
-            for chunk in waiting:
-                for future in chunk.prepared:
+            for _, _, prepared in waiting:
+                for future in prepared:
                     future.cancel()
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    films: list[Film]
-    wanted: list[bool]
-    prepared: list[Future[list[PreparedFilm]]]
-
-    def finish(self, classifier: Classifier) -> tuple[list[Film], list[Prediction]]:
-        features = classifier.features_of([prepared for future in self.prepared for prepared in future.result()])
-        made = iter(classifier.decide(classifier.logits(features), features))
-        predictions = [
-            next(made) if want else Prediction(genres=film.genres or (), warnings=film.warnings)
-            for film, want in zip(self.films, self.wanted, strict=True)
-        ]
-        return self.films, predictions

@@ -19,7 +19,7 @@ from mmgcs.preprocess import PREPROCESSORS, Prepared, Preprocessor
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-DYNAMIC = b"DynamicQuantizeLinear"
+_DYNAMIC = b"DynamicQuantizeLinear"
 """The operator in graphs whose 8-bit activations are scaled while they run."""
 
 
@@ -66,13 +66,10 @@ class LoadedBranch:
             return self._sessions[threads]
 
     @cached_property
-    def alone(self) -> bool:
-        """True if each film must go through the graph separately.
-
-        With dynamic 8-bit activations the scale depends on the whole batch, so films would change each other's
-        answers. Separately, each on one thread, they are just as fast.
-        """
-        return DYNAMIC in self._bundle.read(self.spec.graph)
+    def _alone(self) -> bool:
+        # With dynamic 8-bit activations the scale depends on the whole batch, so films would change each other's
+        # answers. Separately, each on one thread, they are just as fast.
+        return _DYNAMIC in self._bundle.read(self.spec.graph)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
@@ -82,7 +79,7 @@ class LoadedBranch:
 
     def run(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         """Return the features (films, width) of prepared inputs."""
-        if len(prepared) == 1 or not self.alone:
+        if len(prepared) == 1 or not self._alone:
             return self._run(self.session, prepared)
         session = self._session(1)
         each = map if self._threads == 1 else self._pool.map

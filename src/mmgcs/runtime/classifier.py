@@ -148,7 +148,7 @@ class Classifier:
     @cached_property
     def _rules(self) -> dict[str, DecisionRule]:
         decisions = self.bundle.config.decisions
-        return {inputs: DecisionRule.of(self.genres, decision) for inputs, decision in decisions.items()}
+        return {inputs: DecisionRule(self.genres, decision) for inputs, decision in decisions.items()}
 
     def predict(
         self, plot: str | None = None, poster: str | Path | bytes | None = None, *, title: str | None = None
@@ -193,12 +193,13 @@ class Classifier:
 
     def prepare(self, films: Sequence[Film]) -> list[PreparedFilm]:
         """Read and preprocess films' inputs: everything that needs no graph. Never raises for a bad film."""
-        return [self._prepare_one(film) for film in films]
+        return [self._prepare(film) for film in films]
 
-    def _prepare_one(self, film: Film) -> PreparedFilm:
+    def _prepare(self, film: Film) -> PreparedFilm:
         problem = film.problem or _wrong_type(film)
         if problem is not None:
             return PreparedFilm((), film.warnings, problem)
+        reads = self.bundle.config.inputs
         warnings = list(film.warnings)
         plot = clean_text(film.plot or "")
         if plot and is_placeholder(plot):
@@ -216,24 +217,21 @@ class Classifier:
                 except InputError as error:
                     failed[branch.spec.input] = str(error)
             parts.append(part)
-        if any(part is not None for part in parts):
-            warnings.extend(failed.values())
-            language = None
-            if plot and "plot" in self.bundle.config.inputs:
-                language = unlearned_language(plot, self.bundle.config.languages)
-            if language is not None:
-                warnings.append(language)
-            return PreparedFilm(tuple(parts), tuple(dict.fromkeys(warnings)), None, language is not None)
-        return PreparedFilm((), tuple(warnings), "; ".join(failed.values()) or self._nothing_to_read(film, warnings))
-
-    def _nothing_to_read(self, film: Film, warnings: Sequence[str]) -> str:
-        placeholder = next((warning for warning in warnings if warning.startswith("the plot is a placeholder")), None)
-        if placeholder is not None and film.poster is None:
-            return f"there is nothing to predict from: {placeholder}; give a plot in words, or a poster"
-        if film.plot is not None and film.poster is None and "plot" in self.bundle.config.inputs:
-            return "the plot is empty; give a plot in words, or a poster"
-        wanted = " or ".join(f"a {name}" for name in self.bundle.config.inputs)
-        return f"there is nothing to predict from: this model reads {wanted}; give one"
+        if not any(part is not None for part in parts):
+            if failed:
+                problem = "; ".join(failed.values())
+            elif film.plot is None or film.poster is not None or "plot" not in reads:
+                wanted = " or ".join(f"a {name}" for name in reads)
+                problem = f"there is nothing to predict from: this model reads {wanted}; give one"
+            else:
+                placeholder = f"there is nothing to predict from: {warnings[-1]}" if clean_text(film.plot) else ""
+                problem = f"{placeholder or 'the plot is empty'}; give a plot in words, or a poster"
+            return PreparedFilm((), tuple(warnings), problem)
+        warnings.extend(failed.values())
+        language = unlearned_language(plot, self.bundle.config.languages) if plot and "plot" in reads else None
+        if language is not None:
+            warnings.append(language)
+        return PreparedFilm(tuple(parts), tuple(dict.fromkeys(warnings)), None, language is not None)
 
     def features(self, films: Sequence[Film]) -> Features:
         """Run the branches' graphs on films' inputs."""
@@ -246,28 +244,25 @@ class Classifier:
             prepared: the films.
             check: also find the inputs that are unlike those of films.
         """
-        values = {
-            branch.spec.name: np.zeros((len(prepared), branch.spec.width), dtype=np.float32)
-            for branch in self._branches
-        }
+        values: dict[str, NDArray[np.float32]] = {}
         present = np.zeros((len(prepared), len(self._branches)), dtype=np.float32)
         strange = np.zeros(present.shape, dtype=bool)
         for column, branch in enumerate(self._branches):
-            rows = [(row, film.parts[column]) for row, film in enumerate(prepared) if film.parts]
-            ready = sorted(((row, part) for row, part in rows if part is not None), key=lambda pair: pair[1].length)
+            features = np.zeros((len(prepared), branch.spec.width), dtype=np.float32)
+            values[branch.spec.name] = features
+            parts = [(row, film.parts[column]) for row, film in enumerate(prepared) if film.parts]
+            ready = sorted(((row, part) for row, part in parts if part is not None), key=lambda pair: pair[1].length)
+            rows = [row for row, _ in ready]
             size = BATCHES.get(branch.spec.input, BATCH)
             for start in range(0, len(ready), size):
-                chunk = ready[start : start + size]
-                indices = [row for row, _ in chunk]
-                values[branch.spec.name][indices] = branch.run([part for _, part in chunk])
-                present[indices, column] = 1.0
+                features[rows[start : start + size]] = branch.run([part for _, part in ready[start : start + size]])
+            present[rows, column] = 1.0
             if check and ready:
                 # All at once: a small product between two runs of a graph waits for that graph's idle threads.
-                indices = [row for row, _ in ready]
                 if branch.spec.input == "plot":
-                    strange[indices, column] = [prepared[row].unlearned for row in indices]
+                    strange[rows, column] = [prepared[row].unlearned for row in rows]
                 elif self._pictures is not None:
-                    strange[indices, column] = self._pictures.strange([part.value for _, part in ready])
+                    strange[rows, column] = self._pictures.strange([part.value for _, part in ready])
         warnings, errors = [film.warnings for film in prepared], [film.error or "" for film in prepared]
         return Features(values, present, warnings, errors, strange if check else None)
 

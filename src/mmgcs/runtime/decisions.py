@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,35 +11,19 @@ from mmgcs.bundle import Decision
 from mmgcs.film import Prediction
 
 
-@dataclass(frozen=True, slots=True)
 class DecisionRule:
-    """A bundle's decision as arrays (genres,).
+    """A bundle's decision for one combination of inputs, ready to use."""
 
-    Attributes:
-        genres: the bundle's genres.
-        decision: the decision.
-        slope, intercept, thresholds: its numbers, float32.
-        cuts: the thresholds as log-odds.
-    """
-
-    genres: tuple[str, ...]
-    decision: Decision
-    slope: NDArray[np.float32]
-    intercept: NDArray[np.float32]
-    thresholds: NDArray[np.float32]
-    cuts: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, genres: tuple[str, ...], decision: Decision) -> DecisionRule:
-        """Return the rule of a bundle's decision."""
-        slope, intercept, thresholds = (
-            np.asarray(values, dtype=np.float32) for values in (decision.slope, decision.intercept, decision.thresholds)
-        )
-        return cls(genres, decision, slope, intercept, thresholds, log_odds(thresholds))
+    def __init__(self, genres: tuple[str, ...], decision: Decision) -> None:
+        self._genres, self._decision = genres, decision
+        self._slope = np.asarray(decision.slope, dtype=np.float32)  # (genres,), as all that follow
+        self._intercept = np.asarray(decision.intercept, dtype=np.float32)
+        self._thresholds = np.asarray(decision.thresholds, dtype=np.float32)
+        self._cuts = log_odds(self._thresholds)
 
     def odds(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the calibrated log-odds of logits (…, genres)."""
-        return logits * self.slope + self.intercept
+        return logits * self._slope + self._intercept
 
     def decide(
         self, logits: NDArray[np.float32], inputs: tuple[str, ...], strange: tuple[str, ...], warnings: tuple[str, ...]
@@ -54,28 +36,28 @@ class DecisionRule:
             strange: which of them are unlike those the model learned from.
             warnings: for the prediction.
         """
-        odds = self.odds(logits)
+        decision, odds = self._decision, self.odds(logits)
         probabilities = sigmoid(odds)
-        order: list[int] = np.argsort(-probabilities, kind="stable").tolist()
-        chosen = probabilities >= self.thresholds
-        possible = near = np.zeros(len(order), dtype=bool)
-        if self.decision.possible is not None:
+        chosen = probabilities >= self._thresholds
+        confidence = float(expected_f1(probabilities, chosen))
+        possible = near = np.zeros_like(chosen)
+        if decision.possible is not None:
             # A chosen genre is possible whatever its probability; that can only make the set cover more.
-            possible = chosen | (probabilities >= np.float32(self.decision.possible))
-        if self.decision.margin is not None:
-            near = np.abs(odds - self.cuts) < self.decision.margin
-        confidence = expected_f1(probabilities, np.flatnonzero(chosen))
+            possible = chosen | (probabilities >= np.float32(decision.possible))
+        if decision.margin is not None:
+            near = np.abs(odds - self._cuts) < decision.margin
+        order: list[int] = np.argsort(-probabilities, kind="stable").tolist()
 
         def ranked(mask: NDArray[np.bool_]) -> tuple[str, ...]:
-            return tuple(self.genres[index] for index in order if mask[index])
+            return tuple(self._genres[index] for index in order if mask[index])
 
         return Prediction(
             genres=ranked(chosen),
             # Six digits are all that float32 holds; rounding keeps outputs equal on every machine.
-            probabilities={genre: round(p, 6) for genre, p in zip(self.genres, probabilities.tolist(), strict=True)},
+            probabilities={genre: round(p, 6) for genre, p in zip(self._genres, probabilities.tolist(), strict=True)},
             inputs=inputs,
             confidence=round(confidence, 6),
-            sure=confidence >= self.decision.confidence and not strange,
+            sure=confidence >= decision.confidence and not strange,
             possible=ranked(possible),
             undecided=ranked(near),
             strange=strange,
@@ -89,15 +71,15 @@ def sigmoid(logits: NDArray[Any]) -> NDArray[np.float32]:
     return result
 
 
-def expected_f1(probabilities: NDArray[np.float32], chosen: Iterable[int]) -> float:
-    """Return how good the chosen genres are by the model's own probabilities.
+def expected_f1(probabilities: NDArray[np.float32], chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return how good the chosen genres are by the model's own probabilities, both (…, genres), as (…).
 
     This is the plug-in estimate of F1 (Ye et al. 2012), 2 · E[hits] / (chosen + E[true genres]); 0 if none is chosen.
     """
-    indices = list(chosen)
-    if not indices:
-        return 0.0
-    return float(2.0 * probabilities[indices].sum() / (len(indices) + probabilities.sum()))
+    hits = np.where(chosen, probabilities, np.float32(0)).sum(axis=-1)
+    total = chosen.sum(axis=-1, dtype=np.float32) + probabilities.sum(axis=-1)
+    result: NDArray[np.float32] = 2 * hits / np.maximum(total, np.float32(1e-9))
+    return result
 
 
 def log_odds(probabilities: NDArray[Any]) -> NDArray[np.float64]:

@@ -38,17 +38,13 @@ class PictureDetector:
 
     @classmethod
     def of(cls, bundle: Bundle) -> PictureDetector | None:
-        """Return a bundle's detector, or None if it has none.
-
-        Raises:
-            BundleError: its description is damaged.
-        """
+        """Return a bundle's detector, or None if it has none. Raises BundleError if its description is damaged."""
         spec: Mapping[str, Any] | None = bundle.config.extra.get(PICTURES)
         if spec is None:
             return None
         try:
             detector = cls(**spec)
-            detector.distance(np.zeros((1, len(_statistics(np.zeros((16, 16, 3), np.uint8)))), np.float32))
+            detector.strange([np.zeros((16, 16, 3), np.uint8)])
         except (TypeError, ValueError) as error:
             raise BundleError(f"bundle.json: extra.{PICTURES} is damaged ({error}); {GET_AGAIN}") from error
         return detector
@@ -84,16 +80,13 @@ def _statistics(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     ranked = np.partition(slope, (middle, high), axis=None)
     colour = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     soft = [slope.mean(), ranked[middle], ranked[high], bend.mean(), np.median(contrast), contrast.max(), colour.mean()]
-    return np.array(
-        [
-            *np.log(np.array(soft) + 0.5),
-            (contrast < 2).mean(),
-            np.log((slope > 40).mean() + 0.003),
-            grey.mean() / 64,
-            grey.std() / 32,
-            np.log(shares.max()),
-            -(shares * np.log(shares)).sum(),
-            np.log((shares > 0.0005).sum() + 1),
-        ],
-        dtype=np.float32,
-    )
+    more = [
+        (contrast < 2).mean(),
+        np.log((slope > 40).mean() + 0.003),
+        grey.mean() / 64,
+        grey.std() / 32,
+        np.log(shares.max()),
+        -(shares * np.log(shares)).sum(),
+        np.log((shares > 0.0005).sum() + 1),
+    ]
+    return np.array([*np.log(np.array(soft) + 0.5), *more], dtype=np.float32)

@@ -33,8 +33,6 @@ GRID = (6, 4)
 """Rows and columns of a poster's regions: nearly square on a 2:3 poster."""
 GRID_BESIDE_PLOT = (5, 4)
 
-_WORD = re.compile(r"\S+")
-
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -121,6 +119,7 @@ def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = N
     (prediction,) = classifier.decide(logits, base)
     explained = _choose(classifier, prediction, genres)
     columns = [classifier.genres.index(genre) for genre in explained]
+    branches = classifier.bundle.config.branches
     both = len(prediction.inputs) == 2
     whole = classifier.odds(logits, "+".join(prediction.inputs))[0, columns]  # (explained,)
     passes = 1
@@ -131,12 +130,23 @@ def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = N
         rounded: NDArray[np.float64] = np.asarray(np.round(whole - left, 4), dtype=np.float64)
         return rounded
 
+    def drops_with(name: str, films: Sequence[PreparedFilm]) -> NDArray[np.float64]:
+        """Return the drops when one input is that of each of `films` in turn."""
+        changed, count = classifier.features_of(films, check=False), len(films)
+        values = {
+            branch.name: changed.values[branch.name]
+            if branch.input == name
+            else np.repeat(base.values[branch.name], count, axis=0)
+            for branch in branches
+        }
+        return drops(Features(values, np.repeat(base.present, count, axis=0), [()] * count, [""] * count))
+
     regions: dict[str, list[list[float]]] = {}
     if "poster" in prediction.inputs:
         rows, across = GRID_BESIDE_PLOT if both else GRID
         hidden = _hide_regions(classifier, prepared, rows, across)
         passes += len(hidden)
-        falls = drops(_replace_input(classifier, base, "poster", hidden)).reshape(rows, across, len(explained))
+        falls = drops_with("poster", hidden).reshape(rows, across, len(explained))
         regions = {genre: falls[..., column].tolist() for column, genre in enumerate(explained)}
 
     text = ""
@@ -144,27 +154,23 @@ def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = N
     if "plot" in prediction.inputs:
         text = clean_text(film.plot or "")
         places = _split_words(text, MAX_PASSES - passes)
-        if len(places) == 1:
-            falls = whole[None].astype(np.float64)  # the only word is all there is
-        else:
+        falls = whole[None].astype(np.float64)  # if there is one word, it is all there is
+        if len(places) > 1:
             # The title stays: it is not part of the plot that is shown.
-            without = [replace(film, plot=f"{text[:start]} {text[end:]}", poster=None) for start, end in places]
-            passes += len(without)
-            falls = drops(_replace_input(classifier, base, "plot", classifier.prepare(without)))
+            shorter = [replace(film, plot=f"{text[:start]} {text[end:]}", poster=None) for start, end in places]
+            passes += len(shorter)
+            falls = drops_with("plot", classifier.prepare(shorter))
         spans = tuple(
             Span(start, end, dict(zip(explained, fall.tolist(), strict=True)))
             for (start, end), fall in zip(places, falls, strict=True)
         )
 
-    inputs: dict[str, dict[str, float]] = {}
-    if both:
-        branches = classifier.bundle.config.branches
-        fall = {
-            # What is left is judged as a film that has only the other input.
-            name: drops(base.only(branches, [other], np.array([0])), [other])[0].tolist()
-            for name, other in (("plot", "poster"), ("poster", "plot"))
-        }
-        inputs = {genre: {name: fall[name][row] for name in fall} for row, genre in enumerate(explained)}
+    inputs: dict[str, dict[str, float]] = {genre: {} for genre in explained} if both else {}
+    for name, other in (("plot", "poster"), ("poster", "plot")) if both else ():
+        # What is left is judged as a film that has only the other input.
+        (fall,) = drops(base.only(branches, [other], np.array([0])), [other]).tolist()
+        for genre, drop in zip(explained, fall, strict=True):
+            inputs[genre][name] = drop
     attention = tuple(Attended(word, round(weight, 6)) for word, weight in classifier.attention(prepared))
     return Explanation(prediction, explained, text, spans, regions, inputs, passes, attention)
 
@@ -183,7 +189,7 @@ def _choose(classifier: Classifier, prediction: Prediction, genres: Sequence[str
 
 def _split_words(text: str, most: int) -> list[tuple[int, int]]:
     """Return at most `most` runs of words, of about equal length, that cover the text."""
-    words = [match.span() for match in _WORD.finditer(text)]
+    words = [match.span() for match in re.finditer(r"\S+", text)]
     count = min(len(words), most)
     bounds = [round(index * len(words) / count) for index in range(count + 1)]
     return [(words[first][0], words[last - 1][1]) for first, last in pairwise(bounds)]
@@ -191,19 +197,17 @@ def _split_words(text: str, most: int) -> list[tuple[int, int]]:
 
 def _hide_regions(classifier: Classifier, film: PreparedFilm, rows: int, columns: int) -> list[PreparedFilm]:
     """Return the film's poster once for each region, with that region in the poster's mean color."""
-    branches = classifier.bundle.config.branches
     hidden = []
-    for row in range(rows):
-        for column in range(columns):
-            parts: list[Prepared | None] = []
-            for branch, part in zip(branches, film.parts, strict=True):
-                if branch.input != "poster" or part is None:
-                    parts.append(None)
-                    continue
+    for row, column in np.ndindex(rows, columns):
+        parts: list[Prepared | None] = []
+        for branch, part in zip(classifier.bundle.config.branches, film.parts, strict=True):
+            if branch.input == "poster" and part is not None:
                 pixels = part.value.copy()  # (height, width, 3) uint8
                 pixels[region(pixels, row, column, rows, columns)] = pixels.mean(axis=(0, 1)).round()
                 parts.append(Prepared(pixels, part.length))
-            hidden.append(PreparedFilm(tuple(parts), (), None))
+            else:
+                parts.append(None)
+        hidden.append(PreparedFilm(tuple(parts), (), None))
     return hidden
 
 
@@ -214,15 +218,3 @@ def region(pixels: NDArray[Any], row: int, column: int, rows: int, columns: int)
         row * height // rows : (row + 1) * height // rows,
         column * width // columns : (column + 1) * width // columns,
     ]
-
-
-def _replace_input(classifier: Classifier, base: Features, name: str, films: Sequence[PreparedFilm]) -> Features:
-    """Return the base film's features once for each of `films`, with the features of one input from that film."""
-    changed = classifier.features_of(films, check=False)
-    values = {
-        branch.name: changed.values[branch.name]
-        if branch.input == name
-        else np.repeat(base.values[branch.name], len(films), axis=0)
-        for branch in classifier.bundle.config.branches
-    }
-    return Features(values, np.repeat(base.present, len(films), axis=0), [()] * len(films), [""] * len(films))

@@ -72,8 +72,7 @@ def to_html(explanation: Explanation, poster: Image.Image | None = None) -> str:
 
 def to_png(explanation: Explanation, poster: Image.Image | None = None) -> bytes:
     """Return an image of the first three genres: the poster's regions on the left, the plot's words on the right."""
-    font = ImageFont.load_default(16)
-    blocks = [_block(explanation, genre, poster, font) for genre in explanation.genres[:3]]
+    blocks = [_block(explanation, genre, poster) for genre in explanation.genres[:3]]
     image = Image.new("RGB", (WIDTH, sum(block.height for block in blocks) + 20), "white")
     top = 10
     for block in blocks:
@@ -88,12 +87,8 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _block(
-    explanation: Explanation,
-    genre: str,
-    poster: Image.Image | None,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-) -> Image.Image:
+def _block(explanation: Explanation, genre: str, poster: Image.Image | None) -> Image.Image:
+    font = ImageFont.load_default(16)
     block = Image.new("RGB", (WIDTH, 4000), "white")
     pen = ImageDraw.Draw(block)
     largest = _largest(explanation, genre)
@@ -101,10 +96,9 @@ def _block(
     left, bottom = 20, 40
     if poster is not None and genre in explanation.regions:
         shaded = _shade_regions(poster, explanation.regions[genre], largest)
-        height = 300
-        shaded = shaded.resize((round(shaded.width * height / shaded.height), height))
+        shaded = shaded.resize((round(shaded.width * 300 / shaded.height), 300))
         block.paste(shaded, (20, 40))
-        left, bottom = 40 + shaded.width, 40 + height
+        left, bottom = 40 + shaded.width, 340
     x, y = left, 40
     for words, drop in _words(explanation, genre):
         color, strength = _shade(drop, largest)

@@ -27,7 +27,7 @@ def _split(value: Any) -> Any:
 def _split_columns(value: Any) -> Any:
     pairs = [pair.partition("=") for pair in _split(value)]
     if not all(field.strip() and column.strip() for field, _, column in pairs):
-        raise ValueError("must be like plot=synopsis, title=name")
+        raise ValueError("must be like plot=story, title=film")
     return {field.strip(): column.strip() for field, _, column in pairs}
 
 
@@ -130,7 +130,7 @@ class TableForm(StrictModel):
 
     file: FormUpload = Field(description="The table; its name's extension tells the format.")
     columns: Annotated[dict[str, str], BeforeValidator(_split_columns), WithJsonSchema({"type": "string"})] = Field(
-        default={}, description="The columns to read, if they have other names, such as plot=synopsis, title=name."
+        default={}, description="The columns to read, if they have other names, such as plot=story, title=film."
     )
 
 

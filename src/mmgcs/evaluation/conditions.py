@@ -1,0 +1,137 @@
+"""What a bundle answers when films come with all their inputs, or with some of them hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmgcs.bundle import BundleConfig
+from mmgcs.film import Film
+from mmgcs.runtime import Classifier, Features, without
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and of how much."""
+
+_CHUNK = 128  # films between two reports of progress
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A way to show films to a bundle."""
+
+    name: str
+    description: str  # which films, and what of them is shown
+    needs: tuple[str, ...]  # the inputs that a film must have to count
+    shown: tuple[str, ...] = ("plot", "poster")
+    title: bool = True  # False hides titles
+
+
+CONDITIONS = (
+    Condition("all films", "every film, with the inputs that it has", ()),
+    Condition("plot and poster", "films that have both, both shown", ("plot", "poster")),
+    Condition("plot only", "every film with a plot; its poster hidden", ("plot",), ("plot",)),
+    Condition("plot only, no title", "every film with a plot; poster and title hidden", ("plot",), ("plot",), False),
+    Condition(
+        "plot only, of films with both", "the films of “plot and poster”; posters hidden", ("plot", "poster"), ("plot",)
+    ),
+    Condition("poster only", "every film with a poster; plot and title hidden", ("poster",), ("poster",), False),
+)
+"""The conditions of a report, in its order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a bundle predicts for some films, as arrays."""
+
+    rows: NDArray[np.int64]  # (answered,) the films' positions among all films
+    inputs: tuple[str, ...]  # for each, what was read: "plot", "poster" or "plot+poster"
+    probabilities: NDArray[np.float32]  # (answered, genres) calibrated
+    chosen: NDArray[np.bool_]  # (answered, genres)
+    confidence: NDArray[np.float64]  # (answered,)
+    sure: NDArray[np.bool_]  # (answered,)
+    possible: NDArray[np.bool_] | None  # (answered, genres) the prediction sets; None if some inputs have none
+    decided: NDArray[np.bool_] | None  # (answered, genres) not left undecided; None if some inputs decide all
+
+    def of_genres(self, columns: Sequence[int], known: NDArray[np.bool_]) -> Answers:
+        """Return the answers for the genres in `columns`, with NaN as the probability where a label is not known."""
+        return replace(
+            self,
+            probabilities=np.where(known, self.probabilities[:, columns], np.float32(np.nan)),
+            chosen=self.chosen[:, columns] & known,
+            possible=None if self.possible is None else self.possible[:, columns] & known,
+            decided=None if self.decided is None else self.decided[:, columns],
+        )
+
+
+def reads_title(config: BundleConfig) -> bool:
+    """Return True if a bundle reads titles: a branch on plots does unless its options say `use_title: false`."""
+    return any(branch.input == "plot" and branch.options.get("use_title", True) for branch in config.branches)
+
+
+class ShownFilms:
+    """Films' features, computed once and used for every condition: hiding an input only zeroes its branch."""
+
+    def __init__(self, classifier: Classifier, films: Sequence[Film], progress: Progress) -> None:
+        self._classifier = classifier
+        self._config = classifier.bundle.config
+        self._films = films
+        self._progress = progress
+        self._features = self._run(films, "reading plots and posters")
+        self._titled = reads_title(self._config) and any(film.title for film in films)
+        self.errors = self._features.errors  # for each film, why it could not be read; "" if it could
+
+    def applies(self, condition: Condition) -> bool:
+        """Return True if a condition says something of its own about this bundle and these films."""
+        if not set(condition.needs) <= set(self._config.inputs) or not self._rows(condition).size:
+            return False
+        return self._titled or condition.title or condition.shown != ("plot",)
+
+    def answer(self, condition: Condition) -> Answers:
+        """Return what the bundle answers under a condition that applies."""
+        features, rows = self._features, self._rows(condition)
+        if self._titled and "plot" in condition.shown and not condition.title:
+            untitled = [replace(without(film, "poster"), title=None) for film in self._films]
+            features = self._run(untitled, "reading plots without titles")
+        features = features.only(self._config.branches, condition.shown, rows)
+        predictions = self._classifier.decide(self._classifier.logits(features), features)
+        inputs = tuple("+".join(prediction.inputs) for prediction in predictions)
+        decisions = [self._config.decisions[read] for read in inputs]
+        has_sets = all(decision.possible is not None for decision in decisions)
+        abstains = all(decision.margin is not None for decision in decisions)
+        return Answers(
+            rows=rows,
+            inputs=inputs,
+            probabilities=np.array([list(one.probabilities.values()) for one in predictions], dtype=np.float32),
+            chosen=self._mask(one.genres for one in predictions),
+            confidence=np.array([one.confidence for one in predictions]),
+            sure=np.array([one.sure for one in predictions]),
+            possible=self._mask(one.possible for one in predictions) if has_sets else None,
+            decided=~self._mask(one.undecided for one in predictions) if abstains else None,
+        )
+
+    def _mask(self, names: Iterable[tuple[str, ...]]) -> NDArray[np.bool_]:
+        return np.array([[genre in some for genre in self._config.genres] for some in names], dtype=bool)
+
+    def _rows(self, condition: Condition) -> NDArray[np.int64]:
+        counts = np.array([not error for error in self.errors], dtype=bool)
+        for name in condition.needs:
+            columns = [index for index, branch in enumerate(self._config.branches) if branch.input == name]
+            counts &= self._features.present[:, columns].max(axis=1, initial=0.0) > 0
+        return np.flatnonzero(counts)
+
+    def _run(self, films: Sequence[Film], stage: str) -> Features:
+        parts = []
+        for start in range(0, len(films), _CHUNK):
+            self._progress(stage, start, len(films))
+            parts.append(self._classifier.features(films[start : start + _CHUNK]))
+        self._progress(stage, len(films), len(films))
+        return Features(
+            values={name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
+            present=np.concatenate([part.present for part in parts]),
+            warnings=[warning for part in parts for warning in part.warnings],
+            errors=[error for part in parts for error in part.errors],
+            strange=np.concatenate([part.strange for part in parts if part.strange is not None]),
+        )
