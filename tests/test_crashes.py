@@ -37,7 +37,6 @@ LEARNING = (
     *COMMAND,
     "mmgcs.cli.train",
     "mmgcs.training",
-    "mmgcs.cli.ensemble",
     "mmgcs.evaluation.ensemble",
     "mmgcs.export.join",
     "mmgcs.cli.export",

@@ -51,7 +51,7 @@ _EXTERNAL = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One encoder: what it reads, how that is prepared, and the graph that turns it into features.
+    """One encoder: its input, the preprocessing, and the graph that turns it into features.
 
     Attributes:
         name: the branch's name, also the name of the fusion graph's input for its features.
@@ -161,7 +161,7 @@ class Bundle:
     """A bundle on disk, opened and checked.
 
     Attributes:
-        path: the folder it is read from; during a replacement, where the old bundle lies meanwhile.
+        path: the folder it is read from; while another process replaces it, the folder of the old bundle.
         config: the content of bundle.json.
         files: size and SHA-256 of each file, from the manifest.
     """
@@ -353,12 +353,12 @@ def _put_in_place(made: Path, path: Path, replace: bool) -> None:
 
 
 def _aside(path: Path) -> Path:
-    """Return where the old bundle lies between the two renames that replace it."""
+    """Return where the old bundle is kept between the two renames that replace it."""
     return path.with_name(f".{path.name}.old")
 
 
 def _find(path: Path) -> Path:
-    """Return where the bundle of `path` lies: aside, if a writer was killed between its two renames."""
+    """Return the folder of the bundle at `path`, or of the old one if a writer was killed between its two renames."""
     # It is not put back: the writer may still be running. The next writer removes it.
     return _aside(path) if not path.exists() and _aside(path).is_dir() else path
 

@@ -22,10 +22,7 @@ from packaging.specifiers import SpecifierSet
 from mmgcs.machine import cores
 
 PACKAGE = "mmgcs"
-LEAST_FREE = 10**9
-"""Bytes of free disk; with less, tagging or training may run out of space."""
-
-_EXTRAS = {
+EXTRAS = {
     "train": "training, evaluation and data preparation",
     "db": "tagging tables of databases",
     "excel": "reading .xlsx workbooks",
@@ -34,12 +31,15 @@ _EXTRAS = {
     "scale": "tagging on several machines",
     "weights": "the encoders' starting weights without network",
 }
-_ASK_ONNXRUNTIME = "import json, onnxruntime as o; print(json.dumps(o.get_available_providers()))"
-_ASK_TORCH = (
+LEAST_FREE = 10**9
+"""Bytes of free disk; with less, tagging or training may run out of space."""
+
+ASK_ONNXRUNTIME = "import json, onnxruntime as o; print(json.dumps(o.get_available_providers()))"
+ASK_TORCH = (
     "import json, torch; c = torch.cuda; n = c.device_count() if c.is_available() else 0; "
     "print(json.dumps([c.get_device_name(i) for i in range(n)]))"
 )
-_ASK_MODEL = (
+ASK_MODEL = (
     "import json, mmgcs; p = mmgcs.load().predict(plot='A vampire count preys on a village at night.'); "
     "print(json.dumps(list(p.genres)))"
 )
@@ -53,7 +53,7 @@ class Finding:
         name: what it is.
         state: "ok"; "missing" if something optional is missing; "wrong" if prediction needs it.
         detail: what was found.
-        fix: the command or step that fixs it; None if nothing is wrong.
+        fix: the command or step that fixes it; None if nothing is wrong.
     """
 
     name: str
@@ -89,14 +89,13 @@ class Package:
 
 def needed_packages() -> list[Package]:
     """Return the packages that mmgcs and its extras require, with the installed version of each."""
-    extras = importlib.metadata.metadata(PACKAGE).get_all("Provides-Extra") or []
     found = []
-    for line in importlib.metadata.requires(PACKAGE) or []:
-        required = Requirement(line)
-        marker = required.marker
-        extra = next((name for name in extras if marker and f'"{name}"' in str(marker)), None)
+    for requirement in map(Requirement, importlib.metadata.requires(PACKAGE) or []):
+        marker = requirement.marker
+        extra = next((name for name in EXTRAS if marker and f'"{name}"' in str(marker)), None)
         if marker is None or marker.evaluate({"extra": extra or ""}):
-            found.append(Package(required.name, str(required.specifier), extra, _installed(required.name)))
+            version = _installed(requirement.name)
+            found.append(Package(requirement.name, str(requirement.specifier), extra, version))
     return found
 
 
@@ -104,22 +103,21 @@ def examine(folder: Path | None = None) -> list[Finding]:
     """Examine Python, the machine, the disk of `folder` (or the current one), packages, extras and the model."""
     python = Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}")
     findings = [python, _machine(), _disk(folder or Path.cwd())]
-    try:
-        needed = needed_packages()
-    except importlib.metadata.PackageNotFoundError:
+    version = _installed(PACKAGE)
+    if version is None:
         return [*findings, Finding(PACKAGE, "wrong", "runs from a source folder and is not installed", "pip install .")]
-    findings.append(Finding(PACKAGE, "ok", importlib.metadata.version(PACKAGE)))
+    needed = needed_packages()
     running = [item for item in needed if item.extra is None]
     lacking = [item for item in running if not item.met]
     fix = " ".join(["pip install", *(f'"{item.name}{item.limits}"' for item in lacking)])
-    if lacking:
-        findings.append(Finding("packages", "wrong", ", ".join(map(str, lacking)), fix))
-    else:
-        findings.append(Finding("packages", "ok", ", ".join(map(str, running))))
-    findings += [_onnxruntime(), _gpu(), _torch(), _model()]
-    extras = importlib.metadata.metadata(PACKAGE).get_all("Provides-Extra") or []
-    findings += [_extra(name, [item for item in needed if item.extra == name]) for name in extras]
-    return findings
+    packages = Finding(
+        "packages",
+        "wrong" if lacking else "ok",
+        ", ".join(map(str, lacking or running)),
+        fix if lacking else None,
+    )
+    findings += [Finding(PACKAGE, "ok", version), packages, _onnxruntime(), _gpu(), _torch(), _model()]
+    return findings + [_extra(name, [item for item in needed if item.extra == name]) for name in EXTRAS]
 
 
 def works(findings: list[Finding]) -> bool:
@@ -146,12 +144,12 @@ def _onnxruntime() -> Finding:
     version = _installed("onnxruntime") or _installed("onnxruntime-gpu")
     if version is None:
         return Finding("onnxruntime", "wrong", "is not installed", "pip install onnxruntime")
-    answer, error = _ask(_ASK_ONNXRUNTIME)
+    answer, error = _ask(ASK_ONNXRUNTIME)
     if answer is None:
         again = "pip install --force-reinstall onnxruntime"
         return Finding("onnxruntime", "wrong", f"{version} cannot be imported ({error})", again)
-    names = [name.removesuffix("ExecutionProvider") for name in answer]
-    return Finding("onnxruntime", "ok", f"{version}, providers {', '.join(names)}; bundles run on CPU")
+    names = ", ".join(name.removesuffix("ExecutionProvider") for name in answer)
+    return Finding("onnxruntime", "ok", f"{version}, providers {names}; bundles run on CPU")
 
 
 def _gpu() -> Finding:
@@ -169,64 +167,55 @@ def _gpu() -> Finding:
 def _torch() -> Finding:
     version = _installed("torch")
     if version is None:
-        return Finding(
-            "torch", "missing", "not installed (optional); only training needs it", 'pip install "mmgcs[train]"'
-        )
-    answer, error = _ask(_ASK_TORCH)
+        detail = "not installed (optional); only training needs it"
+        return Finding("torch", "missing", detail, 'pip install "mmgcs[train]"')
+    answer, error = _ask(ASK_TORCH)
+    again = "pip install --force-reinstall torch"
     if answer is None:
-        again = "pip install --force-reinstall torch"
         return Finding("torch", "missing", f"{version} cannot be imported ({error})", again)
     if answer:
         return Finding("torch", "ok", f"{version} with CUDA on {', '.join(answer)}")
     if shutil.which("nvidia-smi") is not None:
-        fix = "pip install --force-reinstall torch (a build for your CUDA version)"
+        fix = f"{again} (a build for your CUDA version)"
         return Finding("torch", "missing", f"{version} cannot use the GPU", fix)
     return Finding("torch", "ok", f"{version}, on the CPU")
 
 
 def _model() -> Finding:
-    from mmgcs.bundle import Bundle
+    from mmgcs.bundle import DEFAULT_BUNDLE, Bundle
     from mmgcs.errors import MmgcsError
 
-    path = Path(__file__).parent / "bundles" / "default"
     again = "pip install --force-reinstall --no-deps mmgcs, or give --model a bundle from mmgcs train"
     try:
-        bundle = Bundle(path)
+        bundle = Bundle(DEFAULT_BUNDLE)
         problems = bundle.check()
     except MmgcsError as error:
-        return Finding("default model", "wrong", str(error), again)
+        problems = [str(error)]
     if problems:
         return Finding("default model", "wrong", problems[0], again)
-    answer, reason = _ask(_ASK_MODEL)
+    answer, reason = _ask(ASK_MODEL)
     if answer is None:
         return Finding("default model", "wrong", f"does not predict ({reason})", "run mmgcs verify for details")
-    size = sum(int(entry.get("bytes", 0)) for entry in bundle.files.values())
-    reads = " and ".join(bundle.config.inputs)
-    genres = len(bundle.config.genres)
-    return Finding("default model", "ok", f"{bundle.config.name}, {size / 1e6:.1f} MB, {reads}, {genres} genres")
+    size, config = sum(entry["bytes"] for entry in bundle.files.values()), bundle.config
+    reads = " and ".join(config.inputs)
+    detail = f"{config.name}, {size / 1e6:.1f} MB, {reads}, {len(config.genres)} genres"
+    return Finding("default model", "ok", detail)
 
 
 def _extra(name: str, items: list[Package]) -> Finding:
-    what = _EXTRAS.get(name, "more")
     lacking = [item for item in items if not item.met]
-    if lacking:
-        there = "not complete" if any(item.found for item in items) else "not installed"
-        detail = f"{there} (optional); {what}: " + ", ".join(map(str, lacking))
-        return Finding(f"extra {name}", "missing", detail, f'pip install "{PACKAGE}[{name}]"')
-    return Finding(f"extra {name}", "ok", f"{what}: " + ", ".join(map(str, items)))
+    if not lacking:
+        return Finding(f"extra {name}", "ok", f"{EXTRAS[name]}: " + ", ".join(map(str, items)))
+    state = "incomplete" if any(item.found for item in items) else "not installed"
+    detail = f"{state} (optional); {EXTRAS[name]}: " + ", ".join(map(str, lacking))
+    return Finding(f"extra {name}", "missing", detail, f'pip install "{PACKAGE}[{name}]"')
 
 
 def _ask(code: str) -> tuple[list[str] | None, str]:
     """Run Python code that prints a JSON list in another process. Return the list, or None and the last error line."""
+    command = [sys.executable, "-W", "ignore", "-c", code]
     try:
-        done = subprocess.run(  # noqa: S603 - our own code
-            [sys.executable, "-W", "ignore", "-c", code],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=120,
-            check=False,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)  # noqa: S603  our own code
         answer: list[str] = json.loads(done.stdout.strip().splitlines()[-1])
     except (OSError, subprocess.SubprocessError) as error:
         return None, str(error)

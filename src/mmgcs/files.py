@@ -19,9 +19,6 @@ from mmgcs.errors import UsageError
 
 LOCK = ".lock"
 """The file that `lock_folder` locks."""
-LONGEST = 120
-"""Bytes of a file's name that its temporary file's name repeats. Most disks allow names of 255 bytes, encrypted folders
-(eCryptfs, on many network disks) of 143."""
 
 
 @contextlib.contextmanager
@@ -73,16 +70,11 @@ def _new_part(path: Path, mode: int) -> Path:
 
 
 def _short(name: str) -> str:
-    """Return the name, or a shorter one with the same start and extension, so that a temporary name still fits."""
-    if len(os.fsencode(name)) <= LONGEST:
+    """Return the name with at most 20 characters before the extension, so that a longer name made of it still fits."""
+    path = Path(name)
+    if len(path.stem) <= 20 and len(path.suffix) <= 10:
         return name
-    start, extension = Path(name).stem, Path(name).suffix
-    end = f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
-    if len(os.fsencode(extension)) <= LONGEST - len(end):
-        end += extension
-    while len(os.fsencode(start + end)) > LONGEST:
-        start = start[:-1]
-    return start + end
+    return f"{path.stem[:20]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}{path.suffix[:10]}"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The two values that everything passes along: a film comes in, a prediction goes out."""
+"""The two values that everything works on: `Film`, the input, and `Prediction`, the output."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """What is known of one film. Every field may be missing; a prediction needs a plot or a poster.
+    """What is known about one film. Every field may be missing; a prediction needs a plot or a poster.
 
     Attributes:
         id: the catalogue's own identifier.
-        title: the title, used beside the plot by models that read it.
+        title: the title; models that read titles use it together with the plot.
         year: the year of release.
         plot: the plot in prose.
-        poster: a picture file, or the bytes of one.
-        genres: the genres that the catalogue gives, in our canonical spelling; None where it gives none.
+        poster: an image file, or the bytes of one.
+        genres: the catalogue's genres in canonical spelling; None if it has none.
         split: "train", "valid" or "test" for labelled data.
         labels: the source of `genres` (for example "tmdb" or "imdb"): sources disagree on what a genre is.
-        record: the row it was read from, as it came: column to value. Outputs keep it.
-        problem: why the film's record could not be read; such a film is reported, never predicted.
-        warnings: what was odd about the record, without stopping a prediction.
-        place: where the record stands in its source, such as "line 7"; two films are equal wherever they stand.
+        record: the original row, from column to value. Outputs keep it.
+        problem: why the record could not be read; such a film is reported as an error and not predicted.
+        warnings: problems of the record that do not prevent a prediction.
+        place: where the record is in its source, such as "line 7"; ignored when films are compared.
     """
 
     id: str = ""
@@ -59,21 +59,21 @@ class Film:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the classifier says of one film.
+    """The classifier's answer for one film.
 
     Attributes:
-        genres: the chosen genres, most probable first; empty where none passes its threshold.
+        genres: the predicted genres, most probable first; empty if none reaches its threshold.
         probabilities: the calibrated probability of every genre, in the bundle's order.
-        inputs: which inputs were read, of "plot" and "poster".
+        inputs: the inputs that were used: "plot", "poster" or both.
         confidence: the expected F1 of `genres` under `probabilities`, between 0 and 1.
-        sure: whether `confidence` reaches the bundle's abstention threshold for these inputs, and none is strange.
+        sure: True if `confidence` reaches the bundle's threshold for these inputs, and no input is strange.
         possible: the prediction set, most probable first: the genres that the film may have. For 90% of films like the
-            held-out ones it holds every true genre; empty where the bundle states no such sets.
-        undecided: the genres, chosen or not, that the model leaves open, most likely first: their probability is too
-            near to the threshold. The shipped model decides 80% of all questions of "has this film that genre?".
-        strange: which of `inputs` are unlike those of the films that the model learned from.
-        warnings: what was odd about the input (a plot that was cut, a poster that could not be read).
-        error: why there is no prediction; None where there is one.
+            held-out ones it contains every true genre. Empty if the bundle has no prediction sets.
+        undecided: the genres, predicted or not, whose probability is too close to the threshold to decide, most
+            likely first. The shipped model decides 80% of all film-and-genre pairs.
+        strange: the inputs that are unlike those of the training films.
+        warnings: problems of the input, such as a plot that was cut or a poster that could not be read.
+        error: why there is no prediction; None if there is one.
     """
 
     genres: tuple[str, ...] = ()

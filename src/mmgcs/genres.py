@@ -205,10 +205,7 @@ def _names(value: Any, depth: int) -> list[str]:
     if isinstance(value, str):
         return _names_in_text(value[:MAX_LENGTH].strip(), depth)
     if isinstance(value, Mapping):
-        if "name" in value:
-            return _names(value["name"], depth + 1)
-        inner = value.get("genres")
-        return _names(inner, depth + 1)
+        return _names(value.get("name", value.get("genres")), depth + 1)
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
         return [name for item in list(value)[:MAX_GENRES] for name in _names(item, depth + 1)]
     return []
@@ -232,21 +229,11 @@ def _literal(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
-    if _deepest(text) > _MAX_DEPTH:
-        return None
     try:
-        # Literals only, nothing is called; length and depth are bounded above.
+        # Literals only, nothing is called; the length is bounded above, and Python's parser bounds the depth.
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
-
-
-def _deepest(text: str) -> int:
-    deepest = depth = 0
-    for character in text:
-        depth += (character in "[{(") - (character in "]})")
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def _split(text: str) -> list[str]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import http.cookiejar
 import ipaddress
 import json
-import shutil
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -128,9 +126,10 @@ class WebClient:
 
     def __init__(self, options: WebOptions) -> None:
         self._options = options
+        limits = httpx2.Limits(max_connections=options.concurrency, max_keepalive_connections=options.concurrency)
         self._client = httpx2.AsyncClient(
             transport=None if options.allow_private else _public_transport(options.concurrency),
-            limits=httpx2.Limits(max_connections=options.concurrency, max_keepalive_connections=options.concurrency),
+            limits=limits,
             timeout=httpx2.Timeout(options.timeout, connect=options.connect_timeout, pool=None),
             headers={"User-Agent": "mmgcs", "Accept-Encoding": "identity"},
             cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[])),  # keep none
@@ -145,10 +144,6 @@ class WebClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close all connections."""
         await self._client.aclose()
 
     async def get(self, url: str, headers: Mapping[str, str] | None = None) -> bytes:
@@ -157,20 +152,17 @@ class WebClient:
         Raises:
             FetchError: the answer is not HTTP 200, too large or incomplete, or the address is refused.
         """
-        most = self._options.max_bytes
+        too_large = FetchError(f"larger than {self._options.max_bytes:,} bytes")
 
         async def once() -> bytes:
             async with self._answer(url, headers, self._options.timeout) as response:
                 body = bytearray()
-                if int(response.headers.get("Content-Length", 0)) > most:
-                    raise FetchError(f"larger than {most:,} bytes")
-                try:
-                    async for chunk in response.aiter_raw():
-                        body += chunk
-                        if len(body) > most:
-                            raise FetchError(f"larger than {most:,} bytes")
-                except (httpx2.NetworkError, httpx2.ProtocolError):
-                    raise FetchError("the answer was cut short", temporary=True) from None
+                if int(response.headers.get("Content-Length", 0)) > self._options.max_bytes:
+                    raise too_large
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > self._options.max_bytes:
+                        raise too_large
                 return bytes(body)
 
         return await self._retry(once)
@@ -184,43 +176,43 @@ class WebClient:
             size: the size in bytes, if known.
             progress: called as bytes arrive.
         """
-        await self._retry(partial(self._download_once, url, part, size, progress))
 
-    async def _download_once(self, url: str, part: Path, size: int | None, progress: Progress) -> None:
-        have, version = _resume_point(part, url)
-        if have and have == size:
-            return
-        headers = {"Range": f"bytes={have}-", "If-Range": version} if have else {}
-        try:
-            async with self._answer(url, headers, None) as response:
-                if response.status_code == 206:
-                    if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                        _forget(part)
-                        raise FetchError("the server sent another range than was asked for", temporary=True)
-                else:
-                    have = 0
+        async def once() -> None:
+            have, version = _resume_point(part, url)
+            if have and have == size:
+                return
+            headers = {"Range": f"bytes={have}-", "If-Range": version} if have else {}
+            try:
+                async with self._answer(url, headers, None) as response:
+                    await self._save(response, url, part, have, size, progress)
+            except FetchError as error:
+                if error.status == 416:  # the server's file is shorter than the part
                     _forget(part)
-                length = response.headers.get("Content-Length")
-                total = size if length is None else have + int(length)
-                if size is not None and total != size:
-                    raise FetchError(f"it has {total:,} bytes instead of {size:,}")
-                if total is not None and total - have > shutil.disk_usage(part.parent).free:
-                    raise FetchError(f"there is too little space for {total:,} bytes in {part.parent}")
-                tag = response.headers.get("ETag", "")
-                # A weak tag does not promise the same bytes, so it is no basis for resuming.
-                version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
-                _state(part).write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
-                await self._append(response, part, have, total, progress)
-        except FetchError as error:
-            if error.status == 416:  # the server's file is shorter than the part
-                _forget(part)
-                error.temporary = True
-            raise
+                    error.temporary = True
+                raise
 
-    async def _append(
-        self, response: httpx2.Response, part: Path, have: int, total: int | None, progress: Progress
+        await self._retry(once)
+
+    async def _save(
+        self, response: httpx2.Response, url: str, part: Path, have: int, size: int | None, progress: Progress
     ) -> None:
+        """Append an answer to the `have` bytes in `part`, or write it anew."""
+        if response.status_code != 206:
+            have = 0
+            _forget(part)
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            _forget(part)
+            raise FetchError("the server sent another range than was asked for", temporary=True)
+        length = response.headers.get("Content-Length")
+        total = size if length is None else have + int(length)
+        if size is not None and total != size:
+            raise FetchError(f"it has {total:,} bytes instead of {size:,}")
+        tag = response.headers.get("ETag", "")
+        # A weak tag does not promise the same bytes, so it is no basis for resuming.
+        version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+        _state(part).write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
         most = self._options.max_bytes if total is None else total
+        of = "" if total is None else f" of {total:,}"
         with part.open("ab") as handle:
             progress(have, total)
             try:
@@ -231,13 +223,10 @@ class WebClient:
                         raise FetchError(f"it sends more than {most:,} bytes")
                     handle.write(chunk)
                     progress(have, total)
-            except (httpx2.NetworkError, httpx2.ProtocolError):
-                pass  # what arrived is kept
-            else:
-                if total in (None, have):
-                    return
-        of = "" if total is None else f" of {total:,}"
-        raise FetchError(f"the connection closed after {have:,}{of} bytes", temporary=True)
+            except (httpx2.NetworkError, httpx2.ProtocolError):  # what arrived is kept
+                raise FetchError(f"the connection closed after {have:,}{of} bytes", temporary=True) from None
+        if total not in (None, have):
+            raise FetchError(f"the connection closed after {have:,}{of} bytes", temporary=True)
 
     @asynccontextmanager
     async def _answer(
@@ -262,8 +251,7 @@ class WebClient:
         jitter = tenacity.wait_random_exponential(multiplier=self._options.backoff, max=self._options.max_wait)
 
         def wait(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = error.retry_after if isinstance(error, FetchError) else None
+            asked = getattr(state.outcome and state.outcome.exception(), "retry_after", None)
             return jitter(state) if asked is None else asked
 
         retrying = tenacity.AsyncRetrying(
@@ -323,9 +311,8 @@ def download(
             raise MmgcsError(f"{url} could not be downloaded ({error}); run the same command again to resume") from None
         raise MmgcsError(f"{url}: {error}; check the address, or download the file by hand") from None
     except OSError as error:
-        raise MmgcsError(
-            f"{part} cannot be written ({error.strerror or error}); free space or choose another folder"
-        ) from error
+        reason = error.strerror or error
+        raise MmgcsError(f"{part} cannot be written ({reason}); free space or choose another folder") from error
     if not _has_sum(part, sha256):
         _forget(part)
         raise MmgcsError(f"{url} is not the expected file: its SHA-256 is not {sha256}; check the address")
@@ -335,7 +322,7 @@ def download(
 
 
 class _Pace:
-    """The pace of requests to one host: a number per second, and none while it asks to be left alone."""
+    """The pace of requests to one host: a number per second, and none for as long as the server asks to wait."""
 
     def __init__(self, rate: float) -> None:
         self._limiter = AsyncLimiter(1, 1 / rate) if rate else None
@@ -384,10 +371,8 @@ class _PublicNetwork(httpcore2.AsyncNetworkBackend):
         if not public:
             raise FetchError(f"refused: {addresses[0]} is a private or local address")
         for address in public[:-1]:
-            try:
+            with contextlib.suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                continue
         return await self._network.connect_tcp(public[-1], port, timeout, local_address, socket_options)
 
 
@@ -432,13 +417,8 @@ def _status_error(response: httpx2.Response, max_wait: float) -> FetchError:
 
 def _reason(error: Exception, options: WebOptions) -> FetchError:
     """Return the reason for an error of the HTTP library, in a few words."""
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
-        causes.append(cause)
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return FetchError("the server's certificate is not valid")
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return FetchError("the host's name is not known", temporary=True)
     if isinstance(error, TimeoutError | httpx2.TimeoutException):
         return FetchError(f"no complete answer within {options.timeout:g} s", temporary=True)
     if isinstance(error, httpx2.TooManyRedirects):
@@ -448,18 +428,16 @@ def _reason(error: Exception, options: WebOptions) -> FetchError:
     if isinstance(error, httpx2.InvalidURL | ValueError):
         return FetchError("the address is not valid")
     if isinstance(error, httpx2.ConnectError):
-        return FetchError("no connection", temporary=True)
-    return FetchError(f"the connection broke ({type(error).__name__})", temporary=True)
+        return FetchError(f"no connection ({error})", temporary=True)
+    return FetchError(f"the connection broke ({error})", temporary=True)
 
 
 def _resume_point(part: Path, url: str) -> tuple[int, str]:
     """Return how many bytes have arrived and the version of the file they belong to; (0, "") to start again."""
-    try:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         state = json.loads(_state(part).read_text(encoding="utf-8"))
         if state["url"] == url and state["version"]:
             return part.stat().st_size, str(state["version"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
     return 0, ""
 
 

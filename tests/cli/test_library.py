@@ -196,7 +196,7 @@ def test_a_film_with_another_name_elsewhere_is_told_before_it_is_parted(library:
     path, other = library / "Missing" / "movie.nfo", library.parent / "other.nfo"
     other.hardlink_to(path)
     before = other.read_bytes()
-    said = "hard-linked: its other names (1) keep the old content, as a file of their own"
+    said = "hard-linked: only this copy changes"
     out = run("tag", library, "--model", tiny_bundle, "--min-confidence", "0", "--apply")[1]
     (line,) = [line for line in out.splitlines() if "Missing" in line]
     assert line.endswith(said)

@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -150,27 +149,16 @@ def test_the_demo_shows_truth_beside_prediction_and_the_next_command(
     assert "mmgcs predict --plot" in out
 
 
-def commands_shown_by_the_demo(environment: dict[str, str], folder: Path, model: Path) -> list[str]:
-    call = [sys.executable, "-m", "mmgcs", "demo", "--model", str(model)]
-    done = subprocess.run(
-        call, env={**os.environ, **environment}, cwd=folder, capture_output=True, text=True, check=True
-    )
-    return [line.strip() for line in done.stdout.partition("Try your own:")[2].splitlines() if line.strip()]
-
-
 def test_the_demo_shows_commands_that_this_shell_knows(tiny_bundle: Path, tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "mmgcs", "demo", "--model", str(tiny_bundle)]
     scripts = str(Path(sys.executable).parent)
-    with_it = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-    assert commands_shown_by_the_demo(with_it, tmp_path, tiny_bundle)[0].startswith("mmgcs predict")
-    without = {"PATH": str(tmp_path)}
-    bin_folder = Path(scripts)
-    inside = commands_shown_by_the_demo(without, bin_folder.parents[1], tiny_bundle)
-    assert inside[0].startswith(str(Path(bin_folder.parent.name, bin_folder.name, "mmgcs")) + " predict")
-    for line in commands_shown_by_the_demo(without, tmp_path, tiny_bundle):
-        if " serve" in line:
-            continue
-        shell = ["/bin/sh", "-ec", f"cd {shlex.quote(str(tmp_path))}; {line}"]
-        subprocess.run(shell, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, check=True)
+    for path, start in ((f"{scripts}{os.pathsep}{os.environ['PATH']}", "mmgcs"), (str(tmp_path), sys.executable)):
+        done = subprocess.run(call, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True)
+        lines = [line.strip() for line in done.stdout.partition("Try your own:")[2].splitlines() if line.strip()]
+        assert all(line.startswith((start, str(Path(start).with_name("mmgcs")))) for line in lines)
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    for line in (lines[2], lines[3]):  # demo --copy, and tag
+        subprocess.run(["/bin/sh", "-ec", line], cwd=tmp_path, env=environment, capture_output=True, check=True)
     assert (tmp_path / "tagged.csv").is_file()
 
 

@@ -65,7 +65,7 @@ def test_a_second_run_fetches_only_what_is_not_there(server, tmp_path):
         (send(b"neither this nor that"), "is not a picture", 1),
         (send(b""), "is empty", 1),
         (send(picture(size=(600, 900))[:-400]), "is damaged or cut short", 1),
-        (cut(picture(), 300), "the answer was cut short", 3),
+        (cut(picture(), 300), "the connection broke", 3),
         (send(b"", 302, Location="/loop"), "more than 5 redirects", 1),
         (send(b"", 302, Location="file:///etc/passwd"), "the address is not a web address", 1),
         (send(b"", 429, Retry_After="3600"), "HTTP 429, and the server asks to wait 3,600 s", 1),

@@ -42,7 +42,8 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 def test_the_table_goes_to_stdout(call: Call, tiny_bundle: Path, table: Path) -> None:
     status, out, err = call("--model", tiny_bundle, "--data", table)
     assert (status, err) == (0, "")
-    assert "tiny on test: 2 films scored; 1 without genres and 0 unreadable left out" in out
+    for text in ("tiny on test", "2 films scored of 3 (1 without genres and 0 unreadable left out;"):
+        assert text in out
     for name in ("all films", "plot only, no title", "TF-IDF baseline", "micro-F1", "Thriller"):
         assert name in out
 
@@ -116,7 +117,7 @@ def test_films_are_scored_by_a_column_and_an_unknown_one_is_refused(call: Call, 
     table.write_text(f"id,plot,genres,split,spoken\n{rows}", encoding="utf-8")
     status, out, _ = call("--model", tiny_bundle, "--data", table, "--by", "spoken")
     assert status == 0
-    assert "by spoken, of all films" in out
+    assert "By spoken" in out
     status, _, err = call("--model", tiny_bundle, "--data", table, "--by", "studio")
     assert status == 2
     assert "--by studio: no film to score has a value in such a column; the columns are genres, id, plot" in err

@@ -463,7 +463,7 @@ def test_the_command_tags_a_database(tiny_bundle: Path, tmp_path: Path, capsys: 
     assert main(call) == 3
     told = capsys.readouterr().err
     assert told.startswith("10 films in ")
-    assert f"out written: mmgcs_predictions in sqlite:///{path}" in told
+    assert f"Wrote mmgcs_predictions in sqlite:///{path}" in told
     assert main([*call, "--json"]) == 0
     second = json.loads(capsys.readouterr().out)
     assert (second["films"], second["unchanged"]) == (0, 10)

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
-from mmgcs.cli.options import AsJson, Columns, Overwrite, data_path, parse_columns
-from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, progress_bars, say
+from mmgcs.cli.options import (
+    AllowPrivate,
+    AsJson,
+    BaseUrl,
+    Columns,
+    Overwrite,
+    data_path,
+    download,
+    parse_columns,
+    split_list,
+)
+from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, print_result, progress_bars, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import check_free
+
+if TYPE_CHECKING:
+    from polars import DataFrame
 
 app = new_app(
     "Prepare, inspect and split labelled films; fetch posters and word vectors.",
@@ -22,62 +36,35 @@ app = new_app(
     ),
 )
 
-Films = Annotated[
-    Path,
-    typer.Argument(
-        metavar="FILMS",
-        help="A table of films, in any format that mmgcs tag reads, or hf:owner/name.",
-        parser=data_path,
-    ),
-]
-Seed = Annotated[int, typer.Option(help="The seed of every random choice.")]
-Reader = Annotated[
-    str, typer.Option("--from", help="The data set's format: auto, tmdb, movielens, mmimdb, original or films.")
-]
-AllowPrivate = Annotated[
-    bool, typer.Option("--allow-private", help="Also download from private addresses.", rich_help_panel="Downloads")
-]
+FILMS_HELP = "A table of films, in any format that mmgcs tag reads, or hf:owner/name."
+Films = Annotated[Path, Argument(metavar="FILMS", help=FILMS_HELP, parser=data_path)]
+DATASET_HELP = "The data set's file, MM-IMDb's folder, or hf:owner/name."
+FORMAT_HELP = "The data set's format: auto, tmdb, movielens, mmimdb, original or films."
+Format = Annotated[str, Option("--from", help=FORMAT_HELP)]
+TABLE_HELP = "The table to write: .csv, .tsv, .jsonl or .parquet."
+Seed = Annotated[int, Option(help="The seed of every random choice.")]
 
-_CHOICE, _DOWNLOADS = "Which films", "Downloads"
+GENRES_HELP = (
+    "Genres to keep: A,B,C, or a set: default (TMDB's eighteen), ten, tmdb, imdb, mmimdb, kodi; data keeps all."
+)
+BALANCE_HELP = "none, or top10: equally many films for each of the ten most common genres."
+_choice = partial(Option, rich_help_panel="Which films")
 
 
 @app.command(epilog=examples("mmgcs data prepare movies_metadata.csv --out films.parquet --split 80/10/10"))
 def prepare(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATASET", help="The data set's file, MM-IMDb's folder, or hf:owner/name.", parser=data_path
-        ),
-    ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The table to write: .csv, .tsv, .jsonl or .parquet.")],
-    form: Reader = "auto",
-    genres: Annotated[
-        str | None,
-        typer.Option(
-            help="Genres to keep: A,B,C, or a set: default (TMDB's eighteen), ten, tmdb, imdb, mmimdb, kodi; "
-            "data keeps all.",
-            show_default="default",
-            rich_help_panel=_CHOICE,
-        ),
-    ] = None,
-    balance: Annotated[
-        str,
-        typer.Option(
-            help="none, or top10: equally many films for each of the ten most common genres.", rich_help_panel=_CHOICE
-        ),
-    ] = "none",
+    source: Annotated[Path, Argument(metavar="DATASET", help=DATASET_HELP, parser=data_path)],
+    out: Annotated[Path, Option(metavar="FILE", help=TABLE_HELP)],
+    form: Format = "auto",
+    genres: Annotated[str | None, _choice(help=GENRES_HELP, show_default="default")] = None,
+    balance: Annotated[str, _choice(help=BALANCE_HELP)] = "none",
     per_genre: Annotated[
-        int | None,
-        typer.Option(help="Films per genre.", min=1, show_default="as many as there are", rich_help_panel=_CHOICE),
+        int | None, _choice(help="Films per genre.", min=1, show_default="as many as there are")
     ] = None,
-    min_words: Annotated[int, typer.Option(help="The fewest words in a plot.", min=1, rich_help_panel=_CHOICE)] = 1,
-    min_films: Annotated[int, typer.Option(help="Drop genres with fewer films.", min=1, rich_help_panel=_CHOICE)] = 1,
-    need_plot: Annotated[
-        bool, typer.Option(help="Drop films without a plot, even if they have a poster.", rich_help_panel=_CHOICE)
-    ] = True,
-    split: Annotated[
-        str, typer.Option(help="80/10/10 makes a split; keep, none; auto keeps one or makes none.")
-    ] = "auto",
+    min_words: Annotated[int, _choice(help="The fewest words in a plot.", min=1)] = 1,
+    min_films: Annotated[int, _choice(help="Drop genres with fewer films.", min=1)] = 1,
+    need_plot: Annotated[bool, _choice(help="Drop films without a plot, even if they have a poster.")] = True,
+    split: Annotated[str, Option(help="80/10/10 makes a split; keep, none; auto keeps one or makes none.")] = "auto",
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -87,7 +74,7 @@ def prepare(
 
     for path in (out, datasets.report_path(out)):
         check_free(path, "--out", overwrite=overwrite)
-    chosen = tuple(name.strip() for name in genres.split(",") if name.strip()) if genres is not None else None
+    chosen = None if genres is None else tuple(split_list(genres))
     if chosen == ():
         raise UsageError("--genres names no genre; write it like Drama,Comedy, or leave it out")
     options = datasets.PrepareOptions(
@@ -102,19 +89,16 @@ def prepare(
         seed=seed,
     )
     report = datasets.prepare(source, out, options)
-    if as_json:
-        print_json(report)
-    else:
-        print(datasets.describe(report))
+    print_result(report, datasets.describe(report), as_json)
 
 
 @app.command(epilog=examples("mmgcs data inspect films.csv", "mmgcs data inspect films.csv --json"))
 def inspect(
-    films: Annotated[Path, typer.Argument(metavar="FILMS", help="A table of films, or a published data set.")],
+    films: Annotated[Path, Argument(metavar="FILMS", help="A table of films, or a published data set.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The HTML page to write.", show_default="FILMS.html")
+        Path | None, Option(metavar="FILE", help="The HTML page to write.", show_default="FILMS.html")
     ] = None,
-    form: Reader = "auto",
+    form: Format = "auto",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -130,10 +114,8 @@ def inspect(
             raise UsageError(f"--out {page} is not an HTML file; give it a name ending in .html")
         check_free(page, "--out", overwrite=overwrite)
     summary = inspect_films(films, page, form)
-    if as_json:
-        print_json(summary.to_json())
-    else:
-        print(f"{summary.films:,} films, {len(summary.genres)} genres; the page is {page}")
+    text = f"{summary.films:,} films, {len(summary.genres)} genres; the page is {page}"
+    print_result(summary.to_json(), text, as_json)
 
 
 @app.command(
@@ -143,11 +125,11 @@ def split(
     films: Films,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The table to write: .csv, .tsv, .jsonl or .parquet.", show_default=False),
+        Option(metavar="FILE", help=TABLE_HELP),
     ] = None,
-    shares: Annotated[str, typer.Option("--split", help="The shares of train, valid and test.")] = "80/10/10",
+    shares: Annotated[str, Option("--split", help="The shares of train, valid and test.")] = "80/10/10",
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; check that the splits do not leak into each other.")
+        bool, Option("--check", help="Write nothing; check that the splits do not leak into each other.")
     ] = False,
     columns: Columns = None,
     seed: Seed = 0,
@@ -158,24 +140,20 @@ def split(
 
     With --check the exit status is 1 if films of different splits share an id, a series, a poster or nearly a plot.
     """
+    from mmgcs import datasets
+    from mmgcs.tables import need_column
+
     if check == (out is not None):
         raise UsageError("give either --out FILE to split the films, or --check to check their splits")
+    names = parse_columns(columns)
     if out is None:
-        _check(films, parse_columns(columns), as_json=as_json)
-    else:
-        check_free(out, "--out", overwrite=overwrite)
-        _split(films, parse_columns(columns), out, shares, seed, as_json=as_json)
-
-
-def _split(films: Path, columns: dict[str, str], out: Path, shares: str, seed: int, *, as_json: bool) -> None:
-    from mmgcs import datasets
-
+        _check(films, names, as_json=as_json)
+        return
+    check_free(out, "--out", overwrite=overwrite)
     datasets.check_writable(out)
     wanted = datasets.parse_shares(shares)
-    frame = datasets.read_films(films, columns).frame
+    frame = datasets.read_films(films, names).frame
     if not frame.height or not frame["genres"].str.contains(r"\w").any():
-        from mmgcs.tables import need_column
-
         need_column(films, "genres")
         raise InputError(f"no film of {films} has a genre, so there is nothing to split by; check the column genres")
     labels = datasets.label_sets(frame["genres"])
@@ -183,47 +161,41 @@ def _split(films: Path, columns: dict[str, str], out: Path, shares: str, seed: i
     frame = frame.with_columns(parts)
     kept = [name for name in frame.columns if name == "poster" or frame[name].null_count() < len(frame)]
     datasets.write_films(frame.select(kept), out)
-    splits = {name: int((parts == name).sum()) for name in ("train", "valid", "test")}
+    splits = _split_counts(frame)
     result = {
         "output": str(out),
         "splits": splits,
         "largest_genre_difference_points": datasets.deviation(labels, parts),
         "kept_together": dict(links["reason"].value_counts().sort("reason").iter_rows()),
     }
-    if as_json:
-        print_json(result)
-    else:
-        print(f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in splits.items()))
+    print_result(result, f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in splits.items()), as_json)
+
+
+def _split_counts(frame: DataFrame) -> dict[str, int]:
+    return {name: int((frame["split"] == name).sum()) for name in ("train", "valid", "test")}
 
 
 def _check(films: Path, columns: dict[str, str], *, as_json: bool) -> None:
     from mmgcs.datasets import find_leaks, read_films
 
     frame = read_films(films, columns).frame
-    counts = {name: int((frame["split"] == name).sum()) for name in ("train", "valid", "test")}
+    counts = _split_counts(frame)
     if sum(count > 0 for count in counts.values()) < 2:
         raise InputError(f"{films} has fewer than two splits, so there is nothing to check; make them with --out FILE")
     leaks = find_leaks(frame)
     if as_json:
-        records = [
-            {"reason": leak.reason, "films": [leak.left, leak.right], "splits": list(leak.splits)} for leak in leaks
-        ]
+        records = [{"reason": leak.reason, "films": [leak.left, leak.right], "splits": leak.splits} for leak in leaks]
         print_json({"splits": counts, "leaks": records})
-    else:
-        for leak in leaks[:20]:
-            print(f"{leak.reason}: {leak.left} in {leak.splits[0]}, {leak.right} in {leak.splits[1]}")
-    if leaks and as_json:
-        raise typer.Exit(1)
+        if leaks:
+            raise typer.Exit(1)
+        return
+    for leak in leaks[:20]:
+        print(f"{leak.reason}: {leak.left} in {leak.splits[0]}, {leak.right} in {leak.splits[1]}")
     if leaks:
-        raise MmgcsError(
-            f"{films} leaks: {len(leaks):,} pairs of related films are in different splits; "
-            "split it again with --out FILE"
-        )
-    if not as_json:
-        print(
-            f"{films}: no leaks: no series, poster or near-duplicate plot spans two splits "
-            f"({sum(counts.values()):,} films)"
-        )
+        pairs = f"{len(leaks):,} pairs of related films are in different splits"
+        raise MmgcsError(f"{films} leaks: {pairs}; split it again with --out FILE")
+    no_leaks = "no leaks: no series, poster or near-duplicate plot spans two splits"
+    print(f"{films}: {no_leaks} ({sum(counts.values()):,} films)")
 
 
 @app.command(
@@ -234,39 +206,20 @@ def _check(films: Path, columns: dict[str, str], *, as_json: bool) -> None:
 )
 def posters(
     films: Films,
-    out: Annotated[Path, typer.Option(help="The folder for the posters.", metavar="DIR")],
+    out: Annotated[Path, Option(help="The folder for the posters.", metavar="DIR")],
     films_out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also write the films with the posters' file names here.", metavar="FILMS", show_default=False
-        ),
+        Path | None, Option(help="Also write the films with the posters' file names here.", metavar="FILMS")
     ] = None,
     columns: Columns = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="The address before a poster_path.", show_default="TMDB's", rich_help_panel=_DOWNLOADS
-        ),
-    ] = None,
-    concurrency: Annotated[
-        int, typer.Option(help="Downloads at the same time.", min=1, rich_help_panel=_DOWNLOADS)
-    ] = 20,
-    rate: Annotated[
-        float, typer.Option(help="Requests per second to one host; 0 for no limit.", min=0, rich_help_panel=_DOWNLOADS)
-    ] = 200.0,
-    retries: Annotated[
-        int, typer.Option(help="Further attempts after a temporary failure.", min=0, rich_help_panel=_DOWNLOADS)
-    ] = 4,
-    timeout: Annotated[float, typer.Option(help="Seconds for one poster.", min=0.1, rich_help_panel=_DOWNLOADS)] = 30.0,
-    max_wait: Annotated[
-        float,
-        typer.Option(help="The longest wait in seconds that a server may ask for.", min=0, rich_help_panel=_DOWNLOADS),
-    ] = 60.0,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Fetch only what failed before.", rich_help_panel=_DOWNLOADS)
-    ] = False,
+    base_url: BaseUrl = None,
+    concurrency: Annotated[int, download(help="Downloads at the same time.", min=1)] = 20,
+    rate: Annotated[float, download(help="Requests per second to one host; 0 for no limit.", min=0)] = 200.0,
+    retries: Annotated[int, download(help="Further attempts after a temporary failure.", min=0)] = 4,
+    timeout: Annotated[float, download(help="Seconds for one poster.", min=0.1)] = 30.0,
+    max_wait: Annotated[float, download(help="The longest wait in seconds that a server may ask for.", min=0)] = 60.0,
+    retry_failed: Annotated[bool, download("--retry-failed", help="Fetch only what failed before.")] = False,
     allow_private: AllowPrivate = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --films-out, whatever it is.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace --films-out, whatever it is.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fetch the films' posters. A second run fetches the missing ones; failures are listed in DIR/failed.jsonl.
@@ -304,17 +257,14 @@ def posters(
         "failed_before": result.left,
         "reasons": result.reasons(),
     }
-    if as_json:
-        print_json(counts)
-    else:
-        print(
-            f"{result.downloaded:,} posters fetched, {result.already:,} already present, "
-            f"{result.without:,} without address"
-        )
-        for reason, count in result.reasons().items():
-            print(f"  {count:,} failed: {reason}")
-        if result.left:
-            print(f"  {result.left:,} failed earlier and were skipped; try them again with --retry-failed")
+    fetched = f"{result.downloaded:,} posters fetched, {result.already:,} already present"
+    lines = [
+        f"{fetched}, {result.without:,} without address",
+        *(f"  {count:,} failed: {reason}" for reason, count in result.reasons().items()),
+    ]
+    if result.left:
+        lines.append(f"  {result.left:,} failed earlier and were skipped; try them again with --retry-failed")
+    print_result(counts, "\n".join(lines), as_json)
     if result.failed:
         say(f"failures are listed in {out / datasets.FAILED}; try again with --retry-failed")
         raise typer.Exit(3)
@@ -322,28 +272,19 @@ def posters(
 
 @app.command(epilog=examples("mmgcs data glove --dim 100", "mmgcs data glove --from glove.6B.zip --out data"))
 def glove(
-    out: Annotated[Path, typer.Option(help="The folder for the vectors.", metavar="DIR")] = Path("data"),
-    dim: Annotated[int, typer.Option(help="Numbers per vector: 50, 100, 200 or 300.")] = 100,
+    out: Annotated[Path, Option(help="The folder for the vectors.", metavar="DIR")] = Path("data"),
+    dim: Annotated[int, Option(help="Numbers per vector: 50, 100, 200 or 300.")] = 100,
     source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from", metavar="FILE", help="A glove.6B.zip, .txt or .txt.gz that you have.", show_default=False
-        ),
+        Path | None, Option("--from", metavar="FILE", help="A glove.6B.zip, .txt or .txt.gz that you have.")
     ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="The archive's address.", show_default="Stanford's", rich_help_panel=_DOWNLOADS)
-    ] = None,
+    url: Annotated[str | None, download(help="The archive's address.", show_default="Stanford's")] = None,
     sha256: Annotated[
-        str | None,
-        typer.Option(help="The archive's SHA-256.", show_default="checked for Stanford's", rich_help_panel=_DOWNLOADS),
+        str | None, download(help="The archive's SHA-256.", show_default="checked for Stanford's")
     ] = None,
-    keep_zip: Annotated[
-        bool,
-        typer.Option("--keep-zip", help="Keep the archive for other dimensions.", rich_help_panel=_DOWNLOADS),
-    ] = False,
+    keep_zip: Annotated[bool, download("--keep-zip", help="Keep the archive for other dimensions.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch the GloVe 6B word vectors (862 MB) and keep one dimension. An interrupted download is continued."""
+    """Fetch the GloVe 6B word vectors (862 MB), resuming an interrupted download, and keep one dimension."""
     from mmgcs.datasets import GLOVE_URL, get_glove, load_glove
 
     kept = f"the part fetched so far is kept in {out}; run the same command again to continue"
@@ -353,7 +294,5 @@ def glove(
             out, dim, source=source, url=url or GLOVE_URL, sha256=sha256, keep_zip=keep_zip, progress=progress
         )
     words, vectors = load_glove(path)
-    if as_json:
-        print_json({"path": str(path), "words": len(words), "dimension": int(vectors.shape[1])})
-    else:
-        print(f"{path}: {len(words):,} words, {vectors.shape[1]} numbers each")
+    value = {"path": str(path), "words": len(words), "dimension": int(vectors.shape[1])}
+    print_result(value, f"{path}: {len(words):,} words, {vectors.shape[1]} numbers each", as_json)

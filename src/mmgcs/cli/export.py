@@ -1,17 +1,17 @@
-"""`mmgcs export`: the bundle of a finished training, as it is or smaller."""
+"""`mmgcs export` and `mmgcs ensemble`: bundles from a training or from other bundles."""
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from mmgcs.cli.options import AsJson, Posters
-from mmgcs.cli.output import examples, new_app, print_json, say
+from mmgcs.cli.options import AsJson, Data, Posters, command_line
+from mmgcs.cli.output import examples, new_app, print_result, say
+from mmgcs.errors import UsageError
 
-app = new_app("Write a run's bundle, in int8 or below a size.")
+app = new_app()
 
 
 @app.command(
@@ -21,17 +21,13 @@ app = new_app("Write a run's bundle, in int8 or below a size.")
     )
 )
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="The folder of a training, or of a bundle.")],
-    out: Annotated[Path, typer.Option(help="The folder of the new bundle.", metavar="DIR")],
-    int8: Annotated[bool, typer.Option("--int8", help="Store all weights as 8-bit integers.")] = False,
+    run: Annotated[Path, Argument(metavar="RUN_OR_BUNDLE", help="The folder of a training, or of a bundle.")],
+    out: Annotated[Path, Option(help="The folder of the new bundle.", metavar="DIR")],
+    int8: Annotated[bool, Option("--int8", help="Store all weights as 8-bit integers.")] = False,
     max_size_mb: Annotated[
-        float | None,
-        typer.Option(help="The bundle's largest size in MB (10^6 bytes).", metavar="N", min=0.001, show_default=False),
+        float | None, Option(help="The bundle's largest size in MB (10^6 bytes).", metavar="N", min=0.001)
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Films with genres, to fit thresholds again.", metavar="FILMS", show_default=False),
-    ] = None,
+    data: Annotated[Path | None, Option(help="Films with genres, to fit thresholds again.", metavar="FILMS")] = None,
     posters: Posters = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,15 +41,58 @@ def export(
     from mmgcs.training import export_bundle, table_lines
 
     films = None if data is None else [film for chunk in read_films(data, posters=posters) for film in chunk]
-    command = ["mmgcs", "export", run.name, "--out", out.name, *(["--int8"] if int8 else [])]
-    command += [] if max_size_mb is None else ["--max-size-mb", f"{max_size_mb:g}"]
-    command += [] if data is None else ["--data", data.name]
-    command += [] if posters is None else ["--posters", posters.name]
-    bundle, table = export_bundle(run, out, films, int8=int8, size=max_size_mb, command=shlex.join(command), log=say)
+    command = command_line("export", run.name, out=out, int8=int8, max_size_mb=max_size_mb, data=data, posters=posters)
+    bundle, table = export_bundle(run, out, films, int8=int8, size=max_size_mb, command=command, log=say)
     size = sum(entry["bytes"] for entry in bundle.files.values())
-    if as_json:
-        print_json({"bundle": str(out), "bytes": size, "table": table})
-        return
-    if table:
-        print("\n".join(table_lines(table)))
-    print(f"The bundle is in {out} ({size / 1e6:.1f} MB).")
+    lines = [*(table_lines(table) if table else ()), f"The bundle is in {out} ({size / 1e6:.1f} MB)."]
+    print_result({"bundle": str(out), "bytes": size, "table": table}, "\n".join(lines), as_json)
+
+
+@app.command(epilog=examples("mmgcs ensemble runs/a/bundle runs/b/bundle --data films.csv --out joined"))
+def ensemble(
+    bundles: Annotated[list[Path], Argument(metavar="BUNDLE BUNDLE…", help="Two or more bundles' folders.")],
+    data: Data,
+    out: Annotated[Path, Option(help="The folder of the new bundle.", metavar="DIR")],
+    posters: Posters = None,
+    method: Annotated[
+        str, Option(help="weighted: one weight per bundle; stacked: one per bundle and genre.")
+    ] = "weighted",
+    name: Annotated[str, Option(help="The new bundle's name.")] = "ensemble",
+    as_json: AsJson = False,
+) -> None:
+    """Join bundles into one that predicts with all of them, each weighted by its scores on split "valid"."""
+    from mmgcs.bundle import MANIFEST
+    from mmgcs.evaluation import fit_blend
+    from mmgcs.export import Member, join_bundles
+    from mmgcs.runtime import load
+    from mmgcs.tables import read_films
+
+    if len(bundles) < 2:
+        raise UsageError("an ensemble needs two or more bundles; give another")
+    if (out / MANIFEST).exists():
+        raise UsageError(f"{out} already holds a bundle; choose another --out or remove it")
+    members = [load(bundle) for bundle in bundles]
+    films = [film for chunk in read_films(data, posters=posters) for film in chunk if film.split == "valid"]
+    say(f"weighing {len(members)} bundles on {len(films):,} films of split valid")
+    blend = fit_blend(members, films, method)
+    names = [member.bundle.config.name for member in members]
+    found = blend.average_precision
+    scores = {name: {"ensemble": together, "members": list(alone)} for name, (together, alone) in found.items()}
+    card = {
+        "name": name,
+        "command": f"mmgcs ensemble {' '.join(names)} --method {method}",
+        "genres": list(blend.genres),
+        "members": [{"name": member.bundle.config.name, "card": member.bundle.card()} for member in members],
+        "valid mean average precision": scores,
+    }
+    shown = {name: f"mean average precision on valid {together:.3f}" for name, (together, _) in found.items()}
+    text = [f"# {name}", "", f"An ensemble ({method}) of {', '.join(names)}.", ""]
+    text += [f"- {condition}: {score}" for condition, score in shown.items()]
+    parts = [Member(member.bundle, scale) for member, scale in zip(members, blend.scale, strict=True)]
+    join_bundles(out, name, blend.genres, parts, blend.shift, blend.decisions, card, "\n".join(text) + "\n")
+    lines = []
+    for condition, (_, alone) in found.items():
+        apart = ", ".join("–" if value is None else f"{value:.3f}" for value in alone)
+        lines.append(f"{condition}: {shown[condition]} (alone: {apart})")
+    lines.append(f"The bundle is in {out}.")
+    print_result({"bundle": str(out), "valid_mean_average_precision": scores}, "\n".join(lines), as_json)

@@ -39,7 +39,19 @@ COMMANDS = {
     "push": SHARE,
     "pull": SHARE,
 }
-"""Each command's group in `mmgcs --help`. The command itself is `app` in the module of the same name."""
+"""Each command's group in `mmgcs --help`."""
+
+MODULES = {
+    "explain": "predict",
+    "verify": "check",
+    "doctor": "check",
+    "train-all": "train",
+    "tune": "train",
+    "ensemble": "export",
+    "push": "hub",
+    "pull": "hub",
+}
+"""The modules of the commands that are not in a module of their own name."""
 
 # Packages that are imported under another name than pip installs them by.
 _PIP_NAMES = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "pytorch_lightning": "pytorch-lightning"}
@@ -52,21 +64,19 @@ class _Commands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            if cmd_name.startswith("-") or ctx.resilient_parsing:
-                return None
-            from mmgcs.wording import did_you_mean
+        if cmd_name in COMMANDS:
+            return load_command(cmd_name)
+        if cmd_name.startswith("-") or ctx.resilient_parsing:
+            return None
+        from mmgcs.wording import did_you_mean
 
-            raise UsageError(
-                f"there is no command {cmd_name!r}; {did_you_mean(cmd_name, COMMANDS) or 'see mmgcs --help'}"
-            )
-        return load_command(cmd_name)
+        raise UsageError(f"there is no command {cmd_name!r}; {did_you_mean(cmd_name, COMMANDS) or 'see mmgcs --help'}")
 
 
 def load_command(name: str) -> Any:
     """Import a command's module and return the command, a click command or group."""
-    module = importlib.import_module(f"mmgcs.cli.{name.replace('-', '_')}")
-    command: Any = typer.main.get_command(module.app)
+    command: Any = typer.main.get_command(importlib.import_module(f"mmgcs.cli.{MODULES.get(name, name)}").app)
+    command = getattr(command, "commands", {}).get(name, command)
     command.name, command.rich_help_panel = name, COMMANDS[name]
     return command
 
@@ -116,37 +126,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args[:1] == ["help"]:
         args = [*args[1:], "--help"]
     prepare_streams()
-    wants_json, debug = "--json" in args, bool(os.environ.get("MMGCS_TRACEBACK"))
     try:
         status = app(repeat_columns(args), prog_name="mmgcs", standalone_mode=False)
         sys.stdout.flush()
-    except (MmgcsError, typer.TyperException) as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
-            return 2
-        message = str(error) if isinstance(error, MmgcsError) else _describe(error, args)
-        return _fail(message, getattr(error, "exit_status", 2), wants_json)
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED, wants_json)
     except BrokenPipeError:
         _flush()  # the reader of our output has ended (`mmgcs … | head`)
         return 1
-    except ModuleNotFoundError as error:
-        if debug or error.name is None or error.name.split(".")[0] == "mmgcs":
-            raise
-        return _fail(_missing(args[0], error.name), 2, wants_json)
-    except OSError as error:
-        if debug:
-            raise
-        where = f" {error.filename}" if error.filename else ""
-        return _fail(f"the system refused{where}: {error.strerror or error}", 1, wants_json)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
     except Exception as error:
-        if debug:
-            raise
-        bug = f"an error in mmgcs itself ({type(error).__name__}: {error}); MMGCS_TRACEBACK=1 shows where"
-        return _fail(bug, 1, wants_json)
-    if status == INTERRUPTED:  # typer's answer to Ctrl-C
-        return _fail("interrupted", INTERRUPTED, wants_json)
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
+            return 2
+        status, message = _explain(error, args)
+        return _fail(message, status, "--json" in args)
+    if status == INTERRUPTED:  # also typer's answer to Ctrl-C
+        return _fail("interrupted", INTERRUPTED, "--json" in args)
     return status if isinstance(status, int) else 0
+
+
+def _explain(error: Exception, args: Sequence[str]) -> tuple[int, str]:
+    """Return the exit status and the message for an error, or raise it if it should be shown in full."""
+    if isinstance(error, MmgcsError):
+        return error.exit_status, str(error)
+    if isinstance(error, typer.TyperException):
+        return 2, _describe(error, args)
+    if os.environ.get("MMGCS_TRACEBACK"):
+        raise error
+    if isinstance(error, ModuleNotFoundError) and (error.name or "mmgcs").split(".")[0] != "mmgcs":
+        return 2, _missing(args[0], str(error.name))
+    if isinstance(error, OSError):
+        return 1, f"the system refused{f' {error.filename}' if error.filename else ''}: {error.strerror or error}"
+    return 1, f"an error in mmgcs itself ({type(error).__name__}: {error}); MMGCS_TRACEBACK=1 shows where"
 
 
 def _describe(error: Any, args: Sequence[str]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from mmgcs.errors import UsageError
 
@@ -17,23 +19,6 @@ if TYPE_CHECKING:
     from mmgcs.film import Film
 
 MAX_PLOT_BYTES = 64 * 2**20
-
-
-def _option(name: str, metavar: str, help: str, panel: str | None = None) -> Any:  # noqa: A002  typer's own word
-    return typer.Option(name, metavar=metavar, help=help, rich_help_panel=panel, show_default=False)
-
-
-_FILM = "The film"
-Plot = Annotated[str | None, _option("--plot", "TEXT", "The plot in prose.", _FILM)]
-PlotFile = Annotated[Path | None, _option("--plot-file", "FILE", "A text file with the plot; - for stdin.", _FILM)]
-Poster = Annotated[Path | None, _option("--poster", "FILE", "An image file.", _FILM)]
-Title = Annotated[str | None, _option("--title", "TEXT", "The title; it helps alongside a plot.", _FILM)]
-Model = Annotated[
-    Path | None,
-    typer.Option("--model", metavar="DIR", help="A bundle's folder.", show_default="the default model"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
 def data_path(address: str) -> Path:
@@ -45,29 +30,34 @@ def data_path(address: str) -> Path:
     return fetch_dataset(address)
 
 
-Data = Annotated[
-    Path,
-    typer.Option(
-        "--data",
-        metavar="FILMS",
-        help="Films with genres and splits: CSV, JSONL, Parquet, a folder, hf:owner/name …",
-        parser=data_path,
-    ),
+_film = partial(Option, rich_help_panel="The film")
+Plot = Annotated[str | None, _film("--plot", metavar="TEXT", help="The plot in prose.")]
+PlotFile = Annotated[Path | None, _film("--plot-file", metavar="FILE", help="A text file with the plot; - for stdin.")]
+Poster = Annotated[Path | None, _film("--poster", metavar="FILE", help="An image file.")]
+Title = Annotated[str | None, _film("--title", metavar="TEXT", help="The title; it helps alongside a plot.")]
+
+Model = Annotated[
+    Path | None, Option("--model", metavar="DIR", help="A bundle's folder.", show_default="the default model")
 ]
-Posters = Annotated[Path | None, _option("--posters", "DIR", "The folder of the films' posters.")]
-Settings = Annotated[
-    list[str] | None, _option("--set", "KEY=VALUE", "Override a setting of the recipe; may be repeated.")
+AsJson = Annotated[bool, Option("--json", help="Print one JSON value.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace existing files.")]
+Quiet = Annotated[bool, Option("--quiet", help="Show no progress bars.")]
+
+DATA_HELP = "Films with genres and splits: CSV, JSONL, Parquet, a folder, hf:owner/name …"
+Data = Annotated[Path, Option("--data", metavar="FILMS", help=DATA_HELP, parser=data_path)]
+Posters = Annotated[Path | None, Option("--posters", metavar="DIR", help="The folder of the films' posters.")]
+COLUMNS_HELP = "Read NAME (id, title, year, plot, genres, poster or split) from COLUMN; may be repeated."
+Columns = Annotated[list[str] | None, Option("--columns", metavar="NAME=COLUMN", help=COLUMNS_HELP)]
+
+SETTINGS_HELP = "Override a setting of the recipe; may be repeated."
+Settings = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help=SETTINGS_HELP)]
+Devices = Annotated[int, Option("--devices", min=1, help="GPUs, or processes on a CPU, to train on.")]
+
+download = partial(Option, rich_help_panel="Downloads")
+BaseUrl = Annotated[
+    str | None, download(metavar="URL", help="The address before a poster_path.", show_default="TMDB's")
 ]
-Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs, or processes on a CPU, to train on.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")]
-Columns = Annotated[
-    list[str] | None,
-    _option(
-        "--columns",
-        "NAME=COLUMN",
-        "Read NAME (id, title, year, plot, genres, poster or split) from COLUMN; may be repeated.",
-    ),
-]
+AllowPrivate = Annotated[bool, download("--allow-private", help="Also download from private addresses.")]
 
 _PAIR = re.compile(r"(id|title|year|plot|genres|poster|split|labels)=[^/\\]*")
 
@@ -97,13 +87,41 @@ def parse_columns(pairs: Sequence[str] | None) -> dict[str, str]:
     """
     columns: dict[str, str] = {}
     for pair in pairs or ():
-        name, equals, column = pair.partition("=")
-        if not name or not equals or not column:
+        name, _, column = pair.partition("=")
+        if not name or not column:
             raise UsageError(f"--columns {pair!r} is not NAME=COLUMN; write it like --columns plot=synopsis")
         if name in columns:
             raise UsageError(f"--columns names {name} twice; give one column for it")
         columns[name] = column
     return columns
+
+
+def split_list(text: str) -> list[str]:
+    """Return the items of a list with commas.
+
+    >>> split_list("Drama, Comedy,")
+    ['Drama', 'Comedy']
+    """
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def command_line(*words: str, **options: str | float | Path | list[str] | bool | None) -> str:
+    """Return a command as a bundle's card shows it: files by their names, without this machine's folders.
+
+    >>> command_line("train", "text", data=Path("/tmp/films.csv"), set=["epochs=2"], posters=None)
+    'mmgcs train text --data films.csv --set epochs=2'
+    """
+    parts = ["mmgcs", *words]
+    for name, given in options.items():
+        for value in given if isinstance(given, list) else [given]:
+            if value is None or value is False:
+                continue
+            parts.append(f"--{name.replace('_', '-')}")
+            if value is not True:
+                parts.append(
+                    value.name if isinstance(value, Path) else f"{value:g}" if isinstance(value, float) else value
+                )
+    return shlex.join(parts)
 
 
 def read_film(plot: str | None, plot_file: Path | None, poster: Path | None, title: str | None) -> Film:
@@ -132,6 +150,5 @@ def _read_plot(path: Path) -> str:
     except OSError as error:
         raise UsageError(f"the plot file {path} cannot be read ({error.strerror or error})") from None
     if len(data) > MAX_PLOT_BYTES:
-        limit = MAX_PLOT_BYTES // 2**20
-        raise UsageError(f"{path} is larger than {limit} MiB, too large for a plot; give a shorter text")
+        raise UsageError(f"{path} is larger than {MAX_PLOT_BYTES // 2**20} MiB, too large for a plot")
     return decode_text(data)

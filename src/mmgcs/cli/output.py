@@ -6,33 +6,28 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from mmgcs.errors import InterruptedRunError
 
-if TYPE_CHECKING:
-    from mmgcs.film import Prediction
+LINE_SECONDS = 30.0
+"""The time between lines of progress, if stderr is not a terminal."""
 
 
-def new_app(help: str, epilog: str | None = None) -> typer.Typer:  # noqa: A002  typer's own word
+def new_app(help: str | None = None, epilog: str | None = None) -> typer.Typer:  # noqa: A002  typer's own word
     """Return the typer app of one command, or of a group of commands that shows its help when called alone.
 
     Args:
-        help: one line.
+        help: one line, for a group; a command takes it from its docstring.
         epilog: for a group, the `examples` at the end of its help; a command gives its own to `@app.command`.
     """
-    return typer.Typer(
-        help=help,
-        epilog=epilog,
-        add_completion=False,
-        no_args_is_help=True,
-        rich_markup_mode="rich",
-        pretty_exceptions_enable=False,
-    )
+    settings: dict[str, Any] = {"rich_markup_mode": "rich", "pretty_exceptions_enable": False, "no_args_is_help": True}
+    return typer.Typer(help=help, epilog=epilog, add_completion=False, **settings)
 
 
 def examples(*lines: str) -> str:
@@ -65,6 +60,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
+def print_result(value: Any, text: str, as_json: bool) -> None:
+    """Print a command's result: one JSON value with `--json`, otherwise text."""
+    if as_json:
+        print_json(value)
+    else:
+        print(text)
+
+
 def speaks_unicode() -> bool:
     """Return True if stdout can show every character."""
     return (sys.stdout.encoding or "").lower().startswith("utf")
@@ -77,46 +80,35 @@ def bar(share: float, width: int = 20) -> str:
     return full * cells + empty * (width - cells)
 
 
-def prediction_text(prediction: Prediction) -> str:
-    """Return a prediction for a person: a bar per genre, likely genres first and marked, then the verdict."""
-    width = max(map(len, prediction.probabilities))
-    lines = [
-        f"{'*' if genre in prediction.genres else ' '} {genre:<{width}}  {probability:4.0%}  {bar(probability)}"
-        for genre, probability in sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
-    ]
-    read = " and ".join(prediction.inputs)
-    if prediction.genres:
-        lines += ["", f"From the {read}: {', '.join(prediction.genres)} (confidence {prediction.confidence:.0%})."]
-    else:
-        lines += ["", f"From the {read}: no genre is likely enough."]
-    if not prediction.sure:
-        lines.append("NOT SURE: worth a human look.")
-    if prediction.undecided:
-        lines.append(f"Undecided: {', '.join(prediction.undecided)}.")
-    return "\n".join(lines)
-
-
 @contextmanager
-def progress_bars(*, bytes: bool = False) -> Iterator[Callable[[str, int, int | None], None]]:  # noqa: A002  a unit
-    """Show a progress bar per stage on stderr; nothing if stderr is not a terminal.
+def progress_bars(*, bytes: bool = False) -> Iterator[Callable[..., None]]:  # noqa: A002  a unit
+    """Show a progress bar per stage on stderr, or if that is not a terminal, a line per stage twice a minute.
 
     Yields:
-        A function to call with a stage's name, how much of it is done, and of how much (None if unknown).
+        A function to call with a stage's name, how much of it is done, of how much (None if unknown), and a note.
     """
     from rich import progress as rich
     from rich.console import Console
 
-    console = Console(stderr=True)
+    console, shown = Console(stderr=True), dict[str, float]()
     counts = (rich.DownloadColumn(), rich.TransferSpeedColumn()) if bytes else (rich.MofNCompleteColumn(),)
-    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), *counts)
-    left = rich.TimeRemainingColumn(elapsed_when_finished=True)
-    with rich.Progress(*columns, left, console=console, disable=not console.is_terminal) as bars:
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(bar_width=20), *counts, rich.TimeRemainingColumn())
+    note_column = rich.TextColumn("{task.fields[note]}")
+    # Lines on stdout pass through the bar only if both are one terminal; a file gets them as they are.
+    redirect: dict[str, Any] = {"redirect_stdout": sys.stdout.isatty(), "disable": not console.is_terminal}
+    with rich.Progress(*columns, note_column, console=console, transient=True, **redirect) as bars:
         tasks: dict[str, rich.TaskID] = {}
 
-        def update(stage: str, done: int, total: int | None) -> None:
+        def update(stage: str, done: int, total: int | None = None, note: str = "") -> None:
+            if not console.is_terminal:
+                now = time.monotonic()
+                if now - shown.setdefault(stage, now) >= LINE_SECONDS:
+                    shown[stage] = now
+                    say(f"{stage}: {done:,}{f' of {total:,}' if total else ''}{f', {note}' if note else ''}")
+                return
             if stage not in tasks or (done == 0 and bars.tasks[tasks[stage]].finished):  # a stage that repeats
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+                tasks[stage] = bars.add_task(stage, total=total, note=note)
+            bars.update(tasks[stage], completed=done, total=total, note=note)
 
         yield update
 

@@ -1,15 +1,26 @@
-"""`mmgcs predict`: the genres of one film."""
+"""`mmgcs predict` and `mmgcs explain`: the genres of one film, and what speaks for and against them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from mmgcs.cli.options import AsJson, Model, Plot, PlotFile, Poster, Title, read_film
-from mmgcs.cli.output import examples, new_app, prediction_text, print_json, say
+from mmgcs.cli.output import bar, examples, new_app, print_json, say
 
-app = new_app("Predict the genres of one film, from its plot, its poster, or both.")
+if TYPE_CHECKING:
+    from mmgcs.film import Film, Prediction
+    from mmgcs.runtime import Classifier, Explanation
+
+app = new_app()
+
+WORDS = 8
+"""The words that `explain` shows for a genre."""
+_output = partial(Option, rich_help_panel="Output")
 
 
 @app.command(
@@ -25,17 +36,16 @@ def predict(
     title: Title = None,
     model: Model = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show which words and poster regions speak for each genre.")
+        bool, Option("--explain", help="Show which words and poster regions speak for each genre.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict the genres of one film, from its plot, its poster, or both."""
     film = read_film(plot, plot_file, poster, title)
     if explain:
-        from mmgcs.cli.explain import show_explanation
         from mmgcs.runtime import load
 
-        show_explanation(load(model), film, as_json=as_json)
+        _explain(load(model), film, as_json=as_json)
         return
     from mmgcs.bundle import DEFAULT_BUNDLE, Bundle
 
@@ -48,7 +58,109 @@ def predict(
     prediction = Classifier(bundle, threads=1).predict(film.plot, film.poster, title=film.title)
     if as_json:
         print_json(prediction.to_dict())
-        return
+    else:
+        _print_prediction(prediction)
+
+
+@app.command(
+    epilog=examples(
+        'mmgcs explain --plot "A vampire count preys on a sleepy village."',
+        "mmgcs explain --poster poster.jpg --plot-file plot.txt --genre Horror --html why.html",
+    )
+)
+def explain(
+    plot: Plot = None,
+    plot_file: PlotFile = None,
+    poster: Poster = None,
+    title: Title = None,
+    model: Model = None,
+    genre: Annotated[
+        list[str] | None,
+        _output(metavar="NAME", help="A genre to explain; may be repeated.", show_default="the predicted genres"),
+    ] = None,
+    html: Annotated[Path | None, _output(metavar="FILE", help="Write an HTML page.")] = None,
+    png: Annotated[Path | None, _output(metavar="FILE", help="Write an image.")] = None,
+    overwrite: Annotated[bool, _output("--overwrite", help="Replace an existing page or image.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Explain why a film got its genres: hide words and poster regions, and show how much each genre loses.
+
+    Contributions are in log-odds: +0.7 doubles a genre's odds, -0.7 halves them.
+    """
+    from mmgcs.files import check_free
+    from mmgcs.runtime import load
+
+    film = read_film(plot, plot_file, poster, title)
+    for option, path in (("--html", html), ("--png", png)):
+        if path is not None:
+            check_free(path, option, overwrite=overwrite)
+    _explain(load(model), film, genre, as_json=as_json, html=html, png=png)
+
+
+def _print_prediction(prediction: Prediction) -> None:
+    """Print a prediction: a bar per genre, likely genres first and marked, then the verdict. Warnings go to stderr."""
     for warning in prediction.warnings:
         say(f"mmgcs: warning: {warning}")
-    print(prediction_text(prediction))
+    width = max(map(len, prediction.probabilities))
+    for genre, probability in sorted(prediction.probabilities.items(), key=lambda pair: -pair[1]):
+        mark = "*" if genre in prediction.genres else " "
+        print(f"{mark} {genre:<{width}}  {probability:4.0%}  {bar(probability)}")
+    answer = "no genre is likely enough."
+    if prediction.genres:
+        answer = f"{', '.join(prediction.genres)} (confidence {prediction.confidence:.0%})."
+    print(f"\nFrom the {' and '.join(prediction.inputs)}: {answer}")
+    if not prediction.sure:
+        print("NOT SURE: worth a human look.")
+    if prediction.undecided:
+        print(f"Undecided: {', '.join(prediction.undecided)}.")
+
+
+def _explain(
+    classifier: Classifier,
+    film: Film,
+    genres: Sequence[str] | None = None,
+    *,
+    as_json: bool,
+    html: Path | None = None,
+    png: Path | None = None,
+) -> None:
+    """Explain a film and print it as text or JSON; also write a page or an image if asked."""
+    from mmgcs.files import atomic_path
+    from mmgcs.runtime import explain as run
+    from mmgcs.runtime import read_poster, to_html, to_png
+
+    explanation = run(classifier, film, genres)
+    image = read_poster(classifier, film) if html or png else None
+    if html is not None:
+        with atomic_path(html) as temporary:
+            temporary.write_text(to_html(explanation, image), encoding="utf-8")
+    if png is not None:
+        with atomic_path(png) as temporary:
+            temporary.write_bytes(to_png(explanation, image))
+    if as_json:
+        print_json({**explanation.prediction.to_dict(), "explanation": explanation.to_json()})
+        return
+    _print_prediction(explanation.prediction)
+    _print_explanation(explanation)
+
+
+def _print_explanation(explanation: Explanation) -> None:
+    """Print what each genre's log-odds owe to each input, word and region."""
+    print("\nContributions in log-odds (+ speaks for the genre, - against it):")
+    for genre in explanation.genres:
+        print(f"\n{genre} {explanation.prediction.probabilities[genre]:.0%}")
+        for name, value in explanation.inputs.get(genre, {}).items():
+            print(f"  {value:+6.2f}  the whole {name}")
+        ranked = sorted(explanation.spans, key=lambda span: -abs(span.drops[genre]))[:WORDS]
+        longest = max((abs(span.drops[genre]) for span in ranked), default=0.0) or 1.0
+        for span in sorted(ranked, key=lambda span: -span.drops[genre]):
+            value = span.drops[genre]
+            print(f"  {value:+6.2f}  {bar(abs(value) / longest, 10)}  {explanation.text[span.start : span.end]}")
+        if genre in explanation.regions:
+            print("  regions of the poster:")
+            for row in explanation.regions[genre]:
+                print("    " + " ".join(f"{value:+6.2f}" for value in row))
+    if explanation.attention:
+        attended = sorted(explanation.attention, key=lambda one: -one.weight)[:WORDS]
+        print("\nAttention (where the model looked, which need not be why):")
+        print("  " + ", ".join(f"{one.word} {one.weight:.2f}" for one in attended))

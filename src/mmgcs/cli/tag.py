@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 from typer.core import TyperCommand
 
 from mmgcs.cli.options import Columns, Model, Posters, parse_columns
-from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, say
+from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, progress_bars, say
 from mmgcs.errors import UsageError
 
 if TYPE_CHECKING:
     from mmgcs.tables import FilmTable
     from mmgcs.tagging import TagOptions, TagSummary
 
-app = new_app("Genres of every film in a table.")
+app = new_app()
 
 STDIO = Path("-")
-WIDTH = 78
-"""Columns that a line of progress covers at most; older consoles of Windows show a code that clears it as it is."""
+LISTS = ("--review", "--compare", "--problems")
+CHOICE = ("--only-missing", "--min-confidence", *LISTS)
+OF_DATABASE = ("--table", "--schema", "--key", "--where", "--into", "--probabilities")
+
+Progress = Callable[["TagSummary"], None]
+_list = partial(Option, rich_help_panel="Which films, and lists of films worth a look")
+_database = partial(Option, rich_help_panel="A database")
+_cluster = partial(Option, rich_help_panel="A cluster")
 
 
 class _TagCommand(TyperCommand):
@@ -35,17 +42,9 @@ class _TagCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given: list[str] = []
-        for place, word in enumerate(args):
-            given.append(word)
-            following = args[place + 1] if place + 1 < len(args) else "--"
-            if word == "--compare" and following.startswith("-"):
-                given.append("")
+        for word, following in zip(args, [*args[1:], "--"], strict=True):
+            given += [word, ""] if word == "--compare" and following.startswith("-") else [word]
         return super().parse_args(ctx, given)
-
-
-_of_list = functools.partial(typer.Option, rich_help_panel="Which films, and lists of films worth a look")
-_of_database = functools.partial(typer.Option, rich_help_panel="A database")
-_of_cluster = functools.partial(typer.Option, rich_help_panel="A cluster")
 
 
 @app.command(
@@ -61,74 +60,66 @@ def tag(
     ctx: typer.Context,
     films: Annotated[
         Path | None,
-        typer.Argument(
-            help="CSV, TSV, JSON, Parquet or a workbook; a folder or pattern of them; - for stdin.", show_default=False
-        ),
+        Argument(help="CSV, TSV, JSON, Parquet or a workbook; a folder or pattern of them; - for stdin."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="A .jsonl, .csv, .tsv (each also .gz) or .parquet file; a folder for many files; - for stdout.",
-            show_default=False,
-        ),
+        Option(help="A .jsonl, .csv, .tsv (each also .gz) or .parquet file; a folder for many files; - for stdout."),
     ] = None,
     posters: Posters = None,
     model: Model = None,
     columns: Columns = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume an unfinished run.")] = False,
+    resume: Annotated[bool, Option("--resume", help="Resume an unfinished run.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the output, or start an unfinished run again.")
+        bool, Option("--overwrite", help="Replace the output, or start an unfinished run again.")
     ] = False,
-    enrich: Annotated[str | None, typer.Option(help="Look up missing plots and posters: tmdb.")] = None,
-    enrich_cache: Annotated[Path | None, typer.Option(help="A SQLite file that keeps what was looked up.")] = None,
-    delimiter: Annotated[str | None, typer.Option(help="The delimiter of CSV; detected by default.")] = None,
+    enrich: Annotated[str | None, Option(help="Look up missing plots and posters: tmdb.")] = None,
+    enrich_cache: Annotated[Path | None, Option(help="A SQLite file that keeps what was looked up.")] = None,
+    delimiter: Annotated[str | None, Option(help="The delimiter of CSV; detected by default.")] = None,
     stdin_format: Annotated[
-        str, typer.Option("--format", "--stdin-format", help="The format of stdin: csv, tsv, jsonl, parquet, csv.gz …")
+        str, Option("--format", "--stdin-format", help="The format of stdin: csv, tsv, jsonl, parquet, csv.gz …")
     ] = "csv",
-    out_format: Annotated[str, typer.Option("--out-format", help="The format of stdout, as --format.")] = "jsonl",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON value.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
-    only_missing: Annotated[bool, _of_list("--only-missing", help="Keep the genres of films that have some.")] = False,
+    out_format: Annotated[str, Option("--out-format", help="The format of stdout, as --format.")] = "jsonl",
+    as_json: Annotated[bool, Option("--json", help="Print the summary as one JSON value.")] = False,
+    quiet: Annotated[bool, Option("--quiet", help="No progress and no summary.")] = False,
+    only_missing: Annotated[bool, _list("--only-missing", help="Keep the genres of films that have some.")] = False,
     min_confidence: Annotated[
-        float | None, _of_list(min=0, max=1, help="Give no genres to films with a lower confidence.")
+        float | None, _list(min=0, max=1, help="Give no genres to films with a lower confidence.")
     ] = None,
-    review: Annotated[Path | None, _of_list(help="List films with unsure predictions here.")] = None,
+    review: Annotated[Path | None, _list(help="List films with unsure predictions here.")] = None,
     compare: Annotated[
         Path | None,
-        _of_list(metavar="[FILE]", help="List given genres that are likely wrong; without FILE, next to the output."),
+        _list(metavar="[FILE]", help="List given genres that are likely wrong; without FILE, next to the output."),
     ] = None,
-    problems: Annotated[Path | None, _of_list(help="List every error and warning with its line here.")] = None,
+    problems: Annotated[Path | None, _list(help="List every error and warning with its line here.")] = None,
     source: Annotated[
-        str | None, _of_database("--from", metavar="URL", help="A database instead of FILMS: sqlite:///films.db …")
+        str | None, _database("--from", metavar="URL", help="A database instead of FILMS: sqlite:///films.db …")
     ] = None,
-    table: Annotated[str | None, _of_database(help="The table of films.")] = None,
-    schema: Annotated[str | None, _of_database(help="The schema of the table.")] = None,
-    key: Annotated[str | None, _of_database(help="A unique column; by default the primary key.")] = None,
-    where: Annotated[str | None, _of_database(metavar="SQL", help="Tag only films that meet this condition.")] = None,
-    into: Annotated[str | None, _of_database(help="The table of predictions.")] = None,
+    table: Annotated[str | None, _database(help="The table of films.")] = None,
+    schema: Annotated[str | None, _database(help="The schema of the table.")] = None,
+    key: Annotated[str | None, _database(help="A unique column; by default the primary key.")] = None,
+    where: Annotated[str | None, _database(metavar="SQL", help="Tag only films that meet this condition.")] = None,
+    into: Annotated[str | None, _database(help="The table of predictions.")] = None,
     probabilities: Annotated[
-        bool, _of_database("--probabilities", help="Also write a row per film and genre, and a view.")
+        bool, _database("--probabilities", help="Also write a row per film and genre, and a view.")
     ] = False,
-    engine: Annotated[str, _of_cluster(help="Where the work runs: local, or ray for a cluster.")] = "local",
-    address: Annotated[str | None, _of_cluster(help="The cluster; by default one on this machine.")] = None,
-    workers: Annotated[int | None, _of_cluster(min=1, help="Workers; by default one per core.")] = None,
+    engine: Annotated[str, _cluster(help="Where the work runs: local, or ray for a cluster.")] = "local",
+    address: Annotated[str | None, _cluster(help="The cluster; by default one on this machine.")] = None,
+    workers: Annotated[int | None, _cluster(min=1, help="Workers; by default one per core.")] = None,
 ) -> None:
     """Tag every film of a table, in order. Exit status 3 if some films are in error."""
     if engine not in ("local", "ray"):
         raise UsageError(f"no engine {engine!r}; known: local, ray")
     from_database, cluster = source is not None, engine == "ray"
-    to_stdout, lists = out == STDIO, ("--review", "--compare", "--problems")
-    local_only = ("--only-missing", "--min-confidence", *lists)
-    _refuse(ctx, cluster, ("--from", "--enrich", *local_only), "--engine ray does not support {}; leave it out")
+    _refuse(ctx, cluster, ("--from", "--enrich", *CHOICE), "--engine ray does not support {}; leave it out")
     _refuse(ctx, from_database, ("FILMS", "--out", "--resume", "--delimiter"), "--from tags a database; leave out {}")
-    _refuse(ctx, from_database, local_only, "--from does not support {}; query the table of predictions instead")
-    database_only = ("--table", "--schema", "--key", "--where", "--into", "--probabilities")
-    _refuse(ctx, not from_database, database_only, "{} needs a database; add --from")
+    _refuse(ctx, from_database, CHOICE, "--from does not support {}; query the table of predictions instead")
+    _refuse(ctx, not from_database, OF_DATABASE, "{} needs a database; add --from")
     _refuse(ctx, not cluster, ("--address", "--workers"), "{} needs a cluster; add --engine ray")
     _refuse(ctx, enrich is None, ("--enrich-cache",), "{} needs --enrich")
     _refuse(ctx, films != STDIO, ("--format",), "{} is the format of standard input; use it with - for FILMS")
-    _refuse(ctx, not to_stdout, ("--out-format",), "{} is the format of standard output; use it with --out -")
-    _refuse(ctx, to_stdout, ("--resume", "--json"), "{} needs a file as --out")
+    _refuse(ctx, out != STDIO, ("--out-format",), "{} is the format of standard output; use it with --out -")
+    _refuse(ctx, out == STDIO, ("--resume", "--json"), "{} needs a file as --out")
     _refuse(
         ctx, only_missing, ("--compare",), "{} has nothing to compare with --only-missing, which keeps given genres"
     )
@@ -161,17 +152,14 @@ def tag(
             probabilities=probabilities,
             posters=posters,
         )
-        progress = None if quiet else ProgressLine()
-        with (
-            contextlib.closing(database),
-            explain_interrupt("what was written is kept; run the same command again to continue"),
-        ):
+        kept = "what was written is kept; run the same command again to continue"
+        with contextlib.closing(database), explain_interrupt(kept), _progress(quiet) as progress:
             summary = tag_database(load(model), database, overwrite=overwrite, complete=complete, progress=progress)
         _report(summary, {"out": f"{database.into} in {database.place}"}, as_json=as_json, quiet=quiet)
         return
     if films is None or out is None:
         raise UsageError("give FILMS and --out; or --from and --table for a database")
-    if engine == "ray":
+    if cluster:
         if STDIO in (films, out):
             raise UsageError("--engine ray reads and writes folders, not stdin and stdout; give addresses")
         try:
@@ -181,7 +169,8 @@ def tag(
                 raise
             message = f'--engine ray needs {error.name}, which is not installed; pip install "mmgcs[scale]"'
             raise UsageError(message) from None
-        with explain_interrupt(f"finished parts are kept in {out}; run the same command with --resume to continue"):
+        kept = f"finished parts are kept in {out}; run the same command with --resume to continue"
+        with explain_interrupt(kept), _progress(quiet) as progress:
             summary = tag_with_ray(
                 films,
                 out,
@@ -193,7 +182,7 @@ def tag(
                 overwrite=overwrite,
                 delimiter=delimiter,
                 columns=names,
-                progress=None if quiet else ProgressLine(),
+                progress=progress,
             )
         _report(summary, {"out": str(out)}, as_json=as_json, quiet=quiet)
         return
@@ -201,14 +190,14 @@ def tag(
     from mmgcs.tables import open_films, without_format
     from mmgcs.tagging import TagOptions, TagSummary, check_output, is_finished
 
+    to_stdout = out == STDIO
     if compare == Path():  # given without a file
         if to_stdout:
             raise UsageError("--compare needs a file when --out is -")
         compare = out.with_name(f"{without_format(out)}.compare.csv")
-    chosen = {"review": review, "compare": compare, "problems": problems}
-    written = {name: path for name, path in chosen.items() if path is not None}
+    lists = {"review": review, "compare": compare, "problems": problems}
+    written = {name: path for name, path in lists.items() if path is not None}
     options = TagOptions(only_missing, min_confidence, written, complete)
-    stdin_format, out_format = (f".{name.lstrip('.')}" for name in (stdin_format, out_format))
     for path in (out, *written.values()):
         if films != STDIO and films.exists() and path.exists() and films.samefile(path):
             raise UsageError(f"{path} is the table of films itself; choose another file")
@@ -216,8 +205,9 @@ def tag(
         say(f"{out} is finished already; nothing to do (--overwrite tags it again)")
         summary, quiet = TagSummary(), True
     else:
+        stdin_format = f".{stdin_format.lstrip('.')}"
         with tempfile.TemporaryDirectory(prefix="mmgcs-") if to_stdout else contextlib.nullcontext("") as folder:
-            target = Path(folder) / f"out{out_format}" if to_stdout else out
+            target = Path(folder, f"out.{out_format.lstrip('.')}") if to_stdout else out
             check_output(target, resume=resume, overwrite=overwrite, lists=written)
             with open_films(
                 films, posters=posters, delimiter=delimiter, stdin_format=stdin_format, columns=names
@@ -234,9 +224,7 @@ def _refuse(ctx: typer.Context, refused: bool, names: Sequence[str], message: st
     """Raise UsageError for the first of these parameters that was given, if `refused`."""
     for parameter in ctx.command.params if refused else ():
         source = ctx.get_parameter_source(parameter.name or "")
-        given = (
-            source is not None and source.name == "COMMANDLINE" and ctx.params.get(parameter.name or "") is not False
-        )
+        given = source and source.name == "COMMANDLINE" and ctx.params.get(parameter.name or "") is not False
         name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.opts[0].upper()
         if given and name in names:
             raise UsageError(message.format(name))
@@ -260,14 +248,14 @@ def _tag_table(
 
     check_columns(table, options)
     classifier = load(model)
-    progress = None if quiet else ProgressLine(table.share)
     suffix, compressed = table_format(out)
     if to_stdout and not options.lists and not compressed and WRITERS[suffix] is WRITERS[".jsonl"]:
         records = RecordBuilder(table.columns, classifier.genres)
         sink = RowSink(records, lambda row: sys.stdout.buffer.write(json_line(row)), options)
-        return Pipeline(classifier, options).run(table.chunks(), sink, progress)
+        with _progress(quiet, table.share) as progress:
+            return Pipeline(classifier, options).run(table.chunks(), sink, progress)
     kept = f"what was tagged is kept in {partial_folder(out)}; run the same command with --resume to continue"
-    with contextlib.nullcontext() if to_stdout else explain_interrupt(kept):
+    with contextlib.nullcontext() if to_stdout else explain_interrupt(kept), _progress(quiet, table.share) as progress:
         summary = tag_table(
             classifier, table, out, resume=resume, overwrite=overwrite, options=options, progress=progress
         )
@@ -277,55 +265,37 @@ def _tag_table(
     return summary
 
 
+@contextlib.contextmanager
+def _progress(quiet: bool, share: Callable[[], float] = lambda: 0.0) -> Iterator[Progress | None]:
+    """Yield a function that shows how far a run is; None if `quiet`.
+
+    Args:
+        quiet: show nothing.
+        share: returns the share of the films that was read; 0 if unknown.
+    """
+    if quiet:
+        yield None
+        return
+    began: list[tuple[float, int]] = []
+    with progress_bars() as update:
+
+        def show(summary: TagSummary) -> None:
+            now, read = time.monotonic(), share()
+            if not began:
+                began.append((now, summary.films))
+            seconds, films = now - began[0][0], summary.films - began[0][1]
+            rate = f"{films / seconds:.0f} a second, " if films and seconds else ""
+            total = round(summary.films / read) if read else None
+            update("films", summary.films, total, f"{rate}{summary.in_error:,} in error")
+
+        yield show
+
+
 def _report(summary: TagSummary, written: dict[str, str], *, as_json: bool, quiet: bool) -> None:
-    if sys.stderr.isatty() and not quiet:
-        sys.stderr.write(f"\r{_covering('')}\r")  # what is left of the progress
     if as_json:
         print_json({**summary.to_json(), "written": written})
     elif not quiet:
-        for line in [*summary.lines(), *(f"{name} written: {path}" for name, path in written.items())]:
+        for line in [*summary.lines(), *(f"Wrote {path}" for path in written.values())]:
             say(line)
     if summary.in_error:
         raise typer.Exit(3)
-
-
-class ProgressLine:
-    """One line on stderr, rewritten in a terminal and repeated twice a minute elsewhere."""
-
-    def __init__(self, share: Callable[[], float] | None = None) -> None:
-        """Take a function that returns the share of the films that was read, if it is known."""
-        self._share = share
-        self._terminal = sys.stderr.isatty()
-        self._every = 0.5 if self._terminal else 30.0
-        self._began: tuple[float, int] | None = None
-        self._shown = time.monotonic()
-
-    def __call__(self, summary: TagSummary) -> None:
-        """Show how far a run is; called after each chunk."""
-        now, films = time.monotonic(), summary.films
-        if self._began is None:
-            self._began = (now, films)
-        if now - self._shown < self._every:
-            return
-        self._shown = now
-        seconds, done = now - self._began[0], films - self._began[1]
-        line = f"{films:,} films"
-        if seconds > 0 and done:
-            line += f", {done / seconds:.0f} a second{self._left(films, seconds / done)}"
-        line += f", {summary.in_error:,} in error"
-        sys.stderr.write(f"\r{_covering(line)}" if self._terminal else f"{line}\n")
-        sys.stderr.flush()
-
-    def _left(self, films: int, each: float) -> str:
-        share = self._share() if self._share is not None else 0.0
-        if share <= 0.0:
-            return ""
-        minutes, seconds = divmod(round(films * (1.0 / share - 1.0) * each), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f", {hours}:{minutes:02}:{seconds:02} left"
-
-
-def _covering(line: str) -> str:
-    """Return the line padded to cover the one before it, and cut so that a narrow terminal does not wrap it."""
-    width = min(WIDTH, shutil.get_terminal_size().columns - 1)
-    return f"{line[:width]:<{width}}"

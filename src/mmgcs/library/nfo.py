@@ -63,11 +63,11 @@ class NfoError(InputError):
 
 
 class NotAFilmError(NfoError):
-    """A sound file that does not describe a film: a series, an episode, a music video, or only a link."""
+    """A valid file that does not describe a film: a series, an episode, a music video, or only a link."""
 
 
 class NotXmlError(NotAFilmError):
-    """A text that is not XML at all, such as release notes."""
+    """A text file that is not XML at all, such as release notes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class Nfo:
         plot: `<plot>`, or `<outline>` if that is empty or a placeholder such as "N/A".
         genres: the genres as the file spells them, "A / B" and comma lists taken apart, each once.
         tags: the `<tag>` elements.
-        locked: why the file asks for its genres to be left alone ("lockdata" or "lockedfields"), or None.
+        locked: the element that locks its genres ("lockdata" or "lockedfields"), or None.
         ids: the film's ids, by "tmdb" and "imdb".
-        notes: what is odd about the file: a placeholder for a plot, and faults that were read as meant.
+        notes: remarks for the user: a placeholder instead of a plot, and faults that were read as they were meant.
     """
 
     title: str | None
@@ -131,7 +131,7 @@ def read_nfo(content: bytes) -> Nfo:
 
 
 def split_genres(text: str) -> list[str]:
-    """Return the genres in the text of one element: "Drama / Crime" and "Drama, Crime" are two. "N/A" is none."""
+    """Return the genres in the text of one element: "Drama / Crime" and "Drama, Crime" are two; "N/A" is no genre."""
     if text.strip().casefold() == "n/a":
         return []
     return [part for piece in SEPARATORS.split(text) if (part := " ".join(piece.split()))]
@@ -260,7 +260,7 @@ class _Document:
 def _parse(content: bytes) -> _Document:
     """Find the elements of a file."""
     if len(content) > MAX_BYTES:
-        raise NfoError(f"it is larger than {MAX_BYTES // 2**20} MiB; no NFO is: look at what it holds")
+        raise NfoError(f"it is larger than {MAX_BYTES // 2**20} MiB, too large for an NFO; check its content")
     text, codec, mixed = _decode(content)
     prolog = _PROLOG.match(text)
     assert prolog is not None
@@ -318,7 +318,7 @@ def _scan(text: str, position: int) -> tuple[_Element, list[_Element]]:
         if not parents and text[position : token.start()].strip():
             break
         if len(parents) + len(children) > MAX_ELEMENTS:
-            raise NfoError(f"it has more than {MAX_ELEMENTS:,} elements; no film has: look at what it holds")
+            raise NfoError(f"it has more than {MAX_ELEMENTS:,} elements, too many for a film; check its content")
         position = token.end()
         closed, name, attributes, leaf, broken = token.group(2, 3, 4, 5, 6)
         if name is not None:
@@ -439,7 +439,7 @@ def _others(document: _Document, name: str) -> tuple[Any, ...]:
 
 
 def _tree(document: _Document, name: str) -> list[Any] | None:
-    """Return what an XML parser finds in the root besides the elements of a name; None if it is not quite XML."""
+    """Return what an XML parser finds in the root, without the elements of a name; None if it is not valid XML."""
     try:
         root = fromstring(document.text[document.root.start : document.root.end], forbid_dtd=True)
     except (ParseError, ValueError):

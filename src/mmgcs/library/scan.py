@@ -1,7 +1,7 @@
 """Finding films in folders as Kodi, Jellyfin and Emby keep them.
 
 A film is a video, several parts of one, a disc, or an `.nfo` without any of these: alone in its folder
-(`Title (Year)/film.mkv` with `movie.nfo` or `film.nfo`), or beside other films (`A.mkv`, `A.nfo`, `B.mkv`, …). Each
+(`Title (Year)/film.mkv` with `movie.nfo` or `film.nfo`), or next to other films (`A.mkv`, `A.nfo`, `B.mkv`, …). Each
 folder is listed once, in the order of the names; nothing is opened but the NFO files.
 """
 
@@ -31,8 +31,8 @@ DISC_FILE = re.compile(r"(?:video_ts|vts_\d\d_\d)\.(?:ifo|vob|bup)|(?:index|movi
 DISC_NUMBER = re.compile(r"(?:.*[-._ ])?(?:cd|dvd|disc|disk)[-._ ]?\d{1,2}")
 """Folders such as "Disc 2": the film is the folder above."""
 COMPANIONS = frozenset("nfo nfos info artwork art cover covers poster posters".split())
-"""Folders in which some keep the NFO files and posters of the films beside them."""
-# What media servers keep beside a film, what belongs to a disc, and what network disks add.
+"""Folders that hold the NFO files and posters of the films next to them."""
+# What media servers keep next to a film, what belongs to a disc, and what network disks add.
 NO_FILMS = frozenset(
     [
         *("behind the scenes", "deleted scenes", "featurettes", "interviews", "scenes", "shorts", "trailers", "clips"),
@@ -63,19 +63,19 @@ class LibraryFilm:
         nfos: its NFO files, the one that media servers read first. The first that describes a film counts.
         new_nfo: the NFO that would be created for it.
         poster: its poster, or None.
-        video: its first video, or the folder that is all its own; None if there is neither a video nor a disc.
+        video: its first video, or the folder if it holds only this film; None if there is neither a video nor a disc.
         nfo: the NFO that describes it, or None.
         title, year: from its NFO, otherwise from the name of its folder.
         plot: from its NFO; None if that holds only a placeholder.
         genres: as its NFO spells them; empty if it names none.
         tags: the `<tag>` elements of its NFO.
-        locked: why its genres must not be changed.
-        skipped: why it is not a film of ours (a series, only a link); such a film is neither predicted nor an error.
+        locked: why its genres must not be changed; None if they may be.
+        skipped: why it is left out (a series, or only a link); it is neither predicted nor an error.
         problem: why it cannot be read.
-        notes: what is odd about it, in words.
+        notes: other remarks for the user.
         ids: its ids, by "tmdb" and "imdb".
         sha256: of the NFO's bytes when it was read.
-        links: the number of the NFO's names: more than one if it is hard-linked.
+        links: the NFO's number of hard links.
     """
 
     name: str
@@ -99,7 +99,7 @@ class LibraryFilm:
 
     @property
     def path(self) -> Path:
-        """The file or folder that stands for this film in lists."""
+        """The file or folder that lists show for this film."""
         return self.nfo or self.video or self.new_nfo
 
     def to_film(self) -> Film:
@@ -109,7 +109,7 @@ class LibraryFilm:
 
 
 def find_films(root: Path) -> Iterator[LibraryFilm]:
-    """Yield every film under the folder `root`, each once, whatever links lead there. No NFO is read yet.
+    """Yield every film under the folder `root` once, also if several links lead to it. No NFO is read yet.
 
     Hidden folders, extras, series (folders with a `tvshow.nfo`) and folders with a `.ignore` or `.nomedia` file are
     skipped. A folder that cannot be listed is yielded with a `problem`.
@@ -284,7 +284,7 @@ def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], d
         else:
             others += 1
     parts = {entry: _list(entry.path)[1] for entry in numbered}
-    # Several NFO files, or films beside them, make them films of their own: a box, or disks with films.
+    # With several NFO files, or other films next to them, they are films of their own: a box, or disks with films.
     if not others and sum(any(name.endswith(".nfo") for name in inner) for inner in parts.values()) <= 1:
         found |= parts
     elif not videos and not disc:

@@ -34,17 +34,17 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     **{name: {canonical(genre): genre for genre in genres} for name, genres in LABEL_SETS.items()},
     "german": dict(zip(TMDB_GENRES, GERMAN, strict=True)),
 }
-"""Known catalogues: from our names of genres to theirs."""
+"""The catalogues whose names can be used: from our names of genres to theirs."""
 
 
 class LibrarySettings(BaseModel):
-    """What the user wants written.
+    """What to write to a library's NFO files.
 
     Attributes:
-        mode: "only-missing" fills in films without genres, "add" adds to the ones that are there, "replace" replaces
-            the ones that the model knows (others are kept: it cannot judge them).
+        mode: "only-missing" fills in films without genres, "add" adds to existing genres, "replace" replaces the
+            genres that the model knows and keeps the others.
         min_confidence: see `Prediction.reaches`; None for the bundle's own threshold.
-        max_genres: genres that a film may have after a change; its own ones are never cut. None for any number.
+        max_genres: the most genres a film may have after a change; existing ones are never dropped. None for no limit.
         exclude: genres that are neither written nor removed.
         create_nfo: create an NFO for films without one.
         element: the NFO's element, "genre" or "tag".

@@ -1,4 +1,4 @@
-"""`Library`: a folder of films that is scanned, tagged and restored. What becomes of each film, and why."""
+"""`Library`: scan, tag and restore a folder of films. A `Plan` says what happens to each film, and why."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,17 +38,17 @@ Complete = Callable[[list[Film]], list[Film]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What becomes of one film.
+    """What happens to one film.
 
     Attributes:
         film: the film.
         status: "change", "create", "same" (has what it should have), "has genres", "locked", "unsure", "no nfo",
             "empty" (neither plot nor poster), "skipped", "not predicted", or "error".
-        present: what its NFO names now.
-        proposed: what it names after the change, or would name if the user accepts the prediction; empty without one.
-        reason: why nothing is written, or what the prediction lacked, in few words; "" if there is nothing to say.
-        notes: what else is odd.
-        confidence: of the prediction; None without one.
+        present: its genres now.
+        proposed: its genres after the change, or if the user accepts the prediction; empty without a prediction.
+        reason: why nothing is written, or what the prediction lacked, in a few words; "" if neither applies.
+        notes: other remarks for the user.
+        confidence: the prediction's; None without one.
     """
 
     film: LibraryFilm
@@ -60,7 +61,7 @@ class Plan:
 
     @property
     def writes(self) -> bool:
-        """Whether the film's NFO is written."""
+        """True if the film's NFO is to be written."""
         return self.status in ("change", "create")
 
 
@@ -76,7 +77,7 @@ class Undone:
 class Library:
     """A folder of films with NFO files.
 
-    A scan reads the films and plans what would be written; `apply` writes plans; `undo` brings every file back byte for
+    A scan reads the films and plans what would be written; `apply` writes plans; `undo` restores every file byte for
     byte, even if a run was killed.
 
         library = Library("Films")
@@ -132,14 +133,15 @@ class Library:
         Raises:
             UsageError: the review cannot be read, or lacks a column.
         """
-        return self._reviewed(_read_review(review), settings, self.films() if films is None else films)
+        rows = _read_review(review)
+        return self._decided(rows, settings, self.films() if films is None else films)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other runs out of the library; `apply` and `undo` need it."""
+        """Keep other processes from writing to the library. Hold this lock around `apply` and `undo`."""
         return self.backups.lock()
 
     def apply(self, plans: Iterable[Plan], settings: LibrarySettings) -> Iterator[Plan]:
-        """Do what plans say, one after the other.
+        """Carry out plans, one after the other.
 
         Yields:
             The plan, with the status "error" if its file could not be written.
@@ -148,12 +150,17 @@ class Library:
             MmgcsError: nothing more can be written in this library.
         """
         for plan in plans:
+            film, genres = plan.film, plan.proposed
             try:
-                self._write(plan, settings.element)
+                if plan.status == "change" and film.nfo is not None:
+                    edit = partial(with_values, values=genres, name=settings.element)
+                    self.backups.write(film.nfo, edit, expected=film.sha256)
+                elif plan.status == "create":
+                    content = new_nfo(film.title or film.name, film.year, genres, settings.element)
+                    self.backups.write(film.new_nfo, content, expected=None)
             except InputError as error:
-                yield replace(plan, status="error", reason=str(error))
-            else:
-                yield plan
+                plan = replace(plan, status="error", reason=str(error))
+            yield plan
 
     def runs(self) -> dict[str, int]:
         """Return the runs that can be undone, oldest first, with the number of files that each changed.
@@ -170,7 +177,7 @@ class Library:
     def undo(
         self, films: Sequence[str] = (), *, run: str | None = None, force: bool = False, follow: bool = False
     ) -> Iterator[Undone]:
-        """Bring files back as they were.
+        """Restore files as they were.
 
         Args:
             films: only these: paths of NFO files or folders, in the library or as they are.
@@ -182,15 +189,21 @@ class Library:
             UsageError: there is no such film or run.
         """
         run = None if run is None else self._run_of(run)
-        names = [
-            name for name, writes in self.backups.writes.items() if run is None or run in {one.run for one in writes}
-        ]
-        for film in films:
-            if not any(self._is_in(name, film) for name in names):
-                raise UsageError(f"no file of {film!r} was changed; give the path of an .nfo or its folder")
+        changed = self.backups.writes.items()
+        names = [name for name, writes in changed if run is None or run in {write.run for write in writes}]
         if films:
-            names = [name for name in names if any(self._is_in(name, film) for film in films)]
-        return (self._undone(name, run, force, follow) for name in names)
+            of_film = {film: [name for name in names if self._is_in(name, film)] for film in films}
+            if unchanged := [film for film, found in of_film.items() if not found]:
+                raise UsageError(f"no file of {unchanged[0]!r} was changed; give the path of an .nfo or its folder")
+            names = [name for name in names if any(name in found for found in of_film.values())]
+
+        def undone(name: str) -> Undone:
+            try:
+                return Undone(name, self.backups.restore(name, run=run, force=force, follow=follow))
+            except InputError as error:
+                return Undone(name, "error", str(error))
+
+        return map(undone, names)
 
     def review_row(self, plan: Plan) -> list[str]:
         """Return the row of a film in a review, in the order of `REVIEW`."""
@@ -209,19 +222,11 @@ class Library:
             "accept" if plan.writes else "",
         ]
 
-    def _write(self, plan: Plan, element: str) -> None:
-        film, genres = plan.film, plan.proposed
-        if plan.status == "change" and film.nfo is not None:
-            self.backups.write(film.nfo, lambda old: with_values(old, genres, element), expected=film.sha256)
-        elif plan.status == "create":
-            content = new_nfo(film.title or film.name, film.year, genres, element)
-            self.backups.write(film.new_nfo, lambda _: content, expected=None)
-
     def _key(self, film: LibraryFilm) -> str:
         """Return a film's path in the library, as reviews have it."""
         return printable(film.path.relative_to(self.folder).as_posix()).replace("\\", "/")
 
-    def _reviewed(
+    def _decided(
         self, rows: dict[str, _Row], settings: LibrarySettings, films: Iterable[LibraryFilm]
     ) -> Iterator[Plan]:
         for film in map(read_film, films):
@@ -236,16 +241,12 @@ class Library:
 
     def _run_of(self, name: str) -> str:
         runs = list(self.runs())
-        found = runs[-1:] if name == "last" else [run for run in runs if run == name or run.startswith(name)]
-        if name in runs or len(found) == 1:
-            return name if name in runs else found[0]
+        found = [run for run in runs if run == name] or [run for run in runs if run.startswith(name)]
+        if name == "last":
+            found = runs[-1:]
+        if len(found) == 1:
+            return found[0]
         raise UsageError(f"{'more than one' if found else 'no'} run {name!r}; known: {', '.join(runs) or 'none'}")
-
-    def _undone(self, name: str, run: str | None, force: bool, follow: bool) -> Undone:
-        try:
-            return Undone(name, self.backups.restore(name, run=run, force=force, follow=follow))
-        except InputError as error:
-            return Undone(name, "error", str(error))
 
     def _is_in(self, name: str, film: str) -> bool:
         """Return True if a file of the journal is a film's, or in a film's folder."""
@@ -280,7 +281,7 @@ class _Rules:
         return cls(settings, names, labels, frozenset(excluded))
 
     def merge(self, present: Sequence[str], predicted: Sequence[str]) -> tuple[str, ...]:
-        """Return the genres to write: the ones that stay, as they are spelled, then the new ones in the user's names.
+        """Return the genres to write: the ones to keep in their own spelling, then new ones in the user's names.
 
         >>> _Rules.of(LibrarySettings(mode="add", names="german"), ()).merge(["Krimi"], ["Crime", "Comedy"])
         ('Krimi', 'Komödie')
@@ -309,20 +310,24 @@ def _plans(
     remaining = iter(films)
     while chunk := [read_film(film) for film in islice(remaining, CHUNK)]:
         plans = [_settled(film, rules.settings) for film in chunk]
-        rest = [number for number, plan in enumerate(plans) if plan is None]
+        open_films = [film for film, plan in zip(chunk, plans, strict=True) if plan is None]
         if classifier is None:
-            for number in rest:
-                plans[number] = _plan(chunk[number], rules.settings, "not predicted")
-        elif rest:
-            given = [chunk[number].to_film() for number in rest]
-            if complete is not None:
+            made = iter([_plan(film, rules.settings, "not predicted") for film in open_films])
+        else:
+            given = [film.to_film() for film in open_films]
+            if complete is not None and given:
                 given = complete(given)
-            readable = [(number, film) for number, film in zip(rest, given, strict=True) if film.plot or film.poster]
-            predictions = classifier.predict_batch([film for _, film in readable])
-            for (number, _), prediction in zip(readable, predictions, strict=True):
-                plans[number] = _predicted(chunk[number], prediction, rules)
-        for film, plan in zip(chunk, plans, strict=True):
-            yield plan or _plan(film, rules.settings, "empty", "no plot and no poster")
+            answers = iter(classifier.predict_batch([film for film in given if film.plot or film.poster]))
+            made = iter(
+                [
+                    _predicted(film, next(answers), rules)
+                    if known.plot or known.poster
+                    else _plan(film, rules.settings, "empty", "no plot and no poster")
+                    for film, known in zip(open_films, given, strict=True)
+                ]
+            )
+        for plan in plans:
+            yield plan or next(made)
 
 
 def _plan(film: LibraryFilm, settings: LibrarySettings, status: str, reason: str = "") -> Plan:
@@ -390,8 +395,7 @@ def _checked(plan: Plan, settings: LibrarySettings) -> Plan:
         return replace(plan, status="locked", reason=film.locked)
     notes = plan.notes
     if film.links > 1:
-        parted = f"hard-linked: its other names ({film.links - 1}) keep the old content, as a file of their own"
-        notes = (*notes, parted)
+        notes = (*notes, "hard-linked: only this copy changes")
     return replace(plan, status="change", notes=notes)
 
 

@@ -1,8 +1,8 @@
-"""Writing into a library so that every file can be brought back exactly as it was.
+"""Write to a library in such a way that every file can be restored exactly.
 
 `.mmgcs/` in the library holds a copy of each file from before it was changed, and `journal.jsonl`, which records what
 was written where, and by which run. Both are on disk before a file is replaced, so a process that is killed at any
-moment leaves every file whole, old or new, and `restore` knows which.
+moment leaves every file complete, either old or new, and `restore` knows which.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Backups:
     """The copies and the journal of the library in the folder `root`.
 
     Attributes:
-        writes: from the path in the library of each file that was written and not brought back, in the order of the
-            first change, to its writes, oldest first. The first one's `before` is the file as its owner left it.
+        writes: the writes of each changed file that was not restored since, oldest first, by its path in the library,
+            in the order of the first change. The first one's `before` is the original file.
     """
 
     def __init__(self, root: Path) -> None:
@@ -91,12 +91,12 @@ class Backups:
             self.run = next(name for name in names if name not in runs)
             yield
 
-    def write(self, path: Path, make: Callable[[bytes], bytes], *, expected: str | None) -> None:
+    def write(self, path: Path, new: bytes | Callable[[bytes], bytes], *, expected: str | None) -> None:
         """Replace the content of a file, or create it, and keep a copy of what was there.
 
         Args:
             path: the file, in the library. If it is a link, its target is written.
-            make: turns the bytes that are there (none for a new file) into those to write.
+            new: the bytes to write, or a function that makes them from the present ones (b"" for a new file).
             expected: the SHA-256 that the file had when it was read; None if there was no file.
 
         Raises:
@@ -115,7 +115,7 @@ class Backups:
             raise InputError(CHANGED)
         if not os.access(target.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise InputError("its folder cannot be written; change its permissions")
-        result = make(content or b"")
+        result = new if isinstance(new, bytes) else new(content or b"")
         after = hashlib.sha256(result).hexdigest()
         earlier = len(self.writes.get(name, ()))
         try:
@@ -138,7 +138,7 @@ class Backups:
             raise InputError(f"cannot be written ({error.strerror}); it is as it was") from error
 
     def restore(self, name: str, *, run: str | None = None, force: bool = False, follow: bool = False) -> str:
-        """Bring back a file as it was, with its owner, mode and times.
+        """Restore a file as it was, with its owner, mode and times.
 
         Args:
             name: the file, a key of `writes`.
@@ -147,7 +147,7 @@ class Backups:
             follow: also replace a file outside the library that a link leads to.
 
         Returns:
-            "restored", "removed" for a file that was created, or "unchanged" if it is already as it was.
+            "restored", "removed" if the file had been created, or "unchanged" if there was nothing to restore.
 
         Raises:
             InputError: the file was changed or removed by another program or a later run, a link leads out of the
@@ -170,7 +170,7 @@ class Backups:
                 outcome = "unchanged"
             elif now not in {write.after for write in undone} and not force:
                 what = "removed" if now is None else "changed"
-                raise InputError(f"it was {what} since; look at it, then use --force to bring back the old one anyway")
+                raise InputError(f"it was {what} since; check it, then use --force to restore the old one anyway")
             elif original.backup is None:
                 target.unlink()
                 outcome = "removed"
@@ -184,9 +184,9 @@ class Backups:
             self._note(name, undone=True, writes=first)
             self._drop({write.backup for write in undone})
         except OSError as error:
-            raise InputError(f"cannot be brought back ({error.strerror}: {error.filename})") from error
+            raise InputError(f"cannot be restored ({error.strerror}: {error.filename})") from error
         except ValueError as error:
-            raise InputError(f"cannot be brought back ({error})") from error
+            raise InputError(f"cannot be restored ({error})") from error
         return outcome
 
     def _keep(self, name: str, target: Path, content: bytes, checksum: str) -> str:
