@@ -1,10 +1,11 @@
-"""Whatever becomes of a bundle's files, it is refused in one line or means what it meant."""
+"""A bundle whose files were changed in any way is refused in one line, never used."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmgcs import load
-from mmgcs.bundle import CONFIG, DEFAULT_BUNDLE, MANIFEST, Bundle, seal
+from mmgcs.bundle import CONFIG, MANIFEST, Bundle, seal
 from mmgcs.errors import BundleError, MmgcsError
-from mmgcs.runtime import verify
-
-OLD = Path(__file__).parent / "data" / "bundle-1.0"
 
 
 def flipped(place: float) -> Callable[[bytes], bytes]:
@@ -49,12 +47,10 @@ def refused(path: Path) -> list[str]:
 
 
 @pytest.fixture
-def bundle(request: pytest.FixtureRequest, tiny_bundle: Path, tmp_path: Path) -> Path:
-    source = {"tiny": tiny_bundle, "default": DEFAULT_BUNDLE, "old": OLD}[request.param]
-    return Path(shutil.copytree(source, tmp_path / "bundle"))
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
-@pytest.mark.parametrize("bundle", ["tiny", "default", "old"], indirect=True)
 def test_every_file_changed_in_any_way_is_refused(bundle: Path) -> None:
     names = [path for path in sorted(bundle.rglob("*")) if path.is_file()]
     assert len(names) > 4
@@ -79,7 +75,6 @@ def test_every_file_changed_in_any_way_is_refused(bundle: Path) -> None:
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("bundle", ["tiny"], indirect=True)
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_a_pipe_or_device_in_place_of_a_file_is_refused_and_not_waited_for(bundle: Path, kind: str) -> None:
     for path in [path for path in sorted(bundle.rglob("*")) if path.is_file()]:
@@ -93,22 +88,6 @@ def test_a_pipe_or_device_in_place_of_a_file_is_refused_and_not_waited_for(bundl
         assert "it is a pipe or a device" in line
         path.unlink()
         aside.rename(path)
-
-
-@pytest.mark.parametrize("bundle", ["default"], indirect=True)
-@pytest.mark.parametrize("what", ["a byte in the middle", "cut in half"])
-def test_a_file_that_a_prediction_needs_is_never_used_when_it_was_changed(bundle: Path, what: str) -> None:
-    poster = bundle / "poster.jpg"
-    shutil.copy(Path(DEFAULT_BUNDLE).parents[1] / "sample" / "posters" / "tt0016220.jpg", poster)
-    config = Bundle(bundle).config
-    needed = {CONFIG, config.fusion, *(branch.graph for branch in config.branches)}
-    for name in sorted(needed):
-        path = bundle / name
-        whole = path.read_bytes()
-        path.write_bytes(DAMAGE[what](whole))
-        with pytest.raises(BundleError, match="differs from its SHA-256"):
-            load(bundle).predict(plot="Two detectives hunt a killer.", poster=poster)
-        path.write_bytes(whole)
 
 
 VALUES = st.recursive(
@@ -150,26 +129,32 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
+@pytest.mark.parametrize("what", ["a byte in the middle", "cut in half"])
+def test_a_prediction_never_uses_a_changed_file(bundle: Path, what: str) -> None:
+    config = Bundle(bundle).config
+    for name in (CONFIG, config.fusion, *(branch.graph for branch in config.branches if branch.input == "plot")):
+        path = bundle / name
+        whole = path.read_bytes()
+        path.write_bytes(DAMAGE[what](whole))
+        with pytest.raises(BundleError, match="differs from its SHA-256"):
+            load(bundle).predict(plot="Two detectives hunt a killer.")
+        path.write_bytes(whole)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [CONFIG, MANIFEST])
-def test_any_value_anywhere_in_its_json_is_refused_in_one_line_or_read(
-    name: str, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    content = json.loads((tiny_bundle / name).read_text(encoding="utf-8"))
-    bundle = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("any") / "bundle"))
-    outcomes = {"refused": 0, "read": 0}
+def test_any_value_anywhere_in_its_configuration_is_refused_in_one_line_or_read(bundle: Path) -> None:
+    content = json.loads((bundle / CONFIG).read_text(encoding="utf-8"))
+    outcomes = Counter[str]()
 
     @settings(max_examples=250, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(places(content)), st.data())
     def check(path: tuple[Any, ...], data: st.DataObject) -> None:
         new = data.draw(VALUES | alike(at(content, path)))
-        (bundle / name).write_text(json.dumps(replaced(content, path, new)), encoding="utf-8")
-        if name == CONFIG:
-            seal(bundle)
+        (bundle / CONFIG).write_text(json.dumps(replaced(content, path, new)), encoding="utf-8")
+        seal(bundle)
         try:
             prediction = load(bundle).predict(plot="a ghost and a vampire")
             assert all(0.0 <= value <= 1.0 for value in prediction.probabilities.values())
-            assert name == CONFIG or not Bundle(bundle).check() or verify(bundle)
             outcomes["read"] += 1
         except MmgcsError as error:
             assert "\n" not in str(error)
@@ -177,18 +162,4 @@ def test_any_value_anywhere_in_its_json_is_refused_in_one_line_or_read(
 
     check()
     assert outcomes["refused"] > 50
-    assert name == MANIFEST or outcomes["read"] > 10  # a name, or a threshold
-
-
-@given(st.binary(max_size=300))
-def test_no_bytes_in_place_of_its_json_make_opening_crash(
-    tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, data: bytes
-) -> None:
-    bundle = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("bytes") / "bundle"))
-    for name in (CONFIG, MANIFEST):
-        (bundle / name).write_bytes(data)
-        if name == CONFIG:
-            seal(bundle)
-        with pytest.raises(BundleError) as caught:
-            Bundle(bundle)
-        assert "\n" not in str(caught.value)
+    assert outcomes["read"] > 10  # a name, or a threshold

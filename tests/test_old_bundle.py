@@ -11,7 +11,7 @@ import pytest
 import mmgcs
 from mmgcs.bundle import MANIFEST, Bundle
 from mmgcs.cli import main
-from mmgcs.errors import BundleError, InputError
+from mmgcs.errors import InputError
 
 OLD = Path(__file__).parent / "data" / "bundle-1.0"
 
@@ -27,14 +27,8 @@ def in_format(bundle: Path, version: str) -> Path:
     return bundle
 
 
-def test_the_kept_bundle_is_of_the_first_format_whole_and_small() -> None:
-    bundle = Bundle(OLD)
-    assert bundle.format_version == (1, 0)
-    assert bundle.check() == []
-    assert sum(path.stat().st_size for path in OLD.iterdir()) < 100_000
-
-
 def test_a_bundle_of_the_first_format_predicts_as_it_always_did() -> None:
+    assert Bundle(OLD).format_version == (1, 0)
     classifier = mmgcs.load(OLD)
     horror, comedy, neither = classifier.predict_batch(
         [
@@ -48,12 +42,7 @@ def test_a_bundle_of_the_first_format_predicts_as_it_always_did() -> None:
     assert comedy.probabilities == pytest.approx({"Comedy": 0.999665, "Horror": 0.268941}, abs=1e-5)
     assert (horror.genres, comedy.genres, neither.genres) == (("Horror",), ("Comedy",), ())
     assert (horror.sure, comedy.sure, neither.sure) == (True, True, False)
-
-
-def test_what_the_first_format_did_not_know_is_left_out() -> None:
-    prediction = mmgcs.load(OLD).predict(plot="A ghost.")
-    assert prediction.possible == ()
-    assert prediction.undecided == ()
+    assert (horror.possible, horror.undecided) == ((), ())  # added by later formats
 
 
 def test_a_bundle_of_plots_refuses_a_poster() -> None:
@@ -62,16 +51,14 @@ def test_a_bundle_of_plots_refuses_a_poster() -> None:
 
 
 def test_a_later_minor_format_with_keys_of_its_own_loads(copy: Path) -> None:
-    prediction = mmgcs.load(in_format(copy, "1.9")).predict(plot="A vampire leaves the grave.")
+    classifier = mmgcs.load(in_format(copy, "1.9"))
+    prediction = classifier.predict(plot="A vampire leaves the grave.")
+    assert classifier.bundle.format_version == (1, 9)
     assert prediction.genres == ("Horror",)
 
 
-def test_a_later_major_format_is_refused_in_one_line_with_the_mend(
-    copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_later_major_format_is_refused_in_one_line(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     in_format(copy, "2.0")
-    with pytest.raises(BundleError, match=r"format 2\.0.*upgrade mmgcs"):
-        mmgcs.load(copy)
     assert main(["predict", "--model", str(copy), "--plot", "A ghost."]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "upgrade mmgcs" in line
+    assert "is of bundle format 2.0" in line and "upgrade mmgcs" in line

@@ -15,11 +15,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Container, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from threading import Thread
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -179,21 +179,15 @@ class Bundle:
         """
         self.path = _find(path)
         self._check = check
-        self._ahead: dict[str, Thread] = {}
-        self._kept: dict[str, bytes] = {}
+        self._ahead: dict[str, Future[bytes]] = {}
         self.files, self.format_version = read_manifest(self.path)
         self.config = BundleConfig.from_json(self._read_json(CONFIG))
 
     def read_ahead(self, names: Iterable[str]) -> None:
         """Start reading and checking files in the background. The first `read` of each waits for that."""
-
-        def keep(name: str) -> None:
-            with suppress(BundleError):  # the next `read` says why it failed
-                self._kept[name] = self._read(name, check=self._check)
-
-        for name in names:
-            self._ahead[name] = Thread(target=keep, args=(name,), name="mmgcs-read", daemon=True)
-            self._ahead[name].start()
+        pool = ThreadPoolExecutor(thread_name_prefix="mmgcs-read")
+        self._ahead = {name: pool.submit(self._read, name, check=self._check) for name in names}
+        pool.shutdown(wait=False)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one of the bundle's files, checked against the manifest.
@@ -203,10 +197,7 @@ class Bundle:
                 with tensors in other files.
         """
         ahead = self._ahead.pop(name, None)
-        if ahead is not None:
-            ahead.join()
-        kept = self._kept.pop(name, None)
-        return self._read(name, check=self._check) if kept is None else kept
+        return self._read(name, check=self._check) if ahead is None else ahead.result()
 
     def _read(self, name: str, *, check: bool) -> bytes:
         entry = self.files.get(name)
@@ -384,9 +375,7 @@ def _parse_version(text: Any, path: Path) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d{0,8})\.(\d{1,9})", str(text))
     if match is None:
         raise BundleError(f"{path / MANIFEST} has format version {text!r}; {GET_AGAIN}")
-    major, minor = int(match[1]), int(match[2])
-    if major > FORMAT_VERSION[0]:
-        raise BundleError(
-            f"{path} is of bundle format {text}, this mmgcs reads up to {FORMAT_VERSION[0]}.x; upgrade mmgcs"
-        )
-    return major, minor
+    if int(match[1]) > FORMAT_VERSION[0]:
+        newest = f"this mmgcs reads up to {FORMAT_VERSION[0]}.x; upgrade mmgcs"
+        raise BundleError(f"{path} is of bundle format {text}, {newest}")
+    return int(match[1]), int(match[2])

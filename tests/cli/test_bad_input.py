@@ -10,16 +10,13 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from mmgcs.bundle import MANIFEST
 from mmgcs.cli import main
 from mmgcs.sample import sample_films
 
 ENGLISH = "Two detectives hunt a killer through the city and fall in love with the same singer. "
-FRENCH = "Deux policiers poursuivent un assassin dans les rues de Paris pendant que la ville dort encore."
 RED = Image.new("RGB", (60, 90), (200, 30, 30))
 NOISE = Image.effect_noise((300, 300), 60).convert("RGB")
 
@@ -28,21 +25,6 @@ def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def sixteen_bit() -> bytes:
-    return encoded(Image.fromarray(np.linspace(0, 65535, 60 * 90).reshape(90, 60).astype(np.uint16)), "PNG")
-
-
-def palette_with_transparency() -> bytes:
-    picture = Image.new("P", (20, 20), 0)
-    picture.putpalette([10, 10, 10, 0, 0, 200])
-    return encoded(picture, "PNG", transparency=0)
-
-
-def animated(kind: str) -> bytes:
-    other = Image.new("RGB", (60, 90), (0, 250, 0))
-    return encoded(RED, kind, save_all=True, append_images=[other])
 
 
 def enormous() -> bytes:
@@ -62,13 +44,6 @@ REFUSED_POSTERS: dict[str, tuple[Callable[[], bytes | None], str]] = {
     "text": (lambda: b"this is a text file named .jpg\n" * 20, "is not a picture; give a JPEG"),
     "one-pixel": (lambda: encoded(Image.new("RGB", (1, 1)), "PNG"), "is 1 × 1 pixels, too small"),
     "enormous": (enormous, "is 20000 × 20000 pixels, over the limit"),
-}
-READ_POSTERS: dict[str, Callable[[], bytes]] = {
-    "cmyk": lambda: encoded(RED.convert("CMYK"), "JPEG"),
-    "sixteen-bit": sixteen_bit,
-    "palette": palette_with_transparency,
-    "animated-gif": lambda: animated("GIF"),
-    "animated-webp": lambda: animated("WEBP"),
 }
 
 
@@ -123,7 +98,7 @@ def test_no_plot_and_no_poster(call: Call) -> None:
     assert films[1]["error"] is None
 
 
-@pytest.mark.parametrize("plot", ["", "   ", " \n\t ", "\u200b\ufeff", "\x00\x07"])
+@pytest.mark.parametrize("plot", ["", " \n\t ", "\u200b\ufeff", "\x00\x07"])
 def test_an_empty_or_blank_plot(call: Call, plot: str) -> None:
     if "\x00" not in plot:  # no system hands one over in an argument
         assert "the plot is empty; give a plot in words, or a poster" in call.refused("predict", "--plot", plot)
@@ -145,20 +120,10 @@ def test_a_plot_of_five_megabytes_is_cut_with_a_warning(call: Call) -> None:
     assert "only the first 20,000" in films[0]["warnings"][0]
 
 
-def test_a_plot_in_another_language_is_read_with_a_warning(call: Call) -> None:
-    status, out, errors = call("predict", "--plot", FRENCH)
-    assert status == 0
-    assert "From the plot: " in out
-    assert errors[0] == (
-        "mmgcs: warning: the plot seems to be in French, a language the model has not learned; expect errors"
-    )
-
-
-@pytest.mark.parametrize("plot", ["😀🎬💥", "a ghost\x01 and the\x1b[31m city", "\u202elove in the city", "👻" * 3000])
+@pytest.mark.parametrize("plot", ["😀🎬💥", "a ghost\x01 and the\x1b[31m city", "👻" * 3000])
 def test_emoji_and_control_characters_are_read(call: Call, plot: str) -> None:
     status, out, _ = call("predict", "--plot", plot, "--json")
-    assert status == 0
-    assert json.loads(out)["inputs"] == ["plot"]
+    assert (status, json.loads(out)["inputs"]) == (0, ["plot"])
 
 
 @pytest.mark.parametrize("name", REFUSED_POSTERS)
@@ -181,13 +146,6 @@ def test_a_poster_that_cannot_be_used(call: Call, name: str) -> None:
     assert message in films[1]["warnings"][0]
 
 
-@pytest.mark.parametrize("name", READ_POSTERS)
-def test_a_poster_of_an_unusual_kind_is_read(call: Call, name: str) -> None:
-    status, out, _ = call("predict", "--poster", call.write("poster.jpg", READ_POSTERS[name]()), "--json")
-    assert status == 0
-    assert json.loads(out)["inputs"] == ["poster"]
-
-
 def test_a_table_with_ragged_rows_loses_no_film(call: Call) -> None:
     status, films, errors = call.tag(b"id,plot,note\na,love,x\nb,love\nc,love,x,y\nd,love,x\n")
     assert status == 3
@@ -196,53 +154,6 @@ def test_a_table_with_ragged_rows_loses_no_film(call: Call) -> None:
     assert films[1]["error"] == "line 3 has 2 fields where the header has 3; fix the row"
     assert "(too many: 'y')" in films[2]["error"]
     assert any("2 in error" in line for line in errors)
-
-
-def test_a_table_without_a_column_to_read(call: Call) -> None:
-    table = call.write("films.csv", b"id,name\na,b\n")
-    line = call.refused("tag", table, "--out", str(call.folder / "out.jsonl"))
-    assert "has no column for the plot" in line
-    assert line.endswith("name it with --columns plot=COLUMN; its columns are id, name")
-    assert "no column for the plot" in call.refused("evaluate", "--data", table)
-
-
-def changed_byte(bundle: Path) -> None:
-    data = bytearray((bundle / "plot.onnx").read_bytes())
-    data[len(data) // 2] ^= 1
-    (bundle / "plot.onnx").write_bytes(data)
-
-
-def missing_file(bundle: Path) -> None:
-    (bundle / "fusion.onnx").unlink()
-
-
-def newer_format(bundle: Path) -> None:
-    manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
-    (bundle / MANIFEST).write_text(json.dumps({**manifest, "format_version": "2.0"}), encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (changed_byte, r"plot.onnx differs from its SHA-256 in manifest.json"),
-        (missing_file, r"fusion.onnx cannot be read (No such file or directory)"),
-        (newer_format, r"is of bundle format 2.0, this mmgcs reads up to 1.x; upgrade mmgcs"),
-    ],
-)
-def test_a_bundle_that_is_damaged_or_of_a_newer_format(
-    call: Call, damage: Callable[[Path], None], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bundle = Path(shutil.copytree(call.bundle, call.folder / "copy"))
-    damage(bundle)
-    assert message in call.refused("predict", "--plot", ENGLISH, status=1, model=bundle)
-    table, out = call.write("films.csv", b"id,plot\na,love\n"), call.folder / "out.jsonl"
-    assert message in call.refused("tag", table, "--out", str(out), status=1, model=bundle)
-    assert not out.exists()
-    assert main(["verify", str(bundle), "--json"]) == 1
-    answer = json.loads(capsys.readouterr().out)
-    assert message in (
-        answer["error"] if "error" in answer else answer["checks"][0]["detail"] + "; get the bundle again"
-    )
 
 
 def test_evaluating_films_of_which_some_cannot_be_read_counts_them(call: Call) -> None:
@@ -254,3 +165,23 @@ def test_evaluating_films_of_which_some_cannot_be_read_counts_them(call: Call) -
     counts = json.loads(answer)["counts"]
     assert (counts["scored"], counts["without_genres"]) == (len(rows), 1)
     assert counts["unreadable"] >= 1
+
+
+def test_a_table_without_a_column_to_read(call: Call) -> None:
+    table = call.write("films.csv", b"id,name\na,b\n")
+    line = call.refused("tag", table, "--out", str(call.folder / "out.jsonl"))
+    assert "has no column for the plot" in line
+    assert line.endswith("name it with --columns plot=COLUMN; its columns are id, name")
+    assert "no column for the plot" in call.refused("evaluate", "--data", table)
+
+
+def test_a_damaged_bundle_is_refused_before_anything_is_written(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = Path(shutil.copytree(call.bundle, call.folder / "copy"))
+    (bundle / "plot.onnx").write_bytes(b"changed")
+    message = "plot.onnx differs from its SHA-256 in manifest.json"
+    assert message in call.refused("predict", "--plot", ENGLISH, status=1, model=bundle)
+    table, out = call.write("films.csv", b"id,plot\na,love\n"), call.folder / "out.jsonl"
+    assert message in call.refused("tag", table, "--out", str(out), status=1, model=bundle)
+    assert not out.exists()
+    assert main(["verify", str(bundle), "--json"]) == 1
+    assert message in json.loads(capsys.readouterr().out)["checks"][0]["detail"]

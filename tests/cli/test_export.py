@@ -120,7 +120,7 @@ def test_a_bundle_of_plots_and_posters_goes_to_int8_with_posters_only(tiny_bundl
     assert not (tmp_path / "b").exists()
 
 
-def test_what_cannot_be_done_is_told_in_one_line_and_leaves_nothing(run, tmp_path, capsys):
+def test_what_cannot_be_done_is_refused_in_one_line_and_leaves_nothing(run, tmp_path, capsys):
     def refused(*args: str) -> str:
         assert main(["export", *args]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()[-1:]

@@ -52,14 +52,6 @@ def test_a_group_alone_shows_its_help(name: str, capsys: pytest.CaptureFixture[s
     assert captured.err == ""
 
 
-def test_the_help_is_ascii_in_an_ascii_locale() -> None:
-    environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
-    for arguments in (["-h"], ["predict", "-h"], ["predict", "--plot", PLOT]):
-        done = subprocess.run([sys.executable, "-m", "mmgcs", *arguments], env=environment, capture_output=True)
-        assert done.returncode == 0
-        assert done.stdout.isascii() and b"\\u" not in done.stdout
-
-
 def test_the_shell_can_complete_commands() -> None:
     environment = {**os.environ, "_MMGCS_COMPLETE": "complete_bash", "COMP_WORDS": "mmgcs ver", "COMP_CWORD": "1"}
     done = subprocess.run([sys.executable, "-m", "mmgcs"], env=environment, capture_output=True, text=True)
@@ -140,20 +132,12 @@ def test_predict_prints_bars_for_a_person(tiny_bundle: Path, capsys: pytest.Capt
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_the_demo_shows_truth_beside_prediction_and_the_next_command(
-    tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["demo", "--model", str(tiny_bundle)]) == 0
-    out = capsys.readouterr().out
-    assert "The Phantom of the Opera (1925)" in out
-    assert "mmgcs predict --plot" in out
-
-
 def test_the_demo_shows_commands_that_this_shell_knows(tiny_bundle: Path, tmp_path: Path) -> None:
     call = [sys.executable, "-m", "mmgcs", "demo", "--model", str(tiny_bundle)]
     scripts = str(Path(sys.executable).parent)
     for path, start in ((f"{scripts}{os.pathsep}{os.environ['PATH']}", "mmgcs"), (str(tmp_path), sys.executable)):
         done = subprocess.run(call, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True)
+        assert "The Phantom of the Opera (1925)" in done.stdout
         lines = [line.strip() for line in done.stdout.partition("Try your own:")[2].splitlines() if line.strip()]
         assert all(line.startswith((start, str(Path(start).with_name("mmgcs")))) for line in lines)
     environment = {**os.environ, "PATH": str(tmp_path)}
@@ -181,9 +165,6 @@ def test_the_demo_never_replaces_a_file_of_yours(tmp_path: Path, capsys: pytest.
     assert main(["demo", "--copy", str(tmp_path / "plot.txt")]) == 2
     assert "is a file, not a folder" in capsys.readouterr().err
     assert (tmp_path / "plot.txt").read_text(encoding="utf-8") == "mine"
-    (tmp_path / "plot.txt").rename(tmp_path / "posters")
-    assert main(["demo", "--copy", str(tmp_path)]) == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["posters"]
 
 
 def shell(line: str, folder: Path, **environment: str) -> tuple[int, str, str]:
@@ -203,7 +184,7 @@ def odd_folder(tmp_path: Path, tiny_bundle: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("encoding", ["", "utf-8:strict", "ascii"])
+@pytest.mark.parametrize("encoding", ["", "ascii"])
 def test_a_name_that_is_not_utf_8_is_shown_in_every_output(odd_folder: Path, encoding: str) -> None:
     said = {"PYTHONIOENCODING": encoding} if encoding else {}
     name = "d\\udcff/no.jpg does not exist"
@@ -216,15 +197,8 @@ def test_a_name_that_is_not_utf_8_is_shown_in_every_output(odd_folder: Path, enc
     assert (odd_folder / "out.csv").read_text(encoding="utf-8").count(name) == 2
 
 
-@pytest.mark.parametrize(
-    ("call", "status"),
-    [
-        ("predict --plot love", 0),
-        ("predict --poster no.jpg", 2),
-        ("tag films.csv --out out.csv --overwrite", 3),
-    ],
-)
-@pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", "<&- 2>&-"])
+@pytest.mark.parametrize(("call", "status"), [("predict --plot love", 0), ("tag films.csv --out out.csv", 3)])
+@pytest.mark.parametrize("streams", ["2>/dev/full", "<&- 2>&-"])
 @pytest.mark.slow
 def test_a_stderr_that_is_lost_does_not_matter(odd_folder: Path, call: str, status: int, streams: str) -> None:
     assert shell(f"mmgcs {call} --model model {streams}", odd_folder)[0] == status
@@ -256,7 +230,7 @@ sys.exit(command())
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "mmgcs: error: interrupted\n")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_a_plot_file_may_have_any_usual_encoding(
     encoding: str, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

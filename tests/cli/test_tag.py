@@ -124,11 +124,9 @@ FROM = "--from sqlite:///films.db"
         ("films.csv --out o.csv --into t", "--into needs a database; add --from"),
         ("films.csv --out o.csv --workers 3", "--workers needs a cluster; add --engine ray"),
         ("films.csv --out o.csv --enrich-cache x", "--enrich-cache needs --enrich"),
-        ("films.csv --out o.csv --format csv", "--format is the format of standard input"),
         ("films.csv --out o.csv --out-format csv", "--out-format is the format of standard output"),
         ("films.csv --out - --out-format xlsx", "no output format '.xlsx'"),
         ("films.csv --out o.csv --min-confidence 2", "--min-confidence"),
-        ("films.csv --out films.csv --overwrite", "is the table of films itself"),
         ("films.csv --out o.csv --review films.csv --overwrite", "is the table of films itself"),
         ("films.csv --out s3://bucket/o.csv", "is not a file on this machine; only --engine ray writes elsewhere"),
         ("--quiet", "give FILMS and --out; or --from and --table"),
@@ -186,7 +184,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(films: Path,
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
         code = (
-            "import os, sys, filelock, mmgcs.cli\n"
+            "import os, sys, filelock, rich.progress, mmgcs.cli\n"
             "mmgcs.cli.main([*sys.argv[1:], '--out', '-', '--quiet'])\n"  # imports what is imported late
             "if os.getuid() == 0: os.seteuid(65534)\n"  # permissions do not bind root
             "sys.exit(mmgcs.cli.main(sys.argv[1:]))"

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from mmgcs.errors import UsageError
 from mmgcs.library import LibraryFilm, find_films, read_film
 from mmgcs.library.scan import split_name
 
@@ -174,26 +170,6 @@ def test_versions_are_one_film_from_whichever_folder_they_are_looked_at(
     assert (film.title, film.year, film.new_nfo) == ("Alien", 1979, Path(start) / "movie.nfo")
 
 
-AT_THE_ROOT = """
-import json, os, sys
-from pathlib import Path
-from mmgcs.library import find_films
-os.chroot(sys.argv[1])
-os.chdir("/")
-print(json.dumps([[film.name, str(film.new_nfo), film.poster] for film in find_films(Path(sys.argv[2]))]))
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "chroot") or os.geteuid() != 0, reason="only root can have another root folder")
-@pytest.mark.parametrize("start", ["/", "."])
-def test_films_at_the_root_of_a_disk_are_many(tmp_path: Path, start: str) -> None:
-    make(tmp_path, "Alien (1979).mkv", "Brazil (1985).mkv", "poster.jpg")
-    command = [sys.executable, "-c", AT_THE_ROOT, str(tmp_path), start]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    names = ("Alien (1979)", "Brazil (1985)")
-    assert sorted(json.loads(done.stdout)) == [[name, str(Path(start) / f"{name}.nfo"), None] for name in names]
-
-
 def test_a_pipe_or_a_broken_link_called_like_an_nfo_is_a_problem(tmp_path: Path) -> None:
     make(tmp_path, "A/a.mkv", "B/b.mkv")
     os.mkfifo(tmp_path / "A" / "movie.nfo")
@@ -202,11 +178,6 @@ def test_a_pipe_or_a_broken_link_called_like_an_nfo_is_a_problem(tmp_path: Path)
         "cannot be read (it is a pipe or a device, not a file)",
         "cannot be read (No such file or directory)",
     ]
-
-
-def test_no_folder_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no folder"):
-        list(find_films(tmp_path / "nothing"))
 
 
 def test_release_notes_are_no_nfo(tmp_path: Path) -> None:

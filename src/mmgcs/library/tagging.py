@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -134,7 +134,18 @@ class Library:
             UsageError: the review cannot be read, or lacks a column.
         """
         rows = _read_review(review)
-        return self._decided(rows, settings, self.films() if films is None else films)
+
+        def plans() -> Iterator[Plan]:
+            for film in map(read_film, self.films() if films is None else films):
+                if found := rows.pop(self._key(film), None):
+                    yield _decided(film, found, settings)
+            for key, left in rows.items():
+                if left[0].decision.casefold() not in SKIP:
+                    path = self.folder / key
+                    reason = f"row {left[0].number} of the review: there is no such film in the library; scan again"
+                    yield Plan(LibraryFilm(path.name, (), path), "error", (), reason=reason)
+
+        return plans()
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other processes from writing to the library. Hold this lock around `apply` and `undo`."""
@@ -225,19 +236,6 @@ class Library:
     def _key(self, film: LibraryFilm) -> str:
         """Return a film's path in the library, as reviews have it."""
         return printable(film.path.relative_to(self.folder).as_posix()).replace("\\", "/")
-
-    def _decided(
-        self, rows: dict[str, _Row], settings: LibrarySettings, films: Iterable[LibraryFilm]
-    ) -> Iterator[Plan]:
-        for film in map(read_film, films):
-            row = rows.pop(self._key(film), None)
-            if row is not None:
-                yield _decided(film, row, settings)
-        for key, row in rows.items():
-            if row.genres is not None or row.problem:
-                path = self.folder / key
-                problem = f"row {row.number} of the review: there is no such film in the library; scan again"
-                yield Plan(LibraryFilm(path.name, (), path), "error", (), reason=problem)
 
     def _run_of(self, name: str) -> str:
         runs = list(self.runs())
@@ -401,57 +399,61 @@ def _checked(plan: Plan, settings: LibrarySettings) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row of a review: the genres that its film shall have, or None to leave it alone.
-
-    `before` are the genres that the film had at the review; `problem` is why the row cannot be carried out.
-    """
+    """A row of a review: the genres that its film had then, the proposed ones, and what the user decided."""
 
     number: int
-    genres: tuple[str, ...] | None
-    before: tuple[str, ...]
-    problem: str | None = None
+    genres: tuple[str, ...]
+    proposed: tuple[str, ...]
+    decision: str
+
+    def decided(self) -> tuple[str, ...] | None:
+        """Return the genres that the film should get; None to leave it alone.
+
+        Raises:
+            InputError: the decision cannot be carried out.
+        """
+        word = self.decision.casefold()
+        if word in SKIP:
+            return None
+        if word in ACCEPT:
+            if not self.proposed:
+                raise InputError(f"row {self.number} accepts a film without proposed genres")
+            return self.proposed
+        if close := difflib.get_close_matches(word, ("accept", "skip"), cutoff=0.7):
+            raise InputError(f"row {self.number} says {self.decision!r}; did you mean {close[0]!r}?")
+        genres = tuple(dict.fromkeys(split_genres(self.decision)))
+        if NOT_XML.search(self.decision) or not genres:
+            raise InputError(f"row {self.number} says {self.decision!r}; write accept, skip or genres")
+        return genres
 
 
-def _read_review(path: Path) -> dict[str, _Row]:
+def _read_review(path: Path) -> dict[str, list[_Row]]:
     """Return the rows of a review by the films' paths."""
     header, *cells = read_cells(path) or [[]]
     places = {name.strip().casefold(): number for number, name in enumerate(header)}
     if missing := [name for name in ("path", "genres", "proposed", "decision") if name not in places]:
         raise UsageError(f"{path} has no column {missing[0]!r}; give a list that `mmgcs library scan --out` wrote")
-    rows: dict[str, _Row] = {}
+    rows: dict[str, list[_Row]] = {}
     for number, values in enumerate(cells, 2):
         cell = {name: values[place].strip() if place < len(values) else "" for name, place in places.items()}
-        row, key = _row(number, cell), cell["path"].replace("\\", "/")
-        if key in rows and rows[key].genres != row.genres:
-            row = replace(row, problem=f"row {number} and row {rows[key].number} decide differently")
-        rows[key] = row
+        genres, proposed = (tuple(split_genres(cell[name])) for name in ("genres", "proposed"))
+        rows.setdefault(cell["path"].replace("\\", "/"), []).append(_Row(number, genres, proposed, cell["decision"]))
     return rows
 
 
-def _row(number: int, cells: Mapping[str, str]) -> _Row:
-    before, decision = tuple(split_genres(cells["genres"])), cells["decision"]
-    word = decision.casefold()
-    if word in SKIP:
-        return _Row(number, None, before)
-    if word in ACCEPT:
-        genres = tuple(split_genres(cells["proposed"]))
-        return _Row(number, genres, before, None if genres else f"row {number} accepts a film without proposed genres")
-    if close := difflib.get_close_matches(word, ("accept", "skip"), cutoff=0.7):
-        return _Row(number, None, before, f"row {number} says {decision!r}; did you mean {close[0]!r}?")
-    genres = tuple(dict.fromkeys(split_genres(decision)))
-    if NOT_XML.search(decision) or not genres:
-        return _Row(number, None, before, f"row {number} says {decision!r}; write accept, skip or genres")
-    return _Row(number, genres, before)
-
-
-def _decided(film: LibraryFilm, row: _Row, settings: LibrarySettings) -> Plan:
-    """Return the plan for a film of a review."""
-    plan = _plan(film, settings, "skipped", film.skipped or "")
-    if problem := film.problem or row.problem:
-        return replace(plan, status="error", reason=problem)
-    if row.genres is None or film.skipped:
-        return plan
-    if [genre.casefold() for genre in plan.present] != [genre.casefold() for genre in row.before]:
-        reason = f"row {row.number} of the review: its genres were changed since; scan again"
-        return replace(plan, status="error", reason=reason)
-    return _checked(replace(plan, proposed=row.genres), settings)
+def _decided(film: LibraryFilm, rows: list[_Row], settings: LibrarySettings) -> Plan:
+    """Return the plan for a film that is in a review, usually in one row."""
+    plan, row = _plan(film, settings, "skipped", film.skipped or ""), rows[0]
+    if film.problem:
+        return replace(plan, status="error", reason=film.problem)
+    try:
+        genres = row.decided()
+        if other := next((other for other in rows if other.decided() != genres), None):
+            raise InputError(f"row {other.number} and row {row.number} decide differently")
+        if genres is None or film.skipped:
+            return plan
+        if [genre.casefold() for genre in plan.present] != [genre.casefold() for genre in row.genres]:
+            raise InputError(f"row {row.number} of the review: its genres were changed since; scan again")
+    except InputError as error:
+        return replace(plan, status="error", reason=str(error))
+    return _checked(replace(plan, proposed=genres), settings)
