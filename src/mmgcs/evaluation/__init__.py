@@ -4,24 +4,21 @@ from mmgcs.evaluation.baseline import TfidfBaseline
 from mmgcs.evaluation.calibration import fit_decision
 from mmgcs.evaluation.domain import fit_pictures
 from mmgcs.evaluation.ensemble import WEIGHINGS, fit_blend
-from mmgcs.evaluation.metrics import OVERALL, average_precision, choose
-from mmgcs.evaluation.render import detailed, report_paths, show, to_markdown, write_report
+from mmgcs.evaluation.metrics import average_precision, choose
+from mmgcs.evaluation.render import report_paths, to_markdown, write_report
 from mmgcs.evaluation.report import Report, evaluate
 
 __all__ = [
-    "OVERALL",
     "WEIGHINGS",
     "Report",
     "TfidfBaseline",
     "average_precision",
     "choose",
-    "detailed",
     "evaluate",
     "fit_blend",
     "fit_decision",
     "fit_pictures",
     "report_paths",
-    "show",
     "to_markdown",
     "write_report",
 ]
