@@ -1,3 +1,5 @@
+"""NFO files of every tool are read, and an edit changes only its genres."""
+
 from __future__ import annotations
 
 import codecs

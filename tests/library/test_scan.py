@@ -1,3 +1,5 @@
+"""Films are found in folders of every usual shape."""
+
 from __future__ import annotations
 
 import os

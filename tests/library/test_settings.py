@@ -1,3 +1,5 @@
+"""Genres are written in the user's own names."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Every file that was written can be restored exactly."""
+
 from __future__ import annotations
 
 import json
