@@ -81,8 +81,12 @@ def bar(share: float, width: int = 20) -> str:
 
 
 @contextmanager
-def progress_bars(*, bytes: bool = False) -> Iterator[Callable[..., None]]:  # noqa: A002  a unit
-    """Show a progress bar per stage on stderr, or if that is not a terminal, a line per stage twice a minute.
+def progress_bars(*, bytes: bool = False, lines: bool = False) -> Iterator[Callable[..., None]]:  # noqa: A002  a unit
+    """Show a progress bar per stage on stderr, if that is a terminal.
+
+    Args:
+        bytes: True to count bytes.
+        lines: True to print a line twice a minute if stderr is not a terminal, for logs of long runs.
 
     Yields:
         A function to call with a stage's name, how much of it is done, of how much (None if unknown), and a note.
@@ -102,7 +106,7 @@ def progress_bars(*, bytes: bool = False) -> Iterator[Callable[..., None]]:  # n
         def update(stage: str, done: int, total: int | None = None, note: str = "") -> None:
             if not console.is_terminal:
                 now = time.monotonic()
-                if now - shown.setdefault(stage, now) >= LINE_SECONDS:
+                if lines and now - shown.setdefault(stage, now) >= LINE_SECONDS:
                     shown[stage] = now
                     say(f"{stage}: {done:,}{f' of {total:,}' if total else ''}{f', {note}' if note else ''}")
                 return

@@ -277,7 +277,7 @@ def _progress(quiet: bool, share: Callable[[], float] = lambda: 0.0) -> Iterator
         yield None
         return
     began: list[tuple[float, int]] = []
-    with progress_bars() as update:
+    with progress_bars(lines=True) as update:
 
         def show(summary: TagSummary) -> None:
             now, read = time.monotonic(), share()
