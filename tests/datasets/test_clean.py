@@ -61,7 +61,7 @@ def test_what_is_dropped_is_counted_by_reason_with_examples():
     )
     cleaned = clean(films, genres=["Drama", "Comedy"], min_words=2)
     assert cleaned.frame["plot"].to_list() == ["The first film of all."]
-    assert cleaned.dropped.counts == {
+    assert cleaned.dropped == {
         "broken record": 2,
         "no id": 1,
         "id came before": 1,
@@ -71,7 +71,7 @@ def test_what_is_dropped_is_counted_by_reason_with_examples():
         "plot too short": 1,
         "plot came before": 1,
     }
-    assert cleaned.dropped.examples["no genre"] == ["7", "8"]
+    assert cleaned.examples["no genre"] == ["7", "8"]
 
 
 PIECES = st.sampled_from(
@@ -96,7 +96,7 @@ def test_films_with_only_a_poster_are_kept_where_a_plot_is_not_needed():
     films = raw({"poster_path": "/a.jpg"}, {"poster_url": "https://example.org/b.jpg"}, {}, {"plot": "A plot it is."})
     cleaned = clean(films, need_plot=False)
     assert cleaned.frame["id"].to_list() == ["0", "1", "3"]
-    assert cleaned.dropped.counts["no plot and no poster"] == 1
+    assert cleaned.dropped["no plot and no poster"] == 1
 
 
 def test_genres_come_out_in_one_spelling_and_only_the_wanted_ones():

@@ -154,7 +154,7 @@ def test_a_poster_that_fails_costs_only_the_poster(tmdb: Server, tmp_path: Path)
     assert (found.plot, found.poster) == (MATRIX["overview"], None)
     assert found.warnings == (
         "the plot was looked up at TMDB",
-        "the poster could not be looked up at TMDB: the answer is not a picture that can be read",
+        "the poster could not be looked up at TMDB: the answer is not an image that can be read",
     )
 
 
@@ -188,7 +188,7 @@ def test_wrong_calls_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(UsageError, match="'ftp://x' is not a web address"):
         enricher("tmdb", key=KEY, api="ftp://x", cache=tmp_path / "cache")
     (tmp_path / "broken").write_bytes(b"no database at all" * 100)
-    with pytest.raises(UsageError, match=r"the cache .*broken cannot be used .*; remove it or name another"):
+    with pytest.raises(MmgcsError, match=r"the cache .*broken cannot be used .*; remove it or name another"):
         enricher("tmdb", key=KEY, cache=tmp_path / "broken")
 
 

@@ -1,4 +1,4 @@
-"""What a labelled source is: a reader that brings a published data set into one shape, and the registry of readers."""
+"""Readers of labelled data sets: what one is, and the registry of them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,12 @@ RAW_SCHEMA: Mapping[str, pl.DataType] = {
     "id": pl.String(),
     "title": pl.String(),
     "year": pl.Int32(),
-    "plot": pl.String(),
-    "genres": pl.String(),
-    "poster": pl.String(),
-    "poster_path": pl.String(),
-    "poster_url": pl.String(),
-    "collection": pl.String(),
-    "labels": pl.String(),
-    "split": pl.String(),
-    "language": pl.String(),
-    "cohort": pl.String(),
+    **dict.fromkeys(("plot", "genres", "poster", "poster_path", "poster_url", "collection"), pl.String()),
+    **dict.fromkeys(("labels", "split", "language", "cohort"), pl.String()),
 }
 """The columns that every reader returns. `genres` is as the source spells it (any form that `mmgcs.genres` parses);
-`poster` is a file under the posters' folder, `poster_path` a path at TMDB, `poster_url` a whole address;
-`collection` is the series' name if the source knows it; `language` and `cohort` are kept for `mmgcs evaluate --by`."""
+`poster` is a file in the folder of posters, `poster_path` a path at TMDB, `poster_url` a whole address; `collection` is
+the name of the series if the source knows it; `language` and `cohort` are kept for `mmgcs evaluate --by`."""
 
 SPLITS = ("train", "valid", "test")
 
@@ -41,9 +33,9 @@ class Source:
     """A published data set that can be read.
 
     Attributes:
-        about: what it is, for people.
+        about: a description, for messages.
         recognises: returns True if a path looks like this data set, from its columns (empty for a folder).
-        read: reads it: one row per film, with the columns of `RAW_SCHEMA` and None for what is missing.
+        read: reads it: one row per film, with the columns of `RAW_SCHEMA` and None for missing values.
         rank: if several sources recognise a path, the lowest rank reads it: low for a particular shape.
     """
 
@@ -63,26 +55,26 @@ def detect_source(path: Path) -> str:
         InputError: no reader recognises it.
         UsageError: it does not exist or cannot be read.
     """
-    names = sorted(SOURCES, key=lambda name: SOURCES[name].rank)
+
+    def detect(columns: Sequence[str]) -> str | None:
+        names = sorted(SOURCES, key=lambda name: SOURCES[name].rank)
+        return next((name for name in names if SOURCES[name].recognises(path, columns)), None)
+
     columns: list[str] = []
-    if path.is_dir():
-        known = next((name for name in names if SOURCES[name].recognises(path, columns)), None)
-        if known is not None:
-            return known
-        with contextlib.suppress(UsageError):
+    found = detect(columns) if path.is_dir() else None  # MM-IMDb's folder is no table
+    if found is None:
+        with contextlib.suppress(UsageError) if path.is_dir() else contextlib.nullcontext():
             columns = table_columns(path)
-    else:
-        columns = table_columns(path)
-    for name in names:
-        if SOURCES[name].recognises(path, columns):
-            return name
+        found = detect(columns)
+    if found is not None:
+        return found
     what = f"its columns are {', '.join(columns[:12])}" if columns else "the folder has no <id>.json files and no table"
     sources = "; ".join(f"{name}, {SOURCES[name].about}" for name in SOURCES)
     raise InputError(f"{path} is not a known data set ({what}); say which it is with --from: {sources}")
 
 
 def to_raw(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[pl.Expr]:
-    """Expressions that bring a source's columns into `RAW_SCHEMA`.
+    """Return expressions that turn a source's columns into those of `RAW_SCHEMA`.
 
     Args:
         columns: the columns that the source has.
@@ -91,7 +83,7 @@ def to_raw(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[p
     expressions = []
 
     def text(name: str) -> pl.Expr:
-        return pl.col(name).map_batches(as_text, return_dtype=pl.String)
+        return pl.col(name).map_batches(_as_text, return_dtype=pl.String)
 
     for ours, dtype in RAW_SCHEMA.items():
         theirs = [name for name in names.get(ours, ()) if name in columns]
@@ -106,7 +98,7 @@ def to_raw(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[p
     return expressions
 
 
-def as_text(values: pl.Series) -> pl.Series:
+def _as_text(values: pl.Series) -> pl.Series:
     """Return values of any type as text: lists of names as `A|B`, other nested values as JSON."""
     if isinstance(values.dtype, pl.Struct) and [field.name[:1] for field in values.dtype.fields] == ["$"]:
         values = values.struct.field(values.dtype.fields[0].name)  # MongoDB's extended JSON, such as {"$oid": "573a…"}
@@ -118,11 +110,3 @@ def as_text(values: pl.Series) -> pl.Series:
         None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in values.to_list()
     ]
     return pl.Series(values.name, texts, dtype=pl.String)
-
-
-def numeric_ids(raw: Frame, path: Path) -> Frame:
-    """Keep the rows whose id is a number; in files of TMDB and MovieLens the others are pieces of broken rows."""
-    sound = raw.frame["id"].str.contains(r"^\d+(\.0)?$").fill_null(False)
-    kept = raw.frame.filter(sound).with_columns(pl.col("id").str.strip_suffix(".0"))
-    broken = (f"{path.name}, record {row + 1}" for row in (~sound).arg_true())
-    return Frame(kept, (*raw.problems, *broken))

@@ -16,8 +16,8 @@ from mmgcs.genres import canonical, parse_genres
 from mmgcs.preprocess import PLACEHOLDER, clean_text
 from mmgcs.tables import Frame
 
-# Texts that may need repair; the others are left alone, which makes a million of them quick. Control, invisible and odd
-# space characters, doubled or outer spaces, loose accents, an entity, or the beginning of mojibake: UTF-8 read as
+# Texts that may need repair; skipping the others makes a million of them quick. Control, invisible and odd space
+# characters, doubled or outer spaces, loose accents, an entity, or the beginning of mojibake: UTF-8 read as
 # Windows-1252, Windows-1251, Mac Roman or DOS shows one of these letters before another beyond ASCII or a space.
 _SUSPECT = (
     "[\x00-\x1f\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]"
@@ -25,6 +25,8 @@ _SUSPECT = (
 )
 _HEAD = 60
 """Characters at a plot's beginning by which possible repeats are found, and half as many letters."""
+EXAMPLES = 5
+"""Ids kept as examples of the films dropped for a reason."""
 
 
 def repair(text: str) -> str:
@@ -34,8 +36,6 @@ def repair(text: str) -> str:
     'Café & cinéma'
     """
     for _ in range(2):
-        if "&" not in text:
-            break
         text = html.unescape(text)
     if not text.isascii():
         # Line by line, as ftfy's own fix_text does it, because one text may mix encodings.
@@ -63,6 +63,10 @@ class LabelSets:
         """Return the number of films of each genre, (genres,)."""
         films = np.bincount(self.of_film, minlength=len(self.sets))
         return np.asarray(films @ self.sets.astype(np.int64), dtype=np.int64)
+
+    def films_per_genre(self) -> dict[str, int]:
+        """Return the number of films of each genre by its name."""
+        return dict(zip(self.genres, self.counts().tolist(), strict=True))
 
     def any(self) -> NDArray[np.bool_]:
         """Return which films have a genre, (films,)."""
@@ -107,20 +111,6 @@ def joined(labels: LabelSets) -> pl.Series:
     return pl.Series("genres", names, dtype=pl.String).gather(labels.of_film)
 
 
-@dataclass(slots=True)
-class Dropped:
-    """Why films were dropped, in the order of the checks, with a few of their ids as examples."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, count: int, examples: Sequence[str] = ()) -> None:
-        """Count films dropped for a reason. A reason that dropped none is reported too."""
-        self.counts[reason] = self.counts.get(reason, 0) + count
-        if count:
-            self.examples.setdefault(reason, []).extend(examples[: 5 - len(self.examples.get(reason, ()))])
-
-
 @dataclass(frozen=True, slots=True)
 class Cleaned:
     """Films worth learning from.
@@ -128,13 +118,15 @@ class Cleaned:
     Attributes:
         frame: the films, with `genres` as `A|B`.
         labels: the same genres, row by row.
-        dropped: what was dropped and why.
+        dropped: the number of films dropped for each reason, in the order of the checks.
+        examples: a few ids of the films dropped for each reason.
         repaired: the number of texts repaired, by column.
     """
 
     frame: pl.DataFrame
     labels: LabelSets
-    dropped: Dropped
+    dropped: dict[str, int]
+    examples: dict[str, list[str]]
     repaired: dict[str, int]
 
 
@@ -151,15 +143,18 @@ def clean(raw: Frame, *, genres: Sequence[str] | None = None, min_words: int = 1
         min_words: the fewest words of a plot.
         need_plot: True if a film needs a plot, False if a poster will do.
     """
-    frame, dropped = raw.frame, Dropped()
-    dropped.add("broken record", len(raw.problems), raw.problems[:5])
+    frame = raw.frame
+    dropped = {"broken record": len(raw.problems)}
+    examples = {"broken record": list(raw.problems[:EXAMPLES])} if raw.problems else {}
 
-    def keep(sound: pl.Series, reason: str) -> None:
+    def keep(sound: pl.Series, reason: str) -> NDArray[np.int64]:
         nonlocal frame
         gone = frame["id"].filter(~sound)
-        dropped.add(reason, len(gone), [str(film) for film in gone.head(5)])
+        dropped[reason] = len(gone)
         if len(gone):
+            examples[reason] = [str(film) for film in gone.head(EXAMPLES)]
             frame = frame.filter(sound)
+        return sound.arg_true().to_numpy().astype(np.int64)
 
     keep(frame["id"].str.contains(r"\S").fill_null(False), "no id")
     keep(frame["id"].is_first_distinct(), "id came before")
@@ -170,9 +165,7 @@ def clean(raw: Frame, *, genres: Sequence[str] | None = None, min_words: int = 1
 
     keep(frame["genres"].str.contains(r"\w").fill_null(False), "no genre")
     labels = label_sets(frame["genres"], genres)
-    wanted = labels.any()
-    keep(pl.Series(wanted), "none of the wanted genres")
-    labels = labels.take(np.flatnonzero(wanted))
+    labels = labels.take(keep(pl.Series(labels.any()), "none of the wanted genres"))
 
     suspect = frame.lazy().select(pl.col(name).str.contains(_SUSPECT).fill_null(False) for name in ("title", "plot"))
     repaired = {}
@@ -185,16 +178,14 @@ def clean(raw: Frame, *, genres: Sequence[str] | None = None, min_words: int = 1
 
     words = pl.col("plot").str.count_matches(" ", literal=True) + 1
     long = frame.select(((pl.col("plot") != "") & (words >= min_words)).fill_null(True)).to_series()
-    labels = labels.take(long.arg_true().to_numpy())
-    keep(long, "plot too short")
-    first = _is_first(frame["plot"])
-    labels = labels.take(first.arg_true().to_numpy())
-    keep(first, "plot came before")
+    labels = labels.take(keep(long, "plot too short"))
+    labels = labels.take(keep(_is_first(frame["plot"]), "plot came before"))
     split = pl.when(pl.col("split").is_in(SPLITS)).then("split").alias("split")
-    return Cleaned(frame.with_columns(joined(labels), split), labels, dropped, repaired)
+    return Cleaned(frame.with_columns(joined(labels), split), labels, dropped, examples, repaired)
 
 
-def _plain(texts: pl.Series) -> pl.Series:
+def plain(texts: pl.Series) -> pl.Series:
+    """Return texts in lower case, without anything but letters and digits."""
     return texts.str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]+", "")
 
 
@@ -202,12 +193,12 @@ def _is_first(plots: pl.Series) -> pl.Series:
     """Return which plots repeat no earlier one, compared without case, punctuation and spacing; missing ones don't."""
     # Comparing the beginnings first takes a fraction of the time: few plots share one.
     letters = _HEAD // 2
-    beginning = _plain(plots.str.head(_HEAD))
+    beginning = plain(plots.str.head(_HEAD))
     # How the last letter is written in lower case can depend on the next one, so it needs one letter more.
     short = (beginning.str.len_chars() <= letters).fill_null(False).arg_true()
-    beginning = beginning.str.head(letters).scatter(short, _plain(plots.gather(short)).str.head(letters))
+    beginning = beginning.str.head(letters).scatter(short, plain(plots.gather(short)).str.head(letters))
     rows = (plots.is_not_null() & beginning.is_duplicated()).arg_true()
-    first = _plain(plots.gather(rows)).hash().is_first_distinct()
+    first = plain(plots.gather(rows)).hash().is_first_distinct()
     return pl.repeat(True, len(plots), dtype=pl.Boolean, eager=True).scatter(rows, first)
 
 

@@ -136,19 +136,10 @@ def _shared(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 def _by_rarity(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], int]:
     """Return a number for each hash, smaller for rarer ones, and the count of numbers."""
-    # What np.unique does, in half the memory.
-    order = np.argsort(hashes)
-    ordered = hashes[order]
-    first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-    del ordered
-    numbers = np.cumsum(first, dtype=np.int32)
-    numbers -= 1
-    frequency = np.bincount(numbers)
+    _, numbers, frequency = np.unique(hashes, return_inverse=True, return_counts=True)
     rank = np.empty(len(frequency), dtype=np.uint32)
     rank[np.argsort(frequency, kind="stable")] = np.arange(len(frequency), dtype=np.uint32)
-    ranks = np.empty(len(hashes), dtype=np.uint32)
-    ranks[order] = rank[numbers]
-    return ranks, len(frequency)
+    return rank[numbers], len(frequency)
 
 
 def _links(

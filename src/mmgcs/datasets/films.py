@@ -1,4 +1,4 @@
-"""Our own table of films, FILMS: read, and written by extension, whole or not at all."""
+"""Our own table of films, FILMS: read with polars, and written by extension, whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,10 +24,6 @@ _NAMES: Mapping[str, Sequence[str]] = {
 """The columns that every command reads a film from, and the ones that only matter before training."""
 
 
-def _recognises(path: Path, columns: Sequence[str]) -> bool:
-    return {"id", "genres"} <= sources_of(columns).keys()
-
-
 def read_films(path: Path, columns: Mapping[str, str] | None = None) -> Frame:
     """Read a table of films with the columns of `RAW_SCHEMA` as far as it has them.
 
@@ -46,18 +42,20 @@ def read_films(path: Path, columns: Mapping[str, str] | None = None) -> Frame:
     raw = read_frame(path, to_raw(there, {field: (column,) for field, column in sources.items()}))
     # An address, or a path at TMDB, is where the poster can be downloaded from, whatever its column is called.
     address, at_tmdb = pl.col("poster").str.contains("(?i)^https?://"), pl.col("poster").str.contains(r"^/[\w-]+\.\w+$")
-    return replace(
-        raw,
-        frame=raw.frame.with_columns(
-            pl.when(~address & ~at_tmdb).then("poster").alias("poster"),
-            pl.coalesce("poster_url", pl.when(address).then("poster")).alias("poster_url"),
-            pl.coalesce("poster_path", pl.when(at_tmdb).then("poster")).alias("poster_path"),
-        ),
+    frame = raw.frame.with_columns(
+        pl.when(~address & ~at_tmdb).then("poster").alias("poster"),
+        pl.coalesce("poster_url", pl.when(address).then("poster")).alias("poster_url"),
+        pl.coalesce("poster_path", pl.when(at_tmdb).then("poster")).alias("poster_path"),
     )
+    return replace(raw, frame=frame)
 
 
 SOURCES.register("films")(
-    Source("a FILMS table: CSV, JSONL or Parquet with id, plot and genres", _recognises, read_films)
+    Source(
+        "a FILMS table: CSV, JSONL or Parquet with id, plot and genres",
+        lambda path, columns: {"id", "genres"} <= sources_of(columns).keys(),
+        read_films,
+    )
 )
 
 _QUICK: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
@@ -67,23 +65,21 @@ _QUICK: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
     # A fifth larger than at the usual level 3, in half the time.
     **dict.fromkeys((".parquet", ".pq"), partial(pl.DataFrame.write_parquet, compression_level=1)),
 }
-"""What polars writes by itself; the catalog writes other tables, row by row."""
+"""What polars writes by itself; `write_table` writes the other formats, row by row."""
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file name that `write_films` would refuse, before any work is done for it. Raises UsageError."""
-    suffix, compressed = table_format(path)
-    if suffix not in WRITERS and (compressed or suffix not in _QUICK):
-        raise UsageError(f"{path} has no known extension; name a file ending in .csv, .tsv, .jsonl or .parquet")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file ending in .csv, .tsv, .jsonl or .parquet")
+    """Raise UsageError for a path that `write_films` cannot write, before any work is done for it."""
+    problem = "is a folder" if path.is_dir() else None if table_format(path)[0] in WRITERS else "has no known extension"
+    if problem is not None:
+        raise UsageError(f"{path} {problem}; name a file ending in .csv, .tsv, .jsonl or .parquet")
 
 
 def write_films(frame: pl.DataFrame, path: Path) -> None:
     """Write a table of films by the extension of `path`, whole or not at all.
 
     Raises:
-        UsageError: the extension is none that can be written.
+        UsageError: there is no writer for that extension.
     """
     check_writable(path)
     suffix, compressed = table_format(path)

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from mmgcs.datasets.base import SOURCES, SPLITS, detect_source
-from mmgcs.datasets.clean import label_sets
+from mmgcs.datasets.clean import label_sets, plain
 from mmgcs.datasets.duplicates import near_duplicates
 from mmgcs.files import atomic_writer
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LENGTH_STEP = 10
 LONGEST = 400
 MOST_GENRES = 30
 """The most genres a chart shows, the most common first."""
-BLUE, ORANGE, INK = "#2f6db3", "#d9822b", "#333333"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +82,12 @@ def summarise(films: pl.DataFrame) -> DataSummary:
     sets = labels.sets.astype(np.int64)
     sizes = np.bincount(sets.sum(axis=1).astype(np.int64), weights=per_set).astype(np.int64)
     plots = films["plot"].filter(films["plot"].str.contains(r"\S").fill_null(False))
-    plain = plots.str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]+", "")
+    letters = plain(plots)
     steps = plots.str.count_matches(r"\S+").clip(0, LONGEST) // LENGTH_STEP * LENGTH_STEP
+    parts = {name: films.filter(pl.col("split") == name) for name in SPLITS}
     return DataSummary(
         films=films.height,
-        genres=dict(zip(labels.genres, labels.counts().tolist(), strict=True)),
+        genres=labels.films_per_genre(),
         together=(sets.T @ (sets * per_set[:, None])).tolist(),
         genres_per_film={str(size): count for size, count in enumerate(sizes.tolist())},
         lengths=_value_counts(steps),
@@ -100,20 +95,15 @@ def summarise(films: pl.DataFrame) -> DataSummary:
         missing=_missing(films),
         duplicates={
             "id": films.height - films["id"].n_unique() if films.height else 0,
-            "plot": len(plain) - plain.n_unique(),
-            "near-duplicate plot": len(near_duplicates(plots.filter(plain.is_first_distinct()))),
+            "plot": len(letters) - letters.n_unique(),
+            "near-duplicate plot": len(near_duplicates(plots.filter(letters.is_first_distinct()))),
         },
         splits={
-            name: {"films": part.height, **_genre_counts(part, labels.genres)}
-            for name in SPLITS
-            if (part := films.filter(pl.col("split") == name)).height
+            name: {"films": part.height, **label_sets(part["genres"], labels.genres).films_per_genre()}
+            for name, part in parts.items()
+            if part.height
         },
     )
-
-
-def _genre_counts(films: pl.DataFrame, genres: tuple[str, ...]) -> dict[str, int]:
-    labels = label_sets(films["genres"], genres)
-    return dict(zip(labels.genres, labels.counts().tolist(), strict=True))
 
 
 def _value_counts(values: pl.Series) -> dict[str, int]:
@@ -131,92 +121,23 @@ def _missing(films: pl.DataFrame) -> dict[str, int]:
     return {name: int(films.select(expression.sum()).item()) for name, expression in parts.items()}
 
 
-def draw_charts(summary: DataSummary) -> dict[str, tuple[str, Figure]]:
-    """Return the caption and figure of every chart, by name, in the page's order."""
-    last = max((int(step) for step in summary.lengths), default=0)
-    lengths = {
-        f"{step}+" if step >= LONGEST else str(step): summary.lengths.get(str(step), 0)
-        for step in range(0, last + 1, LENGTH_STEP)
-    }
-    decades = {f"{decade}s": count for decade, count in summary.years.items()}
-    return {
-        "genres": (
-            "Films of each genre; a film counts for each of its genres.",
-            _bars(dict(list(summary.genres.items())[:MOST_GENRES]), horizontal=True),
-        ),
-        "together": (
-            "How often genres occur together: of the films with the row's genre, the percentage that also have the "
-            "column's.",
-            _co_occurrence(summary),
-        ),
-        "genres-per-film": ("How many genres films have.", _bars(summary.genres_per_film)),
-        "lengths": ("Words in a plot, in steps of ten; the last bar holds all longer ones.", _bars(lengths)),
-        "years": ("Films by decade of release.", _bars(decades)),
-        "missing": ("Films that lack a part.", _bars(summary.missing, horizontal=True, colour=ORANGE)),
-        "duplicates": (
-            "Films that repeat an earlier film's id or plot, and pairs of plots that are nearly the same.",
-            _bars(summary.duplicates, horizontal=True, colour=ORANGE),
-        ),
-    }
-
-
-def _bars(counts: Mapping[str, int], *, horizontal: bool = False, colour: str = BLUE) -> Figure:
-    from matplotlib.figure import Figure
-
-    names, values = list(counts), list(counts.values())
-    size = (7.0, max(1.6, 0.28 * len(names) + 0.6)) if horizontal else (7.0, 2.8)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
-    if horizontal:
-        axes.barh(names, values, color=colour)
-        axes.invert_yaxis()
-        for row, value in enumerate(values):
-            axes.annotate(f" {value:,}", (value, row), va="center", fontsize=8, color=INK)
-        axes.margins(x=0.15)
-        axes.xaxis.set_visible(False)
-    else:
-        axes.bar(names, values, color=colour)
-        axes.tick_params(axis="x", rotation=90 if len(names) > 14 else 0, labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def _co_occurrence(summary: DataSummary) -> Figure:
-    from matplotlib.figure import Figure
-
-    names = list(summary.genres)[:MOST_GENRES]
-    counts = np.array([row[: len(names)] for row in summary.together[: len(names)]], dtype=np.float64)
-    shares = counts / np.maximum(1.0, np.diag(counts))[:, None] if len(names) else np.zeros((1, 1))
-    np.fill_diagonal(shares, np.nan)
-    side = max(3.0, 0.42 * len(names) + 1.2)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=max(0.01, float(np.nan_to_num(shares).max())))
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
-    for row, column in zip(*np.nonzero(np.nan_to_num(shares) >= 0.005), strict=True):
-        share = shares[row, column]
-        colour = "white" if share > 0.6 * np.nanmax(shares) else INK
-        axes.text(column, row, f"{share * 100:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    return figure
-
-
-def svg(figure: Figure) -> str:
-    """Return a figure as an `<svg>` element that needs no other file and is the same every time."""
-    from matplotlib import rc_context
-
-    out = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "mmgcs"}):
-        figure.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
-
-
 def page(summary: DataSummary, name: str, broken: int = 0) -> str:
     """Return the page as HTML."""
     from jinja2 import Environment, FileSystemLoader
 
+    last = max(map(int, summary.lengths), default=0)
+    lengths = {
+        f"{step}+" if step >= LONGEST else str(step): summary.lengths.get(str(step), 0)
+        for step in range(0, last + 1, LENGTH_STEP)
+    }
+    charts = {
+        "Films of each genre; a film counts for each of its genres": dict(list(summary.genres.items())[:MOST_GENRES]),
+        "How many genres films have": summary.genres_per_film,
+        "Words in a plot, in steps of ten; the last row holds all longer ones": lengths,
+        "Films by decade of release": {f"{decade}s": count for decade, count in summary.years.items()},
+        "Films that lack a part": summary.missing,
+        "Films that repeat an earlier film's id or plot, and pairs of nearly equal plots": summary.duplicates,
+    }
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     template = Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("inspect.html.j2")
-    charts = {key: (caption, svg(figure)) for key, (caption, figure) in draw_charts(summary).items()}
-    return template.render(summary=summary, name=name, broken=broken, charts=charts)
+    return template.render(summary=summary, name=name, broken=broken, charts=charts, most_genres=MOST_GENRES)

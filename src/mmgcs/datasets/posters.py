@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +34,6 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 """The extensions of posters."""
 MAX_STEM = 200
 """The longest stem of a poster's file name in bytes: file systems take 255, and temporary files need some more."""
-_BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,59 +155,41 @@ def download_posters(
         with lock_folder(folder):
             for suffix in PICTURES:
                 remove_parts(folder, f"*{suffix}")
-            return _fill(urls, folder, options, progress)
+            return _download_missing(urls, folder, options, progress)
     except OSError as error:
         raise MmgcsError(
             f"{folder} cannot be written ({error.strerror or error}); free space or choose another"
         ) from error
 
 
-def _fill(
+def _download_missing(
     urls: dict[str, str | None], folder: Path, options: PosterOptions, progress: Callable[[int, int], None]
 ) -> PosterResult:
-    result = PosterResult()
-    failed = _read_failed(folder / FAILED)
-    files = poster_files(folder)
-    todo: dict[str, str] = {}
-    for film, url in urls.items():
-        if url is None:
-            result.without += 1
-        elif poster_stem(film) in files:
-            result.already += 1
-            failed.pop(film, None)
-        elif film in failed and not options.retry_failed:
-            result.left += 1
-        elif film in failed or not options.retry_failed:
-            todo[film] = url
+    path, files = folder / FAILED, poster_files(folder)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        failed = {record["id"]: record for record in map(json.loads, filter(str.strip, lines))}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a list of failed posters ({error}); remove it to try them all") from None
+    missing = {film: url for film, url in urls.items() if url is not None and poster_stem(film) not in files}
+    result = PosterResult(without=sum(url is None for url in urls.values()))
+    result.already = len(urls) - result.without - len(missing)
+    todo = {film: url for film, url in missing.items() if (film in failed) == options.retry_failed}
+    result.left = 0 if options.retry_failed else len(missing) - len(todo)
     try:
         # The event loop has a thread of its own: in a notebook, this one already runs another.
         with start_blocking_portal() as portal:
             portal.call(_download_all, todo, folder, options, result, progress)
-    finally:
-        # An interrupted run records its failures too.
+    finally:  # an interrupted run records its failures too
         files = poster_files(folder)
-        failed = {film: record for film, record in failed.items() if film not in todo or poster_stem(film) not in files}
-        _write_failed(folder / FAILED, {**failed, **{record["id"]: record for record in result.failed}}.values())
+        failed |= {record["id"]: record for record in result.failed}
+        records = [record for film, record in failed.items() if film not in urls or poster_stem(film) not in files]
+        if records:
+            with atomic_writer(path) as handle:
+                handle.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        else:
+            path.unlink(missing_ok=True)
     return result
-
-
-def _read_failed(path: Path) -> dict[str, dict[str, Any]]:
-    if not path.is_file():
-        return {}
-    try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return {record["id"]: record for record in records}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a list of failed posters ({error}); remove it to try them all") from None
-
-
-def _write_failed(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-    if lines:
-        with atomic_writer(path) as handle:
-            handle.writelines(lines)
-    else:
-        path.unlink(missing_ok=True)
 
 
 async def _download_all(
@@ -252,12 +232,7 @@ def _keep(folder: Path, film: str, data: bytes) -> None:
             kind = str(image.format).lower()
     except InputError as error:
         if data[:512].lstrip().lower().startswith((b"<!doctype", b"<html")):
-            raise FetchError("a web page came instead of a picture") from None
+            raise FetchError("the answer is a web page, not an image") from None
         raise FetchError(str(error).split(";", 1)[0].removeprefix("the poster ")) from None
-    try:
-        with atomic_writer(folder / f"{poster_stem(film)}.{'jpg' if kind == 'jpeg' else kind}", "wb") as handle:
-            handle.write(data)
-    except OSError as error:
-        if error.errno not in _BAD_NAME:
-            raise
-        raise FetchError(f"its id cannot be a file name here ({error.strerror})") from None
+    with atomic_writer(folder / f"{poster_stem(film)}.{'jpg' if kind == 'jpeg' else kind}", "wb") as handle:
+        handle.write(data)

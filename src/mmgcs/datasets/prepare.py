@@ -1,4 +1,4 @@
-"""Turn a published data set, or a table of one's own, into a table to train on, with a report on every record."""
+"""Turn a published data set, or a table of your own, into a table to train on, with a report on every record."""
 
 from __future__ import annotations
 
@@ -100,10 +100,13 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
     read = raw.frame.height + len(raw.problems)
     cleaned = clean(raw, genres=options.wanted_genres(), min_words=options.min_words, need_plot=options.need_plot)
     del raw
-    outside = dict(cleaned.labels.others)
     frame, labels = _choose(cleaned, options)
     if not frame.height:
-        raise InputError(_nothing_left(path, cleaned))
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in cleaned.dropped.items() if count)
+        fix = "check the columns, --genres and --min-words"
+        if cleaned.dropped.get(OUTSIDE):
+            fix = f"its genres are {', '.join(list(cleaned.labels.others)[:8])}; keep them with --genres data"
+        raise InputError(f"no film of {path} is left ({reasons or 'it has none'}); {fix}")
     linked: dict[str, int] = {}
     if options.split == "none":
         frame = frame.with_columns(pl.lit(None, dtype=pl.String).alias("split"))
@@ -118,16 +121,16 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
         "input": str(path),
         "output": str(out),
         "read": read,
-        "dropped": cleaned.dropped.counts,
-        "examples": cleaned.dropped.examples,
+        "dropped": cleaned.dropped,
+        "examples": cleaned.examples,
         "repaired": cleaned.repaired,
         "kept": frame.height,
-        "genres": dict(zip(labels.genres, labels.counts().tolist(), strict=True)),
-        "genres_left_out": outside,
+        "genres": labels.films_per_genre(),
+        "genres_left_out": dict(cleaned.labels.others),
         "splits": {name: int((frame["split"] == name).sum()) for name in SPLITS},
         "largest_genre_difference_points": deviation(labels, frame["split"]),
         "kept_together": linked,
-        "warnings": _warnings(frame, labels, cleaned.dropped.counts.get(OUTSIDE, 0)),
+        "warnings": _warnings(frame, labels, cleaned.dropped.get(OUTSIDE, 0)),
         "seconds": round(time.perf_counter() - began, 2),
     }
     write_json(report_path(out), report)
@@ -135,35 +138,31 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
 
 
 def report_path(out: Path) -> Path:
-    """Return the path of a prepared table's report: beside it."""
+    """Return the path of a prepared table's report, next to it."""
     return out.with_name(f"{out.stem}.report.json")
 
 
 def _choose(cleaned: Cleaned, options: PrepareOptions) -> tuple[pl.DataFrame, LabelSets]:
-    frame, labels, dropped = cleaned.frame, cleaned.labels, cleaned.dropped
-    counts = dict(zip(labels.genres, labels.counts().tolist(), strict=True))
-    genres = [genre for genre in labels.genres if counts[genre] >= options.min_films]
+    """Return the films of the wanted genres, balanced if asked for; others are added to `cleaned.dropped`."""
+    frame, labels = cleaned.frame, cleaned.labels
+    films = labels.films_per_genre()
+    genres = [genre for genre in labels.genres if films[genre] >= options.min_films]
     if options.balance == "top10":
-        genres = [genre for genre in top_genres(labels, TOP) if genre in genres]
+        top = sorted(labels.genres, key=lambda genre: (-films[genre], genre))[:TOP]
+        genres = [genre for genre in top if genre in genres]
     if tuple(genres) != labels.genres:
         columns = [labels.genres.index(genre) for genre in genres]
         labels = LabelSets(tuple(genres), labels.sets[:, columns], labels.of_film)
         rows = np.flatnonzero(labels.any())
         reason = "none of the ten commonest genres" if options.balance == "top10" else "only genres under --min-films"
-        dropped.add(reason, frame.height - len(rows))
+        cleaned.dropped[reason] = frame.height - len(rows)
         labels = labels.take(rows)
         frame = frame[rows].with_columns(joined(labels))
     if options.balance == "top10" and genres:
         rows = strictly_balanced(labels, options.per_genre, options.seed)
-        dropped.add("left out to balance genres", frame.height - len(rows))
+        cleaned.dropped["left out to balance genres"] = frame.height - len(rows)
         frame, labels = frame[rows], labels.take(rows)
     return frame, labels
-
-
-def top_genres(labels: LabelSets, count: int = TOP) -> tuple[str, ...]:
-    """Return the most common genres, most films first; ties by name."""
-    films = labels.counts()
-    return tuple(sorted(labels.genres, key=lambda genre: (-films[labels.genres.index(genre)], genre))[:count])
 
 
 def strictly_balanced(labels: LabelSets, per_genre: int | None, seed: int) -> NDArray[np.int64]:
@@ -233,7 +232,7 @@ def _warnings(frame: pl.DataFrame, labels: LabelSets, outside: int) -> list[str]
         )
     if len(labels.genres) == 1:
         warnings.append(f"all films have the one genre {labels.genres[0]}: there is nothing to tell apart")
-    for genre, count in zip(labels.genres, labels.counts().tolist(), strict=True):
+    for genre, count in labels.films_per_genre().items():
         if count < len(SPLITS):
             films = {0: "no film", 1: "one film"}.get(count, f"{count} films")
             warnings.append(
@@ -245,14 +244,6 @@ def _warnings(frame: pl.DataFrame, labels: LabelSets, outside: int) -> list[str]
     elif missing:
         warnings.append(f"{missing:,} films have no split in the source; --split 80/10/10 makes a new one for all")
     return warnings
-
-
-def _nothing_left(path: Path, cleaned: Cleaned) -> str:
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in cleaned.dropped.counts.items() if count)
-    fix = "check the columns, --genres and --min-words"
-    if cleaned.dropped.counts.get(OUTSIDE):
-        fix = f"its genres are {', '.join(list(cleaned.labels.others)[:8])}; keep them with --genres data"
-    return f"no film of {path} is left ({reasons or 'it has none'}); {fix}"
 
 
 def describe(report: dict[str, Any]) -> str:

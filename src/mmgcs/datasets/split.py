@@ -80,19 +80,12 @@ def split_films(
 def _empty_split(empty: Sequence[str], links: pl.DataFrame, groups: NDArray[np.int64]) -> str:
     names = f"split {empty[0]}" if len(empty) == 1 else f"splits {' and '.join(empty)}"
     sizes = np.bincount(groups)
-    largest = int(sizes.max())
-    if largest <= max(1, len(groups) // 4):
+    if sizes.max() <= max(1, len(groups) // 4):
         return f"{len(groups):,} films are too few for the {names}; give more films, or other shares with --split"
     inside = links.filter(pl.Series(groups).gather(links["left"]) == int(sizes.argmax()))
-    reason = inside["reason"].mode().sort()[0]
-    fix = {
-        "series by title": "if their titles are not a series, give them other titles or remove the column title",
-        "series by collection": "check the column collection",
-        "poster": "check the column that names the posters",
-    }.get(reason, "check that they are different films")
     return (
-        f"nothing is left for the {names}: {largest:,} of {len(groups):,} films belong together ({reason}) and must "
-        f"share one; {fix}"
+        f"nothing is left for the {names}: {sizes.max():,} of {len(groups):,} films belong together "
+        f"({inside['reason'].mode().sort()[0]}) and must share one; if they are not related, change that column"
     )
 
 

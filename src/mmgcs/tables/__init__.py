@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING
 
 from mmgcs.registry import lazy_exports
 from mmgcs.tables import delimited, json_files  # noqa: F401  they register their readers
-from mmgcs.tables.films import CHUNK, STDIN, FilmTable, need_column, open_films, read_films
+from mmgcs.tables.films import CHUNK, STDIN, FilmTable, fetch_posters, need_column, open_films, read_films
 from mmgcs.tables.frames import Frame, read_frame, table_columns
-from mmgcs.tables.locate import TableFile, find_tables
-from mmgcs.tables.readers import PACKED, READERS, Table
-from mmgcs.tables.records import ANSWER_COLUMNS, RecordBuilder
+from mmgcs.tables.locations import Folder, find_tables, is_remote, normal_address
+from mmgcs.tables.readers import PACKED, READERS
 from mmgcs.tables.rows import ALIASES, RowReader, sources_of
 from mmgcs.tables.source import Row, table_format, without_format
-from mmgcs.tables.storage import Folder, is_remote, normal_address
-from mmgcs.tables.writers import WRITERS, infer_types, json_line, write_table
+from mmgcs.tables.writers import ANSWER_COLUMNS, WRITERS, RecordBuilder, infer_types, json_line, write_table
 
 if TYPE_CHECKING:
-    from mmgcs.tables.databases import DatabaseChunk, FilmDatabase
+    from mmgcs.tables.databases import FilmDatabase
 
 __all__ = [
     "ALIASES",
@@ -30,7 +28,6 @@ __all__ = [
     "READERS",
     "STDIN",
     "WRITERS",
-    "DatabaseChunk",
     "FilmDatabase",
     "FilmTable",
     "Folder",
@@ -38,8 +35,7 @@ __all__ = [
     "RecordBuilder",
     "Row",
     "RowReader",
-    "Table",
-    "TableFile",
+    "fetch_posters",
     "find_tables",
     "infer_types",
     "is_remote",
@@ -56,8 +52,7 @@ __all__ = [
     "write_table",
 ]
 
-# SQLAlchemy is an extra.
-__getattr__ = lazy_exports(__name__, {"databases": ["DatabaseChunk", "FilmDatabase"]})
+__getattr__ = lazy_exports(__name__, {"databases": ["FilmDatabase"]})  # SQLAlchemy is an extra
 
 for _group, _formats in (("mmgcs.readers", READERS), ("mmgcs.writers", WRITERS)):
     for _plugin in entry_points(group=_group):

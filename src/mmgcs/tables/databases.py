@@ -1,10 +1,11 @@
-"""Films of a table in a database, and their predictions in tables of their own next to it.
+"""Tag films in a database table; their predictions go to tables of their own next to it.
 
-SQLite, PostgreSQL, and whatever else SQLAlchemy has a driver for. Films are read in pages by key (keyset pagination:
-`key > last … order by key limit n`), so a page costs the same at the end of a table as at its start, and no transaction
-stays open between pages. The table of films is only read. Every prediction is stored with a hash of the film's plot,
-title and poster: a film is tagged if it has no prediction of this model yet, or if its hash changed. A chunk's
-predictions are written in one transaction that replaces older ones, so a run can be killed at any time and repeated.
+Works with SQLite, PostgreSQL and other databases that SQLAlchemy has a driver for. Films are read in pages by key
+(keyset pagination: `key > last … order by key limit n`), so a page costs the same at the end of a table as at its
+start, and no transaction stays open between pages. The table of films is only read. Each prediction is stored with a
+hash of the film's plot, title and poster: a film is tagged if it has no prediction of this model yet, or if its hash
+changed. The predictions of a chunk replace older ones in one transaction, so a run can be killed and repeated at any
+time.
 """
 
 from __future__ import annotations
@@ -12,16 +13,15 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import event
+import tenacity
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -34,29 +34,21 @@ from sqlalchemy.exc import (
 from sqlalchemy.types import UserDefinedType
 
 from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.files import decode_text
 from mmgcs.film import Film, Prediction
 from mmgcs.tables.films import CHUNK
 from mmgcs.tables.rows import RowReader, list_columns, sources_of
 from mmgcs.tables.source import Row
 
 PREDICTIONS = "mmgcs_predictions"
-"""The table of predictions, unless another is named."""
+"""The default table of predictions."""
 
 FIELDS = ("title", "year", "plot", "genres", "poster")
 """The fields of a film that are read, if the table has them."""
 IDENTIFIERS = ("imdb_id", "tmdb_id")
-"""Columns that are read too: `--enrich` looks films up by them."""
+"""Columns that are read as well: `--enrich` looks films up by them."""
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class DatabaseChunk:
-    """Films to tag, with the value of the key column and the input hash of each."""
-
-    keys: list[Any] = field(default_factory=list)
-    hashes: list[str] = field(default_factory=list)
-    films: list[Film] = field(default_factory=list)
 
 
 class FilmDatabase:
@@ -67,7 +59,7 @@ class FilmDatabase:
         source: the name of the table of films.
         key: the column that films are identified and ordered by.
         into: the table of predictions.
-        unchanged: films that `chunks` has passed over, because they have a prediction already.
+        unchanged: films that `chunks` skipped because they already have a prediction.
     """
 
     def __init__(
@@ -84,19 +76,19 @@ class FilmDatabase:
         posters: Path | None = None,
         patience: float = 30.0,
     ) -> None:
-        """Connect and check the tables. Creates the tables of predictions if they are missing.
+        """Connect, check the table of films, and create the tables of predictions if they are missing.
 
         Args:
             address: such as `sqlite:///films.db` or `postgresql://user@host/database`.
-            table: the table or view of films, with its schema or without.
-            schema: the schema of the table, if it is not the default one.
+            table: the table or view of films, with or without its schema.
+            schema: the schema of the table; by default the database's default schema.
             key: a column that is unique and never null; by default the primary key.
-            columns: a film's field to the column it is read from; `id` names the key.
-            where: a condition in SQL that films must meet.
+            columns: film field to the column it is read from; `id` names the key.
+            where: an SQL condition that selects films.
             into: the table of predictions, by default `mmgcs_predictions`; `<into>_runs` is created with it.
             probabilities: True to also write one row per film and genre, to `<into>_probabilities`.
             posters: the folder of posters; by default the current one.
-            patience: seconds to wait for a database that went away or is locked.
+            patience: seconds to wait for a database that is locked or cannot be reached.
 
         Raises:
             UsageError: the address, a table, a column or the condition is wrong.
@@ -125,32 +117,30 @@ class FilmDatabase:
                     self._read(sa.select(self._key).where(self._where).limit(1))
                 except MmgcsError as error:
                     raise UsageError(f"--where {where!r} failed: {error}") from error
-            self._create_targets(self.into, probabilities)
+            self._create_targets(probabilities)
         except BaseException:
             self.close()
             raise
 
     def _reflect(self, name: str, schema: str | None) -> sa.Table:
         """Read the columns of a table or view. Raises UsageError if it does not exist."""
+        declared: dict[str, str] | None = None
 
         def as_declared(inspector: sa.Inspector, table: sa.Table, column: Any) -> None:
-            # SQLite stores any value in any column: none may be converted by its declared type.
-            if inspector.dialect.name == "sqlite":
-                column["type"] = _Declared(declared.get(column["name"]) or "BLOB")
+            # SQLite stores any value in any column, so values must not be converted by the declared type.
+            if declared is not None:
+                column["type"] = _AsDeclared(declared.get(column["name"]) or "BLOB")
 
         with self._reader.connect() as connection:
             inspector = sa.inspect(connection)
             if schema is None and "." in name and not inspector.has_table(name):
                 schema, _, name = name.partition(".")
-            declared: dict[str, str] = {}
             if connection.dialect.name == "sqlite":
-                quote = connection.dialect.identifier_preparer.quote
-                prefix = f"{quote(schema)}." if schema else ""
-                found = connection.exec_driver_sql(f"PRAGMA {prefix}table_info({quote(name)})")
-                declared = {row[1]: row[2] for row in found}
+                query = "select name, type from pragma_table_info(?, ?)"
+                declared = {row[0]: row[1] for row in connection.exec_driver_sql(query, (name, schema or "main"))}
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", SAWarning)  # a type it does not know is read as it comes
+                    warnings.simplefilter("ignore", SAWarning)  # about types that SQLAlchemy does not know
                     return sa.Table(
                         name,
                         sa.MetaData(),
@@ -165,7 +155,7 @@ class FilmDatabase:
                 raise UsageError(f"{where} has no table {name!r}; it has {list_columns(known)}") from None
 
     def _column(self, option: str, name: str) -> sa.Column[Any]:
-        """Return a column by its name, in any case. Raises UsageError if there is none."""
+        """Return a column by its name, in any case. Raises UsageError if it is missing."""
         columns = self._films.columns
         folded = {column.name.casefold(): column for column in reversed(list(columns))}
         column = columns.get(name, folded.get(name.casefold()))
@@ -183,7 +173,7 @@ class FilmDatabase:
         return keys[0]
 
     def _field_columns(self, names: Mapping[str, str]) -> dict[str, sa.Column[Any]]:
-        """Return the columns to read, by the film's field (or by their own name, for identifiers)."""
+        """Return the columns to read by film field, and identifiers by their own name."""
         others = [column.name for column in self._films.columns if column.name != self.key]
         found = {name: column for name, column in sources_of(others).items() if name in FIELDS} | dict(names)
         fields = {name: self._column(f"--columns {name}={column}", column) for name, column in found.items()}
@@ -194,71 +184,63 @@ class FilmDatabase:
             )
         return fields | {name.casefold(): self._films.c[name] for name in others if name.casefold() in IDENTIFIERS}
 
-    def _create_targets(self, into: str, probabilities: bool) -> None:
-        """Define the tables of predictions, and create missing ones."""
-        meta, schema, kind = sa.MetaData(), self._films.schema, self._key.type
+    def _create_targets(self, probabilities: bool) -> None:
+        """Define the tables of predictions, and create the missing ones."""
+        kind, into, model_type = self._key.type, self.into, sa.String(200)
         if isinstance(kind, sa.types.NullType):
             raise UsageError(f"the type of {self.source}.{self.key} is not supported as a key; name another with --key")
-
-        def film_id() -> sa.Column[Any]:
-            return sa.Column("film_id", kind, primary_key=True, nullable=False, autoincrement=False)
-
-        def model() -> sa.Column[Any]:
-            return sa.Column("model", sa.String(200), primary_key=True, nullable=False)
-
+        meta = sa.MetaData(schema=self._films.schema)
+        key: dict[str, Any] = {"primary_key": True, "nullable": False, "autoincrement": False}
+        required: dict[str, Any] = {"nullable": False}
         self._predictions = predictions = sa.Table(
             into,
             meta,
-            film_id(),
+            sa.Column("film_id", kind, **key),
             sa.Column("genres", sa.Text),
             sa.Column("confidence", sa.Double),
             sa.Column("sure", sa.Boolean),
             sa.Column("error", sa.Text),
             sa.Column("warnings", sa.Text),
-            sa.Column("input_hash", sa.String(64), nullable=False),
-            model(),
-            sa.Column("tagged_at", sa.DateTime(timezone=True), nullable=False),
-            schema=schema,
+            sa.Column("input_hash", sa.String(64), **required),
+            sa.Column("model", model_type, **key),
+            sa.Column("tagged_at", sa.DateTime(timezone=True), **required),
         )
         self._runs = sa.Table(
             f"{into}_runs",
             meta,
-            model(),
-            sa.Column("source", sa.Text, nullable=False),
-            sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
-            schema=schema,
+            sa.Column("model", model_type, **key),
+            sa.Column("source", sa.Text, **required),
+            sa.Column("started_at", sa.DateTime(timezone=True), **required),
         )
         self._probabilities = by_genre = None
         if probabilities:
             self._probabilities = by_genre = sa.Table(
                 f"{into}_probabilities",
                 meta,
-                film_id(),
-                model(),
-                sa.Column("genre", sa.String(100), primary_key=True, nullable=False),
-                sa.Column("probability", sa.Double, nullable=False),
-                sa.Column("chosen", sa.Boolean, nullable=False),
-                schema=schema,
+                sa.Column("film_id", kind, **key),
+                sa.Column("model", model_type, **key),
+                sa.Column("genre", sa.String(100), **key),
+                sa.Column("probability", sa.Double, **required),
+                sa.Column("chosen", sa.Boolean, **required),
             )
 
         def create(connection: sa.Connection) -> None:
             inspector = sa.inspect(connection)
             for ours in meta.tables.values():
-                if not inspector.has_table(ours.name, schema=schema):
-                    continue
-                there = {column["name"] for column in inspector.get_columns(ours.name, schema=schema)}
-                if there != {column.name for column in ours.columns}:
-                    raise UsageError(
-                        f"{ours.fullname} exists, but its columns are not those of this version of mmgcs; "
-                        "drop it, or give --into another name"
-                    )
+                if inspector.has_table(ours.name, schema=ours.schema):
+                    existing = inspector.get_columns(ours.name, schema=ours.schema)
+                    if {column["name"] for column in existing} != {column.name for column in ours.columns}:
+                        raise UsageError(
+                            f"{ours.fullname} exists, but its columns are not those of this version of mmgcs; "
+                            "drop it, or give --into another name"
+                        )
             meta.create_all(connection)
-            view = sa.Table(f"{into}_view", sa.MetaData(), schema=schema)
-            if by_genre is not None and view.name not in inspector.get_view_names(schema):
+            view = sa.Table(f"{into}_view", sa.MetaData(), schema=meta.schema)
+            if by_genre is not None and view.name not in inspector.get_view_names(meta.schema):
                 name = connection.dialect.identifier_preparer.format_table(view)
-                same = (predictions.c.film_id == by_genre.c.film_id, predictions.c.model == by_genre.c.model)
+                same = (predictions.c.film_id == by_genre.c.film_id) & (predictions.c.model == by_genre.c.model)
                 joined = sa.select(predictions, by_genre.c.genre, by_genre.c.probability, by_genre.c.chosen)
-                joined = joined.join_from(predictions, by_genre, sa.and_(*same), isouter=True)
+                joined = joined.join_from(predictions, by_genre, same, isouter=True)
                 connection.exec_driver_sql(f"CREATE VIEW {name} AS {joined.compile(connection)}")
 
         self._write(create)
@@ -270,7 +252,7 @@ class FilmDatabase:
             UsageError: the tables of predictions belong to another table of films.
         """
         runs = self._runs
-        tables = [self._predictions, self._probabilities] if overwrite else []
+        delete = [self._predictions, self._probabilities, runs] if overwrite else [runs]
 
         def work(connection: sa.Connection) -> None:
             other = connection.execute(sa.select(runs.c.source).where(runs.c.source != self.source)).scalar()
@@ -278,16 +260,17 @@ class FilmDatabase:
                 raise UsageError(
                     f"{self._predictions.fullname} holds predictions for {other}; give --into another name"
                 )
-            for table in [*tables, runs]:
+            for table in delete:
                 if table is not None:
                     connection.execute(sa.delete(table).where(table.c.model == model))
-            run = {"model": model, "source": self.source, "started_at": datetime.now(UTC)}
-            connection.execute(sa.insert(runs), [run])
+            connection.execute(sa.insert(runs).values(model=model, source=self.source, started_at=datetime.now(UTC)))
 
         self._write(work)
 
-    def chunks(self, model: str, *, retry_errors: bool = False, size: int = CHUNK) -> Iterator[DatabaseChunk]:
+    def chunks(self, model: str, *, retry_errors: bool = False, size: int = CHUNK) -> Iterator[list[Film]]:
         """Yield the films that the model has yet to tag, in the order of their keys.
+
+        The `record` of a film also has `film_id`, the value of its key, and `input_hash`, which `save` stores.
 
         Args:
             model: the model's name.
@@ -295,44 +278,49 @@ class FilmDatabase:
             size: films per chunk.
 
         Raises:
-            MmgcsError: the database stays away, or the key is not unique.
+            MmgcsError: the database cannot be reached any more, or the key is not unique.
         """
-        chunk = DatabaseChunk()
-        for keys, films in self._pages(size):
-            known = self._stored(model, keys, retry_errors)
-            for key, film in zip(keys, films, strict=True):
-                hashed = input_hash(film)
-                if known.get(key) == hashed:
+        chunk: list[Film] = []
+        for films in self._pages(size):
+            known = self._stored(model, [film.record["film_id"] for film in films], retry_errors)
+            for film in films:
+                if known.get(film.record["film_id"]) == film.record["input_hash"]:
                     self.unchanged += 1
                     continue
-                chunk.keys.append(key)
-                chunk.hashes.append(hashed)
-                chunk.films.append(film)
-                if len(chunk.films) == size:
+                chunk.append(film)
+                if len(chunk) == size:
                     yield chunk
-                    chunk = DatabaseChunk()
-        if chunk.films:
+                    chunk = []
+        if chunk:
             yield chunk
 
-    def _pages(self, size: int) -> Iterator[tuple[list[Any], list[Film]]]:
-        after, number = None, 0
+    def _pages(self, size: int) -> Iterator[list[Film]]:
+        after = None
         while True:
             start = self._key.is_not(None) if after is None else self._key > after
             query = sa.select(self._key, *self._fields.values()).where(start, self._where)
             rows = self._read(query.order_by(self._key).limit(size + 1))
-            keys = [_as_read(row[0]) for row in rows]
+            keys = [row[0] for row in rows]
             if len(set(keys)) < len(keys) or (keys and keys[0] == after):
                 raise MmgcsError(
                     f"the key {self.key} of {self.source} is not unique, or not UTF-8, near {str(keys[0])[:80]!r}; "
                     f"name another column with --key"
                 )
-            films = [self._film(row, number + place) for place, row in enumerate(rows[:size], 1)]
-            if films:
-                yield keys[:size], films
+            if rows:
+                yield [self._film(row) for row in rows[:size]]
             if len(rows) <= size:
                 return
-            number += size
-            after = rows[size - 1][0]
+            after = keys[size - 1]
+
+    def _film(self, row: Sequence[Any]) -> Film:
+        key, *others = row
+        name = key.hex() if isinstance(key, bytes) else str(key)
+        values: dict[str, Any] = {"id": name}
+        for column, value in zip(self._fields, others, strict=True):
+            text = isinstance(value, bytes) and column != "poster"
+            values[column] = value.decode("utf-8", errors="replace") if text else value
+        film = self._rows.film(Row(values, place=f"{self.key} {name}"), 0)
+        return replace(film, record={**values, "film_id": key, "input_hash": input_hash(film)})
 
     def _stored(self, model: str, keys: list[Any], retry_errors: bool) -> dict[Any, str]:
         """Return the input hashes of the films among `keys` that need no new prediction."""
@@ -344,52 +332,51 @@ class FilmDatabase:
         if genres is not None:
             same = sa.and_(genres.c.film_id == table.c.film_id, genres.c.model == model)
             query = query.where(sa.or_(table.c.error.is_not(None), sa.exists().where(same)))
-        return {_as_read(row[0]): row[1] for row in self._read(query)}
+        return dict(self._read(query))
 
-    def save(self, model: str, chunk: DatabaseChunk, predictions: Sequence[Prediction]) -> None:
-        """Write a chunk's predictions in one transaction, in place of older ones.
+    def save(self, model: str, films: Sequence[Film], predictions: Sequence[Prediction]) -> None:
+        """Write the predictions of a chunk in one transaction, in place of older ones.
 
         Raises:
-            MmgcsError: the database stays away, or refuses.
+            MmgcsError: the database cannot be reached any more, or refuses.
         """
         now, rows, genres = datetime.now(UTC), [], []
-        for key, hashed, prediction in zip(chunk.keys, chunk.hashes, predictions, strict=True):
+        for film, prediction in zip(films, predictions, strict=True):
             failed = prediction.error is not None
+            film_id = {"film_id": film.record["film_id"], "model": model}
             rows.append(
                 {
-                    "film_id": key,
+                    **film_id,
                     "genres": "|".join(prediction.genres),
                     "confidence": None if failed else prediction.confidence,
                     "sure": None if failed else prediction.sure,
                     "error": prediction.error,
                     "warnings": " | ".join(prediction.warnings) or None,
-                    "input_hash": hashed,
-                    "model": model,
+                    "input_hash": film.record["input_hash"],
                     "tagged_at": now,
                 }
             )
             for genre, probability in prediction.probabilities.items():
                 chosen = genre in prediction.genres
-                value = {"genre": genre, "probability": probability, "chosen": chosen}
-                genres.append({"film_id": key, "model": model, **value})
+                genres.append({**film_id, "genre": genre, "probability": probability, "chosen": chosen})
+        keys = [row["film_id"] for row in rows]
 
         def work(connection: sa.Connection) -> None:
             for table, values in ((self._predictions, rows), (self._probabilities, genres)):
                 if table is not None:
-                    old = sa.delete(table).where(table.c.model == model, table.c.film_id.in_(chunk.keys))
-                    connection.execute(old)
+                    connection.execute(sa.delete(table).where(table.c.model == model, table.c.film_id.in_(keys)))
                     if values:
                         connection.execute(sa.insert(table), values)
 
         self._write(work)
 
     def without_key(self) -> int:
-        """Return how many films have no key, which SQLite allows: they cannot be tagged."""
+        """Return the number of films whose key is null, which SQLite allows: they cannot be tagged."""
         query = sa.select(sa.func.count()).select_from(self._films).where(self._key.is_(None), self._where)
         return int(self._read(query)[0][0])
 
     def deleted(self, model: str) -> int:
-        """Return how many films have a prediction of this model, but are not in the table of films any more."""
+        """Return the number of films that have a prediction of this model but are no longer in the table of films."""
         predictions = self._predictions
         there = sa.exists().where(self._key == predictions.c.film_id)
         query = sa.select(sa.func.count()).select_from(predictions).where(predictions.c.model == model, ~there)
@@ -400,20 +387,11 @@ class FilmDatabase:
         self._reader.dispose()
         self._writer.dispose()
 
-    def _film(self, row: Sequence[Any], number: int) -> Film:
-        key = _as_read(row[0])
-        name = key.hex() if isinstance(key, bytes) else str(key)
-        values: dict[str, Any] = {"id": name}
-        for column, value in zip(self._fields, map(_as_read, row[1:]), strict=True):
-            if isinstance(value, bytes) and column != "poster":
-                value = value.decode("utf-8", errors="replace")
-            values[column] = value
-        return self._rows.film(Row(values, place=f"{self.key} {name}"), number)
-
-    def _read(self, query: sa.Select[Any]) -> Sequence[Any]:
-        def work() -> Sequence[Any]:
+    def _read(self, query: sa.Select[Any]) -> list[list[Any]]:
+        def work() -> list[list[Any]]:
             with self._reader.connect() as connection:
-                return connection.execute(query).all()
+                rows = connection.execute(query)
+                return [[bytes(v) if isinstance(v, memoryview | bytearray) else v for v in row] for row in rows]
 
         return self._retry(work)
 
@@ -425,24 +403,25 @@ class FilmDatabase:
         self._retry(work)
 
     def _retry(self, work: Callable[[], T]) -> T:
-        """Do `work`, again while the database is away or locked and patience lasts."""
-        until, wait = time.monotonic() + self._patience, 0.1
-        while True:
-            try:
-                return work()
-            except DBAPIError as error:
-                if not _is_temporary(error) or time.monotonic() + wait > until:
-                    reason = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0].rstrip(".")
-                    raise MmgcsError(
-                        f"{self.place} refused or went away ({reason[:300]}); fix that, then run the same command "
-                        f"again: predictions that were written are kept"
-                    ) from error
-                self.close()
-                time.sleep(wait)
-                wait = min(2 * wait, 5.0)
+        """Call `work`, again if the database is locked or away, until patience runs out."""
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_temporary),
+            stop=tenacity.stop_after_delay(self._patience),
+            wait=tenacity.wait_exponential(0.1, max=5),
+            before_sleep=lambda _: self.close(),
+            reraise=True,
+        )
+        try:
+            return attempts(work)
+        except DBAPIError as error:
+            reason = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0].rstrip(".")
+            raise MmgcsError(
+                f"{self.place} refused or went away ({reason[:300]}); fix that, then run the same command "
+                f"again: predictions that were written are kept"
+            ) from error
 
 
-class _Declared(UserDefinedType[Any]):
+class _AsDeclared(UserDefinedType[Any]):
     """A type of SQLite as it was declared; values are read and written without conversion."""
 
     cache_ok = True
@@ -472,18 +451,20 @@ def _parse_address(address: str) -> sa.URL:
 
 
 def _make_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
-    """Return an engine that only reads (of SQLite and PostgreSQL, it cannot write), and one that writes.
+    """Return an engine that only reads (SQLite and PostgreSQL refuse its writes), and one that writes.
 
     Raises:
         UsageError: there is no driver for this kind of database.
     """
     kind = url.get_backend_name()
     try:
-        if kind != "sqlite":
-            arguments = {"connect_timeout": 10} if kind == "postgresql" else {}
-            engine = sa.create_engine(url, pool_pre_ping=True, pool_size=1, connect_args=arguments)
-            return engine.execution_options(postgresql_readonly=True), engine
-        reader, writer = sa.create_engine(url), sa.create_engine(url)
+        if kind == "sqlite":
+            reader, writer = sa.create_engine(url), sa.create_engine(url)
+            sa.event.listen(reader, "connect", _prepare_to_read)
+            return reader, writer
+        arguments = {"connect_timeout": 10} if kind == "postgresql" else {}
+        engine = sa.create_engine(url, pool_pre_ping=True, pool_size=1, connect_args=arguments)
+        return engine.execution_options(postgresql_readonly=True), engine
     except NoSuchModuleError:
         raise UsageError(
             f"SQLAlchemy does not know the kind of database {url.drivername!r}; supported are "
@@ -492,38 +473,18 @@ def _make_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
     except ModuleNotFoundError as error:
         raise UsageError(f"{url.drivername} needs the Python driver {error.name}, which is not installed") from None
 
-    @event.listens_for(reader, "connect")
-    def only_read(connection: sqlite3.Connection, _: object) -> None:
-        connection.execute("PRAGMA query_only = ON")
-        connection.text_factory = _text
 
-    @event.listens_for(writer, "connect")
-    def own_transactions(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # else the driver begins a transaction only after our first read
-        connection.text_factory = _text
-
-    @event.listens_for(writer, "begin")
-    def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return reader, writer
+def _prepare_to_read(connection: sqlite3.Connection, _: object) -> None:
+    connection.execute("PRAGMA query_only = ON")
+    connection.text_factory = decode_text  # SQLite accepts any bytes as text
 
 
-def _text(data: bytes) -> str:
-    # SQLite takes any bytes for text; what is not UTF-8 is read like the files of other programs.
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
-
-
-def _is_temporary(error: DBAPIError) -> bool:
-    """Return True for errors that another try may not have: a lock, a server that is away, or a concurrent run."""
-    if isinstance(error, IntegrityError):
-        return True  # another run has written the same film since we looked
-    if isinstance(error.orig, sqlite3.Error):
-        return "locked" in str(error.orig) or "busy" in str(error.orig)
-    return error.connection_invalidated or isinstance(error, OperationalError)
+def _is_temporary(error: BaseException) -> bool:
+    """Return True for errors that may not happen again: a lock, a server that is away, or a concurrent run."""
+    if isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.Error):
+        return "locked" in str(error.orig) or isinstance(error, IntegrityError)
+    away = isinstance(error, DBAPIError) and error.connection_invalidated
+    return away or isinstance(error, IntegrityError | OperationalError)  # another run wrote the same film first
 
 
 def input_hash(film: Film) -> str:
@@ -536,7 +497,3 @@ def input_hash(film: Film) -> str:
         poster = hashlib.sha256(film.poster).hexdigest()
     inputs = [film.title, film.plot, poster, film.problem]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
-
-
-def _as_read(value: Any) -> Any:
-    return bytes(value) if isinstance(value, memoryview | bytearray) else value

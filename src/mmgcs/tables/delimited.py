@@ -1,6 +1,6 @@
-"""CSV and TSV of every usual dialect, row by row, in such a way that damage costs its own row and no other.
+"""Read CSV and TSV of every usual dialect, row by row, so that a damaged row does not affect the others.
 
-Python's csv module reads the records, because polars refuses a whole file for one broken row. The dialect (delimiter,
+Python's csv module parses the records, because polars refuses a whole file for one broken row. The dialect (delimiter,
 quotes, backslashes) is the one under which most of the first lines are sound rows.
 """
 
@@ -14,26 +14,26 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
 from mmgcs.errors import UsageError
 from mmgcs.tables.readers import READERS, Table, check_columns
 from mmgcs.tables.rows import sources_of
-from mmgcs.tables.source import CELL, MAX_LINE, Line, Meter, Row, encoding_of, read_lines
+from mmgcs.tables.source import BLANK, CELL, MAX_LINE, Line, Meter, Row, encoding_of, read_lines
 
 MAX_RECORD = 4 * 2**20
 """Characters that one quoted record may span over several lines; past this its quote was never closed."""
 
 SAMPLE_LINES, SAMPLE_CHARACTERS = 500, 2**20
-"""How much of a file the dialect is judged by."""
+"""How much of a file is used to detect its dialect."""
 
 MAX_QUOTES = 50
 """Quotation marks of a broken line that are tried as the stray one."""
 
 DELIMITERS = (",", ";", "\t", "|")
 _NAMES = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
-_BLANK = "\ufeff\x00\x1a \t\r\n"  # 0x1A is the end-of-file mark of old systems
 
 csv.field_size_limit(MAX_LINE + MAX_RECORD)
 
@@ -69,18 +69,17 @@ class Dialect:
         )
 
     def parse_line(self, text: str) -> list[str]:
-        """Return the fields of one line, or none if it is not a whole record."""
+        """Return the fields of one line; empty if it is not a whole record."""
         try:
             return next(self.parse(iter([text])), [])
         except csv.Error:
             return []
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(NamedTuple):
     lines: list[Line]
     fields: list[str]
-    sound: bool
+    broken: bool = False
     warning: str | None = None
 
 
@@ -99,20 +98,18 @@ class _Feed:
     def __next__(self) -> str:
         if self._size > MAX_RECORD and len(self.taken) > 1:
             raise csv.Error("the quote was never closed")
-        line = self._again.pop() if self._again else next(self._lines)
-        self.taken.append(line)
-        self._size += len(line.text)
-        return line.text
+        self.taken.append(self._again.pop() if self._again else next(self._lines))
+        self._size += len(self.taken[-1].text)
+        return self.taken[-1].text
 
     def start_record(self) -> None:
         self.taken, self._size = [], 0
 
     def keep_first_line(self) -> Line:
         """Return the record's first line and put the other lines back."""
-        first, *others = self.taken
-        self._again.extend(reversed(others))
-        self.taken = [first]
-        return first
+        self._again += reversed(self.taken[1:])
+        self.taken = self.taken[:1]
+        return self.taken[0]
 
 
 class _RowShape:
@@ -147,12 +144,8 @@ class _RowShape:
 
 def _shape(cell: str) -> tuple[bool, ...]:
     cell = cell.strip()
-    return (
-        any(map(str.isspace, cell)),
-        any(map(str.isdigit, cell)),
-        any(map(str.isalpha, cell)),
-        not all(map(str.isalnum, cell)),
-    )
+    tests = (str.isspace, str.isdigit, str.isalpha)
+    return (*(any(map(test, cell)) for test in tests), not all(map(str.isalnum, cell)))
 
 
 def one_line(text: str, dialect: Dialect, width: int) -> list[str]:
@@ -176,7 +169,8 @@ def _trimmed(fields: list[str], width: int) -> list[str]:
     return fields[:width] if len(fields) > width and not any(fields[width:]) else fields
 
 
-def _records(lines: Iterator[Line], dialect: Dialect, width: int, shape: _RowShape | None = None) -> Iterator[_Record]:
+def _records(lines: Iterator[Line], dialect: Dialect, width: int, sample: Sequence[Line] = ()) -> Iterator[_Record]:
+    shape = _RowShape(sample, dialect, width) if sample and dialect.quoted else None
     feed = _Feed(lines)
     parsed = dialect.parse(feed)
     while True:
@@ -199,8 +193,8 @@ def _records(lines: Iterator[Line], dialect: Dialect, width: int, shape: _RowSha
             fields = one_line(line.text, dialect, width)
             warning = f"line {line.number} has broken quotes; check the plot"
             parsed = dialect.parse(feed)
-        if fields and (len(fields) > 1 or fields[0].strip(_BLANK)):
-            yield _Record(feed.taken, fields, not broken, warning)
+        if fields and (len(fields) > 1 or fields[0].strip(BLANK)):
+            yield _Record(feed.taken, fields, broken, warning)
 
 
 def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dialect:
@@ -217,9 +211,8 @@ def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dia
 
     def score(dialect: Dialect) -> float:
         width = len(header(dialect.delimiter)) if dialect.quoted else sample[0].text.count(dialect.delimiter) + 1
-        shape = _RowShape(sample[1:], dialect, width) if dialect.quoted else None
-        records = list(_records(iter(sample), dialect, width, shape))
-        sound = sum(len(record.lines) for record in records if record.sound and len(record.fields) == width)
+        records = _records(iter(sample), dialect, width, sample[1:])
+        sound = sum(len(record.lines) for record in records if not record.broken and len(record.fields) == width)
         # Only TSV is often without quoting; elsewhere a few stray quotes do not make it so.
         return sound if dialect.quoted or dialect.delimiter == "\t" else sound - 1 - 0.02 * len(sample)
 
@@ -228,13 +221,12 @@ def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dia
         return len(sources_of(names)), score(Dialect(delimiter)), len(names), delimiter == usual
 
     delimiter = given or max(DELIMITERS, key=likelihood)
-    quoted = Dialect(delimiter)
-    literal = Dialect(delimiter, quoted=False)
-    candidates = [quoted, replace(quoted, spaced=True), replace(quoted, escaped=True)]
-    candidates += [replace(quoted, escaped=True, spaced=True), literal, replace(literal, escaped=True)]
+    flags = [
+        (quoted, escaped, spaced) for quoted in (True, False) for escaped in (False, True) for spaced in (False, True)
+    ]
     if delimiter == "\t" and _looks_unquoted(sample):
-        candidates.insert(0, candidates.pop(4))
-    return max(candidates, key=score)
+        flags.insert(0, (False, False, False))
+    return max((Dialect(delimiter, *chosen) for chosen in flags), key=score)
 
 
 def _looks_unquoted(sample: Sequence[Line]) -> bool:
@@ -261,29 +253,23 @@ def read_csv(path: Path, delimiter: str | None = None, usual: str = ",") -> Tabl
     if given is not None and (len(given) != 1 or given in '"\r\n'):
         raise UsageError(f"--delimiter {given} is not one character; give for example --delimiter ';' or tab")
     meter = Meter(path)
-    lines = read_lines(path, meter)
-    sample: list[Line] = []
-    size = 0
-    for line in lines:
-        if not sample and not line.text.strip(_BLANK):
-            continue
-        if not sample and (said := re.fullmatch(r"\"?sep=(.)\"?\s*", line.text, re.IGNORECASE)):
-            given = given or said[1]  # what Excel reads the delimiter from
-            continue
+    lines = itertools.dropwhile(lambda line: not line.text.strip(BLANK), read_lines(path, meter))
+    first = next(lines, None)
+    if first is not None and (excel := re.fullmatch(r"\"?sep=(.)\"?\s*", first.text, re.IGNORECASE)):
+        given, first = given or excel[1], next(lines, None)  # Excel reads the delimiter from such a line
+    if first is None:
+        raise UsageError(f"{path} is empty; give a table with a header and at least one film")
+    sample, size = [first], len(first.text)
+    while len(sample) < SAMPLE_LINES and size <= SAMPLE_CHARACTERS and (line := next(lines, None)) is not None:
         sample.append(line)
         size += len(line.text)
-        if len(sample) >= SAMPLE_LINES or size > SAMPLE_CHARACTERS:
-            break
-    if not sample:
-        raise UsageError(f"{path} is empty; give a table with a header and at least one film")
     dialect = detect_dialect(sample, given, usual)
-    header = dialect.parse_line(sample[0].text) or next(_records(iter(sample), dialect, 0)).fields
+    header = dialect.parse_line(first.text) or next(_records(iter(sample), dialect, 0)).fields
     columns = tuple(name.strip().replace("\x00", "") for name in header)
     check_columns(path, columns)
-    shape = _RowShape(sample[1:], dialect, len(columns)) if dialect.quoted else None
-    records = _records(itertools.chain(sample, lines), dialect, len(columns), shape)
+    records = _records(itertools.chain(sample, lines), dialect, len(columns), sample[1:])
     next(records)  # the header
-    plain = dialect == Dialect(dialect.delimiter) and sample[0].number == 1 and encoding_of(path)[1] == "\n"
+    plain = dialect == Dialect(dialect.delimiter) and first.number == 1 and encoding_of(path)[1] == "\n"
 
     def scan() -> pl.LazyFrame:
         return pl.scan_csv(
@@ -308,17 +294,17 @@ def _row(record: _Record, columns: tuple[str, ...]) -> Row:
     width = len(columns)
     place = f"line {record.lines[0].number}"
     fields, problem = record.fields, None
-    warnings = [line.warning for line in record.lines if line.warning is not None]
+    warnings = [
+        warning for warning in (*(line.warning for line in record.lines), record.warning) if warning is not None
+    ]
     if any("\x00" in field for field in fields):
         fields = [field.replace("\x00", "") for field in fields]
         warnings.append(f"{place} has NUL bytes; they were removed")
-    if record.warning is not None:
-        warnings.append(record.warning)
     if any(line.cut for line in record.lines):
         problem = f"{place} is longer than {MAX_LINE // 2**20} MiB; fix the row"
     elif len(fields) != width:
         surplus = ", ".join(map(repr, fields[width : width + 100]))[:200]
         surplus = f" (too many: {surplus})" if surplus else ""
         problem = f"{place} has {len(fields)} fields where the header has {width}{surplus}; fix the row"
-    values = dict(zip(columns, [*fields, *[None] * (width - len(fields))], strict=False))
+    values = dict(itertools.zip_longest(columns, fields[:width]))
     return Row(values, problem, tuple(warnings), place, sum(map(len, fields)) + width * CELL)

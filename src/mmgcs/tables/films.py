@@ -1,14 +1,11 @@
-"""Tables of films: the rows of any supported format become films, in order, in chunks, and none is lost.
-
->>> from mmgcs.tables import read_films
->>> chunks = read_films(path, posters=folder)  # doctest: +SKIP
-"""
+"""Tables of films: the rows of any supported format become films, in order, in chunks, and none is lost."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import hashlib
+import itertools
 import shutil
 import tempfile
 import weakref
@@ -18,14 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmgcs.errors import UsageError
 from mmgcs.film import Film
-from mmgcs.tables.locate import TableFile, find_tables, fixed_part
+from mmgcs.tables.locations import Folder, find_tables, fixed_part, is_remote
 from mmgcs.tables.readers import READERS, Table
 from mmgcs.tables.rows import ALIASES, RowReader, check_named, list_columns, notices_of
-from mmgcs.tables.seen import SeenIds
 from mmgcs.tables.source import Row, spooled_stdin
-from mmgcs.tables.storage import Folder, is_remote
 
 CHUNK = 512
 """Films per chunk: enough to sort by length within, few enough that their decoded posters take 60 MB."""
@@ -45,10 +43,11 @@ class FilmTable:
     Attributes:
         path: the address that was given.
         files: the files.
-        ends: how many rows there are up to the end of each file that was read to its end.
+        ends: the number of rows up to the end of each file that was read to its end.
         columns: the columns of all files; of JSONL the ones in the first thousand lines.
         partition: the columns among them that only the folders' names give.
-        types: column to its type for `write_table`; None if it must be seen from the rows.
+        types: column to its type for `write_table`; None if it must be inferred from the rows.
+        first_types: the same, by the first file alone.
         sources: film field to the column it is read from.
         notices: what the user should know about how the table is read.
         posters: the folder that posters are relative to and may not leave.
@@ -56,7 +55,7 @@ class FilmTable:
 
     def __init__(
         self,
-        path: str | Path | TableFile,
+        path: str | Path,
         *,
         posters: str | Path | None = None,
         delimiter: str | None = None,
@@ -74,9 +73,8 @@ class FilmTable:
             UsageError: the table is missing, empty or of an unknown format, or has no plot and no poster column.
         """
         self._reopen = functools.partial(FilmTable, path, posters=posters, delimiter=delimiter, columns=columns)
-        self.files = [path] if isinstance(path, TableFile) else find_tables(path)
-        address = path.address if isinstance(path, TableFile) else str(path)
-        self.path = Path(address)
+        self.files = find_tables(path)
+        self.path = Path(path)
         self.ends: list[int] = []
         self._delimiter, self._named = delimiter, columns
         self._scratch = Path()
@@ -85,16 +83,19 @@ class FilmTable:
             weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
         if posters is None:
             alone = len(self.files) == 1 and not self.path.is_dir()
-            posters = self.files[0].folder if alone or is_remote(address) else fixed_part(address)
+            posters = self.files[0].folder if alone or is_remote(path) else fixed_part(str(path))
         self.posters = Folder(posters) if is_remote(posters) else Path(posters)
         if isinstance(self.posters, Path) and not self.posters.is_dir():
             raise UsageError(f"the posters folder {posters} does not exist; check --posters")
-        self._current = (0, self._open(self.files[0]))
+        self._file = 0
+        self._table = self._open(0)
         # Remote files are downloaded one by one, when their turn comes.
-        tables = [self._current[1], *(self._open(file) for file in self.files[1:] if not file.remote)]
+        local = [number for number, file in enumerate(self.files) if number and not file.remote]
+        tables = [self._table, *map(self._open, local)]
         own = dict.fromkeys(name for table in tables for name in table.columns)
         self.columns = tuple(own | dict.fromkeys(key for file in self.files for key in file.partition))
         self.partition = tuple(name for name in self.columns if name not in own)
+        self.first_types = self._table.types
         self.types = _common_types(tables, self.columns) if len(tables) == len(self.files) else None
         check_named(columns or {}, self.columns, path)
         self._rows = self._row_reader(self.columns)
@@ -102,11 +103,12 @@ class FilmTable:
         self.notices = notices_of(self.sources, columns)
         if "plot" not in self.sources and "poster" not in self.sources:
             raise UsageError(
-                f"{address} has no column for the plot ({', '.join(ALIASES['plot'])}) or the poster; "
+                f"{path} has no column for the plot ({', '.join(ALIASES['plot'])}) or the poster; "
                 f"name it with --columns plot=COLUMN; its columns are {list_columns(self.columns)}"
             )
 
-    def _open(self, file: TableFile) -> Table:
+    def _open(self, number: int) -> Table:
+        file = self.files[number]
         return READERS[file.format](file.local(self._scratch), self._delimiter)
 
     def _row_reader(self, columns: Sequence[str]) -> RowReader:
@@ -117,10 +119,10 @@ class FilmTable:
         count, several = 0, len(self.files) > 1
         for number, file in enumerate(self.files):
             if number:
-                self._current = (number, self._open(file))
+                self._file, self._table = number, self._open(number)
             if several:  # each file may name its columns differently
-                self._rows = self._row_reader((*self._current[1].columns, *file.partition))
-            for row in self._current[1].rows:
+                self._rows = self._row_reader((*self._table.columns, *file.partition))
+            for row in self._table.rows:
                 count += 1
                 if several or file.partition:
                     place = f"{Path(file.address).name}, {row.place}" if several else row.place
@@ -139,28 +141,18 @@ class FilmTable:
             size: films per chunk.
             fetch: False to leave posters in an object store where they are; see `fetch_posters`.
         """
-        for films in self._chunks(size):
-            yield self.fetch_posters(films) if fetch else films
-
-    def _chunks(self, size: int) -> Iterator[list[Film]]:
-        seen = SeenIds()
+        seen = _SeenIds()
+        rows = enumerate(self.rows(), 1)
         films: list[Film] = []
         held = 0
-        for number, row in enumerate(self.rows(), 1):
-            films.append(self._rows.film(row, number))
-            held += row.size
-            if len(films) == size or held > MAX_CHUNK_MEMORY:
-                yield _with_duplicates(films, seen)
+        for number, row in itertools.chain(rows, [(0, None)]):
+            if row is not None:
+                films.append(self._rows.film(row, number))
+                held += row.size
+            if films and (row is None or len(films) == size or held > MAX_CHUNK_MEMORY):
+                films = _with_duplicates(films, seen)
+                yield fetch_posters(films, self.posters) if fetch and isinstance(self.posters, Folder) else films
                 films, held = [], 0
-        if films:
-            yield _with_duplicates(films, seen)
-
-    def fetch_posters(self, films: list[Film]) -> list[Film]:
-        """Return the films with the bytes of posters that are in an object store."""
-        if isinstance(self.posters, Path):
-            return films
-        with ThreadPoolExecutor(FETCHES) as pool:
-            return list(pool.map(functools.partial(_fetched, self.posters), films))
 
     def reopen(self) -> FilmTable:
         """Return the same table, to be read from its start."""
@@ -168,12 +160,11 @@ class FilmTable:
 
     def share(self) -> float:
         """Return the share of the table that was read so far, 0 to 1."""
-        number, table = self._current
         sizes = [max(1, file.size) for file in self.files]
-        return (sum(sizes[:number]) + table.share() * sizes[number]) / sum(sizes)
+        return (sum(sizes[: self._file]) + self._table.share() * sizes[self._file]) / sum(sizes)
 
     def fingerprint(self) -> str:
-        """Return what changes whenever the table's contents do: of a local file its SHA-256."""
+        """Return what changes whenever the table's contents do: the SHA-256 of a local file."""
         prints = [file.fingerprint() for file in self.files]
         return prints[0] if len(prints) == 1 else hashlib.sha256("\n".join(prints).encode()).hexdigest()
 
@@ -236,6 +227,12 @@ def need_column(path: str | Path, field: str, columns: Mapping[str, str] | None 
         raise UsageError(f"{path} has no column {names}; its columns are {list_columns(table.columns)}")
 
 
+def fetch_posters(films: list[Film], posters: Folder) -> list[Film]:
+    """Return the films with the bytes of their posters, which are in an object store."""
+    with ThreadPoolExecutor(FETCHES) as pool:
+        return list(pool.map(functools.partial(_fetched, posters), films))
+
+
 def _fetched(posters: Folder, film: Film) -> Film:
     if not isinstance(film.poster, Path):
         return film
@@ -262,13 +259,35 @@ def _common_types(tables: list[Table], columns: tuple[str, ...]) -> dict[str, An
     return types
 
 
-def _with_duplicates(films: list[Film], seen: SeenIds) -> list[Film]:
-    again = seen.add([film.id for film in films])
-    if not any(again):
-        return films
+class _SeenIds:
+    """A set of ids kept as sorted runs of 64-bit hashes, merged when two are of like length (O'Neil et al. 1996).
+
+    It takes 8 MB for a million ids; a Python set of strings takes a hundred. Two different ids share a hash once in
+    some ten million tables of a million films.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[NDArray[np.int64]] = []
+
+    def add(self, ids: Sequence[str]) -> list[bool]:
+        """Add ids. Returns for each whether it was there before, earlier in `ids` included; "" never is."""
+        hashes = np.fromiter((hash(name) for name in ids), dtype=np.int64, count=len(ids))
+        run, first = np.unique(hashes, return_index=True)
+        again = np.ones(len(ids), dtype=bool)
+        again[first] = False
+        for earlier in self._runs:
+            place = np.minimum(np.searchsorted(earlier, hashes), len(earlier) - 1)
+            again |= earlier[place] == hashes
+        while self._runs and len(self._runs[-1]) < 2 * len(run):
+            run = np.union1d(self._runs.pop(), run)
+        self._runs.append(run)
+        return [bool(name) and bool(was) for name, was in zip(ids, again, strict=True)]
+
+
+def _with_duplicates(films: list[Film], seen: _SeenIds) -> list[Film]:
     return [
         replace(film, warnings=(*film.warnings, f"the id {film.id[:80]!r} occurs earlier in the table"))
-        if was
+        if again
         else film
-        for film, was in zip(films, again, strict=True)
+        for film, again in zip(films, seen.add([film.id for film in films]), strict=True)
     ]

@@ -1,7 +1,7 @@
-"""A table as a polars frame, for the commands that work on whole tables.
+"""Read a table as a polars frame, for the commands that work on whole tables.
 
 Polars reads a sound file many times faster than it can be read row by row. Where it would pad, cut or merge rows
-without a word, or refuses the file, the frame is made of the rows instead.
+silently, or refuses the file, the frame is made of the rows instead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from mmgcs.errors import InputError
-from mmgcs.tables.locate import TableFile, find_tables
+from mmgcs.tables.locations import TableFile, find_tables
 from mmgcs.tables.readers import READERS, Table
 from mmgcs.tables.source import open_table
 
@@ -37,11 +37,7 @@ class Frame:
 
 def table_columns(path: str | Path) -> list[str]:
     """Return a table's columns. Raises UsageError if it cannot be read."""
-    columns: dict[str, None] = {}
-    for file in find_tables(path):
-        with _local(file) as local:
-            columns.update(dict.fromkeys([*READERS[file.format](local, None).columns, *file.partition]))
-    return list(columns)
+    return list(dict.fromkeys(name for file, _, table in _tables(path) for name in [*table.columns, *file.partition]))
 
 
 def read_frame(path: str | Path, expressions: Sequence[pl.Expr]) -> Frame:
@@ -55,27 +51,27 @@ def read_frame(path: str | Path, expressions: Sequence[pl.Expr]) -> Frame:
         InputError: the table lacks a column.
         UsageError: it cannot be read.
     """
-    frames, problems = [], []
-    files = find_tables(path)
+    frames: list[pl.DataFrame] = []
+    problems: list[str] = []
+    alone = len(find_tables(path)) == 1
     try:
-        for file in files:
-            with _local(file) as local:
-                table = READERS[file.format](local, None)
-                if len(files) == 1 and (quick := _quick(local, table, file, expressions)) is not None:
-                    return Frame(quick)
-                frame, found = _row_by_row(table, file)
-            frames.append(frame)
-            problems += found
+        for file, local, table in _tables(path):
+            if alone and (quick := _quick(local, table, file, expressions)) is not None:
+                return Frame(quick)
+            frames.append(_row_by_row(table, file, problems))
         return Frame(pl.concat(frames, how="diagonal").select(expressions), tuple(problems))
     except pl.exceptions.ColumnNotFoundError as error:
         missing = str(error).split("\n", 1)[0]
         raise InputError(f"{path} lacks a column that this data set has ({missing}); check --from") from None
 
 
-@contextlib.contextmanager
-def _local(file: TableFile) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="mmgcs-table-") if file.remote else contextlib.nullcontext("") as scratch:
-        yield file.local(Path(scratch))
+def _tables(path: str | Path) -> Iterator[tuple[TableFile, Path, Table]]:
+    """Yield each file of a table, its path on this machine, and the file opened."""
+    for file in find_tables(path):
+        scratch = tempfile.TemporaryDirectory(prefix="mmgcs-table-") if file.remote else contextlib.nullcontext("")
+        with scratch as folder:
+            local = file.local(Path(folder))
+            yield file, local, READERS[file.format](local, None)
 
 
 def _quick(path: Path, table: Table, file: TableFile, expressions: Sequence[pl.Expr]) -> pl.DataFrame | None:
@@ -96,26 +92,18 @@ def _quick(path: Path, table: Table, file: TableFile, expressions: Sequence[pl.E
         frame = scan.select([*expressions, *checks]).collect(engine="streaming")
         delimiters = (frame.height + 1) * (width - 1) + int(frame["__inside"].sum())
         delimiters += sum(name.count(table.delimiter) for name in table.columns)
-        if frame["__merged"].any() or delimiters != _count(path, table.delimiter):
-            return None
-        return frame.drop("__merged", "__inside")
+        with open_table(path) as raw:
+            found = sum(piece.count(table.delimiter.encode()) for piece in iter(lambda: raw.read(2**22), b""))
+        return None if frame["__merged"].any() or delimiters != found else frame.drop("__merged", "__inside")
     except pl.exceptions.ColumnNotFoundError:
         raise
     except (pl.exceptions.PolarsError, OSError):
         return None
 
 
-def _count(path: Path, delimiter: str) -> int:
-    total, wanted = 0, delimiter.encode()
-    with open_table(path) as raw:
-        while piece := raw.read(2**22):
-            total += piece.count(wanted)
-    return total
-
-
-def _row_by_row(table: Table, file: TableFile) -> tuple[pl.DataFrame, list[str]]:
+def _row_by_row(table: Table, file: TableFile, problems: list[str]) -> pl.DataFrame:
+    """Return the rows that can be read; the problems of the others are added to `problems`."""
     rows: list[dict[str, str | None]] = []
-    problems: list[str] = []
     columns = dict.fromkeys([*table.columns, *file.partition])
     for row in table.rows:
         if row.problem is not None:
@@ -123,7 +111,7 @@ def _row_by_row(table: Table, file: TableFile) -> tuple[pl.DataFrame, list[str]]
             continue
         columns.update(dict.fromkeys(row.values))  # a key that the first lines of JSON lack
         rows.append({name: _text(value) for name, value in {**file.partition, **row.values}.items()})
-    return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String)), problems
+    return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String))
 
 
 def _text(value: object) -> str | None:

@@ -1,34 +1,22 @@
-"""JSON lines, and JSON files that are one list of films or one film."""
+"""Read JSON lines, and JSON files that are one list of films or one film."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, Any
 
 from mmgcs.errors import UsageError
 from mmgcs.tables.readers import MAX_COLUMNS, READERS, Table, check_columns
 from mmgcs.tables.rows import ALIASES, sources_of
-from mmgcs.tables.source import (
-    CELL,
-    MAX_LINE,
-    Line,
-    Meter,
-    Row,
-    encoding_of,
-    open_text,
-    read_lines,
-    without_surrogates,
-)
-
-if TYPE_CHECKING:
-    import polars as pl
+from mmgcs.tables.source import BLANK, CELL, MAX_LINE, Line, Meter, Row, encoding_of, open_text, read_lines
+from mmgcs.tables.source import without_surrogates as clean
 
 SAMPLED = 1000
-"""Films that are looked at for their columns."""
+"""Films whose keys become the columns of the table."""
 
 MAX_DEPTH = 100
 """How deeply lists and objects of one film may be nested."""
@@ -39,8 +27,7 @@ MAX_JSON_MEMORY = 64 * 2**20
 PIECE = 2**20
 """Characters of a list that are read at a time."""
 
-_BLANK = "\ufeff\x00\x1a \t\r\n"
-_SEPARATORS = re.compile(rf"[{_BLANK},\]]*")
+_SEPARATORS = re.compile(rf"[{BLANK},\]]*")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ID = re.compile(rf'"({"|".join(ALIASES["id"])})"\s*:\s*("(?:[^"\\]|\\.){{0,200}}"|-?\d{{1,30}}\b)', re.IGNORECASE)
 
@@ -52,10 +39,15 @@ def read_json(path: Path, delimiter: str | None = None) -> Table:
     Raises:
         UsageError: there is no object among the first thousand films, or they have too many columns.
     """
+    import polars as pl
+
     del delimiter  # JSON has none
+    # One list, or objects that span several lines, are not JSON lines.
+    first = next((text for line in read_lines(path) if (text := line.text.strip(BLANK))), "")
+    lines = first[:1] != "[" and first != "{"
     columns: dict[str, None] = {}
     why = "it is blank"
-    for row in itertools.islice(_rows(path), SAMPLED):
+    for row in itertools.islice(_rows(path, lines), SAMPLED):
         if row.problem is None:
             columns.update(dict.fromkeys(row.values))
             check_columns(path, columns)
@@ -66,35 +58,26 @@ def read_json(path: Path, delimiter: str | None = None) -> Table:
             f'{path} is not JSON lines ({why}); give one object per line, such as {{"id": 1, "plot": "…"}}'
         )
     meter = Meter(path)
-    return Table(tuple(columns), _bounded(_rows(path, meter), dict(columns)), meter.share, scan=_scan_of(path))
+    scan = (lambda: pl.scan_ndjson(path, infer_schema_length=None)) if lines else None
+    plain = encoding_of(path) == ("utf-8", "\n")
+    return Table(
+        tuple(columns), _bounded(_rows(path, lines, meter), columns), meter.share, scan=scan if plain else None
+    )
 
 
-def _scan_of(path: Path) -> Callable[[], pl.LazyFrame] | None:
-    import polars as pl
-
-    if _is_lines(path) and encoding_of(path) == ("utf-8", "\n"):
-        return lambda: pl.scan_ndjson(path, infer_schema_length=None)
-    return None
-
-
-def _is_lines(path: Path) -> bool:
-    """Return False for one list, or for objects that span several lines."""
-    first = next((text for line in read_lines(path) if (text := line.text.strip(_BLANK))), "")
-    return first[:1] != "[" and first != "{"
-
-
-def _rows(path: Path, meter: Meter | None = None) -> Iterator[Row]:
-    if _is_lines(path):
+def _rows(path: Path, lines: bool, meter: Meter | None = None) -> Iterator[Row]:
+    if lines:
         for line in read_lines(path, meter):
             yield from _parse(line)
-        return
-    with open_text(path, meter) as text:
-        for line in _split_values(text):
-            yield from _parse(line)
+    else:
+        with open_text(path, meter) as text:
+            for line in _split_values(text):
+                yield from _parse(line)
 
 
-def _bounded(rows: Iterator[Row], known: dict[str, None]) -> Iterator[Row]:
-    """Yield rows; their new keys are added to `known` until it has MAX_COLUMNS."""
+def _bounded(rows: Iterator[Row], columns: dict[str, None]) -> Iterator[Row]:
+    """Yield rows; a row with new keys is refused once there are MAX_COLUMNS of them."""
+    known = dict(columns)
     for row in rows:
         if len(known) + len(row.values) > MAX_COLUMNS and len(known.keys() | row.values.keys()) > MAX_COLUMNS:
             problem = f"{row.place} has new keys, and the table has {MAX_COLUMNS:,} already; leave some out"
@@ -111,7 +94,7 @@ def _split_values(text: IO[str]) -> Iterator[Line]:
     next_film: re.Pattern[str] | None = None  # where the next film begins after a broken one
     while True:
         piece = text.read(max(PIECE, len(buffer)))
-        buffer, position = buffer + without_surrogates(piece), 0
+        buffer, position = buffer + clean(piece), 0
         while (start := _SEPARATORS.match(buffer, position).end()) < len(buffer):  # type: ignore[union-attr]
             number += buffer.count("\n", position, start)
             position = start
@@ -125,12 +108,14 @@ def _split_values(text: IO[str]) -> Iterator[Line]:
             try:
                 end = decode(buffer, start)[1]
             except (ValueError, RecursionError) as error:
-                long = len(buffer) - start > MAX_LINE
-                if piece and not long and _is_cut(error, len(buffer)):
+                # Near the end of the buffer the value may only be cut off.
+                cut = isinstance(error, json.JSONDecodeError) and (
+                    error.pos > len(buffer) - 8 or error.msg.startswith("Unterminated")
+                )
+                found = None if cut else next_film.search(buffer, start + 1)
+                if found is None and piece and len(buffer) - start <= MAX_LINE:
                     break
-                found = next_film.search(buffer, start + 1)
-                if found is None and piece and not long:
-                    break
+                found = found or next_film.search(buffer, start + 1)
                 end = len(buffer) if found is None else found.end() - (found[0][-1] == "{")
             yield Line(number, buffer[start:end], None, end - start > MAX_LINE)
             number += buffer.count("\n", start, end)
@@ -140,55 +125,43 @@ def _split_values(text: IO[str]) -> Iterator[Line]:
             return
 
 
-def _is_cut(error: ValueError | RecursionError, size: int) -> bool:
-    """Return True if JSON could not be read because its text of this size ends too early."""
-    return isinstance(error, json.JSONDecodeError) and (error.pos > size - 8 or error.msg.startswith("Unterminated"))
-
-
 def _parse(line: Line) -> Iterator[Row]:
     """Yield the film of a line of JSON; several if it is an object that only wraps a list of them."""
-    text = line.text.strip(_BLANK)
+    text = line.text.strip(BLANK)
     if not text:
         return
     warnings = (line.warning,) if line.warning is not None else ()
     place = f"line {line.number}"
-
-    def broken(problem: str) -> Row:
-        # The identifier of a film that cannot be read is kept, so that its row can be found.
-        found = _ID.search(text[:10_000])
-        return Row({found[1]: found[2].strip('"')} if found else {}, f"{place} {problem}", warnings, place)
-
-    if line.cut:
-        yield broken(f"is longer than {MAX_LINE // 2**20} MiB; fix the line")
-        return
     # Roughly how much memory it becomes, in bytes.
     size = len(text) + 64 * text.count("[") + 192 * text.count("{") + CELL * text.count(",")
-    if size > MAX_JSON_MEMORY:
-        yield broken("holds more lists and values than a film has; fix the line")
+    value, problem = _decode(text, line.cut, size)
+    if problem is not None:
+        # The identifier of a film that cannot be read is kept, so that its row can be found.
+        found = _ID.search(text[:10_000])
+        yield Row({found[1]: found[2].strip('"')} if found else {}, f"{place} {problem}", warnings, place)
         return
+    inner = next(iter(value.values())) if len(value) == 1 and not sources_of(tuple(value)) else None
+    films = inner if isinstance(inner, list) and inner and all(isinstance(film, dict) for film in inner) else [value]
+    for film in films:
+        yield Row(film, None, warnings, place, size // len(films))
+
+
+def _decode(text: str, cut: bool, size: int) -> tuple[dict[str, Any], str | None]:
+    """Return a JSON object, or the problem with it."""
+    if cut:
+        return {}, f"is longer than {MAX_LINE // 2**20} MiB; fix the line"
+    if size > MAX_JSON_MEMORY:
+        return {}, "holds more lists and values than a film has; fix the line"
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        position = f" at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else ""
-        yield broken(f"is not JSON{position or ', or is nested too deeply'}; fix the line")
-        return
+    except json.JSONDecodeError as error:
+        return {}, f"is not JSON at character {error.pos + 1}; fix the line"
+    except (ValueError, RecursionError):
+        return {}, "is not JSON, or is nested too deeply; fix the line"
     if not isinstance(value, dict):
-        yield broken("is not a JSON object; give one object per line")
-        return
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
-        yield broken(f"is nested more than {MAX_DEPTH} deep; fix the line")
-        return
-    if "\\u" in text:
-        value = without_surrogates(value)
-    inner = next(iter(value.values())) if len(value) == 1 and not sources_of(tuple(value)) else None
-    if isinstance(inner, list) and inner and all(isinstance(film, dict) for film in inner):
-        for film in inner:
-            yield Row(film, None, warnings, place, size // len(inner))
-        return
-    yield Row(value, None, warnings, place, size)
-
-
-def _depth(text: str) -> int:
-    """Return how deeply JSON is nested."""
-    marks = re.findall(r"[\[{\]}]", _STRING.sub("", text))
-    return max(itertools.accumulate(1 if mark in "[{" else -1 for mark in marks))
+        return {}, "is not a JSON object; give one object per line"
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        marks = re.findall(r"[\[{\]}]", _STRING.sub("", text))
+        if max(itertools.accumulate(1 if mark in "[{" else -1 for mark in marks)) > MAX_DEPTH:
+            return {}, f"is nested more than {MAX_DEPTH} deep; fix the line"
+    return (clean(value) if "\\u" in text else value), None

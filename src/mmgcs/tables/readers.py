@@ -34,9 +34,9 @@ class Table:
         rows: the rows; can be iterated once.
         share: returns the share of the table that was read so far, 0 to 1.
         types: column to its type for `write_table`; None if the format does not say (JSON).
-        scan: the table as polars reads it, or None if only the rows are right. Of a text format it is right only if the
+        scan: the table as polars reads it; None if only the rows are right. For text formats it is right only if the
             file is sound; `mmgcs.tables.frames` checks that.
-        delimiter: the delimiter, of a delimited file.
+        delimiter: the delimiter of a delimited file.
     """
 
     columns: tuple[str, ...]

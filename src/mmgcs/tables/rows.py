@@ -1,4 +1,4 @@
-"""A row of any source, a file or a database, as a film."""
+"""Turn a row of any source, a file or a database, into a film."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _TMDB_PATH = re.compile(r"/[\w-]+\.(?:jpe?g|png|webp|svg)", re.IGNORECASE)
 
+# A table has few different combinations of genres and many films.
+_parse_genres = functools.lru_cache(maxsize=4096)(parse_genres)
+
 
 class RowReader:
     """Turns rows into films.
 
     Attributes:
         sources: film field to the column it is read from.
-        posters: the folder that posters are relative to and may not leave; None for one in an object store, of which
-            films have relative paths.
+        posters: the folder that posters are relative to and may not leave; None if they are in an object store: films
+            then get relative paths.
     """
 
     def __init__(self, columns: Sequence[str], posters: Path | None, named: Mapping[str, str] | None = None) -> None:
@@ -69,9 +72,10 @@ class RowReader:
         if texts["plot"] is not None and is_placeholder(texts["plot"]):
             warnings.append(placeholder_warning(texts["plot"]))
             texts["plot"] = None
-        year = _year(taken.get("year"))
-        if year is None and not _is_null(taken.get("year")):
-            warnings.append(f"ignored invalid year {str(taken['year'])[:40]!r}")
+        given = taken.get("year")
+        year = None if isinstance(given, bool) else _YEAR.match(str(given)[:40])
+        if year is None and not _is_null(given):
+            warnings.append(f"ignored invalid year {str(given)[:40]!r}")
         poster: Path | bytes | None = None
         try:
             poster = self._poster(taken.get("poster"), warnings)
@@ -82,10 +86,10 @@ class RowReader:
         return Film(
             id="" if _is_blank(identity) else str(identity).strip(),
             title=texts["title"],
-            year=year,
+            year=int(year[1]) if year else None,
             plot=texts["plot"],
             poster=poster,
-            genres=(_genres_of_text(genres) if isinstance(genres, str) else parse_genres(genres)) or None,
+            genres=(_parse_genres(genres) if isinstance(genres, str) else parse_genres(genres)) or None,
             split=texts["split"],
             labels=texts["labels"],
             record=values,
@@ -141,7 +145,7 @@ def sources_of(
     Args:
         columns: the table's columns.
         aliases: film field to its usual column names.
-        named: film field to the column that the user names for it, which goes before the usual ones.
+        named: film field to the column that the user names for it; it takes precedence over the usual ones.
     """
     folded = {_fold(column): column for column in reversed(columns)}
     found = {}
@@ -220,14 +224,3 @@ def _text(value: Any, name: str, warnings: list[str]) -> str | None:
 
 def _kind(value: Any) -> str:
     return {dict: "an object", list: "a list", bool: "true or false", bytes: "bytes"}.get(type(value), "something else")
-
-
-def _year(value: Any) -> int | None:
-    match = None if isinstance(value, bool) else _YEAR.match(str(value)[:40])
-    return int(match[1]) if match else None
-
-
-@functools.lru_cache(maxsize=4096)
-def _genres_of_text(value: str) -> tuple[str, ...]:
-    # A table has few different combinations of genres and many films.
-    return parse_genres(value)

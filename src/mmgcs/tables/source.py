@@ -1,4 +1,4 @@
-"""Where a table's bytes come from, and how they become lines of text."""
+"""Open a table's file and read it line by line."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ MAX_LINE = 16 * 2**20
 
 CELL = 32
 """Approximate memory overhead of one value, in bytes."""
+
+BLANK = "\ufeff\x00\x1a \t\r\n"
+"""Characters of blank lines; 0x1A is the end-of-file mark of old systems."""
 
 COMPRESSIONS = (".gz", ".zst")
 
@@ -114,7 +117,7 @@ def check_readable(path: Path) -> None:
 
 @contextlib.contextmanager
 def spooled_stdin(suffix: str) -> Iterator[Path]:
-    """Copy standard input to a temporary file, which can be read twice and costs disk rather than memory."""
+    """Copy standard input to a temporary file, because tables are read twice."""
     with tempfile.TemporaryDirectory(prefix="mmgcs-stdin-", ignore_cleanup_errors=True) as folder:
         spooled = Path(folder) / f"stdin{suffix}"
         with spooled.open("wb") as handle:  # closed before it is read: Windows opens no such file twice
@@ -138,12 +141,10 @@ def open_table(path: Path, meter: Meter | None = None) -> Iterator[IO[bytes]]:
                 meter.handle = stored
             if not compression:
                 yield stored
-            elif compression == ".gz":
-                with gzip.GzipFile(fileobj=stored) as raw:
-                    yield cast("IO[bytes]", raw)
-            else:
-                with io.BufferedReader(zstd.ZstdFile(stored)) as buffered:
-                    yield buffered
+                return
+            raw = gzip.GzipFile(fileobj=stored) if compression == ".gz" else io.BufferedReader(zstd.ZstdFile(stored))
+            with raw:
+                yield cast("IO[bytes]", raw)
     except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
         raise MmgcsError(f"{path} is damaged or incomplete; download or export the file again") from error
 
@@ -174,10 +175,6 @@ def read_lines(path: Path, meter: Meter | None = None) -> Iterator[Line]:
 
     A line that is not UTF-8 is read as Windows-1252, in which nearly every byte is a letter, with a warning.
 
-    Args:
-        path: the file, possibly compressed.
-        meter: measures how much was read.
-
     Raises:
         MmgcsError: a compressed file is damaged.
     """
@@ -190,18 +187,13 @@ def read_lines(path: Path, meter: Meter | None = None) -> Iterator[Line]:
             while cut and (rest := text.readline(MAX_LINE)) and not rest.endswith("\n"):
                 pass
             if not line.isascii() and _SURROGATE.search(line):
-                line = from_windows(line)
+                line = line.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
                 warning = f"line {number} is not UTF-8; it was read as Windows-1252"
             yield Line(number, line, warning, cut)
 
 
-def from_windows(text: str) -> str:
-    """Decode text from `open_text` again, as Windows-1252."""
-    return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
-
-
 def without_surrogates(value: Any) -> Any:
-    """Replace unpaired surrogates, which no file can hold, by U+FFFD in a value's texts."""
+    """Replace unpaired surrogates, which cannot be encoded, by U+FFFD in a value's texts."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):

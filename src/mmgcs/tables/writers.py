@@ -1,4 +1,4 @@
-"""Write rows as a table: CSV, TSV, JSON or Parquet, whole or not at all, in memory that does not grow.
+"""Build output rows, and write them as CSV, TSV, JSON or Parquet, whole or not at all, in constant memory.
 
 A writer is a function registered in `WRITERS` under its file extensions. It gets the rows and their columns, each with
 its type: "text", "int", "float", "bool", "texts" (a list of text), a tuple of names (an object of numbers), or a polars
@@ -11,22 +11,26 @@ import csv
 import functools
 import gzip
 import json
+import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmgcs.files import atomic_path
+from mmgcs.film import Prediction
 from mmgcs.registry import Registry
-from mmgcs.tables.records import plain
 from mmgcs.tables.source import table_format
 
 if TYPE_CHECKING:
     import polars as pl
 
+ANSWER_COLUMNS = ("genres", "probabilities", "confidence", "sure", "error", "warnings", "inputs")
+"""The columns appended to every row."""
+
 Types = Mapping[str, Any]
-"""Column to type, as the head of this file says."""
+"""Column to type; see above."""
 
 Writer = Callable[[Iterable[Mapping[str, Any]], Path, Types], None]
 """Writes rows with the given columns to a path. Values may be missing; other columns are left out."""
@@ -35,6 +39,49 @@ WRITERS: Registry[Writer] = Registry("output format")
 
 SEPARATORS = {"warnings": " | ", "reasons": " | ", "inputs": "+"}
 """What joins a list of text in a cell of CSV; `|` for all others, such as genres."""
+
+
+class RecordBuilder:
+    """Build output rows: the input's columns in their order, then `ANSWER_COLUMNS`.
+
+    An input column that already has the name of one of ours is kept as `given_<name>`, so a table can be tagged again.
+
+    Attributes:
+        columns: input column to its name in the output.
+        types: the type of each appended column, for `write_table`.
+    """
+
+    def __init__(self, columns: Sequence[str], genres: Sequence[str]) -> None:
+        self.types: dict[str, Any] = dict.fromkeys(ANSWER_COLUMNS, "texts")
+        self.types |= {"probabilities": tuple(genres), "confidence": "float", "sure": "bool", "error": "text"}
+        ours = {*ANSWER_COLUMNS, *(f"p_{genre}" for genre in genres)}  # p_<genre> is how CSV has probabilities
+        self._taken = {*ours, *columns}
+        self.columns = {name: self._free_name(name) if name in ours else name for name in columns}
+
+    def build(self, record: Mapping[str, Any], prediction: Prediction) -> dict[str, Any]:
+        """Return the output row of one film."""
+        names = self.columns
+        for name in record:
+            if name not in names:  # lines of JSON may each have other keys
+                names[name] = self._free_name(name)
+        # A film in error, or one that kept its genres without being predicted, has no confidence.
+        predicted = prediction.error is None and bool(prediction.inputs)
+        return {
+            **{names[name]: value for name, value in record.items()},
+            "genres": list(prediction.genres),
+            "probabilities": dict(prediction.probabilities),
+            "confidence": prediction.confidence if predicted else None,
+            "sure": prediction.sure if predicted else None,
+            "error": prediction.error,
+            "warnings": list(prediction.warnings),
+            "inputs": list(prediction.inputs),
+        }
+
+    def _free_name(self, name: str) -> str:
+        while name in self._taken:
+            name = f"given_{name}"
+        self._taken.add(name)
+        return name
 
 
 def write_table(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
@@ -91,20 +138,37 @@ def write_json(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> No
 
 def json_line(row: Mapping[str, Any]) -> bytes:
     """Return one row as a line of UTF-8 JSON."""
-    return (json.dumps(plain(row), ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as JSON can hold it: dates and decimals as text, bytes as a note of their length."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, bytes | bytearray):
+        return f"({len(value)} bytes)"
+    return str(value)
+
+
+def _text(value: Any) -> str | None:
+    value = _plain(value)
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def write_delimited(rows: Iterable[Mapping[str, Any]], out: Path, types: Types, delimiter: str) -> None:
     """Write CSV or TSV: genres as `A|B`, each probability in a column `p_<genre>`."""
     with out.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(
-            [
-                column
-                for name, kind in types.items()
-                for column in ([f"p_{genre}" for genre in kind] if isinstance(kind, tuple) else [name])
-            ]
-        )
+        header: list[str] = []
+        for name, kind in types.items():
+            header += [f"p_{genre}" for genre in kind] if isinstance(kind, tuple) else [name]
+        writer.writerow(header)
         for row in rows:
             cells: list[str] = []
             for name, kind in types.items():
@@ -121,15 +185,9 @@ WRITERS.register(".tsv", ".tab", ".txt")(functools.partial(write_delimited, deli
 
 
 def _cell(name: str, value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+    if _kind(value) == "texts":
         return SEPARATORS.get(name, "|").join(value)
-    text = _text(value)
-    return "" if text is None else text
-
-
-def _text(value: Any) -> str | None:
-    value = plain(value)
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return _text(value) or ""
 
 
 @WRITERS.register(".parquet", ".pq")
@@ -153,7 +211,7 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) ->
     pictures = any(dtype == pl.Binary or dtype == pl.Struct for name, dtype in schema.items() if types[name] is dtype)
     size = 256 if pictures else 4096
 
-    def batches(*_: Any) -> Iterator[pl.DataFrame]:  # the sink asks for every column of every row
+    def batches(*_: Any) -> Iterator[pl.DataFrame]:  # the sink reads every column of every row
         remaining = iter(rows)
         while batch := list(islice(remaining, size)):
             yield pl.DataFrame(
@@ -174,7 +232,7 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) ->
 def _parquet_value(value: Any, kind: Any) -> Any:
     if isinstance(kind, tuple):
         return value or None
-    return value if kind != "text" or value is None or isinstance(value, str) else _text(value)
+    return _text(value) if kind == "text" else value
 
 
 def infer_types(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> dict[str, str]:

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 from mmgcs.registry import lazy_exports
 from mmgcs.tagging.api import tag
 from mmgcs.tagging.pipeline import Pipeline, TagOptions
-from mmgcs.tagging.sinks import FileSink, RowSink, check_columns, check_output, is_finished, partial_folder, tag_table
+from mmgcs.tagging.sinks import (
+    FileSink,
+    FolderSink,
+    RowSink,
+    check_columns,
+    check_output,
+    is_finished,
+    partial_folder,
+    tag_table,
+)
 from mmgcs.tagging.summary import TagSummary
 
 if TYPE_CHECKING:
@@ -15,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FileSink",
+    "FolderSink",
     "Pipeline",
     "RowSink",
     "TagOptions",

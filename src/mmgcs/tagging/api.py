@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -57,25 +57,28 @@ def tag(
     """
     classifier = model if isinstance(model, Classifier) else load(model)
     options = TagOptions(only_missing, min_confidence)
-    folder = None if posters is None else Path(posters)
     if isinstance(films, str | Path):
         if out is None:
             raise UsageError("give out, the file to write the tagged films to")
         path, target = Path(films), Path(out)
         if resume and not overwrite and is_finished(target, {}, path):
             return TagSummary()
-        table = FilmTable(path, posters=folder, columns=columns)
+        table = FilmTable(path, posters=posters, columns=columns)
         return tag_table(
             classifier, table, target, resume=resume, overwrite=overwrite, options=options, progress=progress
         )
     if out is not None:
-        raise UsageError("out is for a file of films; of a frame the result is returned")
+        raise UsageError("out is for a file of films; a tagged frame is returned")
     names, rows = _read_frame(films)
     records = RecordBuilder(names, classifier.genres)
+    reader = RowReader(names, Path.cwd() if posters is None else Path(posters), columns)
+    if "plot" not in reader.sources and "poster" not in reader.sources:
+        raise UsageError(f"the frame has no column plot or poster; name one with columns; it has {', '.join(names)}")
+    if only_missing and "genres" not in reader.sources:
+        raise UsageError(f"only_missing needs a column of genres; the frame has {', '.join(names)}")
     answers: list[dict[str, Any]] = []
-    source = _films(names, rows, folder or Path.cwd(), columns, options)
-    Pipeline(classifier, options).run(source, RowSink(records, answers.append, options), progress)
-    return _append(films, [records.columns[name] for name in names], answers, classifier.genres)
+    Pipeline(classifier, options).run(_films(reader, rows), RowSink(records, answers.append, options), progress)
+    return _append(films, records, answers)
 
 
 def _read_frame(frame: Any) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
@@ -93,39 +96,31 @@ def _read_frame(frame: Any) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
     raise UsageError(f"cannot tag a {type(frame).__name__}; give a path, or a frame of polars, pandas or Arrow")
 
 
-def _films(
-    names: Sequence[str],
-    rows: Iterable[Mapping[str, Any]],
-    posters: Path,
-    columns: Mapping[str, str] | None,
-    options: TagOptions,
-) -> Iterator[list[Film]]:
-    reader = RowReader(tuple(names), posters, columns)
-    if "plot" not in reader.sources and "poster" not in reader.sources:
-        raise UsageError(f"the frame has no column plot or poster; name one with columns; it has {', '.join(names)}")
-    if options.only_missing and "genres" not in reader.sources:
-        raise UsageError(f"only_missing needs a column of genres; the frame has {', '.join(names)}")
+def _films(reader: RowReader, rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Film]]:
     remaining = enumerate(rows, 1)
     while chunk := list(islice(remaining, CHUNK)):
         yield [reader.film(Row(dict(row)), number) for number, row in chunk]
 
 
-def _append(frame: Any, names: Sequence[str], rows: Sequence[Mapping[str, Any]], genres: Sequence[str]) -> Any:
-    """Return the frame with its columns renamed to `names`, and the answers of `rows` appended."""
+def _append(frame: Any, records: RecordBuilder, rows: list[dict[str, Any]]) -> Any:
+    """Return the frame with its columns renamed as in `records`, and the answers of `rows` appended."""
     import polars as pl
 
-    types: dict[str, Any] = dict.fromkeys(ANSWER_COLUMNS, pl.List(pl.String))
-    types |= {"confidence": pl.Float64, "sure": pl.Boolean, "error": pl.String}
-    types["probabilities"] = pl.Struct(dict.fromkeys(genres, pl.Float64))
-    values = {name: [row[name] for row in rows] for name in types}
-    values["probabilities"] = [found or None for found in values["probabilities"]]
-    answers = pl.DataFrame([pl.Series(name, values[name], dtype=dtype) for name, dtype in types.items()])
+    kinds = {"texts": pl.List(pl.String), "float": pl.Float64(), "bool": pl.Boolean(), "text": pl.String()}
+    answers = pl.DataFrame(
+        [
+            pl.Series(name, [row[name] for row in rows], dtype=kinds[kind])
+            if isinstance(kind, str)
+            else pl.Series(name, [row[name] or None for row in rows], dtype=pl.Struct(dict.fromkeys(kind, pl.Float64)))
+            for name, kind in records.types.items()
+        ]
+    )
+    names = list(records.columns.values())
     if isinstance(frame, pl.DataFrame):
         return frame.rename(dict(zip(frame.columns, names, strict=True))).hstack(answers)
     if hasattr(frame, "rename_columns"):  # Arrow
-        result = frame.rename_columns(list(names))
+        result = frame.rename_columns(names)
         for name, column in zip(ANSWER_COLUMNS, answers.to_arrow().columns, strict=True):
             result = result.append_column(name, column)
         return result
-    result = frame.set_axis(list(names), axis="columns")
-    return result.assign(**{name: answers[name].to_list() for name in ANSWER_COLUMNS})
+    return frame.set_axis(names, axis="columns").assign(**{name: answers[name].to_list() for name in ANSWER_COLUMNS})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mmgcs.bundle import MANIFEST
@@ -14,7 +13,7 @@ from mmgcs.tagging.pipeline import Pipeline, Progress, Sink, TagOptions
 from mmgcs.tagging.summary import TagSummary
 
 if TYPE_CHECKING:
-    from mmgcs.tables import DatabaseChunk, FilmDatabase
+    from mmgcs.tables import FilmDatabase
 
 
 def tag_database(
@@ -40,40 +39,32 @@ def tag_database(
     Raises:
         UsageError, MmgcsError: as `FilmDatabase`.
     """
-    sink = DatabaseSink(database, model_name(classifier))
-    database.begin(sink.model, overwrite=overwrite)
-    pipeline = Pipeline(classifier, TagOptions(complete=complete))
-    return pipeline.run(sink.source(retry_errors=complete is not None), sink, progress)
+    model = model_name(classifier)
+    database.begin(model, overwrite=overwrite)
+    films = database.chunks(model, retry_errors=complete is not None)
+    return Pipeline(classifier, TagOptions(complete=complete)).run(films, _DatabaseSink(database, model), progress)
 
 
 def model_name(classifier: Classifier) -> str:
-    """Return how predictions name their model: the bundle's name and the start of its manifest's SHA-256."""
+    """Return the model's name in the predictions: the bundle's name and the start of its manifest's SHA-256."""
     return f"{classifier.bundle.config.name}@{sha256(classifier.bundle.path / MANIFEST)[:12]}"
 
 
-class DatabaseSink(Sink):
-    """Write predictions to a database, next to the films that it is also the source of: those not tagged yet."""
+class _DatabaseSink(Sink):
+    """Write each chunk of predictions to the database that its films come from."""
 
     def __init__(self, database: FilmDatabase, model: str) -> None:
-        self.model = model
         self._database = database
-        self._chunks: deque[DatabaseChunk] = deque()
-
-    def source(self, *, retry_errors: bool) -> Iterator[list[Film]]:
-        """Yield the films to tag, and remember their keys until their predictions come."""
-        for chunk in self._database.chunks(self.model, retry_errors=retry_errors):
-            self._chunks.append(chunk)
-            yield chunk.films
+        self._model = model
 
     def write(self, films: list[Film], predictions: list[Prediction]) -> None:
         """Write a chunk in one transaction."""
-        del films
-        self._database.save(self.model, self._chunks.popleft(), predictions)
+        self._database.save(self._model, films, predictions)
 
     def finish(self, summary: TagSummary) -> None:
         """Count the films that were not tagged."""
         summary.unchanged = self._database.unchanged
-        summary.deleted = self._database.deleted(self.model)
+        summary.deleted = self._database.deleted(self._model)
         if lost := self._database.without_key():
             summary.films += lost
             summary.errors["the film has no key"] = lost

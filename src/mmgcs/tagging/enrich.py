@@ -12,7 +12,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,32 +53,34 @@ class AnswerCache:
     """Answers of a web service by address, in an SQLite file that several processes may share."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make it. Raises UsageError if it cannot be used."""
+        """Open the file, or create it. Raises MmgcsError if it cannot be used."""
         self.path = path
-        try:
+        with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
-            self._connection.execute(
-                "create table if not exists answers (address text primary key, status integer, body blob, fetched real)"
-            )
-            self._connection.execute("select status, body, fetched from answers limit 1")
-        except (sqlite3.Error, OSError) as error:
-            raise UsageError(f"the cache {path} cannot be used ({error}); remove it or name another") from error
+            columns = "address text primary key, status integer, body blob, fetched real"
+            self._connection.execute(f"create table if not exists answers ({columns})")
+            self.get("")
 
-    def get(self, address: str) -> tuple[int, bytes, float] | None:
-        """Return the cached status and body, and its age in seconds."""
-        row = self._execute("select status, body, fetched from answers where address = ?", address).fetchone()
-        return None if row is None else (int(row[0]), bytes(row[1]), time.time() - row[2])
+    def get(self, address: str) -> tuple[int, bytes] | None:
+        """Return the cached status and body; None if there is none, or it is too old."""
+        query = "select status, body, fetched from answers where address = ?"
+        with self._explained():
+            row = self._connection.execute(query, (address,)).fetchone()
+        return None if row is None or time.time() - row[2] > MAX_AGE.get(row[0], 0.0) else (row[0], bytes(row[1]))
 
     def put(self, address: str, status: int, body: bytes) -> None:
         """Cache an answer."""
-        self._execute("insert or replace into answers values (?, ?, ?, ?)", address, status, body, time.time())
+        values = (address, status, body, time.time())
+        with self._explained():
+            self._connection.execute("insert or replace into answers values (?, ?, ?, ?)", values)
 
-    def _execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            return self._connection.execute(statement, values)
-        except sqlite3.Error as error:
-            raise MmgcsError(f"the cache {self.path} cannot be used ({error}); remove it or free space") from error
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise MmgcsError(f"the cache {self.path} cannot be used ({error}); remove it or name another") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -113,12 +115,13 @@ class Tmdb:
             web: options of requests, as `WebOptions`.
 
         Raises:
-            UsageError: there is no key, a base address is not valid, or the cache cannot be used.
+            UsageError: there is no key, or a base address is not valid.
+            MmgcsError: the cache cannot be used.
         """
         self._key = (key or os.environ.get("TMDB_API_KEY") or "").strip()
         if not self._key:
             raise UsageError("--enrich tmdb needs your key; set TMDB_API_KEY in the environment")
-        self._language = language
+        self._language = urlencode({"language": language})
         self._api = _base(api or os.environ.get("TMDB_API_URL") or API)
         self._images = _base(images or os.environ.get("TMDB_IMAGES_URL") or IMAGES)
         self._cache = AnswerCache(cache or user_cache_path("mmgcs", appauthor=False) / "tmdb.sqlite")
@@ -178,16 +181,15 @@ class Tmdb:
         columns = {str(name).strip().casefold(): str(value).strip() for name, value in film.record.items() if value}
         tmdb = columns.get("tmdb_id", "").removesuffix(".0")
         imdb = next((name for name in (columns.get("imdb_id", ""), film.id) if _IMDB.fullmatch(name)), None)
-        language = urlencode({"language": self._language})
         if tmdb.isdecimal():
-            return await self._json(f"/movie/{int(tmdb)}?{language}")
+            return await self._json(f"/movie/{int(tmdb)}?{self._language}")
         if imdb is not None:
-            answer = await self._json(f"/find/{imdb}?external_source=imdb_id&{language}") or {}
+            answer = await self._json(f"/find/{imdb}?external_source=imdb_id&{self._language}") or {}
             found = answer.get("movie_results")
             return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else None
         if film.id.isdecimal() and film.title is not None:
             # A bare number may be anyone's id; another film's plot would be worse than none.
-            movie = await self._json(f"/movie/{int(film.id)}?{language}") or {}
+            movie = await self._json(f"/movie/{int(film.id)}?{self._language}") or {}
             titles = {_folded(movie.get(name)) for name in ("title", "original_title")}
             return movie if _folded(film.title) in titles else None
         return None
@@ -196,15 +198,13 @@ class Tmdb:
         return await self._get(f"{self._api}{path}", _object, keyed=True)
 
     async def _get(self, address: str, parse: Callable[[bytes], T], *, keyed: bool = False) -> T | None:
-        """Return the parsed body at an address, from the cache or the service; None if there is nothing."""
+        """Return the parsed body at an address, from the cache or the service; None if it does not exist."""
         cached = self._cache.get(address)
-        if cached is not None and cached[2] <= MAX_AGE.get(cached[0], 0.0):
-            with contextlib.suppress(FetchError):  # one that cannot be parsed is fetched again
-                return parse(cached[1]) if cached[0] == 200 else None
-        status, body = await self._fetch(address, keyed)
+        status, body = cached or await self._fetch(address, keyed)
         # Parsed before it is cached: a network's sign-in page answers every address with 200.
         value = parse(body) if status == 200 else None
-        self._cache.put(address, status, body)
+        if cached is None:
+            self._cache.put(address, status, body)
         return value
 
     async def _fetch(self, address: str, keyed: bool) -> tuple[int, bytes]:
@@ -251,7 +251,7 @@ def _poster(body: bytes) -> bytes:
     try:
         decode_poster(body)
     except InputError:
-        raise FetchError("the answer is not a picture that can be read") from None
+        raise FetchError("the answer is not an image that can be read") from None
     return body
 
 

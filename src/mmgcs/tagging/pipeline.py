@@ -1,7 +1,7 @@
 """The tagging pipeline: source → complete → predict → sink.
 
-A source is an iterator of chunks of films: of a table (`FilmTable.chunks`), a database, a part on a cluster. A sink
-takes each chunk with its predictions: a stream, a file, a database (`sinks.py`, `database.py`).
+A source is an iterator of chunks of films: of a table (`FilmTable.chunks`) or a database. A sink takes each chunk with
+its predictions: a stream, a file, a folder, a database (`sinks.py`, `database.py`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ from pathlib import Path
 
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import Classifier, predict_chunks
-from mmgcs.tables import CHUNK
 from mmgcs.tagging.summary import TagSummary
-
-LARGEST_CHUNK = 8 * CHUNK
-"""The most films in a chunk when only some of its films are predicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +53,9 @@ Progress = Callable[[TagSummary], None]
 class Sink(ABC):
     """Where predictions go."""
 
-    def finished(self) -> Iterator[Prediction]:
-        """Yield the predictions of the films that an earlier run has written, in order."""
-        return iter(())
+    def resume(self) -> TagSummary:
+        """Return the counts of the films that an earlier run has written; these are skipped."""
+        return TagSummary()
 
     @abstractmethod
     def write(self, films: list[Film], predictions: list[Prediction]) -> None:
@@ -97,9 +93,7 @@ class Pipeline:
         Returns:
             The counts, including the films that were skipped.
         """
-        started, summary = time.monotonic(), TagSummary()
-        for prediction in sink.finished():
-            summary.add(self._options.settle(prediction))
+        started, summary = time.monotonic(), sink.resume()
         for films, predictions in self._predict(self._prepared(source, summary.films)):
             sink.write(films, predictions)
             for prediction in predictions:
@@ -112,31 +106,17 @@ class Pipeline:
         return summary
 
     def _prepared(self, source: Iterator[list[Film]], skip: int) -> Iterator[list[Film]]:
-        """Yield chunks to predict, completed, without the first films, which end with a chunk.
+        """Yield chunks to predict, completed, without the first `skip` films, which end with a chunk.
 
-        These are read all the same: duplicates of their ids may follow.
+        These are read all the same: films with the same id may follow.
         """
         complete, wants = self._options.complete, self._options.wants
         read = 0
-        for films in self._filled(source):
+        for films in source:
             read += len(films)
             if read <= skip:
                 continue
             if complete is not None:
                 completed = iter(complete([film for film in films if wants(film)]))
                 films = [next(completed) if wants(film) else film for film in films]
-            yield films
-
-    def _filled(self, source: Iterator[list[Film]]) -> Iterator[list[Film]]:
-        """Join chunks until they hold enough films to predict: graphs are fast on full batches of similar lengths."""
-        if not self._options.only_missing:
-            yield from source
-            return
-        films: list[Film] = []
-        for chunk in source:
-            films += chunk
-            if len(films) >= LARGEST_CHUNK or sum(map(self._options.wants, films)) >= CHUNK // 2:
-                yield films
-                films = []
-        if films:
             yield films

@@ -1,4 +1,4 @@
-"""Where predictions go: a callable for each row (`RowSink`), or a file that an interrupted run can resume (`FileSink`).
+"""Where predictions go: a function (`RowSink`), a file (`FileSink`), or a folder of Parquet parts (`FolderSink`).
 
 While it runs, a `FileSink` writes the predictions of every few chunks to a part, lines of JSON in `<out>.partial`.
 The name of a part holds its SHA-256, so a part is complete and intact, or it is done again. At the end the table is
@@ -10,27 +10,28 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import errno
 import gzip
 import hashlib
 import json
 import logging
 import os
 import shutil
+import tempfile
 import time
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import mmgcs
 from mmgcs.bundle import MANIFEST
 from mmgcs.errors import MmgcsError, UsageError, printable
-from mmgcs.files import LOCK, atomic_path, atomic_writer, check_free, lock_folder, remove_parts, sha256, write_json
+from mmgcs.files import LOCK, atomic_writer, check_free, lock_folder, remove_parts, sha256, write_json
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import Classifier
 from mmgcs.tables import (
@@ -38,6 +39,7 @@ from mmgcs.tables import (
     STDIN,
     WRITERS,
     FilmTable,
+    Folder,
     RecordBuilder,
     find_tables,
     infer_types,
@@ -58,6 +60,8 @@ RUN = "run.json"
 PART_FILMS = 16 * CHUNK
 PART_SECONDS = 15.0
 """A part is written after this many films or seconds."""
+NOTES = "_parts"
+"""The folder of the notes of finished parts; readers of Parquet folders skip names with an underscore."""
 
 
 class RowSink(Sink):
@@ -118,29 +122,27 @@ def check_output(
         UsageError: an extension has no writer, a file exists, two are the same, or an unfinished run of `out` exists.
     """
     unfinished = partial_folder(out).is_dir()
+    replace = overwrite or (resume and unfinished)
     taken: dict[str, str] = {}
     for name, path in {"out": out, **(lists or {})}.items():
         if is_remote(path):
             raise UsageError(
                 f"--{name} {normal_address(path)} is not a file on this machine; only --engine ray writes elsewhere"
             )
-        if is_folder(path) and name == "out":
-            if path.is_dir() and any(path.iterdir()) and not overwrite and not (resume and unfinished):
+        if name == "out" and _is_folder(path):
+            if path.is_dir() and any(path.iterdir()) and not replace:
                 raise UsageError(f"{path} exists; give --overwrite to replace its files, or another --out")
             continue
         WRITERS[table_format(path)[0]]
         other = taken.setdefault(os.path.realpath(path), f"--{name}")
         if other != f"--{name}":
             raise UsageError(f"{other} and --{name} are both {path}; give them different files")
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder; give --{name} a file such as {path / out.name}")
-        check_free(path, f"--{name}", overwrite=overwrite or (resume and unfinished))
+        check_free(path, f"--{name}", overwrite=replace)
     if unfinished and not resume and not overwrite:
         raise UsageError(f"{out} has an unfinished run; resume it with --resume, or start again with --overwrite")
 
 
-def is_folder(out: Path) -> bool:
-    """Return True if an output is a folder: its name has no extension."""
+def _is_folder(out: Path) -> bool:
     return table_format(out)[0] == ""
 
 
@@ -162,6 +164,27 @@ def is_finished(out: Path, lists: Mapping[str, Path], films: Path) -> bool:
     if any(file.stat().st_mtime_ns > out.stat().st_mtime_ns for file in files):
         raise UsageError(f"{films} changed after {out} was written; tag it again with --overwrite")
     return True
+
+
+def check_columns(table: FilmTable, options: TagOptions) -> None:
+    """Raise UsageError if the table lacks a column that the options need."""
+    if options.only_missing and "genres" not in table.sources:
+        raise UsageError(f"--only-missing needs a column of genres; {table.path} has {', '.join(table.columns)[:300]}")
+
+
+def _fingerprint(table: FilmTable, classifier: Classifier, options: TagOptions = TagOptions()) -> dict[str, Any]:
+    """Return what must be the same when a run is resumed."""
+    posters = table.posters
+    return {
+        "table of films": table.fingerprint(),
+        "set of columns": dict(table.sources),
+        "posters folder": printable(str(posters.resolve())) if isinstance(posters, Path) else posters.address,
+        "model": sha256(classifier.bundle.path / MANIFEST),
+        "version of mmgcs": mmgcs.__version__,
+        "chunk size": CHUNK,
+        "setting of --only-missing": options.only_missing,
+        "setting of --enrich": options.complete is not None,
+    }
 
 
 class FileSink(Sink):
@@ -188,11 +211,11 @@ class FileSink(Sink):
         check_columns(table, options)
         self.folder = partial_folder(out)
         self._table, self._out, self._classifier, self._options = table, out, classifier, options
-        self._several = is_folder(out)
+        self._several = _is_folder(out)
         if self._several:
             _check_folder(table, out)
         self._resume = resume
-        self._parts: list[_Part] = []
+        self._parts: list[Path] = []
         self._waiting: list[tuple[Film, Prediction]] = []
         self._since = time.monotonic()
         self._lock = contextlib.ExitStack()
@@ -209,8 +232,6 @@ class FileSink(Sink):
                 lock.enter_context(lock_folder(self.folder, str(self._out)))
             except OSError as error:
                 raise UsageError(f"cannot create {self.folder} ({error.strerror}); choose another --out") from error
-            if not self._resume:
-                _empty(self.folder)
             with self._resumable():
                 self._start()
             self._lock = lock.pop_all()
@@ -226,42 +247,26 @@ class FileSink(Sink):
                 _empty(self.folder)  # nothing to resume
 
     def _start(self) -> None:
-        run, fingerprint = self.folder / RUN, self._fingerprint()
-        if run.exists():
+        run, fingerprint = self.folder / RUN, _fingerprint(self._table, self._classifier, self._options)
+        if self._resume and run.exists():
             try:
                 found = json.loads(run.read_text(encoding="utf-8"))
             except ValueError:
                 raise UsageError(f"{run} is damaged; start again with --overwrite") from None
-            for what, value in fingerprint.items():
-                if found.get(what) != value:
-                    raise UsageError(
-                        f"the unfinished run in {self.folder} had a different {what}; "
-                        "use the same one again, or start again with --overwrite"
-                    )
+            _check_same(found, fingerprint, self.folder)
         else:
             _empty(self.folder)
             write_json(run, fingerprint)
         remove_parts(self.folder, "*")
         self._parts = _intact_parts(self.folder)
 
-    def _fingerprint(self) -> dict[str, Any]:
-        posters = self._table.posters
-        return {
-            "table of films": self._table.fingerprint(),
-            "set of columns": dict(self._table.sources),
-            "posters folder": printable(str(posters.resolve())) if isinstance(posters, Path) else posters.address,
-            "model": sha256(self._classifier.bundle.path / MANIFEST),
-            "version of mmgcs": mmgcs.__version__,
-            "chunk size": CHUNK,
-            "setting of --only-missing": self._options.only_missing,
-            "setting of --enrich": self._options.complete is not None,
-        }
-
-    def finished(self) -> Iterator[Prediction]:
-        """Yield the predictions in the parts that are written."""
+    def resume(self) -> TagSummary:
+        """Return the counts of the parts that are written."""
+        summary = TagSummary()
         for part in self._parts:
-            for prediction, _ in part.read():
-                yield prediction
+            for prediction, _ in _read_part(part):
+                summary.add(self._options.settle(prediction))
+        return summary
 
     def write(self, films: list[Film], predictions: list[Prediction]) -> None:
         """Take a chunk, and write a part when enough films or time have passed.
@@ -279,26 +284,25 @@ class FileSink(Sink):
         completed = self._options.complete is not None
         rows = [prediction.to_dict() | ({"plot": film.plot} if completed else {}) for film, prediction in self._waiting]
         data = gzip.compress("\n".join(map(json.dumps, rows)).encode(), compresslevel=1, mtime=0)
-        name = f"part-{len(self._parts):06}-{len(rows)}-{hashlib.sha256(data).hexdigest()[:16]}.gz"
-        with self._resumable(), atomic_writer(self.folder / name, "wb") as handle:
+        part = self.folder / f"part-{len(self._parts):06}-{hashlib.sha256(data).hexdigest()[:16]}.gz"
+        with self._resumable(), atomic_writer(part, "wb") as handle:
             handle.write(data)
-        self._parts.append(_Part(self.folder / name, len(rows)))
+        self._parts.append(part)
         self._waiting, self._since = [], time.monotonic()
 
     def finish(self, summary: TagSummary) -> None:
-        """Write the lists and then the output in the folder of parts, and move them to their places.
+        """Write the lists and then the output: once that is there, everything is.
 
         Raises:
             MmgcsError: the disk is full; the parts can be resumed. Or the table changed meanwhile.
         """
         self._write_part()
-        done = self.folder / "done"
-        paths = {**self._options.lists, "out": self._out}  # the output last: once it is there, everything is
         with self._resumable():
-            self._write_lists(done, summary)
-            self._write_output(done / "out" / self._out.name)
-            for name, path in paths.items():
-                _move(done / name / path.name, path)
+            for name, path in self._options.lists.items():
+                rows = self._list_rows(name, summary)
+                ranked = FILM_LISTS[name].ranked
+                write_table(_ranked(rows, self.folder) if ranked else rows, path, FILM_LISTS[name].types)
+            self._write_output()
             _empty(self.folder)
         self._parts = []
 
@@ -306,7 +310,7 @@ class FileSink(Sink):
         """Yield every film as the table has it, its prediction, the plot it was completed with, and its file."""
         table = self._table.reopen()
         films = (film for chunk in table.chunks(fetch=False) for film in chunk)
-        parts = (row for part in self._parts for row in part.read())
+        parts = (row for part in self._parts for row in _read_part(part))
         try:
             for number, (film, (prediction, plot)) in enumerate(zip(films, parts, strict=True)):
                 yield film, prediction, plot, bisect.bisect_right(table.ends, number)
@@ -315,7 +319,7 @@ class FileSink(Sink):
                 raise
             raise MmgcsError(f"{self._table.path} changed while it was tagged; run again with --overwrite") from None
 
-    def _write_output(self, path: Path) -> None:
+    def _write_output(self) -> None:
         plot_column = self._table.sources.get("plot", "plot")
         left_out = self._table.partition if self._several else ()  # the folders' names hold them
         columns = [name for name in self._table.columns if name not in left_out]
@@ -332,35 +336,32 @@ class FileSink(Sink):
 
         types = self._table.types
         if types is None:  # lines of JSON: any row may have further columns
-            is_json = not self._several and WRITERS[table_format(path)[0]] is WRITERS[".jsonl"]
+            is_json = not self._several and WRITERS[table_format(self._out)[0]] is WRITERS[".jsonl"]
             input_types = {} if is_json else infer_types((row for _, row in rows()), records.columns.values())
         else:
             input_types = {records.columns[name]: types.get(name, "text") for name in columns}
         types = {**input_types, **records.types}
         if not self._several:
-            write_table((row for _, row in rows()), path, types)
+            write_table((row for _, row in rows()), self._out, types)
             return
+        done = self.folder / "done"
         for file, group in groupby(rows(), itemgetter(0)):
-            write_table((row for _, row in group), path / self._table.files[file].below, types)
+            write_table((row for _, row in group), done / self._table.files[file].below, types)
+        if self._out.is_dir():
+            self._out.replace(self.folder / "replaced")
+        done.replace(self._out)
 
-    def _write_lists(self, done: Path, summary: TagSummary) -> None:
-        if not self._options.lists:
-            return
+    def _list_rows(self, name: str, summary: TagSummary) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a list, and count them."""
         decisions = self._classifier.bundle.config.decisions
         least = {inputs: decision.confidence for inputs, decision in decisions.items()}
         if self._options.min_confidence is not None:
             least = dict.fromkeys(least, self._options.min_confidence)
-        logs = {name: self.folder / f"{name}.jsonl" for name in self._options.lists}
-        with contextlib.ExitStack() as stack:
-            handles = {name: stack.enter_context(log.open("wb")) for name, log in logs.items()}
-            for film, prediction, *_ in self._tagged():
-                for name, handle in handles.items():
-                    rows = FILM_LISTS[name].rows(film, prediction, least.get("+".join(prediction.inputs), 0.0))
-                    summary.found[name] = summary.found.get(name, 0) + len(rows)
-                    handle.writelines(map(json_line, rows))
-        for name, path in self._options.lists.items():
-            found = _ranked(logs[name]) if FILM_LISTS[name].ranked else _read_lines(logs[name])
-            write_table(found, done / name / path.name, FILM_LISTS[name].types)
+        summary.found[name] = 0
+        for film, prediction, *_ in self._tagged():
+            rows = FILM_LISTS[name].rows(film, prediction, least.get("+".join(prediction.inputs), 0.0))
+            summary.found[name] += len(rows)
+            yield from rows
 
     @contextlib.contextmanager
     def _resumable(self) -> Iterator[None]:
@@ -372,10 +373,13 @@ class FileSink(Sink):
             ) from error
 
 
-def check_columns(table: FilmTable, options: TagOptions) -> None:
-    """Raise UsageError if the table lacks a column that the options need."""
-    if options.only_missing and "genres" not in table.sources:
-        raise UsageError(f"--only-missing needs a column of genres; {table.path} has {', '.join(table.columns)[:300]}")
+def _check_same(found: Mapping[str, Any], fingerprint: Mapping[str, Any], place: object) -> None:
+    for what, value in fingerprint.items():
+        if found.get(what) != value:
+            raise UsageError(
+                f"the unfinished run in {place} had a different {what}; "
+                "use the same one again, or start again with --overwrite"
+            )
 
 
 def _check_folder(table: FilmTable, out: Path) -> None:
@@ -390,68 +394,43 @@ def _check_folder(table: FilmTable, out: Path) -> None:
         raise UsageError(f"{out} holds other files, such as {other}; choose another --out")
 
 
-class _Part(NamedTuple):
-    """The predictions of some chunks, in a file."""
-
-    path: Path
-    films: int
-
-    def read(self) -> Iterator[tuple[Prediction, str | None]]:
-        """Yield each film's prediction, and its plot if the run completes films."""
-        for line in gzip.decompress(self.path.read_bytes()).splitlines():
-            row = json.loads(line)
-            plot = row.pop("plot", None)
-            values: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
-            }
-            yield Prediction(**values), plot
+def _read_part(part: Path) -> Iterator[tuple[Prediction, str | None]]:
+    """Yield each film's prediction, and its plot if the run completes films."""
+    for line in gzip.decompress(part.read_bytes()).splitlines():
+        row = json.loads(line)
+        plot = row.pop("plot", None)
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
+        }
+        yield Prediction(**values), plot
 
 
-def _intact_parts(folder: Path) -> list[_Part]:
+def _intact_parts(folder: Path) -> list[Path]:
     """Return the parts of an unfinished run up to the first that is missing or damaged, and delete the others."""
-    parts: list[_Part] = []
+    parts: list[Path] = []
     found = sorted(folder.glob("part-*.gz"))
     for path in found:
-        _, number, films, digest = path.stem.split("-")
+        _, number, digest = path.stem.split("-")
         if int(number) != len(parts) or not sha256(path).startswith(digest):
             LOG.warning("%s is damaged, or the part before it is missing; from there on films are tagged again", path)
             break
-        parts.append(_Part(path, int(films)))
+        parts.append(path)
     for path in found[len(parts) :]:
         path.unlink()
     return parts
 
 
-def _ranked(log: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a log by their `score`, lowest first, with their `rank`; only scores are held in memory."""
+def _ranked(rows: Iterable[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield rows by their `score`, lowest first, with their `rank`; only scores are held in memory."""
     scores, places = array("d"), array("q")
-    with log.open("rb") as handle:
-        place = 0
-        for line in handle:
-            scores.append(json.loads(line)["score"])
-            places.append(place)
-            place += len(line)
+    with tempfile.TemporaryFile(dir=folder) as log:
+        for row in rows:
+            scores.append(row["score"])
+            places.append(log.tell())
+            log.write(json_line(row))
         for rank, index in enumerate(np.argsort(np.asarray(scores), kind="stable"), 1):
-            handle.seek(places[index])
-            yield {"rank": rank, **json.loads(handle.readline())}
-
-
-def _read_lines(log: Path) -> Iterator[dict[str, Any]]:
-    with log.open("rb") as handle:
-        yield from map(json.loads, handle)
-
-
-def _move(finished: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        path.replace(finished.with_name("replaced"))  # removed with the folder of parts
-    try:
-        finished.replace(path)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        with atomic_path(path) as temporary:  # on another disk
-            shutil.copyfile(finished, temporary)
+            log.seek(places[index])
+            yield {"rank": rank, **json.loads(log.readline())}
 
 
 def _empty(folder: Path) -> None:
@@ -465,3 +444,105 @@ def _empty(folder: Path) -> None:
 def _remove_if_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):  # another process may have put its lock there meanwhile
         folder.rmdir()
+
+
+class FolderSink(Sink):
+    """Write Parquet parts into a folder on a disk or in an object store, and `manifest.json` when all are done.
+
+    A part counts as finished once its note is there, which is written last.
+    """
+
+    def __init__(
+        self,
+        table: FilmTable,
+        folder: Folder,
+        classifier: Classifier,
+        *,
+        part_films: int = PART_FILMS,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        """Check the folder.
+
+        Args:
+            table: the films.
+            folder: where the parts go.
+            classifier: the model.
+            part_films: films per part.
+            resume: continue an unfinished run; a finished one is left as it is.
+            overwrite: remove what an earlier run wrote.
+
+        Raises:
+            UsageError: the folder holds other files, or a run that is not to be continued.
+        """
+        self._folder, self._part_films = folder, part_films
+        self._run = _fingerprint(table, classifier) | {"films per part": part_films}
+        self._run["inputs"] = [file.address for file in table.files]
+        self._records = RecordBuilder(table.columns, classifier.genres)
+        declared = table.types or table.first_types or {}
+        # Text of Parquet may be next to text of CSV.
+        kinds = {name: declared.get(name, "text") for name in table.columns}
+        kinds = {name: "text" if str(kind) == "String" else kind for name, kind in kinds.items()}
+        self._types = {self._records.columns[name]: kind for name, kind in kinds.items()} | self._records.types
+        self._known = len(table.columns)
+        self._rows: list[dict[str, Any]] = []
+        self._counts = TagSummary()
+        names = folder.names()
+        if names and not ({"_run.json", "manifest.json"} & set(names)):
+            raise UsageError(f"{folder.address} is not empty and holds no tagged films; choose another --out")
+        self.finished = resume and not overwrite and "manifest.json" in names
+        if names and overwrite:
+            folder.remove()
+        elif names and not resume:
+            state = "a finished" if "manifest.json" in names else "an unfinished"
+            raise UsageError(f"{folder.address} holds {state} run; give --resume to continue it, or --overwrite")
+        elif "_run.json" in names:
+            _check_same(json.loads(folder.read("_run.json")), self._run, folder.address)
+        folder.write("_run.json", json.dumps(self._run).encode())
+        self._notes = [json.loads(folder.read(f"{NOTES}/{name}")) for name in folder.names(NOTES)]
+
+    def resume(self) -> TagSummary:
+        """Return the counts of the parts that are written."""
+        summary = TagSummary()
+        for note in self._notes:
+            summary.merge(TagSummary(**note["summary"]))
+        return summary
+
+    def write(self, films: list[Film], predictions: list[Prediction]) -> None:
+        """Take a chunk, and write a part when it is full.
+
+        Raises:
+            UsageError: the films come from a file with other columns than the first.
+        """
+        for film, prediction in zip(films, predictions, strict=True):
+            self._rows.append(self._records.build(film.record, prediction))
+            self._counts.add(prediction)
+        if len(self._records.columns) > self._known:
+            name = list(self._records.columns)[self._known]
+            raise UsageError(f"the column {name!r} is missing in the first table; tag the tables with it separately")
+        if len(self._rows) >= self._part_films:
+            self._write_part()
+
+    def _write_part(self) -> None:
+        name = f"part-{len(self._notes):06}.parquet"
+        with tempfile.TemporaryDirectory(prefix="mmgcs-part-") as scratch:
+            path = Path(scratch) / name
+            try:
+                write_table(self._rows, path, self._types)
+            except TypeError as error:
+                raise UsageError(f"a column has another type than in the first table ({error})") from None
+            data = path.read_bytes()
+        self._folder.write(name, data)
+        note = {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        note |= {"summary": asdict(self._counts)}
+        self._folder.write(f"{NOTES}/{name}.json", json.dumps(note).encode())
+        self._notes.append(note)
+        self._rows, self._counts = [], TagSummary()
+
+    def finish(self, summary: TagSummary) -> None:
+        """Write the last part and the manifest."""
+        if self._rows or not self._notes:
+            self._write_part()
+        counts = {"films": summary.films, "in_error": summary.in_error, "seconds": round(summary.seconds, 3)}
+        manifest = {"format": "mmgcs-tagged/2", **self._run, "parts": self._notes, **counts}
+        self._folder.write("manifest.json", json.dumps(manifest, indent=1).encode())

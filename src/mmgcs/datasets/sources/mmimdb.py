@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, Source
+from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, SPLITS, Source
 from mmgcs.errors import InputError
 from mmgcs.tables import Frame
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "dev": "valid",
-    "val": "valid",
-    "valid": "valid",
-    "validation": "valid",
-    "test": "test",
-}
-PICTURES = (".jpeg", ".jpg", ".png", ".webp")
-
-
-def _recognises(path: Path, columns: Sequence[str]) -> bool:
-    del columns
-    return path.is_dir() and film_folder(path) is not None
+_SPLIT_NAMES = {**{name: name for name in SPLITS}, **dict.fromkeys(("dev", "val", "validation"), "valid")}
+_PICTURES = (".jpeg", ".jpg", ".png", ".webp")
 
 
 def film_folder(root: Path) -> Path | None:
@@ -56,10 +43,9 @@ def read_splits(root: Path) -> dict[str, str]:
     for part, ids in parts.items():
         if part not in _SPLIT_NAMES:
             raise InputError(f"{path} names a part {part!r}; known: {', '.join(_SPLIT_NAMES)}")
-        for value in ids:
-            film, split = str(value), _SPLIT_NAMES[part]
-            if splits.setdefault(film, split) != split:
-                raise InputError(f"{path} has film {film} in both {splits[film]} and {split}; a film has one part")
+        for film in map(str, ids):
+            if splits.setdefault(film, _SPLIT_NAMES[part]) != _SPLIT_NAMES[part]:
+                raise InputError(f"{path} has film {film} in both {splits[film]} and {part}; a film has one part")
     return splits
 
 
@@ -72,40 +58,40 @@ def read_mmimdb(root: Path) -> Frame:
     if folder is None:
         raise InputError(f"{root} has no <id>.json files; give the folder that MM-IMDb's archive unpacks to")
     splits = read_splits(root)
-    pictures = {item.stem: item.name for item in folder.iterdir() if item.suffix.lower() in PICTURES}
-    rows, broken = [], []
+    pictures = {item.stem: item.name for item in folder.iterdir() if item.suffix.lower() in _PICTURES}
+    rows: list[dict[str, Any]] = []
+    broken: list[str] = []
     for path in sorted(folder.glob("*.json")):
         if path.name == "split.json":
             continue
         try:
-            rows.append(_row(path, splits, pictures))
-        except (OSError, ValueError, TypeError):
+            film = _read_film(path)
+        except (OSError, ValueError, AttributeError, TypeError):
             broken.append(path.name)
-    frame = pl.DataFrame(rows, schema=dict(RAW_SCHEMA), orient="row")
-    return Frame(frame, tuple(broken))
+        else:
+            rows.append({**film, "poster": pictures.get(path.stem), "split": splits.get(path.stem)})
+    schema = dict(RAW_SCHEMA)
+    return Frame(pl.DataFrame([dict.fromkeys(schema) | row for row in rows], schema=schema), tuple(broken))
 
 
-def _row(path: Path, splits: dict[str, str], pictures: dict[str, str]) -> dict[str, Any]:
+def _read_film(path: Path) -> dict[str, Any]:
     record = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(record, dict):
-        raise TypeError("not an object")
-    plots = record.get("plot") or []
-    plots = [plots] if isinstance(plots, str) else [str(plot) for plot in plots]
-    genres = record.get("genres") or []
-    year = str(record.get("year"))
+    plots, genres, year = record.get("plot") or [], record.get("genres") or [], str(record.get("year"))
     return {
-        **dict.fromkeys(RAW_SCHEMA),
         "id": path.stem,
         "title": record.get("title"),
         "year": int(year) if year.isdigit() else None,
-        "plot": max(plots, key=len, default=None),
+        "plot": plots if isinstance(plots, str) else max(map(str, plots), key=len, default=None),
         "genres": genres if isinstance(genres, str) else json.dumps(genres),
-        "poster": pictures.get(path.stem),
         "labels": "imdb",
-        "split": splits.get(path.stem),
     }
 
 
 SOURCES.register("mmimdb")(
-    Source("MM-IMDb: a folder of <id>.json, <id>.jpeg and split.json", _recognises, read_mmimdb, rank=10)
+    Source(
+        "MM-IMDb: a folder of <id>.json, <id>.jpeg and split.json",
+        lambda path, columns: path.is_dir() and film_folder(path) is not None,
+        read_mmimdb,
+        rank=10,
+    )
 )

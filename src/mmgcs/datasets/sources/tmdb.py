@@ -1,14 +1,12 @@
-"""TMDB as published on Kaggle: the dump of 1.2 million films, and TMDB-5000."""
+"""TMDB as published on Kaggle (the dump of 1.2 million films, and TMDB-5000), and MovieLens' The Movies Dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from mmgcs.datasets.base import SOURCES, Source, numeric_ids, to_raw
+from mmgcs.datasets.base import SOURCES, Source, to_raw
 from mmgcs.tables import Frame, read_frame, table_columns
 
 _NAMES = {
@@ -22,21 +20,39 @@ _NAMES = {
 }
 
 
-def _recognises(path: Path, columns: Sequence[str]) -> bool:
-    return {"id", "overview", "genres"} <= set(columns) and bool({"release_date", "vote_average"} & set(columns))
-
-
 def read_tmdb(path: Path) -> Frame:
-    """Read the dump (genres as `A, B`) or TMDB-5000 (genres as a JSON list); both use the same column names.
+    """Read the dump (genres as `A, B`), TMDB-5000 (genres as a JSON list) or MovieLens (Python-style lists).
 
-    Raises:
-        InputError: the file cannot be read or has no `id`, `overview` or `genres`.
+    Rows whose id is not a number are pieces of broken rows, which the published files have; they are only counted.
     """
-    expressions = to_raw(table_columns(path), _NAMES)
-    required = [pl.col(name).alias(f"__{name}") for name in ("id", "overview", "genres")]
-    raw = read_frame(path, [*expressions, *required])
-    frame = raw.frame.select(pl.exclude("^__.*$")).with_columns(pl.lit("tmdb").alias("labels"))
-    return numeric_ids(replace(raw, frame=frame), path)
+    raw = read_frame(path, to_raw(table_columns(path), _NAMES))
+    # MovieLens' collection is a Python-style dictionary; its name is what a series shares.
+    collection = pl.col("collection")
+    names = [collection.str.extract(rf"'name':\s*{quote}([^{quote}]+){quote}") for quote in ("'", '"')]
+    plain = pl.when(~collection.str.contains(r"^\s*\{")).then(collection)
+    sound = raw.frame["id"].str.contains(r"^\d+(\.0)?$").fill_null(False)
+    frame = raw.frame.filter(sound).with_columns(
+        pl.col("id").str.strip_suffix(".0"), pl.coalesce(*names, plain).alias("collection"), labels=pl.lit("tmdb")
+    )
+    broken = (f"{path.name}, record {row + 1}" for row in (~sound).arg_true())
+    return Frame(frame, (*raw.problems, *broken))
 
 
-SOURCES.register("tmdb")(Source("Kaggle's TMDB dump or TMDB-5000: a CSV file", _recognises, read_tmdb, rank=40))
+SOURCES.register("tmdb")(
+    Source(
+        "Kaggle's TMDB dump or TMDB-5000: a CSV file",
+        lambda path, columns: (
+            {"id", "overview", "genres"} <= set(columns) and bool({"release_date", "vote_average"} & set(columns))
+        ),
+        read_tmdb,
+        rank=40,
+    )
+)
+SOURCES.register("movielens")(
+    Source(
+        "MovieLens' The Movies Dataset: movies_metadata.csv",
+        lambda path, columns: {"id", "overview", "genres", "belongs_to_collection", "imdb_id"} <= set(columns),
+        read_tmdb,
+        rank=30,
+    )
+)

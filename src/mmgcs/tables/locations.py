@@ -1,26 +1,107 @@
-"""Finding the files of a table: one file, a folder, a pattern, a Hive-partitioned folder, or an object store."""
+"""Find the files of a table: one file, a folder, a pattern, a Hive-partitioned folder, on disk or in an object store.
+
+Addresses of object stores are URLs that fsspec supports, such as `s3://bucket/films`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from mmgcs.errors import MmgcsError, UsageError
-from mmgcs.files import sha256
+from mmgcs.files import atomic_writer, sha256
 from mmgcs.tables.readers import READERS
 from mmgcs.tables.source import check_readable, table_format
-from mmgcs.tables.storage import file_system, is_remote, normal_address
 
+_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])")
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
 _ONLY_ALONE = {".json", ".txt"}
-"""Formats that are skipped in a folder with tables of other formats: reports, notes and the like have them too."""
+"""Formats that are skipped in a folder with tables of other formats: they are usually reports and notes."""
 _WILD = re.compile(r"[*?\[]")
 
 P = TypeVar("P", bound=PurePath)
+
+
+def is_remote(address: str | Path) -> bool:
+    """Return True for the address of an object store or another URL."""
+    return _REMOTE.match(str(address)) is not None
+
+
+def normal_address(address: str | Path) -> str:
+    """Return a path as it is, and a URL with both slashes, of which a Path keeps one.
+
+    >>> normal_address(Path("s3://films/2024"))
+    's3://films/2024'
+    """
+    return _REMOTE.sub(r"\1://", str(address), count=1)
+
+
+def _file_system(address: str) -> tuple[Any, str]:
+    """Return fsspec's file system for an address, and the path in it.
+
+    Raises:
+        UsageError: nothing is installed for this kind of address.
+    """
+    scheme = address.partition("://")[0]
+    try:
+        from fsspec.core import url_to_fs
+
+        files, path = url_to_fs(address)
+    except (ImportError, ValueError):
+        package = _PACKAGES.get(scheme)
+        advice = f"pip install 'mmgcs[cloud]' {package}" if package else "known are s3, gs and az"
+        raise UsageError(f"{address} cannot be reached: {scheme}:// is not supported here; {advice}") from None
+    return files, str(path)
+
+
+class Folder:
+    """A folder anywhere. Objects in it are written whole or not at all.
+
+    Attributes:
+        address: its address.
+        local: True if it is on a disk of this machine.
+    """
+
+    def __init__(self, address: str | Path) -> None:
+        """Raises UsageError if nothing is installed for the kind of address."""
+        self.address = normal_address(address).rstrip("/")
+        self._files, self._root = _file_system(self.address)
+        self.local = not is_remote(self.address) or self.address.startswith(("file://", "local://"))
+
+    def path(self, name: str = "") -> str:
+        """Return the path of the folder or of an object in it, without the scheme."""
+        return str(PurePosixPath(self._root) / name)
+
+    def read(self, name: str) -> bytes:
+        """Return an object's bytes. Raises OSError, such as FileNotFoundError."""
+        data: bytes = self._files.cat_file(self.path(name))
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write an object."""
+        if self.local:
+            with atomic_writer(Path(self.path(name)), "wb") as handle:
+                handle.write(data)
+        else:
+            self._files.pipe_file(self.path(name), data)  # object stores show an object only when it is whole
+
+    def names(self, below: str = "") -> list[str]:
+        """Return the names of the objects in the folder, or in one below it; none if it does not exist."""
+        with contextlib.suppress(FileNotFoundError):
+            self._files.invalidate_cache()
+            return sorted(PurePosixPath(name).name for name in self._files.ls(self.path(below), detail=False))
+        return []
+
+    def remove(self) -> None:
+        """Remove the folder with everything in it."""
+        with contextlib.suppress(FileNotFoundError):
+            self._files.rm(self._root, recursive=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +145,7 @@ class TableFile:
         """Return the file's path, after downloading it into `scratch` if it is remote."""
         if not self.remote:
             return Path(self.address)
-        files, path = file_system(self.address)
+        files, path = _file_system(self.address)
         copy = scratch / PurePosixPath(path).name
         try:
             files.get_file(path, str(copy))
@@ -76,8 +157,7 @@ class TableFile:
 def find_tables(address: str | Path) -> list[TableFile]:
     """Return the files of the table at an address, by name.
 
-    Files and folders whose names begin with `.` or `_`, and files of other formats, are skipped
-    in folders and patterns.
+    In folders and patterns, hidden files, names that begin with `_`, and other formats are skipped.
 
     Args:
         address: a file, a folder, a pattern such as `films/*.csv`, or the URL of one of these.
@@ -116,7 +196,7 @@ def fixed_part(address: str) -> Path:
 
 
 def _find_remote(address: str) -> list[TableFile]:
-    files, path = file_system(address)
+    files, path = _file_system(address)
     root = PurePosixPath(path)
     try:
         if _WILD.search(path):
