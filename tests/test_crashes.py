@@ -112,7 +112,7 @@ def test_tagging_keeps_the_old_table_until_the_new_one_is_whole(kind, tmp_path, 
             for name in new:
                 (out.parent / name).write_bytes(b"old")
             assert_told(run.call(*command, "--overwrite", at=number, how=how), how, point)
-            now = {path.name: path.read_bytes() for path in out.parent.iterdir() if path.is_file()}
+            now = {path.name: path.read_bytes() for path in out.parent.glob("[!.]*") if path.is_file()}
             assert set(now) == set(new), point
             assert all(content in (b"old", new[name]) for name, content in now.items()), point
             assert run.call(*command, "--overwrite", "--resume").status == 3, point

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import tenacity
+from sqlalchemy import event
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -332,7 +333,7 @@ class FilmDatabase:
         if genres is not None:
             same = sa.and_(genres.c.film_id == table.c.film_id, genres.c.model == model)
             query = query.where(sa.or_(table.c.error.is_not(None), sa.exists().where(same)))
-        return dict(self._read(query))
+        return {row[0]: row[1] for row in self._read(query)}
 
     def save(self, model: str, films: Sequence[Film], predictions: Sequence[Prediction]) -> None:
         """Write the predictions of a chunk in one transaction, in place of older ones.
@@ -460,7 +461,7 @@ def _make_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
     try:
         if kind == "sqlite":
             reader, writer = sa.create_engine(url), sa.create_engine(url)
-            sa.event.listen(reader, "connect", _prepare_to_read)
+            event.listen(reader, "connect", _prepare_to_read)
             return reader, writer
         arguments = {"connect_timeout": 10} if kind == "postgresql" else {}
         engine = sa.create_engine(url, pool_pre_ping=True, pool_size=1, connect_args=arguments)

@@ -97,7 +97,7 @@ def write_table(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> N
         if not compression:
             writer(rows, temporary, types)
             return
-        text = temporary.with_name(f"{temporary.name}.plain")
+        text = temporary.with_suffix(".plain.part")
         try:
             writer(rows, text, types)
             # Without the time and name that gzip stores, the same films give the same bytes.

@@ -5,15 +5,18 @@ Predictions come back in the order of the films, so the pipeline, its chunks and
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mmgcs.errors import MmgcsError
 from mmgcs.film import Film, Prediction
@@ -76,9 +79,16 @@ def tag_with_ray(
     if sink.finished:
         return sink.resume()
     store = None if isinstance(table.posters, Path) else table.posters.address
+    bundle = classifier.bundle.path
+    files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
     _start(address)
     try:
-        actors = _start_actors(classifier.bundle.path, store, workers)
+        shared = ray.put(files)  # referred to until the end: an actor that is started again needs it
+        # If an actor or its node is lost, Ray starts it elsewhere and repeats its task.
+        actor = ray.remote(num_cpus=ACTOR_CPUS, max_restarts=-1, max_task_retries=-1)(Tagger)
+        size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        actors = [actor.remote(shared, store) for _ in range(size)]
+        ray.get(actors[0].is_ready.remote())
         pipeline = Pipeline(classifier, predict=lambda chunks: _predict(actors, chunks))
         return pipeline.run(table.chunks(fetch=False), sink, progress)
     except ray.exceptions.RayError as error:
@@ -119,17 +129,6 @@ class Tagger:
         return predictions
 
 
-def _start_actors(bundle: Path, posters: str | None, workers: int | None) -> list[ray.actor.ActorHandle]:
-    files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
-    shared = ray.put(files)
-    # If an actor or its node is lost, Ray starts it elsewhere and repeats its task.
-    actor = ray.remote(num_cpus=ACTOR_CPUS, max_restarts=-1, max_task_retries=-1)(Tagger)
-    size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    actors = [actor.remote(shared, posters) for _ in range(size)]
-    ray.get(actors[0].is_ready.remote())
-    return actors
-
-
 def _predict(
     actors: list[ray.actor.ActorHandle], chunks: Iterator[list[Film]]
 ) -> Iterator[tuple[list[Film], list[Prediction]]]:
@@ -148,11 +147,26 @@ def _start(address: str | None) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     if ray.is_initialized():
         return
-    options = {} if address is not None else {"include_dashboard": False}
+    options: dict[str, Any] = {} if address is not None else {"include_dashboard": False}
     try:
-        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options)
+        with _no_chatter():
+            ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MmgcsError(
             f"the Ray cluster {address or 'here'} cannot be reached ({reason[:200]}); check --address"
         ) from None
+
+
+@contextlib.contextmanager
+def _no_chatter() -> Iterator[None]:
+    """Hide what Ray's processes print to stderr while they start; an error is raised anyway."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  a device
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

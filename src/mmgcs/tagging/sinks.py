@@ -31,7 +31,7 @@ import numpy as np
 import mmgcs
 from mmgcs.bundle import MANIFEST
 from mmgcs.errors import MmgcsError, UsageError, printable
-from mmgcs.files import LOCK, atomic_writer, check_free, lock_folder, remove_parts, sha256, write_json
+from mmgcs.files import LOCK, atomic_writer, check_free, lock_folder, remove_parts, remove_parts_of, sha256, write_json
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import Classifier
 from mmgcs.tables import (
@@ -258,6 +258,8 @@ class FileSink(Sink):
             _empty(self.folder)
             write_json(run, fingerprint)
         remove_parts(self.folder, "*")
+        for path in (self._out, *self._options.lists.values()):
+            remove_parts_of(path)
         self._parts = _intact_parts(self.folder)
 
     def resume(self) -> TagSummary:
@@ -544,5 +546,5 @@ class FolderSink(Sink):
         if self._rows or not self._notes:
             self._write_part()
         counts = {"films": summary.films, "in_error": summary.in_error, "seconds": round(summary.seconds, 3)}
-        manifest = {"format": "mmgcs-tagged/2", **self._run, "parts": self._notes, **counts}
+        manifest = {"format": "mmgcs-tagged/1", **self._run, "parts": self._notes, **counts}
         self._folder.write("manifest.json", json.dumps(manifest, indent=1).encode())
