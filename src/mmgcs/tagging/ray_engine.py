@@ -73,8 +73,12 @@ def tag_with_ray(
         MmgcsError: the cluster cannot be reached, or lost the work.
     """
     classifier = load(model)
-    films = films if is_remote(films) else Path(films).absolute()
-    table = FilmTable(films, posters=posters, delimiter=delimiter, columns=columns)
+
+    def absolute(place: str | Path) -> str | Path:  # workers have another working directory
+        return place if is_remote(place) else Path(place).absolute()
+
+    folder = None if posters is None else absolute(posters)
+    table = FilmTable(absolute(films), posters=folder, delimiter=delimiter, columns=columns)
     sink = FolderSink(table, Folder(out), classifier, part_films=part_films, resume=resume, overwrite=overwrite)
     if sink.finished:
         return sink.resume()
@@ -133,14 +137,21 @@ def _predict(
     actors: list[ray.actor.ActorHandle], chunks: Iterator[list[Film]]
 ) -> Iterator[tuple[list[Film], list[Prediction]]]:
     """Predict chunks in order, reading some ahead, so that no actor waits for a slow one."""
-    waiting: deque[tuple[list[Film], ray.ObjectRef]] = deque()
+    waiting: deque[tuple[ray.actor.ActorHandle, list[Film], ray.ObjectRef]] = deque()
+
+    def take() -> tuple[list[Film], list[Prediction]]:
+        actor, films, answer = waiting.popleft()
+        try:
+            return films, ray.get(answer)
+        except ray.exceptions.ObjectLostError:  # with its node
+            return films, ray.get(actor.predict.remote(films))
+
     for actor, films in zip(itertools.cycle(actors), chunks, strict=False):
-        waiting.append((films, actor.predict.remote(films)))
+        waiting.append((actor, films, actor.predict.remote(films)))
         if len(waiting) > AHEAD * len(actors):
-            first, predictions = waiting.popleft()
-            yield first, ray.get(predictions)
-    for first, predictions in waiting:
-        yield first, ray.get(predictions)
+            yield take()
+    while waiting:
+        yield take()
 
 
 def _start(address: str | None) -> None:

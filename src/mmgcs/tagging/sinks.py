@@ -379,8 +379,7 @@ def _check_same(found: Mapping[str, Any], fingerprint: Mapping[str, Any], place:
     for what, value in fingerprint.items():
         if found.get(what) != value:
             raise UsageError(
-                f"the unfinished run in {place} had a different {what}; "
-                "use the same one again, or start again with --overwrite"
+                f"the run in {place} had a different {what}; use the same one again, or start again with --overwrite"
             )
 
 
