@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import os
-import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -160,13 +159,6 @@ def test_a_body_that_never_ends_is_stopped(server, tmp_path, size):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_asks_for_patience_gets_it(server, tmp_path):
-    server.answers = {"/f": in_turn(send(b"", 503, Retry_After="1"), send(b"the file"))}
-    began = time.monotonic()
-    assert download(f"{server.url}/f", tmp_path / "f", options=QUICK).read_bytes() == b"the file"
-    assert time.monotonic() - began >= 1.0
-
-
 def test_a_truncated_archive_is_named_as_such(tmp_path):
     whole = archive(50)
     damaged = bytearray(whole)
@@ -206,15 +198,6 @@ def test_vectors_of_another_dimension_are_refused(tmp_path):
     with pytest.raises(InputError, match="vectors of 50 numbers, not 100"):
         get_glove(tmp_path / "out", 100, source=tmp_path / "mine.txt")
     assert not list((tmp_path / "out").iterdir())
-
-
-def test_vectors_are_as_a_plain_loop_reads_them(tmp_path):
-    path = tmp_path / "v.txt"
-    path.write_bytes(text(50))
-    lines = [line.split(" ") for line in path.read_text(encoding="utf-8").splitlines()]
-    words, vectors = load_glove(path)
-    assert words == [line[0] for line in lines]
-    np.testing.assert_array_equal(vectors, np.array([line[1:] for line in lines], dtype=np.float32))
 
 
 def test_a_damaged_line_is_named(tmp_path):

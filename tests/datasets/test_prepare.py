@@ -14,7 +14,6 @@ from http_server import picture, send
 from mmgcs.cli import main
 from mmgcs.datasets import PrepareOptions, prepare, read_films, write_films
 from mmgcs.datasets.inspect import page, summarise
-from mmgcs.errors import InputError
 
 WORDS = "amber boat cellar dune ember field ghost harbour island jewel kettle ladder mirror needle orchard".split()
 GENRES = ("Drama", "Comedy", "Thriller", "Horror", "Action", "Crime", "Music", "Romance", "Animation", "Documentary")
@@ -151,13 +150,6 @@ def test_numbered_titles_are_split_and_films_that_all_belong_together_are_an_err
     assert out.read_bytes() == before
 
 
-def test_films_without_any_genre_are_an_error(tmp_path):
-    path = tmp_path / "films.csv"
-    path.write_text("id,plot,genres\n1,A plot it is,\n2,Another plot,[]\n")
-    with pytest.raises(InputError, match="2 no genre"):
-        prepare(path, tmp_path / "out.csv")
-
-
 def test_a_split_is_made_and_proved(dump, tmp_path, capsys):
     out = tmp_path / "films.csv"
     prepare(dump, out)
@@ -236,14 +228,6 @@ def test_posters_are_fetched_by_the_command(dump, tmp_path, capsys, server):
     assert json.loads(text)["reasons"] == {"the answer is a web page, not an image": 1}
     assert "failed.jsonl" in err
     assert read_films(out).frame["poster"].to_list() == ["2.jpg", None]
-
-
-def test_a_table_without_addresses_is_told_which_column_it_needs(tmp_path, capsys):
-    films = tmp_path / "films.csv"
-    films.write_text("id,plot,genres\n1,a ghost,Horror\n")
-    status, _, err = run(capsys, "data", "posters", films, "--out", tmp_path / "p")
-    assert status == 2
-    assert "no film has an address; the table needs a column poster_url or poster_path" in err
 
 
 def test_word_vectors_are_taken_from_a_file_by_the_command(tmp_path, capsys):

@@ -170,12 +170,6 @@ def test_a_table_of_films_is_read_as_it_was_written(tmp_path, suffix):
     assert [file.name for file in tmp_path.iterdir()] == [f"films{suffix}"]
 
 
-def test_genres_that_are_a_list_in_the_file_are_read_too(tmp_path):
-    path = tmp_path / "films.jsonl"
-    path.write_text(json.dumps({"id": "1", "plot": PLOT, "genres": ["Drama", "Music"]}) + "\n")
-    assert read_films(path).frame["genres"].to_list() == ["Drama|Music"]
-
-
 def test_rows_that_a_stray_quote_would_merge_are_read_apart(tmp_path):
     path = tmp_path / "films.csv"
     path.write_text(f'id,plot,genres\n1,{PLOT},Drama\n2,"One,Drama\n3,Two,Comedy\n4,Three",Music\n5,"a\nb",War\n')

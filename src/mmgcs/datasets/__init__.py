@@ -1,11 +1,11 @@
 """Labelled films for training: readers of data sets, cleaning, splits, posters and word vectors."""
 
 from mmgcs.datasets import sources  # noqa: F401  its modules register their readers
-from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, SPLITS, Source, detect_source
-from mmgcs.datasets.clean import LabelSets, clean, label_sets
+from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, detect_source
+from mmgcs.datasets.clean import clean, label_sets
 from mmgcs.datasets.films import check_writable, read_films, write_films
 from mmgcs.datasets.glove import GLOVE_URL, get_glove, load_glove
-from mmgcs.datasets.inspect import DataSummary, inspect_films
+from mmgcs.datasets.inspect import inspect_films
 from mmgcs.datasets.posters import (
     FAILED,
     TMDB_BASE,
@@ -18,21 +18,16 @@ from mmgcs.datasets.posters import (
     with_posters,
 )
 from mmgcs.datasets.prepare import PrepareOptions, describe, prepare, report_path
-from mmgcs.datasets.split import Leak, deviation, find_leaks, parse_shares, split_films, stratify
+from mmgcs.datasets.split import deviation, find_leaks, parse_shares, split_films, stratify
 
 __all__ = [
     "FAILED",
     "GLOVE_URL",
     "RAW_SCHEMA",
     "SOURCES",
-    "SPLITS",
     "TMDB_BASE",
-    "DataSummary",
-    "LabelSets",
-    "Leak",
     "PosterOptions",
     "PrepareOptions",
-    "Source",
     "check_writable",
     "clean",
     "describe",
