@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=float, nargs="+", default=[24.0, 18.0, 12.0])
     arguments = parser.parse_args()
     films = [film for chunk in read_films(arguments.data, posters=arguments.posters) for film in chunk]
-    classifier = Classifier(open_source(arguments.bundle)[0])
+    classifier = Classifier(open_source(arguments.bundle))
     test = [film for film in films if film.split == "test"]
     names = " | ".join(f"macro-F1 on test, {name}" for name in SHOWN)
     print(f"| asked | MB | × as fast | mAP on valid | {names} | how |\n|---|---|---|---|{'---|' * len(SHOWN)}---|")

@@ -206,7 +206,7 @@ def test_an_export_in_int8_is_a_whole_bundle_or_none(how, tmp_path, tiny_bundle,
     assert undisturbed.status == 0, undisturbed.said
     points = undisturbed.points
     assert points[-1] == "rename small"
-    for number in (points.index("write small.onnx") + 1, points.index("rename whole") + 1, len(points)):
+    for number in (points.index("write small.onnx") + 1, points.index("rename trial") + 1, len(points)):
         shutil.rmtree(out.parent)
         assert_told(run.call(*command, at=number, how=how), how, points[number - 1])
         assert not out.exists(), points[number - 1]

@@ -29,7 +29,7 @@ def hub() -> Iterator[HubServer]:
 
 @pytest.fixture
 def run(hub: HubServer, tmp_path: Path) -> Run:
-    """Run mmgcs with this hub and caches of its own."""
+    """Run mmgcs, or Python code, with this hub and caches of its own."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub.url,
@@ -39,8 +39,8 @@ def run(hub: HubServer, tmp_path: Path) -> Run:
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
 
-    def run(*words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "mmgcs", *map(str, words)]
+    def run(*words: str | Path, code: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *(["-c", code] if code else ["-m", "mmgcs"]), *map(str, words)]
         return subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, check=False)
 
     return run
@@ -86,7 +86,9 @@ def test_a_damaged_or_missing_bundle_is_refused_in_one_line(
         assert not (tmp_path / repo).exists()
 
 
-def test_films_come_from_a_data_set_with_its_splits(run: Run, hub: HubServer, tiny_bundle: Path) -> None:
+def test_films_come_from_a_data_set_with_its_splits(
+    run: Run, hub: HubServer, tiny_bundle: Path, tmp_path: Path
+) -> None:
     films = pl.read_csv(sample_table()).drop("split", strict=False)
     buffer = io.BytesIO()
     films.write_parquet(buffer)
@@ -104,5 +106,10 @@ def test_films_come_from_a_data_set_with_its_splits(run: Run, hub: HubServer, ti
     assert result["data"]["data"] == "someone--films"
     assert f"{films.filter(pl.col('plot').is_not_null()).height} plots of valid" in result["baseline_note"]
     assert json.loads(run(*words, HF_HUB_OFFLINE="1").stdout)["counts"] == result["counts"]
+    code = "import mmgcs, sys; mmgcs.train(sys.argv[1], 'hf:someone/films', sys.argv[2], settings=sys.argv[3:])"
+    settings = (f"head.bundle={tiny_bundle}", "head.strengths=[10]", "genres=[Drama, Comedy]")
+    trained = run("finetune-head", tmp_path / "run", *settings, code=code, HF_HUB_OFFLINE="1")
+    assert trained.returncode == 0, trained.stderr
+    assert Bundle(tmp_path / "run" / "bundle").config.genres == ("Drama", "Comedy")
     missing = run("evaluate", "--model", tiny_bundle, "--data", "hf:someone/none")
     assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.export import export_encoder
@@ -68,8 +69,9 @@ def test_what_the_graph_reads_backwards_is_what_packed_sequences_give():
     mask = inputs["attention_mask"]
     with torch.no_grad():
         vectors = encoder.stem(inputs)
-        packed = encoder._states_packed(vectors, mask.sum(1))
-        plain = encoder._states_turned(vectors, mask.sum(1))
+        sequences = pack_padded_sequence(vectors, mask.sum(1), batch_first=True, enforce_sorted=False)
+        packed, _ = pad_packed_sequence(encoder.lstm(sequences)[0], batch_first=True)
+        plain = encoder._states(vectors, mask.sum(1))
     inside = mask.bool()
     assert torch.allclose(packed[inside], plain[inside], atol=1e-6)
 

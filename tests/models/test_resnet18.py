@@ -70,7 +70,7 @@ def test_weights_come_from_an_address(published, tmp_path, monkeypatch):
         encoder = ENCODERS["resnet18"](weights=f"{base}/resnet.pth")
         with pytest.raises(MmgcsError, match="could not be downloaded") as refused:
             ENCODERS["resnet18"](weights=f"{base}/missing.pth")
-        assert f"fetch {base}/missing.pth where there is a network and give it with" in str(refused.value)
+        assert f"download {base}/missing.pth on a machine with a network and give the file with" in str(refused.value)
         assert "--set poster.encoder.options.weights=FILE" in str(refused.value)
         server.shutdown()
     assert torch.equal(encoder.conv1.weight, published["conv1.weight"])

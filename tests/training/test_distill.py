@@ -1,16 +1,13 @@
-"""Members and soft targets: several encoders in a bundle, and models that learn from other models' answers."""
+"""Soft targets: a model that learns from another model's answers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from tiny_training import PLOT, errors, run_command, train_command, write_recipe
 
-import mmgcs
 from mmgcs.models import SourceHead
-from mmgcs.sample import sample_films
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import BranchModule
 from mmgcs.training.recipe import Optimization
@@ -47,20 +44,6 @@ def test_soft_targets_have_their_share_of_the_loss():
     assert mixed == pytest.approx(0.75 * labels + 0.25 * only, rel=1e-4)
 
 
-def test_members_are_trained_in_turn_and_joined_in_one_bundle(tmp_path, one_thread):
-    recipe = write_recipe(tmp_path / "two.yaml", plot={**PLOT, "members": 2, "distill": {"share": 0.5}})
-    done = run_command(train_command(recipe, tmp_path / "run", "--json"))
-    assert done.returncode == 0, done.stderr
-    plot = tmp_path / "run" / "plot"
-    answers = np.load(plot / "member-1" / "answers.npy")
-    one, two = (load_file(plot / f"member-{number}" / "trained.safetensors") for number in (1, 2))
-    assert np.isfinite(answers[one["rows"]]).all()
-    assert np.isnan(answers[one["valid"]]).all()  # what is chosen on is never learned from
-    classifier = mmgcs.load(tmp_path / "run" / "bundle")
-    assert classifier.features(sample_films()[:2]).values["plot"].shape[1] == 2 * 16
-    assert not torch.equal(one["weight"], two["weight"])
-
-
 def test_a_student_learns_from_a_finished_bundle(tmp_path, one_thread):
     recipe = write_recipe(tmp_path / "student.yaml", plot={**PLOT, "distill": {"teacher": "default", "share": 0.9}})
     done = run_command(train_command(recipe, tmp_path / "run", "--json"))
@@ -73,15 +56,12 @@ def test_a_student_learns_from_a_finished_bundle(tmp_path, one_thread):
 def test_a_teacher_that_does_not_know_the_genres_is_refused(tmp_path, one_thread):
     recipe = write_recipe(tmp_path / "student.yaml", genres=["Drama", "Kaiju"], plot=PLOT)
     table = tmp_path / "films.csv"
-    lines = ["id,plot,genres,split"]
-    for index in range(24):
-        genre = ("Drama", "Kaiju")[index % 2]
-        lines.append(
-            f"{index},Story number {index} of a {genre.lower()} town.,{genre},{'valid' if index > 15 else 'train'}"
-        )
-    table.write_text("\n".join(lines), encoding="utf-8")
-    command = train_command(recipe, tmp_path / "run", "--set", "plot.distill.teacher=default", data=table)
-    done = run_command(command)
+    films = [
+        f"{index},Story number {index} of a town.,{('Drama', 'Kaiju')[index % 2]},{'valid' if index > 15 else 'train'}"
+        for index in range(24)
+    ]
+    table.write_text("\n".join(["id,plot,genres,split", *films]), encoding="utf-8")
+    done = run_command(train_command(recipe, tmp_path / "run", "--set", "plot.distill.teacher=default", data=table))
     assert done.returncode == 2
     (line,) = errors(done.stderr)
     assert "distill.teacher: default does not know Kaiju; give another teacher" in line

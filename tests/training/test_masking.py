@@ -75,7 +75,7 @@ def test_mixing_films_adds_no_gradient_for_labels_that_are_unknown_in_both():
     data["truth"][FILMS - 1] = 1.0
     module = BranchModule(Given(), SourceHead(WIDTH, GENRES, 1, 0), Optimization(mixup=0.3), torch.nn.Identity())
     module.log = lambda *args, **kwargs: None
-    assert torch.allclose(module._mix(data, 0)["truth"][0], torch.ones(GENRES))
+    assert torch.allclose(module._mix(data["hidden"], data, 0)[1]["truth"][0], torch.ones(GENRES))
 
 
 def test_the_fusion_skips_unknown_labels():

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from mmgcs.models import TokenEncoder
-from mmgcs.training.batches import Batches, batches_by_length, cache_pays
+from mmgcs.film import Film
+from mmgcs.models import ENCODERS
+from mmgcs.sample import sample_films
+from mmgcs.training.batches import Batches, BranchData, batches_by_length, cache_pays
+from mmgcs.training.data import own_labels
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import macro_average_precision
 from mmgcs.training.progress import StageProgress
@@ -82,14 +87,37 @@ def test_a_perfect_ranking_of_the_known_labels_is_enough():
     ("freeze", "epochs", "views", "pays"), [(0, 9, 1, False), (1, 9, 1, False), (5, 3, 1, True), (5, 2, 2, False)]
 )
 def test_a_frozen_part_is_cached_only_if_that_saves_time(freeze, epochs, views, pays):
-    class Frozen(TokenEncoder):
-        def stem_is_frozen(self):
-            return freeze > 0
+    encoder = ENCODERS["efficientnet_lite"](height=32, width_px=32, weights="none", freeze_until=freeze)
+    assert cache_pays(encoder, epochs, views) is pays
 
-        def frozen_share(self):
-            return freeze / 6
 
-    assert cache_pays(Frozen(), epochs, views) is pays
+def test_a_cached_batch_is_what_the_frozen_part_computes(tmp_path):
+    films = [film for film in sample_films() if film.poster][:9]
+    data = own_labels([replace(film, split="train") for film in films], None, 1, "the sample")
+    encoder = ENCODERS["resnet18"](weights="none", height=32, width_px=24).eval()
+    rows = np.arange(len(data.films))
+    plain, cached = (BranchData(encoder, data, rows, views=2, progress=False) for _ in range(2))
+    cached.cache_stem(tmp_path, torch.device("cpu"), lambda line: None)
+    for chosen, seed in ((rows[[4, 2, 7]], None), (rows[3:6], 0), (rows[3:6], 1)):
+        with torch.no_grad():
+            expected = encoder.stem(plain.batch(chosen, seed)["inputs"])
+        found = cached.batch(chosen, seed)["hidden"]
+        assert torch.allclose(found, expected, atol=1e-2 * float(expected.abs().max()))
+
+
+def test_plots_are_prepared_as_one_by_one_and_empty_ones_are_named():
+    texts = [f"A thief plans robbery number {number}." for number in range(1500)]
+    texts[700] = "\u200b"
+    films = [Film(id=str(row), plot=text, title="T", genres=("Crime", "Drama")) for row, text in enumerate(texts)]
+    data = own_labels(films, None, 1, "these films")
+    encoder = ENCODERS["bilstm_attention"](tune=True, use_title=True)
+    encoder.learn_words(texts)
+    made = BranchData(encoder, data, np.arange(1500), views=2, progress=False)
+    assert list(made.unreadable) == ["700"] and 700 not in made.rows
+    preprocessor = encoder.preprocessor()
+    for view, row in ((0, 3), (1, 3), (0, 701), (1, 1400)):
+        (expected,) = preprocessor.prepare([replace(films[row], title=None if view else "T")])
+        assert made._prepared[view][row].value.tolist() == expected.value.tolist()
 
 
 def test_progress_in_a_file_is_plain_lines_with_share_loss_rate_and_time_left(capsys, monkeypatch):

@@ -10,6 +10,7 @@ from mmgcs.errors import UsageError
 from mmgcs.training import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+PLOT = "name: x\nplot: {encoder: {kind: transformer}}"
 
 
 def write(path: Path, text: str) -> Path:
@@ -26,20 +27,44 @@ def test_every_recipe_in_the_repository_is_valid(path):
     ("text", "message"),
     [
         ("name: x", "names neither `plot` nor `poster`"),
-        ("name: x\nplot: {encoder: {kind: transformer}}\nposters: {}", "posters: there is no such setting"),
-        ("name: x\nplot: {encoder: {kind: t}, training: {lr: -1}}", "plot.training.lr: must be above 0, not -1"),
+        (PLOT + "\nposters: {}", "posters: there is no such setting"),
         (
-            "name: x\nplot: {encoder: {kind: t}, training: {epoch: 3}}",
+            PLOT[:-1] + ", training: {lr: -1}}",
+            "plot.training.lr: must be above 0, not -1",
+        ),
+        (
+            PLOT[:-1] + ", training: {epoch: 3}}",
             "plot.training.epoch: there is no such setting; did you mean 'epochs'? known: epochs, batch_size, lr, ",
         ),
         (
-            "name: x\nplot: {encoder: {kind: t}}\nsearch: {plot.training.lr: {lo: 1}}",
+            PLOT + "\nsearch: {plot.training.lr: {lo: 1}}",
             "search.plot.training.lr.lo: there is no such setting; did you mean 'low'? known: choices, low, high, ",
         ),
-        ("name: x\nplot: {encoder: {kind: t}, training: {epochs: two}}", 'epochs: must be a number, not "two"'),
+        (
+            PLOT[:-1] + ", training: {epochs: two}}",
+            'epochs: must be a number, not "two"',
+        ),
         ("name: x\ngenres: 5", "line 2, genres: must be 'default', 'ten' or 'data', or a list, not 5"),
-        ("name: x\nplot: {encoder: {kind: t}}\nfusion: {}", "a `fusion` of one input"),
-        ("name: x\nplot: {encoder: {kind: t}}\nposter: {encoder: {kind: p}}", "no `fusion`"),
+        (PLOT + "\nfusion: {}", "a `fusion` of one input"),
+        (PLOT + "\nposter: {encoder: {kind: resnet18}}", "no `fusion`"),
+        ("name: x\nplot: {encoder: {kind: gpt}}", "line 2, plot.encoder: there is no encoder 'gpt'; known: "),
+        (
+            "name: x\nplot: {encoder: {kind: resnet18}}",
+            "plot.encoder: resnet18 reads posters; known for plots: bilstm_attention, transformer",
+        ),
+        (
+            PLOT[:-1] + ", augment: [{kind: word_dropout, options: {rate: 1}}]}",
+            "plot.augment.0: options.rate: there is no such setting; word_dropout has share",
+        ),
+        (
+            PLOT[:-1] + ", augment: [{kind: neighbours}]}",
+            "plot.augment.0: options.glove is missing; neighbours has glove, share",
+        ),
+        ("name: x\nhead: {}\nfusion: {model: {kind: sum}}", "fusion.model: there is no fusion 'sum'; known: "),
+        (PLOT[:-1] + ", training: {cutmix: 1}}", "cut and pasted; use mixup"),
+        (PLOT[:-1] + ", distill: {}}", "plot.distill.teacher: is missing"),
+        ("name: x\nposter: {encoder: {kind: resnet18}, token_bag: true}", "poster.token_bag: only plots have tokens"),
+        ("name: x\ngenres: [A, A, B]\nplot: {encoder: {kind: transformer}}", "at least two, each once"),
         ("- a\n- b", "must be a YAML mapping"),
         ("name: [", "is not a YAML file"),
     ],
@@ -78,20 +103,25 @@ def test_a_setting_that_is_no_key_and_value_is_refused(setting, message):
 
 
 def test_all_mistakes_of_a_recipe_are_told_at_once_with_key_and_line(tmp_path):
-    text = "name: x\ngenres: 5\nplot:\n  encoder: {kind: t}\n  training:\n    epochs: two\n    lrr: 1\n"
+    text = "name: x\ngenres: 5\nplot:\n  encoder: {kind: gpt}\n  training:\n    epochs: two\n    lrr: 1\n"
     with pytest.raises(UsageError) as error:
         read_recipe(write(tmp_path / "r.yaml", text))
-    first, _, mistakes = str(error.value).partition(" has 3 mistakes: ")
+    first, _, mistakes = str(error.value).partition(" has 4 mistakes: ")
     assert first.endswith("r.yaml")
     places = [
         mistakes.find(f"{key}: ")
-        for key in ("line 2, genres", "line 6, plot.training.epochs", "line 7, plot.training.lrr")
+        for key in (
+            "line 2, genres",
+            "line 4, plot.encoder",
+            "line 6, plot.training.epochs",
+            "line 7, plot.training.lrr",
+        )
     ]
     assert places[0] == 0 and places == sorted(places) and -1 not in places
 
 
 @pytest.mark.parametrize(("genres", "count"), [("default", 18), ("ten", 10), ("data", None), ("[Noir, Western]", 2)])
 def test_genres_are_a_name_or_a_list(tmp_path, genres, count):
-    recipe = read_recipe(write(tmp_path / "r.yaml", f"name: x\ngenres: {genres}\nplot: {{encoder: {{kind: t}}}}"))
+    recipe = read_recipe(write(tmp_path / "r.yaml", f"{PLOT}\ngenres: {genres}"))
     names = recipe.genre_list()
     assert names is None if count is None else names is not None and len(names) == count

@@ -15,11 +15,9 @@ from mmgcs.models.base import (
     PixelEncoder,
     SourceHead,
     TokenEncoder,
-    WrappedEncoder,
     linear_schedule_groups,
 )
 from mmgcs.models.gated_fusion import GatedFusion
-from mmgcs.models.members import MemberEncoder, join_heads
 from mmgcs.models.token_bag import TokenBagEncoder
 from mmgcs.models.transformer import resolve_source
 from mmgcs.models.word_vectors import frequent_words, vectors_of
@@ -41,14 +39,11 @@ __all__ = [
     "Encoder",
     "Fusion",
     "GatedFusion",
-    "MemberEncoder",
     "PixelEncoder",
     "SourceHead",
     "TokenBagEncoder",
     "TokenEncoder",
-    "WrappedEncoder",
     "frequent_words",
-    "join_heads",
     "linear_schedule_groups",
     "resolve_source",
     "vectors_of",

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
 
+from mmgcs.errors import UsageError
 from mmgcs.preprocess import PlotTokens, PosterPixels, Preprocessor
 from mmgcs.registry import Registry
 
@@ -26,8 +28,8 @@ PAD, UNKNOWN = "[PAD]", "[UNK]"
 class Encoder(nn.Module):
     """Turn one prepared input into features.
 
-    An encoder may be split in two: `stem`, which can be frozen and cached, and `tail`. By default the stem is empty and
-    the tail is the whole encoder.
+    An encoder may be split in two: `stem`, whose output mixup mixes, and `tail`. By default the stem is empty and the
+    tail is the whole encoder. The output of a poster encoder's frozen stem is computed once and cached.
 
     Attributes:
         input: what it reads of a film, "plot" or "poster".
@@ -73,12 +75,8 @@ class Encoder(nn.Module):
         features: Tensor = output[0] if isinstance(output, tuple) else output
         return features
 
-    def stem_is_frozen(self) -> bool:
-        """Return True if the first half never changes, so that its output may be cached."""
-        return False
-
     def frozen_share(self) -> float:
-        """Return the share of the forward pass that the frozen first half takes, from 0 to 1."""
+        """Return the share of the forward pass that a frozen stem takes, from 0 (not frozen) to 1."""
         return 0.0
 
     def layers(self) -> Sequence[nn.Module]:
@@ -214,9 +212,8 @@ class PixelEncoder(Encoder):
         if not stages:
             return super().stem(inputs)
         maps = self.normalized(inputs["pixels"])
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.frozen == 0):
-            for stage in stages[: self.frozen]:
-                maps = stage(maps)
+        for stage in stages[: self.frozen]:
+            maps = stage(maps)
         return maps
 
     def tail(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -232,10 +229,6 @@ class PixelEncoder(Encoder):
         """Turn pixels (B, H, W, 3) uint8 into features (B, width)."""
         inputs = {"pixels": pixels}
         return self.tail(self.stem(inputs), inputs)
-
-    def stem_is_frozen(self) -> bool:
-        """Return True if the first stages may be cached."""
-        return self.frozen > 0
 
     def frozen_share(self) -> float:
         """Return the share of the stages that are frozen; the first ones, with the largest maps, cost most."""
@@ -260,24 +253,6 @@ class PixelEncoder(Encoder):
         return {"pixels": {0: "batch"}}
 
 
-class WrappedEncoder(Encoder):
-    """A trained encoder with something added; it reads what the inner encoder reads.
-
-    Args:
-        inner: the encoder whose preprocessing, assets and inputs it takes over.
-    """
-
-    _inner: Encoder
-
-    def __init__(self, inner: Encoder) -> None:
-        super().__init__()
-        self.input, self.kind = inner.input, inner.kind
-        # Not a submodule under this name: subclasses register it under theirs.
-        object.__setattr__(self, "_inner", inner)
-        for name in ("preprocessor", "save_assets", "example", "dynamic_axes"):
-            object.__setattr__(self, name, getattr(inner, name))
-
-
 class Fusion(Protocol):
     """Turn the branches' features into logits, whichever branches are present. Also a `torch.nn.Module`."""
 
@@ -287,6 +262,24 @@ class Fusion(Protocol):
 
 ENCODERS: Registry[Callable[..., Encoder]] = Registry("encoder")
 FUSIONS: Registry[Callable[..., nn.Module]] = Registry("fusion")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a .pth or .safetensors file. No code from the file is run.
+
+    Raises:
+        UsageError: the file is missing or holds no tensors.
+    """
+    if not path.is_file():
+        raise UsageError(f"poster.encoder.weights: {path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors have no common base class, and a damaged file raises anything
+        line = str(error).splitlines()[0]
+        raise UsageError(f"poster.encoder.weights: {path} holds no weights ({line})") from error
+    return loaded
 
 
 class SourceHead(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmgcs.errors import UsageError
-from mmgcs.models.base import ENCODERS, PixelEncoder
+from mmgcs.models.base import ENCODERS, PixelEncoder, read_tensors
 
 # (expansion, channels, blocks, stride, kernel) of each stage of the B0 plan.
 _STAGES = (
@@ -70,6 +70,11 @@ class InvertedResidual(nn.Module):
         return x + y if self.skip else y
 
 
+def _conv_norm_relu(inside: int, outside: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    conv = _conv(inside, outside, kernel, stride)
+    return nn.Sequential(OrderedDict(conv=conv, bn=_norm(outside), act=nn.ReLU6(inplace=True)))
+
+
 def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
@@ -111,11 +116,7 @@ class EfficientNetLite(PixelEncoder):
             raise UsageError(f"poster.encoder.variant is {variant!r}; known: {', '.join(_VARIANTS)}")
         frozen = _frozen_stages(freeze_until)
         wider, deeper = _VARIANTS[variant]
-        stages: list[nn.Module] = [
-            nn.Sequential(
-                OrderedDict(conv=_conv(3, _STEM, 3, 2), bn=_norm(_STEM), act=nn.ReLU6(inplace=True)),
-            )
-        ]
+        stages: list[nn.Module] = [_conv_norm_relu(3, _STEM, 3, 2)]
         inside = _STEM
         for index, (expansion, channels, blocks, stride, kernel) in enumerate(_STAGES):
             outside = _round_channels(channels, wider)
@@ -127,9 +128,7 @@ class EfficientNetLite(PixelEncoder):
                 inside = outside
             stages.append(nn.Sequential(*stage))
         self.blocks = nn.ModuleList(stages)
-        self.head = nn.Sequential(
-            OrderedDict(conv=_conv(inside, _HEAD, 1), bn=_norm(_HEAD), act=nn.ReLU6(inplace=True))
-        )
+        self.head = _conv_norm_relu(inside, _HEAD, 1)
         self.dropout = nn.Dropout(dropout)
         self.width = _HEAD
         if weights != "none":
@@ -167,14 +166,7 @@ class EfficientNetLite(PixelEncoder):
 
     def _load(self, weights: str, variant: str) -> None:
         path = packaged_weights(variant) if weights == "package" else Path(weights)
-        if not path.is_file():
-            raise UsageError(f"poster.encoder.weights: {path} does not exist")
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            published = load_file(path)
-        else:
-            published = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: nothing is run
+        published = read_tensors(path)
         own = self.state_dict()
         keys = [key for key in published if not key.startswith("_fc.")]
         # Both list the layers in order, so they pair up one by one; shapes prove it.

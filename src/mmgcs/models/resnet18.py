@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmgcs.errors import MmgcsError, UsageError
-from mmgcs.models.base import ENCODERS, PixelEncoder
+from mmgcs.models.base import ENCODERS, PixelEncoder, read_tensors
 
 HUB = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
 """torchvision's ImageNet weights; the name carries the first digits of the file's SHA-256, which are checked."""
@@ -124,33 +124,21 @@ def read_weights(weights: str) -> dict[str, Tensor]:
     """Return the tensors of a file or an address, without running code from it.
 
     Raises:
-        UsageError: the file is missing, or holds no tensors.
+        UsageError: the file is missing or holds no tensors.
         MmgcsError: the download failed.
     """
-    if weights == "hub" or weights.startswith(("https://", "http://")):
-        address = HUB if weights == "hub" else weights
-        try:
-            published: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
-                address, map_location="cpu", check_hash=weights == "hub", weights_only=True, progress=False
-            )
-        except (OSError, RuntimeError, ValueError) as error:
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()  # it holds the connection
-            raise MmgcsError(
-                f"the weights could not be downloaded ({' '.join(str(error).split())}); "
-                f"fetch {address} where there is a network and give it with --set poster.encoder.options.weights=FILE"
-            ) from error
-        return published
-    path = Path(weights)
-    if not path.is_file():
-        raise UsageError(f"poster.encoder.weights: {path} does not exist")
+    if weights != "hub" and not weights.startswith(("https://", "http://")):
+        return read_tensors(Path(weights))
+    address = HUB if weights == "hub" else weights
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors share no base; a damaged file raises any of several
-        line = str(error).splitlines()[0]
-        raise UsageError(f"poster.encoder.weights: {path} holds no weights ({line})") from error
-    return loaded
+        published: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
+            address, map_location="cpu", check_hash=weights == "hub", weights_only=True, progress=False
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
+        raise MmgcsError(
+            f"the weights could not be downloaded ({' '.join(str(error).split())}); download {address} on a machine "
+            "with a network and give the file with --set poster.encoder.options.weights=FILE"
+        ) from error
+    return published

@@ -1,29 +1,27 @@
-"""A linear model of the plot's tokens added to a deep encoder (Cheng et al. 2016, "Wide & Deep Learning").
-
-The deep encoder reads what a plot means. Which words occur in it says something more, and a linear model of TF-IDF
-weights learns that in seconds. Both read the same tokens, so one graph holds them.
-"""
+"""A linear model of a plot's tokens (TF-IDF) next to an encoder, in one graph."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from mmgcs.models.base import Encoder, WrappedEncoder
+from mmgcs.models.base import TokenEncoder
 
 
-class TokenBagEncoder(WrappedEncoder):
+class TokenBagEncoder(TokenEncoder):
     """A trained encoder of tokens whose features have the logits of a linear model of those tokens appended.
 
     Args:
-        encoder: the deep encoder; its inputs are `input_ids` and `attention_mask`.
+        encoder: the deep encoder.
         idf: inverse document frequency of each token (vocabulary,), 0 for tokens that are ignored.
         weight: the linear model's weights (vocabulary, genres).
         bias: its biases (genres,).
     """
 
-    def __init__(self, encoder: Encoder, idf: Tensor, weight: Tensor, bias: Tensor) -> None:
-        super().__init__(encoder)
+    def __init__(self, encoder: TokenEncoder, idf: Tensor, weight: Tensor, bias: Tensor) -> None:
+        super().__init__(
+            encoder.tokenizer, max_tokens=encoder.max_tokens, pad_id=encoder.pad_id, use_title=encoder.use_title
+        )
         self.deep = encoder
         self.width = encoder.width + len(bias)
         # One look-up gives a token's part of every logit and, last, its part of the vector's squared length.

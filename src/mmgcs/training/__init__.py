@@ -10,7 +10,8 @@ from mmgcs.training.recipe import Recipe, find_recipe, read_recipe
 from mmgcs.training.run import train
 
 if TYPE_CHECKING:
-    from mmgcs.training.compress import export_bundle, table_lines
+    from mmgcs.training.card import table_lines
+    from mmgcs.training.compress import export_bundle
     from mmgcs.training.estimator import GenreClassifier
     from mmgcs.training.train_all import TrainAllOptions, make_plan, read_recipes, run_plan
     from mmgcs.training.tune import search_settings
@@ -34,7 +35,8 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "compress": ["export_bundle", "table_lines"],
+        "card": ["table_lines"],
+        "compress": ["export_bundle"],
         "estimator": ["GenreClassifier"],
         "train_all": ["TrainAllOptions", "make_plan", "read_recipes", "run_plan"],
         "tune": ["search_settings"],

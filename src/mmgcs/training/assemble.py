@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmgcs.bundle import Branch, Bundle, BundleConfig, Decision, write_bundle
+from mmgcs.bundle import Branch, BundleConfig, Decision, write_bundle
 from mmgcs.evaluation import fit_decision
 from mmgcs.export import export_fusion
 from mmgcs.models import FUSIONS
@@ -39,25 +39,24 @@ class FinishedBranch:
 
 def assemble(
     run: Run,
-    folder: Path,
     branches: Sequence[FinishedBranch],
     fusion: nn.Module | None = None,
     decisions: Mapping[str, Decision] | None = None,
     extra: Mapping[str, Any] | None = None,
     languages: tuple[str, ...] = (ENGLISH,),
-    finish: Callable[[Path], None] = lambda folder: None,
-) -> Bundle:
-    """Write a bundle of finished branches.
+) -> tuple[BundleConfig, Callable[[Path], None]]:
+    """Return a bundle of finished branches as `write_bundle` takes it.
 
     Args:
         run: for the name, the genres and the assets.
-        folder: the bundle's folder; one that is there is replaced.
         branches: the branches.
         fusion: the fusion; None for the mean of the heads' logits.
         decisions: the decisions; None for neutral ones.
         extra: the detector of strange pictures, as `fit_pictures` returns it.
         languages: the languages of plots that it reads.
-        finish: writes the card into the folder it is given.
+
+    Returns:
+        The configuration, and a function that fills the bundle's folder.
     """
     specs = [branch.spec for branch in branches]
     module = FUSIONS["linear"]([branch.head for branch in branches]) if fusion is None else fusion
@@ -66,23 +65,21 @@ def assemble(
         ones, zeros = (1.0,) * len(genres), (0.0,) * len(genres)
         neutral = Decision(ones, zeros, (0.5,) * len(genres), 0.0)
         decisions = {"+".join(names): neutral for names in conditions([spec.input for spec in specs])}
-    config = BundleConfig(run.recipe.name, genres, tuple(specs), "fusion.onnx", decisions, extra or {}, languages)
 
-    def fill(target: Path) -> None:
+    def fill(folder: Path) -> None:
         for branch in branches:
-            shutil.copyfile(branch.graph, target / branch.spec.graph)
+            shutil.copyfile(branch.graph, folder / branch.spec.graph)
             for asset in (run.folder / branch.spec.name / "assets").iterdir():
-                shutil.copyfile(asset, target / asset.name)
-        export_fusion(module, [spec.name for spec in specs], [spec.width for spec in specs], target / "fusion.onnx")
-        finish(target)
+                shutil.copyfile(asset, folder / asset.name)
+        export_fusion(module, [spec.name for spec in specs], [spec.width for spec in specs], folder / "fusion.onnx")
 
-    return write_bundle(folder, config, fill, replace=True)
+    return BundleConfig(run.recipe.name, genres, tuple(specs), "fusion.onnx", decisions, extra or {}, languages), fill
 
 
 def score_branch(run: Run, branch: FinishedBranch, valid: NDArray[np.int64]) -> dict[str, float]:
     """Return a finished branch's scores on the films `valid`, with a decision fitted on them."""
     folder = run.folder / branch.spec.name / "try"
-    classifier = Classifier(assemble(run, folder, [branch]))
+    classifier = Classifier(write_bundle(folder, *assemble(run, [branch]), replace=True))
     logits = classifier.logits(classifier.features([run.data.films[row] for row in valid]))
     shutil.rmtree(folder)
     truth, known = run.data.truth[valid], run.data.known[valid]

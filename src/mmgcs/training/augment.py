@@ -9,11 +9,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mmgcs.film import Film
@@ -67,8 +66,12 @@ def neighbours(glove: str, share: float = 0.1, nearest: int = 5, words: int = 20
         nearest: number of neighbours, by cosine, to draw from.
         words: how many of the most common words are replaced and drawn.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     known = frequent_words(Path(glove), words)
-    near = nearest_words(vectors_of(Path(glove), known)[0], nearest)
+    vectors = vectors_of(Path(glove), known)[0]
+    found = NearestNeighbors(n_neighbors=min(nearest + 1, len(known)), metric="cosine").fit(vectors)
+    near = found.kneighbors(vectors, return_distance=False)[:, 1:]  # the nearest of all is the word itself
     place = {word: index for index, word in enumerate(known)}
 
     def change(plot: str, random: np.random.Generator) -> str:
@@ -85,18 +88,6 @@ def neighbours(glove: str, share: float = 0.1, nearest: int = 5, words: int = 20
     return change
 
 
-def nearest_words(vectors: NDArray[np.float32], nearest: int) -> NDArray[np.int64]:
-    """Return the rows of the `nearest` other vectors (words, nearest), by cosine, of each vector (words, width)."""
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    count = min(nearest, len(unit) - 1)
-    found = np.zeros((len(unit), count), dtype=np.int64)
-    for start in range(0, len(unit), 1024):
-        similar = unit[start : start + 1024] @ unit.T
-        similar[np.arange(len(similar)), np.arange(start, start + len(similar))] = -np.inf
-        found[start : start + 1024] = np.argpartition(-similar, count - 1, axis=1)[:, :count]
-    return found
-
-
 @POSTER_CHANGES.register("crop")
 def crop(smallest: float = 0.8) -> PosterChange:
     """Crop a part of at least this share of the poster's area and resize it to the poster's size."""
@@ -105,8 +96,7 @@ def crop(smallest: float = 0.8) -> PosterChange:
     def change(posters: Tensor) -> Tensor:
         height, width = posters.shape[2:]
         shape = (0.9 * width / height, 1.1 * width / height)
-        out: Tensor = RandomResizedCrop((height, width), scale=(smallest, 1.0), ratio=shape)(posters)
-        return out
+        return cast(Tensor, RandomResizedCrop((height, width), scale=(smallest, 1.0), ratio=shape)(posters))
 
     return change
 
@@ -116,8 +106,7 @@ def flip(probability: float = 0.5) -> PosterChange:
     """Mirror the poster, with this probability."""
     from kornia.augmentation import RandomHorizontalFlip
 
-    made: PosterChange = RandomHorizontalFlip(p=probability)
-    return made
+    return cast(PosterChange, RandomHorizontalFlip(p=probability))
 
 
 @POSTER_CHANGES.register("colour_jitter")
@@ -127,8 +116,7 @@ def colour_jitter(
     """Change brightness, contrast, saturation and hue by up to these shares."""
     from kornia.augmentation import ColorJiggle
 
-    made: PosterChange = ColorJiggle(brightness, contrast, saturation, hue, p=1.0)
-    return made
+    return cast(PosterChange, ColorJiggle(brightness, contrast, saturation, hue, p=1.0))
 
 
 @POSTER_CHANGES.register("rand_augment")
@@ -136,8 +124,7 @@ def rand_augment(changes: int = 2, strength: int = 10) -> PosterChange:
     """Apply a few random changes, all of one strength from 0 to 30 (Cubuk et al. 2020, RandAugment)."""
     from kornia.augmentation.auto import RandAugment
 
-    made: PosterChange = RandAugment(changes, strength)
-    return made
+    return cast(PosterChange, RandAugment(changes, strength))
 
 
 class Augmenter:

@@ -12,8 +12,8 @@ from scipy.sparse import csr_matrix, diags
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from mmgcs.film import Film
-from mmgcs.models import Encoder, TokenBagEncoder
+from mmgcs.models import Encoder, TokenBagEncoder, TokenEncoder
+from mmgcs.preprocess import Prepared
 from mmgcs.training.data import Labelled
 from mmgcs.training.module import macro_average_precision
 
@@ -27,13 +27,13 @@ Head = tuple[Tensor, Tensor]
 
 
 def add_bag(
-    encoder: Encoder,
+    encoder: TokenEncoder,
     head: Head,
     data: Labelled,
     rows: NDArray[np.int64],
     valid: NDArray[np.int64],
     weights: NDArray[np.float32],
-) -> tuple[Encoder, Head, float, float]:
+) -> tuple[TokenBagEncoder, Head, float, float]:
     """Add a linear model of the tokens to a trained encoder.
 
     Args:
@@ -48,46 +48,38 @@ def add_bag(
         The encoder with the bag, its head, the share of the bag, and the macro average precision on `valid`.
     """
     preprocessor = encoder.preprocessor()
-
-    def tokens(films: Sequence[Film]) -> list[NDArray[Any]]:
-        return [item.value for item in preprocessor.prepare(films)]
-
-    train = tokens([data.films[row] for row in rows])
-    vocabulary = 1 + max(int(ids.max()) for ids in train)
-    counts = _counts(train, vocabulary)
+    train, held = (preprocessor.prepare([data.films[row] for row in some]) for some in (rows, valid))
+    # Every id of the tokenizer can be looked up; tokens that no training plot has get rows of zeros.
+    tables = [module.num_embeddings for module in encoder.modules() if isinstance(module, nn.Embedding)]
+    size = max([1 + max(int(item.value.max()) for item in train), *tables])
+    counts = _counts(train, size)
     found = np.asarray((counts > 0).sum(0)).ravel()
     idf = np.where(found >= LEAST_FILMS, np.log((1 + len(rows)) / (1 + found)) + 1.0, 0.0)
     vectors = _normalised(counts, idf)
-    table = np.zeros((vocabulary, len(data.genres)), dtype=np.float32)
+    table = np.zeros((size, len(data.genres)), dtype=np.float32)
     bias = np.zeros(len(data.genres), dtype=np.float32)
     for genre in range(len(data.genres)):
         model = LogisticRegression(C=4.0, solver="liblinear")
         known = data.known[rows, genre]
         model.fit(vectors[known], data.truth[rows, genre][known], sample_weight=weights[known])
         table[:, genre], bias[genre] = model.coef_[0], model.intercept_[0]
-    held = _normalised(
-        _counts([ids[ids < vocabulary] for ids in tokens([data.films[r] for r in valid])], vocabulary), idf
-    )
-    wide = held @ table + bias
-    deep = _deep_logits(encoder, head, [data.films[row] for row in valid])
+    wide = _normalised(_counts(held, size), idf) @ table + bias
+    deep = _logits(encoder, head, held)
     scores = [macro_average_precision(data.truth[valid], deep + share * wide, data.known[valid]) for share in SHARES]
     share = SHARES[int(np.argmax(scores))]
-    # Tokens that no training plot has get rows of zeros, so that every id of the tokenizer can be looked up.
-    size = _vocabulary_size(encoder, vocabulary)
-    padded = np.zeros((size, len(bias)), dtype=np.float32)
-    padded[:vocabulary] = table
-    full_idf = np.zeros(size, dtype=np.float32)
-    full_idf[:vocabulary] = idf
-    module = TokenBagEncoder(encoder, torch.from_numpy(full_idf), torch.from_numpy(padded), torch.from_numpy(bias))
+    arrays = (idf.astype(np.float32), table, bias)
+    module = TokenBagEncoder(encoder, *(torch.from_numpy(value) for value in arrays)).eval()
     weight = torch.cat([head[0], share * torch.eye(len(bias))], 1)
-    module.eval()
     return module, (weight, head[1]), share, max(scores)
 
 
-def _counts(ids: Sequence[NDArray[Any]], vocabulary: int) -> csr_matrix:
-    rows = np.repeat(np.arange(len(ids)), [len(item) for item in ids])
-    columns = np.concatenate(ids)
-    return csr_matrix((np.ones(len(columns), dtype=np.float32), (rows, columns)), shape=(len(ids), vocabulary))
+def _counts(plots: Sequence[Prepared], size: int) -> csr_matrix:
+    """Return how often each plot has each token id below `size`."""
+    rows = np.repeat(np.arange(len(plots)), [plot.length for plot in plots])
+    columns = np.concatenate([plot.value for plot in plots])
+    inside = columns < size
+    ones = np.ones(int(inside.sum()), dtype=np.float32)
+    return csr_matrix((ones, (rows[inside], columns[inside])), shape=(len(plots), size))
 
 
 def _normalised(counts: csr_matrix, idf: NDArray[Any]) -> csr_matrix:
@@ -96,20 +88,15 @@ def _normalised(counts: csr_matrix, idf: NDArray[Any]) -> csr_matrix:
     return csr_matrix(diags(1.0 / length) @ counts @ diags(idf))
 
 
-def _vocabulary_size(encoder: nn.Module, least: int) -> int:
-    sizes = [module.num_embeddings for module in encoder.modules() if isinstance(module, nn.Embedding)]
-    return max([least, *sizes])
-
-
 @torch.no_grad()
-def _deep_logits(encoder: Encoder, head: Head, films: Sequence[Film]) -> NDArray[np.float32]:
+def _logits(encoder: Encoder, head: Head, plots: Sequence[Prepared]) -> NDArray[np.float32]:
+    """Return the logits (plots, genres) of an encoder and its head."""
     preprocessor = encoder.preprocessor()
-    prepared = preprocessor.prepare(films)
-    logits = np.zeros((len(films), len(head[1])), dtype=np.float32)
-    order = sorted(range(len(films)), key=lambda row: prepared[row].length)
+    logits = np.zeros((len(plots), len(head[1])), dtype=np.float32)
+    order = sorted(range(len(plots)), key=lambda row: plots[row].length)
     for start in range(0, len(order), 64):
         part = order[start : start + 64]
-        inputs = preprocessor.collate([prepared[row] for row in part])
+        inputs = preprocessor.collate([plots[row] for row in part])
         tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
         features = encoder.tail(encoder.stem(tensors), tensors)
         logits[part] = (features @ head[0].T + head[1]).numpy()

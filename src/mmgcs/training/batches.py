@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,14 +25,12 @@ from mmgcs.training.data import Labelled
 from mmgcs.training.progress import track
 from mmgcs.training.rundir import Log
 
-CHUNK = 64
+CHUNK = {"plot": 1024, "poster": 64}
+"""Films that are prepared at once."""
 WORTHWHILE = 0.25
-"""The share of the forward pass from which a frozen stem is cached. Below it, reading the cache saves too little: one
-frozen layer of six takes 7 GB for 77,000 plots and saves a sixth of the time."""
+"""The share of the forward pass from which a frozen stem is cached. Below it, reading the cache saves too little."""
 
 Rows = NDArray[np.int64]
-Stem = Callable[[dict[str, NDArray[Any]]], NDArray[Any]]
-"""From the encoder's collated inputs to its hidden values."""
 
 
 class BranchData:
@@ -75,15 +73,10 @@ class BranchData:
         self.lengths = np.zeros(len(data.films), dtype=np.int64)
         self.lengths[self.rows] = [self._prepared[0][row].length for row in self.rows]
         self._cache: Path | None = None
-        self._hidden: NDArray[np.float16] | None = None
-        # Where the hidden values of each view of a film begin and end in the cache: (views, films, 2).
-        self._spans: NDArray[np.int64] = np.zeros((0, 0, 2), dtype=np.int64)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the mapped cache out: other processes map the file themselves."""
-        return {**self.__dict__, "_hidden": None}
 
     def _prepare(self, rows: Rows, view: int) -> dict[int, Prepared]:
+        """Return the prepared inputs of one view, by row."""
+
         def one(row: int) -> Prepared | None:
             film = self.data.films[row]
             try:
@@ -92,10 +85,20 @@ class BranchData:
                 self.unreadable[film.id] = str(error)
                 return None
 
-        stage, unit = f"{self.encoder.input}, reading", f"{self.encoder.input}s"
-        with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
-            prepared = track(pool.map(one, rows), len(rows), stage, unit, enabled=self._progress)
-            return {int(row): item for row, item in zip(rows, prepared, strict=True) if item is not None}
+        def some(chunk: Rows) -> list[Prepared | None]:
+            if self._plots:  # the tokenizer encodes a list of texts on all cores
+                try:
+                    return [*self._preprocessor.prepare([view_of(self.data.films[row], view) for row in chunk])]
+                except InputError:  # one of them cannot be used
+                    return [one(row) for row in chunk]
+            return list(pool.map(one, chunk))  # Pillow decodes outside the interpreter's lock
+
+        size, name = CHUNK[self.encoder.input], self.encoder.input
+        chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
+        with ThreadPoolExecutor() as pool:
+            tracked = track(chunks, len(chunks), f"reading {len(rows):,} {name}s", "chunks", enabled=self._progress)
+            items = [item for chunk in tracked for item in some(chunk)]
+        return {int(row): item for row, item in zip(rows, items, strict=True) if item is not None}
 
     def _items(self, rows: Rows, view: int, seeds: Iterable[int] | None) -> list[Prepared]:
         """Return the prepared inputs of one view, plots with the recipe's changes if there are seeds."""
@@ -113,63 +116,46 @@ class BranchData:
         return inputs
 
     def cache_stem(self, folder: Path, device: torch.device, log: Log) -> None:
-        """Compute the frozen stem's output once for every film and view, into a file that is then read instead.
+        """Compute the output of the posters' frozen stem once for every view, into a file that is then read instead.
 
         Args:
-            folder: where the file is kept; one that is already there is used.
+            folder: where the file is kept; an existing one is used.
             device: the device to compute on.
-            log: told the size, or why nothing is cached.
+            log: called with the file's size, or the reason why nothing is cached.
         """
-        path, what = folder / "hidden.npy", self.encoder.input
-        # One changed version of each film for each view after the first.
-        items = [self._items(self.rows, view, self.rows * 8 + view if view else None) for view in range(self.views)]
-        ends = np.cumsum([[item.length for item in view] for view in items]).reshape(self.views, -1)
-        starts = np.concatenate([[0], ends.ravel()[:-1]]).reshape(ends.shape)
+        path, encoder = folder / "hidden.npy", self.encoder.eval().to(device)
+        run = open_stem(encoder) if device.type == "cpu" else None  # onnxruntime is many times faster than torch here
+
+        @torch.no_grad()
+        def stem(view: int, start: int) -> NDArray[Any]:
+            items = self._items(self.rows[start : start + CHUNK["poster"]], view, None)
+            # One changed version of each poster for each view after the first.
+            inputs = self._collate(items, view, start + 1 if view else None)
+            if run is not None:
+                return run({"pixels": inputs["pixels"].numpy()})
+            return encoder.stem({"pixels": inputs["pixels"].to(device)}).half().cpu().numpy()
+
         if not path.is_file():
-            stem = self._stem(device)
-            shape = stem(self._arrays(items[0][:1], 0, None)).shape
-            whole = (int(ends[-1, -1]), *shape[2 if self._plots else 1 :])
-            size = int(np.prod(whole)) * 2
+            count = len(self.rows)
+            shape = (self.views * count, *stem(0, 0).shape[1:])
+            size = int(np.prod(shape)) * 2
             folder.mkdir(parents=True, exist_ok=True)
             if size > 0.9 * shutil.disk_usage(folder).free:
-                log(f"{what}: no room for a cache of {size / 1e9:.1f} GB in {folder}; training without it is slower")
+                log(f"poster: no room for a cache of {size / 1e9:.1f} GB in {folder}; training without it is slower")
                 return
-            log(f"{what}: caching the frozen part of the encoder, {size / 1e9:.2f} GB in {folder}")
-            order = np.argsort(self.lengths[self.rows], kind="stable")
-            chunks = [(view, start) for view in range(self.views) for start in range(0, len(order), CHUNK)]
+            log(f"poster: caching the frozen part of the encoder, {size / 1e9:.2f} GB in {folder}")
+            chunks = [(view, start) for view in range(self.views) for start in range(0, count, CHUNK["poster"])]
             with atomic_path(path) as temporary:
-                out = np.lib.format.open_memmap(temporary, "w+", np.float16, whole)
-                for view, start in track(chunks, len(chunks), f"{what}, caching", "chunks", enabled=self._progress):
-                    films = order[start : start + CHUNK]
-                    seed = start + 1 if view else None
-                    hidden = stem(self._arrays([items[view][film] for film in films], view, seed))
-                    for film, value in zip(films, hidden, strict=True):
-                        first, last = starts[view, film], ends[view, film]
-                        out[first:last] = value[: last - first] if self._plots else value
+                out = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+                for view, start in track(chunks, len(chunks), "poster, caching", "chunks", enabled=self._progress):
+                    hidden = stem(view, start)
+                    out[view * count + start : view * count + start + len(hidden)] = hidden
                 out.flush()
                 del out
         self._cache = path
-        self._spans = np.zeros((self.views, len(self.data.films), 2), dtype=np.int64)
-        self._spans[:, self.rows] = np.stack([starts, ends], axis=2)
-
-    def _arrays(self, items: list[Prepared], view: int, seed: int | None) -> dict[str, NDArray[Any]]:
-        return {name: value.numpy() for name, value in self._collate(items, view, seed).items()}
-
-    def _stem(self, device: torch.device) -> Stem:
-        """Return a function that computes the encoder's stem."""
-        encoder = self.encoder.eval().to(device)
-        if device.type == "cpu" and not self._plots:
-            return open_stem(encoder)  # many times faster than torch
-
-        @torch.no_grad()
-        def stem(inputs: dict[str, NDArray[Any]]) -> NDArray[Any]:
-            hidden = encoder.stem({name: torch.from_numpy(value).to(device) for name, value in inputs.items()})
-            return hidden.half().cpu().numpy()
-
-        return stem
 
     def batch(self, rows: Rows, seed: int | None) -> dict[str, Any]:
-        """Return a batch: `hidden` or the encoder's inputs, `truth`, `known`, `source`, `weight`, and maybe `soft`.
+        """Return a batch: the encoder's `inputs` or the cached `hidden`, `truth`, `known`, `source`, `weight`, `soft`.
 
         Args:
             rows: the films.
@@ -181,33 +167,25 @@ class BranchData:
             "known": torch.from_numpy(self.data.known[rows].astype(np.float32)),
             "source": torch.from_numpy(self.data.source[rows]),
             "weight": torch.from_numpy(self._weights[self.data.source[rows]]),
+            "inputs": {},
         }
         if self.soft is not None and seed is not None:
             batch["soft"] = torch.from_numpy(self.soft[rows])
         if self._cache is None:
             seeds = None if seed is None else range(seed, seed + len(rows))
             batch["inputs"] = self._collate(self._items(rows, view, seeds), view, seed)
-            return batch
-        if self._hidden is None:
-            self._hidden = np.load(self._cache, mmap_mode="r")
-        parts = [
-            torch.from_numpy(self._hidden[first:last].astype(np.float32)) for first, last in self._spans[view, rows]
-        ]
-        if self._plots:
-            batch["hidden"] = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
-            ones = [torch.ones(len(part), dtype=torch.int64) for part in parts]
-            batch["inputs"] = {"attention_mask": torch.nn.utils.rnn.pad_sequence(ones, batch_first=True)}
         else:
-            batch["hidden"], batch["inputs"] = torch.cat(parts), {}
+            places = view * len(self.rows) + np.searchsorted(self.rows, rows)
+            batch["hidden"] = torch.from_numpy(np.load(self._cache, mmap_mode="r")[places].astype(np.float32))
         return batch
 
 
 def cache_pays(encoder: Encoder, epochs: float, views: int) -> bool:
-    """Return True if caching the encoder's frozen stem saves noticeable time.
+    """Return True if caching the frozen stem of an encoder of posters saves noticeable time.
 
     The cache computes the stem once for each view; without it, every epoch computes it once.
     """
-    return encoder.stem_is_frozen() and encoder.frozen_share() >= WORTHWHILE and epochs > views
+    return encoder.input == "poster" and encoder.frozen_share() >= WORTHWHILE and epochs > views
 
 
 class Batches:

@@ -12,22 +12,21 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmgcs.bundle import Branch
 from mmgcs.errors import UsageError
 from mmgcs.export import export_encoder, halve_weights, quantize_dynamic, quantize_static
-from mmgcs.files import atomic_path, write_json
-from mmgcs.models import ENCODERS, Encoder, MemberEncoder, SourceHead, join_heads
+from mmgcs.files import write_json
+from mmgcs.models import ENCODERS, Encoder, SourceHead, TokenEncoder
 from mmgcs.preprocess import PlotTokens
 from mmgcs.training.assemble import FinishedBranch, score_branch
 from mmgcs.training.augment import Augmenter
 from mmgcs.training.bag import add_bag
 from mmgcs.training.batches import Batches, BranchData, Rows, cache_pays
 from mmgcs.training.data import Labelled, fingerprint
-from mmgcs.training.distill import member_answers, save_answers, teacher_answers
+from mmgcs.training.distill import read_soft_targets
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import BranchModule
 from mmgcs.training.recipe import BranchRecipe
@@ -58,7 +57,7 @@ class Trained:
 
 
 def train_branch(run: Run, name: str, recipe: BranchRecipe, holdout: Rows) -> FinishedBranch:
-    """Train one encoder with its head, or several members, and export the graph; skipped if an earlier call did.
+    """Train one encoder with its head and export the graph; skipped if an earlier call did.
 
     Args:
         run: the training.
@@ -70,8 +69,9 @@ def train_branch(run: Run, name: str, recipe: BranchRecipe, holdout: Rows) -> Fi
     if (folder / "branch.json").is_file():
         run.log(f"{name}: already trained")
     else:
-        trained = (fit_members if recipe.members > 1 else fit_branch)(run, name, recipe, holdout)
-        save_file(_contiguous(trained.encoder), folder / "encoder.safetensors")
+        trained = fit_branch(run, name, recipe, holdout)
+        state = {key: value.contiguous() for key, value in trained.encoder.state_dict().items()}
+        save_file(state, folder / "encoder.safetensors")
         export_branch(run, name, recipe, trained)
         for cache in folder.glob("cache-*"):
             shutil.rmtree(cache, ignore_errors=True)
@@ -93,50 +93,8 @@ def learn_words(encoder: Encoder, data: Labelled, rows: Rows) -> None:
         encoder.learn_words([preprocessor.text(data.films[row]) for row in rows])
 
 
-def prepare(
-    run: Run, name: str, recipe: BranchRecipe, encoder: Encoder, rows: Rows, valid: Rows
-) -> tuple[BranchData, Rows, Rows]:
-    """Prepare a branch's films and cache the frozen part of its encoder if that pays.
-
-    Returns:
-        the prepared films, and those of `rows` and `valid` that could be read.
-
-    Raises:
-        UsageError: no training or no validation film could be read.
-    """
-    folder, settings = run.folder / name, recipe.training
-    data = BranchData(
-        encoder,
-        run.data,
-        np.concatenate([rows, valid]),
-        views=recipe.views,
-        weights=recipe.source_weights,
-        augment=Augmenter([(change.kind, change.options) for change in recipe.augment], name),
-        progress=run.progress,
-    )
-    if settings.cache and cache_pays(encoder, settings.epochs, recipe.views):
-        key = fingerprint([run.data.fingerprint, recipe.encoder, recipe.views, recipe.augment, rows[:50], len(rows)])
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        data.cache_stem((run.caches or folder) / f"cache-{key}", device, run.log)
-    if data.unreadable:
-        write_json(folder / "unreadable.json", data.unreadable)
-        run.log(f"{name}: {len(data.unreadable)} could not be read; see {folder / 'unreadable.json'}")
-    rows, valid = np.intersect1d(rows, data.rows), np.intersect1d(valid, data.rows)
-    if not len(rows) or not len(valid):
-        raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films whose {name} can be read")
-    return data, rows, valid
-
-
 def fit_branch(
-    run: Run,
-    name: str,
-    recipe: BranchRecipe,
-    holdout: Rows,
-    watch: Callable[[float], None] | None = None,
-    *,
-    member: int = 0,
-    soft: Path | None = None,
-    answers: Path | None = None,
+    run: Run, name: str, recipe: BranchRecipe, holdout: Rows, watch: Callable[[float], None] | None = None
 ) -> Trained:
     """Train one encoder with its head, continuing from a checkpoint if there is one.
 
@@ -146,12 +104,11 @@ def fit_branch(
         recipe: the branch's part of the recipe.
         holdout: rows of films that it must not see.
         watch: called with the score of each validation.
-        member: its number among the branch's members, from 0.
-        soft: a file of soft targets (`training.distill`) to learn from in addition to the labels.
-        answers: where to write its own probabilities, for the next member.
+
+    Raises:
+        UsageError: no training or no validation film has the input, or none can be read.
     """
-    folder, data, settings = run.folder / name, run.data, recipe.training
-    seed = run.recipe.seed + member
+    folder, data, settings, seed = run.folder / name, run.data, recipe.training, run.recipe.seed
     lightning.seed_everything(seed, verbose=False)
     encoder = make_encoder(recipe)
     weights = np.array([recipe.source_weights.get(source, 1.0) for source in data.sources])
@@ -163,14 +120,13 @@ def fit_branch(
     run.log(f"{name}: {len(rows):,} films to train on, {len(valid):,} to validate on")
     folder.mkdir(parents=True, exist_ok=True)
     learn_words(encoder, data, rows)
-    films, rows, valid = prepare(run, name, recipe, encoder, rows, valid)
-    if recipe.distill and recipe.distill.teacher and member == 0:
-        soft = folder / "teacher.npy"
-        if not soft.is_file():
-            run.log(f"{name}: computing the teacher's probabilities")
-            save_answers(soft, teacher_answers(recipe.distill.teacher, data, rows, name))
-    if soft is not None:
-        films.soft = np.load(soft)
+    films = _prepare(run, name, recipe, encoder, rows, valid)
+    rows, valid = np.intersect1d(rows, films.rows), np.intersect1d(valid, films.rows)
+    if not len(rows) or not len(valid):
+        raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films whose {name} can be read")
+    if recipe.distill:
+        run.log(f"{name}: computing the teacher's probabilities")
+        films.soft = read_soft_targets(folder / "teacher.npy", recipe.distill.teacher, data, rows, name)
     head = SourceHead(encoder.width, len(data.genres), len(data.sources), 0)
     positives = torch.from_numpy(data.shares(rows)).clamp(1e-3, 1 - 1e-3)
     with torch.no_grad():
@@ -183,62 +139,35 @@ def fit_branch(
         Batches(films, valid, 64, seed, shuffle=False),
         settings,
         run,
-        member_folder(folder, member) if recipe.members > 1 else folder,
-        stage=name if recipe.members == 1 else f"{name}, member {member + 1} of {recipe.members}",
-        seed=seed,
+        name,
         devices=run.devices,
         watch=watch,
     )
     run.log(f"{name}: macro average precision on valid {score:.4f}")
     module.cpu().eval()
-    if answers is not None:
-        save_answers(answers, member_answers(module, films, rows))
     return Trained(encoder, head.target_linear(), rows, valid, score)
 
 
-def fit_members(run: Run, name: str, recipe: BranchRecipe, holdout: Rows) -> Trained:
-    """Train a branch's members one after the other and join them; those that an earlier call finished are kept.
-
-    With `distill`, each member after the first learns from the one before it.
-    """
-    members: list[Trained] = []
-    answers: Path | None = None
-    for number in range(recipe.members):
-        here = member_folder(run.folder / name, number)
-        soft, answers = answers, here / "answers.npy" if recipe.distill else None
-        if not (here / "trained.safetensors").is_file():
-            _save_member(fit_branch(run, name, recipe, holdout, member=number, soft=soft, answers=answers), here)
-        members.append(_read_member(run, recipe, here))
-    joined = MemberEncoder([member.encoder for member in members]).eval()
-    heads = join_heads([member.head for member in members])
-    return Trained(joined, heads, members[0].rows, members[0].valid, members[-1].score)
-
-
-def member_folder(folder: Path, number: int) -> Path:
-    """Return the folder of a member's training."""
-    return folder / f"member-{number + 1}"
-
-
-def _contiguous(encoder: Encoder, prefix: str = "") -> dict[str, Tensor]:
-    return {prefix + key: value.contiguous() for key, value in encoder.state_dict().items()}
-
-
-def _save_member(trained: Trained, folder: Path) -> None:
-    weight, bias = (value.contiguous() for value in trained.head)
-    rows, valid, score = (torch.as_tensor(value) for value in (trained.rows, trained.valid, trained.score))
-    state = {"weight": weight, "bias": bias, "rows": rows, "valid": valid, "score": score}
-    with atomic_path(folder / "trained.safetensors") as temporary:
-        save_file({**_contiguous(trained.encoder, "encoder."), **state}, temporary)
-
-
-def _read_member(run: Run, recipe: BranchRecipe, folder: Path) -> Trained:
-    state = load_file(folder / "trained.safetensors")
-    rows, valid = (state.pop(name).numpy() for name in ("rows", "valid"))
-    head, score = (state.pop("weight"), state.pop("bias")), float(state.pop("score"))
-    encoder = make_encoder(recipe)
-    learn_words(encoder, run.data, rows)
-    encoder.load_state_dict({key.removeprefix("encoder."): value for key, value in state.items()})
-    return Trained(encoder.eval(), head, rows, valid, score)
+def _prepare(run: Run, name: str, recipe: BranchRecipe, encoder: Encoder, rows: Rows, valid: Rows) -> BranchData:
+    """Prepare a branch's films, and cache the frozen part of its encoder if that pays."""
+    folder, settings = run.folder / name, recipe.training
+    films = BranchData(
+        encoder,
+        run.data,
+        np.concatenate([rows, valid]),
+        views=recipe.views,
+        weights=recipe.source_weights,
+        augment=Augmenter([(change.kind, change.options) for change in recipe.augment], name),
+        progress=run.progress,
+    )
+    if settings.cache and cache_pays(encoder, settings.epochs, recipe.views):
+        key = fingerprint([run.data.fingerprint, recipe.encoder, recipe.views, recipe.augment, rows[:50], len(rows)])
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        films.cache_stem((run.caches or folder) / f"cache-{key}", device, run.log)
+    if films.unreadable:
+        write_json(folder / "unreadable.json", films.unreadable)
+        run.log(f"{name}: {len(films.unreadable)} could not be read; see {folder / 'unreadable.json'}")
+    return films
 
 
 def export_branch(run: Run, name: str, recipe: BranchRecipe, trained: Trained) -> None:
@@ -249,6 +178,7 @@ def export_branch(run: Run, name: str, recipe: BranchRecipe, trained: Trained) -
     folder, data = run.folder / name, run.data
     encoder, head, score = trained.encoder, trained.head, trained.score
     if recipe.token_bag:
+        assert isinstance(encoder, TokenEncoder)
         weights = np.array([recipe.source_weights.get(source, 1.0) for source in data.sources], dtype=np.float32)
         own = weights[data.source[trained.rows]]
         encoder, head, share, score = add_bag(encoder, head, data, trained.rows, trained.valid, own)
@@ -281,7 +211,7 @@ def export_branch(run: Run, name: str, recipe: BranchRecipe, trained: Trained) -
     write_json(folder / "branch.json", {"graph": graph.name, **info, **result})
 
 
-def _quantize(run: Run, encoder: Encoder, rows: NDArray[np.int64], source: Path, target: Path) -> None:
+def _quantize(run: Run, encoder: Encoder, rows: Rows, source: Path, target: Path) -> None:
     if encoder.kind != "pixels":
         quantize_dynamic(source, target)
         return

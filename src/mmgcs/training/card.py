@@ -5,59 +5,84 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmgcs.bundle import CARD_JSON, CARD_TEXT
-from mmgcs.evaluation import Report, evaluate, to_markdown
+from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, Bundle, BundleConfig, seal, write_bundle
+from mmgcs.evaluation import Report, evaluate, fill_template, to_markdown
 from mmgcs.files import atomic_writer, write_json
-from mmgcs.film import Film
 from mmgcs.preprocess import LANGUAGES
 from mmgcs.runtime import CARD_KEY, Classifier, record_samples
-from mmgcs.training.data import Labelled
-from mmgcs.training.recipe import Recipe
+from mmgcs.training.rundir import Run
 from mmgcs.wording import MAIN_METRICS
 
 LIBRARIES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy", "pillow")
+TEMPLATE = Path(__file__).parent / "templates" / "card.md.j2"
 
 
-def make_card(
-    recipe: Recipe, data: Labelled, command: str, run: Path, classifier: Classifier
-) -> tuple[dict[str, Any], str]:
-    """Return the card of a finished bundle, as data and as Markdown.
+def write_measured(
+    path: Path,
+    config: BundleConfig,
+    fill: Callable[[Path], None],
+    describe: Callable[[Classifier], tuple[dict[str, Any], Report]],
+    *,
+    replace: bool = False,
+) -> Bundle:
+    """Write a bundle with a card about itself: it is measured before it gets its name.
 
     Args:
-        recipe, data, command: what the bundle was made from, and how.
-        run: the run's folder, for the results of each branch's training.
-        classifier: the bundle. It is measured on `test` if the data has films of it, otherwise on `valid`.
+        path, config, fill, replace: as for `write_bundle`.
+        describe: called with the bundle; returns its card and its report.
     """
+
+    def fill_with_card(folder: Path) -> None:
+        fill(folder)
+        write_json(folder / CONFIG, config.to_json())
+        seal(folder)
+        card, report = describe(Classifier(Bundle(folder)))
+        write_json(folder / CARD_JSON, card)
+        with atomic_writer(folder / CARD_TEXT) as handle:
+            handle.write(card_text(card, report))
+
+    return write_bundle(path, config, fill_with_card, replace=replace)
+
+
+def make_card(run: Run, classifier: Classifier) -> tuple[dict[str, Any], Report]:
+    """Return the card of a finished bundle, and its report on `test`, or on `valid` if no film is of `test`.
+
+    Args:
+        run: what the bundle was made from; its folder has the results of each branch's training.
+        classifier: the bundle.
+    """
+    data = run.data
+    films = {split: [data.films[row] for row in data.rows(split)] for split in ("train", "valid", "test")}
     counts = {
         split: {
-            "films": len(data.rows(split)),
+            "films": len(films[split]),
             **{f"with_{name}": len(data.rows(split, name)) for name in ("plot", "poster")},
         }
-        for split in ("train", "valid", "test")
+        for split in films
     }
     branches = {}
     for branch in classifier.bundle.config.branches:
-        found = json.loads((run / branch.name / "branch.json").read_text(encoding="utf-8"))
+        found = json.loads((run.folder / branch.name / "branch.json").read_text(encoding="utf-8"))
         branches[branch.name] = {
             key: found[key] for key in ("encoder", "graph", "valid_map", "quantization") if key in found
         }
-    split = "test" if len(data.rows("test")) else "valid"
+    split = "test" if films["test"] else "valid"
     report = evaluate(
         classifier,
-        _films(data, split),
-        train=_films(data, "train"),
-        valid=_films(data, "valid"),
+        films[split],
+        train=films["train"],
+        valid=films["valid"],
         split=split,
-        sources=recipe.sources(),
+        sources=run.recipe.sources(),
     )
     card: dict[str, Any] = {
-        "name": recipe.name,
-        "command": command,
-        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "name": run.recipe.name,
+        "command": run.command,
+        "recipe": run.recipe.model_dump(mode="json", exclude_none=True),
         "data": {"sha256": data.fingerprint, "splits": counts, "sources": list(data.sources)},
         "genres": list(data.genres),
         "languages": [LANGUAGES[code] for code in classifier.bundle.config.languages],
@@ -69,18 +94,24 @@ def make_card(
             **{name: importlib.metadata.version(name) for name in LIBRARIES},
         },
     }
-    return card, _render(card, report)
+    return card, report
 
 
-def write_card(folder: Path, card: dict[str, Any], text: str) -> None:
-    """Write card.json and CARD.md into a bundle's folder."""
-    write_json(folder / CARD_JSON, card)
-    with atomic_writer(folder / CARD_TEXT) as handle:
-        handle.write(text)
+def card_text(card: Mapping[str, Any], report: Report) -> str:
+    """Return a card as Markdown, with the full report."""
+    filters = {"three": lambda value: "–" if value is None else f"{value:.3f}", "table": table_lines}
+    return fill_template(TEMPLATE, filters, card=card, metrics=MAIN_METRICS, report=to_markdown(report))
 
 
-def _films(data: Labelled, split: str) -> list[Film]:
-    return [data.films[row] for row in data.rows(split)]
+def table_lines(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return an export's table of size, speed and scores, in Markdown."""
+    names = ["bundle", "MB", "ms per film", *(f"macro-F1, {name}" for name in table[0]["valid_macro_f1"]), "mAP"]
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    for row in table:
+        scores = [f"{value:.3f}" for value in row["valid_macro_f1"].values()]
+        shown = [f"{row['megabytes']:.1f}", f"{row['milliseconds']:.1f}", *scores]
+        lines.append("| " + " | ".join([row["what"], *shown, f"{row['valid_mean_average_precision']:.4f}"]) + " |")
+    return lines
 
 
 def summarised(report: Report) -> dict[str, Any]:
@@ -110,66 +141,3 @@ def scores_line(card: Mapping[str, Any]) -> str:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in values if value is not None)
         parts.append(f"{condition['name']} ({condition['tuned']['films']:,} films) {scores}")
     return f"on {evaluation['split']}: {'; '.join(parts)}"
-
-
-def _held_out(card: Mapping[str, Any]) -> list[str]:
-    evaluation = card["evaluation"]
-    lines = [
-        f"## Scores on {evaluation['split']}",
-        "",
-        f"| films | number | {' | '.join(MAIN_METRICS.values())} |",
-        f"|---|---|{'---|' * len(MAIN_METRICS)}",
-    ]
-    for condition in evaluation["conditions"]:
-        values = [condition["tuned"][metric]["value"] for metric in MAIN_METRICS]
-        shown = " | ".join("–" if value is None else f"{value:.3f}" for value in values)
-        lines.append(f"| {condition['name']} | {condition['tuned']['films']:,} | {shown} |")
-    return [*lines, ""]
-
-
-def _render(card: dict[str, Any], report: Report) -> str:
-    splits = card["data"]["splits"]
-    lines = [
-        f"# Model card: {card['name']}",
-        "",
-        f"Predicts {len(card['genres'])} genres: {', '.join(card['genres'])}. Reads plots in "
-        f"{', '.join(card['languages'])}.",
-        "",
-        *_held_out(card),
-        "## Made by",
-        "",
-        f"    {card['command']}",
-        "",
-        f"Data with SHA-256 `{card['data']['sha256']}`; label sources: {', '.join(card['data']['sources'])} "
-        "(the model predicts as the first of them labels).",
-        "",
-        "| split | films | with plot | with poster |",
-        "|---|---|---|---|",
-        *(
-            f"| {name} | {split['films']:,} | {split['with_plot']:,} | {split['with_poster']:,} |"
-            for name, split in splits.items()
-        ),
-        "",
-        "Trained on train; every choice (checkpoints, calibration, thresholds, quantization) is made on valid; test is",
-        "only reported.",
-        "",
-        "## Parts",
-        "",
-    ]
-    for name, branch in card["branches"].items():
-        line = f"- {name}: `{branch['encoder']}`, {branch['graph'].removesuffix('.onnx')} graph"
-        if "quantization" in branch:
-            cost = branch["quantization"]["cost_points_macro_f1"]
-            line += f"; int8 costs {cost:+.2f} points of macro-F1 on valid"
-        lines.append(line + ".")
-    lines += ["", "Versions: " + ", ".join(f"{name} {version}" for name, version in card["versions"].items()) + ".", ""]
-    lines += [
-        "## Use and limits",
-        "",
-        "For filling in and checking the genres of films from a plot, a poster, or both. It learned from films as",
-        "databases describe them and repeats their habits. It errs most on plots in languages that it has not learned,",
-        "on posters that are stills or packs, and on genres that catalogues disagree about (Drama, Thriller).",
-        "Predictions marked “not sure” need a review. It says nothing about a film's quality.",
-        "",
-    ]
-    return "\n".join(lines) + "\n" + to_markdown(report)

@@ -8,18 +8,17 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Branch, Bundle, BundleConfig, Decision, write_bundle
+from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Branch, Bundle, Decision, write_bundle
 from mmgcs.errors import UsageError
-from mmgcs.evaluation import Report, evaluate, fit_decision, to_markdown
+from mmgcs.evaluation import Report, evaluate, fit_decision
 from mmgcs.export import (
     has_words,
     is_int8,
@@ -36,19 +35,17 @@ from mmgcs.preprocess import PREPROCESSORS, Prepared
 from mmgcs.runtime import CARD_KEY, Classifier, record_samples, without
 from mmgcs.training.assemble import macro_f1
 from mmgcs.training.branch import CALIBRATION_POSTERS
-from mmgcs.training.card import summarised, write_card
+from mmgcs.training.card import card_text, summarised, write_measured
 from mmgcs.training.module import macro_average_precision
 from mmgcs.training.recipe import Recipe
+from mmgcs.training.rundir import Log
 
 MEGABYTE = 1_000_000
-COMPRESSION = "compression"
-"""The card's key for what was done, with a table of size, speed and macro-F1."""
 ROOM = 24_000
 """Bytes by which the card and the configuration may grow."""
 TIMED = 48
 """Films whose time is measured."""
 
-Log = Callable[[str], None]
 Graphs = dict[str, onnx.ModelProto]
 """A graph for each branch."""
 LADDER = ((8, 1.0), (8, 0.5), (8, 0.25), (4, 0.5), (4, 0.25), (4, 0.1), (4, 0.05))
@@ -86,13 +83,12 @@ def export_bundle(
     Raises:
         UsageError: `path` is neither, `out` is not empty, films are missing, or no setting is small enough.
     """
-    source, floats = open_source(path)
+    source = open_source(path)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists and is not empty; choose another --out or remove it")
     before = sum(file.stat().st_size for file in source.path.rglob("*") if file.is_file())
     models = {branch.name: onnx.load_from_string(source.read(branch.graph)) for branch in source.config.branches}
-    too_large = size is not None and before > size * MEGABYTE
-    if not too_large and not (int8 and not all(is_int8(model) for model in models.values())):
+    if (size is None or before <= size * MEGABYTE) and (not int8 or all(map(is_int8, models.values()))):
         log(f"the bundle has {before / MEGABYTE:.1f} MB; it is written as it is")
         return write_bundle(out, source.config, source.copy_to), []
     if films is None:
@@ -102,93 +98,96 @@ def export_bundle(
         )
     films = [film for film in films if film.genres]
     out.parent.mkdir(parents=True, exist_ok=True)
-    _, was = measure(Classifier(source), films)
-    setting, graphs = _climb_down(source, models, floats, films, size, before, log)
+    recipe = source.card().get("recipe") or {}
+    coverage = float(recipe.get("coverage", Recipe.model_fields["coverage"].default))
+    _, was = measure(Classifier(source), films, coverage)
+    (bits, words), graphs = _climb_down(source, path, models, films, size, before, log)
+
+    def fill(folder: Path) -> None:
+        replaced = {branch.graph for branch in source.config.branches}
+        source.copy_to(folder, without={CONFIG, CARD_JSON, CARD_TEXT, *replaced})
+        for branch in source.config.branches:
+            (folder / branch.graph).parent.mkdir(parents=True, exist_ok=True)
+            onnx.save(graphs[branch.name], str(folder / branch.graph))
+
     log("fitting decisions again")
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        bare = _write(Path(folder) / "bare", source, source.config, graphs)
-        decisions, now = measure(Classifier(bare), films)
-        config = replace(source.config, decisions=decisions)
-        whole = Classifier(_write(Path(folder) / "whole", source, config, graphs))
-        log("measuring the bundle for its card")
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        trial = write_bundle(Path(temporary) / "trial", source.config, fill)
+        decisions, now = measure(Classifier(trial), films, coverage)
+    table = [
+        {"what": "as it was", "megabytes": round(before / MEGABYTE, 2), **was},
+        {"what": _named(bits, words), "megabytes": 0.0, **now},
+    ]
+
+    def describe(classifier: Classifier) -> tuple[dict[str, Any], Report]:
         split = "test" if any(film.split == "test" for film in films) else "valid"
-        report = evaluate(whole, [film for film in films if film.split == split], split=split)
-        kinds = {branch.kind: _named((8, 1.0) if branch.kind == "pixels" else setting) for branch in config.branches}
-        table = [
-            {"what": "as it was", "megabytes": round(before / MEGABYTE, 2), **was},
-            {"what": _named(setting), "megabytes": 0.0, **now},
-        ]
+        report = evaluate(classifier, [film for film in films if film.split == split], split=split)
+        plan = {b.kind: "int8" if b.kind == "pixels" else _named(bits, words) for b in source.config.branches}
         card: dict[str, Any] = {
+            "name": source.config.name,
+            "genres": list(source.config.genres),
             **source.card(),
             "command": command,
-            COMPRESSION: {
+            "compression": {
                 "made_from": {"name": source.config.name, "manifest": sha256(source.path / MANIFEST)},
-                "plan": kinds,
+                "plan": plan,
                 "max_size_mb": size,
                 "table": table,
             },
             "evaluation": summarised(report),
-            CARD_KEY: record_samples(whole),
+            CARD_KEY: record_samples(classifier),
         }
-        length = sum(entry["bytes"] for entry in whole.bundle.files.values())
-        length += len(json.dumps(card, indent=2, ensure_ascii=False).encode()) + len(_render(card, report).encode())
+        length = sum(entry["bytes"] for entry in classifier.bundle.files.values())
+        length += len(json.dumps(card, indent=2, ensure_ascii=False).encode()) + len(card_text(card, report).encode())
         table[1]["megabytes"] = round(length / MEGABYTE, 2)
-        text = _render(card, report)
-    return _write(out, source, config, graphs, partial(write_card, card=card, text=text)), table
+        return card, report
+
+    log("measuring the bundle for its card")
+    return write_measured(out, replace(source.config, decisions=decisions), fill, describe), table
 
 
-def open_source(path: Path) -> tuple[Bundle, dict[str, Path]]:
-    """Open the folder of a run or a bundle.
-
-    Returns:
-        the bundle, and the float graphs that a run keeps next to it, by branch.
+def open_source(path: Path) -> Bundle:
+    """Open the bundle in the folder of a finished run, or the bundle that is the folder itself.
 
     Raises:
         UsageError: it is neither, or the run is not finished.
     """
     if (path / MANIFEST).is_file():
-        return Bundle(path), {}
+        return Bundle(path)
     if not (path / "run.json").is_file():
         raise UsageError(f"{path} is neither a run of mmgcs train nor a bundle; give the folder of one")
     if not (path / "bundle" / MANIFEST).is_file():
         raise UsageError(f"the run in {path} is not finished; resume it: mmgcs train … --out {path} --resume")
-    bundle = Bundle(path / "bundle")
-    floats = {branch.name: path / branch.name / "float.onnx" for branch in bundle.config.branches}
-    return bundle, {name: file for name, file in floats.items() if file.is_file()}
+    return Bundle(path / "bundle")
 
 
-def _named(setting: tuple[int, float]) -> str:
-    bits, words = setting
+def _named(bits: int, words: float) -> str:
     return f"int{bits}" + (f", {words:.0%} of the words" if words < 1 else "")
 
 
 def _climb_down(
-    source: Bundle,
-    models: Graphs,
-    floats: Mapping[str, Path],
-    films: Sequence[Film],
-    size: float | None,
-    before: int,
-    log: Log,
+    source: Bundle, path: Path, models: Graphs, films: Sequence[Film], size: float | None, before: int, log: Log
 ) -> tuple[tuple[int, float], Graphs]:
     """Return the first setting of the ladder under `size` megabytes (the first of all without one), and its graphs."""
     train = {branch.name: _train(source, branch, films) for branch in source.config.branches}
-    quantized = {8: {name: model for name, model in models.items() if is_int8(model)}, 4: dict[str, onnx.ModelProto]()}
+    made: dict[tuple[str, int], onnx.ModelProto] = {
+        (name, 8): model for name, model in models.items() if is_int8(model)
+    }
     other = before - sum(source.files[branch.graph]["bytes"] for branch in source.config.branches)
     smallest = float("inf")
     for bits, words in LADDER:
         graphs: Graphs = {}
         for branch in source.config.branches:
             name, own = branch.name, 8 if branch.kind == "pixels" else bits
-            if name not in quantized[own]:
-                exact = onnx.load(str(floats[name])) if name in floats else models[name]
-                exact = to_float(exact) if is_int8(exact) else exact
-                quantized[own][name] = _quantize(source, branch, exact, own, train[name])
-            graphs[name] = quantized[own][name]
+            if (name, own) not in made:
+                kept = path / name / "float.onnx"  # a run keeps its float graphs next to its bundle
+                exact = onnx.load(str(kept)) if kept.is_file() else models[name]
+                made[name, own] = _quantize(source, branch, exact, own, train[name])
+            graphs[name] = made[name, own]
             if words < 1 and has_words(graphs[name]):
                 graphs[name] = _prune(graphs[name], words, train[name])
         there = other + sum(graph.ByteSize() for graph in graphs.values()) + ROOM
-        log(f"{_named((bits, words))}: {there / MEGABYTE:.2f} MB")
+        log(f"{_named(bits, words)}: {there / MEGABYTE:.2f} MB")
         if size is None or there <= size * MEGABYTE:
             return (bits, words), graphs
         smallest = min(smallest, there)
@@ -214,16 +213,14 @@ def _quantize(
 ) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "float.onnx", Path(folder) / "small.onnx"
-        onnx.save(exact, str(before))
+        onnx.save(to_float(exact) if is_int8(exact) else exact, str(before))
         if branch.kind == "pixels":
             if not train:
                 raise UsageError("int8 for posters needs posters to measure ranges on; give --posters")
             preprocessor = PREPROCESSORS[branch.kind](branch.options, source.read)
             quantize_static(before, after, (preprocessor.collate([poster]) for poster in train))
-        elif bits == 4:
-            quantize_blocks(before, after)
         else:
-            quantize_dynamic(before, after)
+            (quantize_blocks if bits == 4 else quantize_dynamic)(before, after)
         return onnx.load(str(after))
 
 
@@ -236,8 +233,15 @@ def _prune(graph: onnx.ModelProto, words: float, train: Sequence[Prepared]) -> o
     return prune_vocabulary(graph, counts, words, sorted(always))
 
 
-def measure(classifier: Classifier, films: Sequence[Film]) -> tuple[dict[str, Decision], dict[str, Any]]:
+def measure(
+    classifier: Classifier, films: Sequence[Film], coverage: float = 0.8
+) -> tuple[dict[str, Decision], dict[str, Any]]:
     """Fit decisions for a bundle on the films of split `valid` and measure it there.
+
+    Args:
+        classifier: the bundle.
+        films: labelled films.
+        coverage: the share of films on which the model should be sure.
 
     Returns:
         the decisions, and the bundle's `milliseconds` for one film and scores with them.
@@ -250,8 +254,6 @@ def measure(classifier: Classifier, films: Sequence[Film]) -> tuple[dict[str, De
     prepared = classifier.prepare(valid)
     features = classifier.features_of(prepared, check=False)
     truth, known = read_labels(valid, config.genres)
-    recipe = classifier.bundle.card().get("recipe") or {}
-    coverage = float(recipe.get("coverage", Recipe.model_fields["coverage"].default))
     decisions, scores, precisions = {}, {}, []
     for condition in config.decisions:
         names = condition.split("+")
@@ -262,9 +264,9 @@ def measure(classifier: Classifier, films: Sequence[Film]) -> tuple[dict[str, De
         decisions[condition] = fit_decision(logits, truth[having], coverage, known=known[having])
         scores[condition] = macro_f1(logits, truth[having], decisions[condition])
         precisions.append(macro_average_precision(truth[having], logits, known[having]))
-    timed = [film for film in prepared if film.parts and all(part is not None for part in film.parts)][:TIMED]
+    timed = [film for film in prepared if film.parts and all(part is not None for part in film.parts)]
     taken = []
-    for film in timed or prepared[:TIMED]:
+    for film in (timed or prepared)[:TIMED]:
         begun = time.perf_counter()
         classifier.features_of([film], check=False)
         taken.append(1000.0 * (time.perf_counter() - begun))
@@ -273,56 +275,3 @@ def measure(classifier: Classifier, films: Sequence[Film]) -> tuple[dict[str, De
         "valid_macro_f1": scores,
         "valid_mean_average_precision": float(np.mean(precisions)),
     }
-
-
-def _write(
-    path: Path,
-    source: Bundle,
-    config: BundleConfig,
-    graphs: Graphs,
-    finish: Callable[[Path], None] = lambda folder: None,
-) -> Bundle:
-    def fill(folder: Path) -> None:
-        replaced = {branch.graph for branch in config.branches}
-        source.copy_to(folder, without={CONFIG, CARD_JSON, CARD_TEXT, *replaced})
-        for branch in config.branches:
-            (folder / branch.graph).parent.mkdir(parents=True, exist_ok=True)
-            onnx.save(graphs[branch.name], str(folder / branch.graph))
-        finish(folder)
-
-    return write_bundle(path, config, fill)
-
-
-def _render(card: Mapping[str, Any], report: Report) -> str:
-    done, origin = card[COMPRESSION], card[COMPRESSION]["made_from"]
-    lines = [
-        f"# Model card: {report.model['name']}",
-        "",
-        f"Predicts {len(report.model['genres'])} genres: {', '.join(report.model['genres'])}.",
-        "",
-        "## Made smaller",
-        "",
-        f"From the bundle `{origin['name']}` (SHA-256 of its manifest: `{origin['manifest']}`), by",
-        "",
-        f"    {card['command']}",
-        "",
-        f"Setting: {done['table'][1]['what']}. Calibration and thresholds were fitted again.",
-        "",
-        *table_lines(done["table"]),
-        "",
-        "Macro-F1 and mAP (the mean over combinations of inputs) are on valid, where thresholds were fitted too; ms of",
-        "one film with all inputs, on the machine that made this. card.json says how the first bundle was made.",
-        "",
-    ]
-    return "\n".join(lines) + "\n" + to_markdown(report)
-
-
-def table_lines(table: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the table of size, speed and scores, in Markdown."""
-    names = ["bundle", "MB", "ms per film", *(f"macro-F1, {name}" for name in table[0]["valid_macro_f1"]), "mAP"]
-    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    for row in table:
-        scores = [f"{value:.3f}" for value in row["valid_macro_f1"].values()]
-        shown = [f"{row['megabytes']:.1f}", f"{row['milliseconds']:.1f}", *scores]
-        lines.append("| " + " | ".join([row["what"], *shown, f"{row['valid_mean_average_precision']:.4f}"]) + " |")
-    return lines

@@ -88,17 +88,14 @@ def train_fusion(run: Run, heads: list[tuple[Tensor, Tensor]], held: FusionFilms
     settings = recipe.training
     loss = make_loss(settings.loss.kind, settings.loss.options, positives)
     generator = torch.Generator().manual_seed(run.recipe.seed)
-    folder = run.folder / "fusion"
-    shutil.rmtree(folder, ignore_errors=True)  # it takes seconds, so it is never resumed
+    shutil.rmtree(run.folder / "fusion", ignore_errors=True)  # it takes seconds, so it is never resumed
     score = fit(
         FusionModule(fusion, settings, loss, recipe.drop),
         DataLoader(_with_all_inputs(held), settings.batch_size, shuffle=True, generator=generator),
         DataLoader(_with_all_inputs(valid), 512),
         settings,
         run,
-        folder,
-        stage="fusion",
-        seed=run.recipe.seed,
+        "fusion",
     )
     fusion.eval()
     share = getattr(fusion, "share", None)

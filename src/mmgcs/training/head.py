@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Bundle, BundleConfig, Decision, write_bundle
 from mmgcs.errors import UsageError
-from mmgcs.evaluation import WEIGHINGS, fit_decision
+from mmgcs.evaluation import WEIGHINGS, Report, fit_decision
 from mmgcs.export import export_fusion
 from mmgcs.files import atomic_path, sha256, write_json
 from mmgcs.models import FUSIONS, GatedFusion
 from mmgcs.runtime import CARD_KEY, PICTURES, Classifier, Features, load, record_samples
 from mmgcs.training.assemble import conditions
-from mmgcs.training.card import make_card, write_card
+from mmgcs.training.card import make_card, write_measured
 from mmgcs.training.data import fingerprint, learned_languages
 from mmgcs.training.module import macro_average_precision
 from mmgcs.training.progress import track
@@ -80,7 +80,7 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
     Raises:
         UsageError: there is no bundle with encoders, or it can read too few of the films.
     """
-    base = load(None if recipe.bundle == "default" else recipe.bundle, spin=False)
+    base = load(recipe.bundle, spin=False)
     data, measured = run.data, run.data
     features = read_features(run, base)
     if not (data.split == "test").any():
@@ -94,22 +94,17 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
         found = {"encoder": encoders[name], "graph": f"{name}.onnx", "valid_map": score}
         write_json(run.folder / name / "branch.json", found)
     run.log("measuring the heads for the card")
-    bare = _write(run, base, features, fitted, run.folder / "uncarded")
-    card, text = make_card(run.recipe, measured, run.command, run.folder, Classifier(bare))
-    note = (
-        f"Only the heads are new; the encoders are those of the bundle {base.bundle.config.name!r}. Heads, calibration "
-        "and thresholds were chosen on out-of-fold predictions of train and valid together."
-    )
+    trial = write_bundle(run.folder / "trial", *_bundle_of(run, base, features, fitted), replace=True)
+    card, report = make_card(replace(run, data=measured), Classifier(trial))
+    shutil.rmtree(trial.path)
+    card["heads"] = {"encoders_of": base.bundle.config.name, "refitted_on_all_films": measured is not data}
     if measured is not data:
         fitted = fit_heads(run, recipe, base, features, np.arange(len(data.films)), fitted.strengths)
-        bare = _write(run, base, features, fitted, run.folder / "uncarded")
-        card[CARD_KEY] = record_samples(Classifier(bare))  # of the heads that are shipped
-        note += "\nThe films of test were drawn at random to measure; then the heads were fitted again on all films."
-    card["heads"] = {"encoders_of": base.bundle.config.name, "refitted_on_all_films": measured is not data}
-    add_card = partial(write_card, card=card, text=f"{text.rstrip()}\n\n## Heads\n\n{note}\n")
-    bundle = _write(run, base, features, fitted, run.folder / "bundle", add_card)
-    shutil.rmtree(run.folder / "uncarded")
-    return bundle
+
+    def describe(classifier: Classifier) -> tuple[dict[str, Any], Report]:
+        return {**card, CARD_KEY: record_samples(classifier)}, report  # samples of the heads that are shipped
+
+    return write_measured(run.folder / "bundle", *_bundle_of(run, base, features, fitted), describe, replace=True)
 
 
 def read_features(run: Run, base: Classifier) -> Features:
@@ -282,15 +277,10 @@ def _decide(
     return mix.astype(np.float32), decisions
 
 
-def _write(
-    run: Run,
-    base: Classifier,
-    features: Features,
-    fitted: Fitted,
-    path: Path,
-    finish: Callable[[Path], None] = lambda folder: None,
-) -> Bundle:
-    """Write the bundle of the old encoders and the new heads."""
+def _bundle_of(
+    run: Run, base: Classifier, features: Features, fitted: Fitted
+) -> tuple[BundleConfig, Callable[[Path], None]]:
+    """Return the bundle of the old encoders and the new heads, as `write_bundle` takes it."""
     old = base.bundle
     branches = tuple(branch for branch in old.config.branches if branch.name in fitted.heads)
     heads = [fitted.heads[branch.name] for branch in branches]
@@ -304,13 +294,12 @@ def _write(
         {} if features.strange is None else {key: old.config.extra[key] for key in {PICTURES} & set(old.config.extra)}
     )
     languages = tuple(dict.fromkeys([*old.config.languages, *learned_languages(run.data.films)]))
-    config = BundleConfig(run.recipe.name, run.data.genres, branches, "fusion.onnx", fitted.decisions, extra, languages)
     dropped = {branch.graph for branch in old.config.branches if branch not in branches}
     dropped |= {CONFIG, CARD_JSON, CARD_TEXT, old.config.fusion}
 
     def fill(folder: Path) -> None:
         old.copy_to(folder, without=dropped)
         export_fusion(fusion, [b.name for b in branches], [b.width for b in branches], folder / "fusion.onnx")
-        finish(folder)
 
-    return write_bundle(path, config, fill, replace=True)
+    genres, decisions = run.data.genres, fitted.decisions
+    return BundleConfig(run.recipe.name, genres, branches, "fusion.onnx", decisions, extra, languages), fill

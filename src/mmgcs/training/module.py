@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
-from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.errors import MmgcsError
 from mmgcs.models import Encoder, SourceHead
 from mmgcs.training.augment import cut_and_paste
 from mmgcs.training.recipe import Optimization
-
-OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 def macro_average_precision(truth: NDArray[Any], scores: NDArray[Any], known: NDArray[np.bool_] | None = None) -> float:
@@ -82,7 +80,8 @@ class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is
         torch.manual_seed(self.seed + 1_000_003 * self.global_step + 7_919 * self.global_rank)
 
     def optimizer(self, groups: list[dict[str, Any]]) -> dict[str, Any]:
-        optimizer = OPTIMIZERS[self.settings.optimizer](groups)
+        kinds: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+        optimizer = kinds[self.settings.optimizer](groups)
         if self.settings.schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=2)
             # `scored` steps it. Lightning would do so after the checkpoint of the validation, which then lacks it.
@@ -112,9 +111,13 @@ class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is
 
 
 class BranchModule(_Learner):
-    """An encoder and its head.
+    """An encoder and its head. Batches are those of `BranchData`.
 
-    Batches are those of `BranchData`.
+    Args:
+        encoder, head: what is trained.
+        training: the recipe's settings.
+        loss: turns logits and targets into the loss of each film and genre.
+        distilled: the share of the loss that comes from soft targets.
     """
 
     def __init__(
@@ -123,13 +126,9 @@ class BranchModule(_Learner):
         super().__init__(training, loss)
         self.encoder = encoder
         self.head = head
-        self.distilled = distilled  # share of the loss that comes from soft targets
+        self.distilled = distilled
 
-    def features(self, batch: Mapping[str, Any]) -> Tensor:
-        """Return the features (B, width) of a batch."""
-        return self.encoder.tail(self._hidden(batch), batch["inputs"])
-
-    def _hidden(self, batch: Mapping[str, Any]) -> Tensor:
+    def _stem(self, batch: Mapping[str, Any]) -> Tensor:
         hidden: Tensor = batch["hidden"] if "hidden" in batch else self.encoder.stem(batch["inputs"])
         return hidden
 
@@ -139,20 +138,25 @@ class BranchModule(_Learner):
             logits: Tensor = self.head(features.float(), source)
         return logits
 
-    def target_logits(self, batch: Mapping[str, Any]) -> Tensor:
-        """Return logits (B, genres) for the target source."""
-        return self._logits(self.features(batch), torch.full_like(batch["source"], self.head.target))
+    def target_logits(self, features: Tensor) -> Tensor:
+        """Return logits (B, genres) for the target source from features (B, width)."""
+        source = torch.full((len(features),), self.head.target, device=features.device)
+        return self._logits(features, source)
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         """Return the weighted loss of a batch."""
-        if self.settings.mixup or self.settings.cutmix:
-            batch = self._mix(batch, index)
-        features, source = self.features(batch), batch["source"]
+        hidden = self._stem(batch)
+        mixes = bool(self.settings.mixup or self.settings.cutmix)
+        if mixes and hidden.is_floating_point():
+            hidden, batch = self._mix(hidden, batch, index)
+            mixes = False
+        features, source = self.encoder.tail(hidden, batch["inputs"]), batch["source"]
+        if mixes:  # this encoder has no hidden values, only token ids
+            features, batch = self._mix(features, batch, index)
         # Unknown labels cost nothing, so they cannot pull a probability down.
         losses = (self.loss(self._logits(features, source), batch["truth"]) * batch["known"]).mean(1)  # (B,)
         if "soft" in batch:
-            logits = self._logits(features, torch.full_like(source, self.head.target))
-            soft = batch["soft"]
+            soft, logits = batch["soft"], self.target_logits(features)
             cost = nn.functional.binary_cross_entropy_with_logits(logits, soft.nan_to_num(0.5), reduction="none")
             # A film that the teacher could not read has only its labels.
             share = self.distilled * torch.isfinite(soft).all(1)
@@ -161,33 +165,32 @@ class BranchModule(_Learner):
         self.log("train_loss", loss, on_step=True, on_epoch=False)
         return loss
 
-    def _mix(self, batch: dict[str, Any], index: int) -> dict[str, Any]:
-        hidden = self._hidden(batch)
-        if not hidden.is_floating_point():
-            raise UsageError("mixup: this encoder has no hidden values to mix; set mixup to 0")
+    def _mix(self, values: Tensor, batch: dict[str, Any], index: int) -> tuple[Tensor, dict[str, Any]]:
+        """Mix each film's values with those of another film in the batch, and its labels by the same share."""
         random = np.random.default_rng((self.global_step, index))
         strength = self.settings.mixup or self.settings.cutmix
         share = float(random.beta(strength, strength))
         share = max(share, 1.0 - share)
-        if self.settings.cutmix:
-            mixed, share = cut_and_paste(hidden, share, random)
-        else:
-            mixed = share * hidden + (1.0 - share) * hidden.flip(0)
 
         def blend(value: Tensor) -> Tensor:
             return share * value + (1.0 - share) * value.flip(0)
 
+        if self.settings.cutmix:
+            mixed, share = cut_and_paste(values, share, random)
+        else:
+            mixed = blend(values)
         # Each film's known labels count with its share, as if the two losses were added.
         known = blend(batch["known"])
-        both = {"known": known, "truth": blend(batch["truth"] * batch["known"]) / known.clamp_min(1e-6)}
+        labels = {"known": known, "truth": blend(batch["truth"] * batch["known"]) / known.clamp_min(1e-6)}
         if "soft" in batch:
-            both["soft"] = blend(batch["soft"])
-        return {**batch, "hidden": mixed, **both}
+            labels["soft"] = blend(batch["soft"])
+        return mixed, {**batch, **labels}
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         """Collect logits for the target source."""
         del index
-        self.collect(batch["truth"], self.target_logits(batch), batch["known"])
+        features = self.encoder.tail(self._stem(batch), batch["inputs"])
+        self.collect(batch["truth"], self.target_logits(features), batch["known"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the macro average precision."""

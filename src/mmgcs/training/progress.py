@@ -91,12 +91,7 @@ def track(items: Iterable[T], total: int, stage: str, unit: str, *, enabled: boo
 
 
 class TrainingProgress(Callback):  # type: ignore[misc]  # Lightning is untyped
-    """Shows a fit's progress with its loss and its last score on `valid`.
-
-    Args:
-        stage: its name.
-        enabled: False to print nothing.
-    """
+    """Shows a fit's progress with its loss and its last score on `valid`; nothing without `enabled`."""
 
     def __init__(self, stage: str, enabled: bool) -> None:
         self._stage = stage
@@ -125,19 +120,18 @@ class TrainingProgress(Callback):  # type: ignore[misc]  # Lightning is untyped
             self._progress.close()
             self._progress = None
 
-    def on_exception(self, *_: Any) -> None:
-        """Give the terminal back."""
-        self.on_train_end()
+    on_exception = on_train_end
 
 
 def peak_memory() -> float | None:
-    """Return the most memory that this process used so far, in GB; None if the system does not tell."""
+    """Return the most memory that this process, or one that it started, used so far, in GB; None on Windows."""
     try:
         import resource
     except ImportError:  # Windows
         return None
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    used = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(used) * unit / 1e9
 
 
 def _duration(seconds: float) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mmgcs.errors import UsageError
 from mmgcs.genres import LABEL_SETS
@@ -32,7 +32,16 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Loss(_Settings):
+class Component(_Settings):
+    """A model, a random change or a loss by its registered name, with its settings."""
+
+    kind: str
+    """Its name; all are listed below."""
+    options: dict[str, Any] = {}
+    """Its settings."""
+
+
+class Loss(Component):
     """The loss."""
 
     kind: str = "bce"
@@ -41,13 +50,33 @@ class Loss(_Settings):
     """Its settings."""
 
 
-class Component(_Settings):
-    """A model by its registered name, with its settings."""
+def _known(registry: Registry[Callable[..., Any]], given: int = 0, reads: str | None = None) -> AfterValidator:
+    """Return a validator of a component's name and options.
 
-    kind: str
-    """A name in `mmgcs.models.ENCODERS` or `FUSIONS`."""
-    options: dict[str, Any] = {}
-    """Arguments of its constructor."""
+    Args:
+        registry: the components of its kind.
+        given: how many of the first arguments training itself gives.
+        reads: the input that an encoder must read.
+    """
+
+    def check(component: Component) -> Component:
+        kind, options = component.kind, component.options
+        if kind not in registry:
+            raise ValueError(f"there is no {registry.what} {kind!r}; known: {', '.join(registry)}")
+        made = registry[kind]
+        if reads is not None and getattr(made, "input", reads) != reads:
+            known = ", ".join(each for each in registry if getattr(registry[each], "input", "") == reads)
+            raise ValueError(f"{kind} reads {made.input}s; known for {reads}s: {known}")  # type: ignore[attr-defined]
+        known = {name: value.default for name, value in list(inspect.signature(made).parameters.items())[given:]}
+        wrong = [f"options.{name}: there is no such setting" for name in options if name not in known]
+        for name, default in known.items():
+            if default is inspect.Parameter.empty and name not in options:
+                wrong.append(f"options.{name} is missing")
+        if wrong:
+            raise ValueError(f"{'; '.join(wrong)}; {kind} has {', '.join(known) or 'none'}")
+        return component
+
+    return AfterValidator(check)
 
 
 class Optimization(_Settings):
@@ -81,13 +110,14 @@ class Optimization(_Settings):
     validations: Annotated[int, Field(ge=1)] = 1
     """Validations per epoch."""
     mixup: Annotated[float, Field(ge=0.0)] = 0.0
-    """Beta parameter of mixup on the hidden values (Verma et al. 2019, Manifold Mixup); 0 is off."""
+    """Beta parameter of mixup on hidden values, or a transformer's features (Verma et al. 2019, Manifold Mixup); 0 is
+    off."""
     cutmix: Annotated[float, Field(ge=0.0)] = 0.0
     """Beta parameter of CutMix on the posters' feature maps (Yun et al. 2019); 0 is off."""
-    loss: Loss = Loss()
+    loss: Annotated[Loss, _known(LOSSES, given=1)] = Loss()
     """The loss."""
     cache: bool = True
-    """Compute the frozen part of the encoder once and keep its output on disk, if that saves time."""
+    """Compute the frozen part of an encoder of posters once and keep its output on disk, if that saves time."""
 
     @field_validator("epochs")
     @classmethod
@@ -101,9 +131,8 @@ class Optimization(_Settings):
 class Distillation(_Settings):
     """Learning from another model's probabilities, in addition to the labels."""
 
-    teacher: str | None = None
-    """A finished bundle's folder, or "default" for the shipped one. Without one, each member after the first
-    learns from the one before it."""
+    teacher: str
+    """A finished bundle's folder, or "default" for the shipped one."""
     share: Share = 0.5
     """Share of the loss that comes from the teacher's probabilities."""
 
@@ -120,9 +149,6 @@ class BranchRecipe(_Settings):
     views: Annotated[int, Field(ge=1, le=8)] = 1
     """Versions of each film that training alternates between: plots with and without title, posters as they are and
     mirrored, then shifted."""
-    members: Annotated[int, Field(ge=1, le=8)] = 1
-    """Number of encoders, trained one after the other from different seeds. The bundle holds all of them, on one frozen
-    part, and averages their logits."""
     distill: Distillation | None = None
     """Learn from a teacher's probabilities too."""
     augment: list[Component] = []
@@ -136,10 +162,24 @@ class BranchRecipe(_Settings):
     """Points of macro-F1 on `valid` that quantization may cost; if it costs more, the float graph is kept."""
 
 
+class PlotRecipe(BranchRecipe):
+    """The encoder of plots and how it is trained."""
+
+    encoder: Annotated[Component, _known(ENCODERS, reads="plot")]
+    augment: list[Annotated[Component, _known(PLOT_CHANGES)]] = []
+
+
+class PosterRecipe(BranchRecipe):
+    """The encoder of posters and how it is trained."""
+
+    encoder: Annotated[Component, _known(ENCODERS, reads="poster")]
+    augment: list[Annotated[Component, _known(POSTER_CHANGES)]] = []
+
+
 class FusionRecipe(_Settings):
     """How the branches are combined."""
 
-    model: Component = Component(kind="gated")
+    model: Annotated[Component, _known(FUSIONS, given=1)] = Component(kind="gated")
     """The fusion."""
     training: Optimization = Optimization(epochs=60, batch_size=64, lr=1e-3, weight_decay=0.1, patience=12)
     """How it is trained, on features that the finished branches make."""
@@ -222,9 +262,9 @@ class Recipe(_Settings):
     MLFLOW_TRACKING_URI, or mlflow.db in the run's folder; wandb needs its account."""
     checkpoint_steps: Annotated[int, Field(ge=1)] = 200
     """Steps between checkpoints, from which --resume continues. Each validation makes one too."""
-    plot: BranchRecipe | None = None
+    plot: PlotRecipe | None = None
     """The encoder of plots."""
-    poster: BranchRecipe | None = None
+    poster: PosterRecipe | None = None
     """The encoder of posters."""
     fusion: FusionRecipe | None = None
     """How both are combined; needed if there are two."""
@@ -238,30 +278,34 @@ class Recipe(_Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
+        plot, poster, logger = self.plot, self.poster, self.logger
         unknown = [code for code in self.languages or () if code not in LANGUAGES]
-        if unknown:
-            raise ValueError(f"languages: {unknown[0]!r} is unknown; known: {', '.join(LANGUAGES)}")
-        if isinstance(self.genres, list) and len(set(self.genres)) < max(2, len(self.genres)):
-            raise ValueError("genres must name at least two, each once")
-        if self.poster is not None and self.poster.token_bag:
-            raise ValueError("poster.token_bag: only plots have tokens; leave it out")
-        if self.head is not None and (self.plot or self.poster or self.fusion):
-            raise ValueError(
-                "has both `head` and `plot`, `poster` or `fusion`; a head uses finished encoders: remove one of them"
-            )
-        if self.plot is None and self.poster is None and self.head is None:
-            raise ValueError("names neither `plot` nor `poster`; give at least one")
-        if self.plot is not None and self.poster is not None and self.fusion is None:
-            raise ValueError("names `plot` and `poster` but no `fusion`; add `fusion: {}`")
-        for name, branch in self.branches.items():
-            if branch.training.cutmix and name == "plot":
-                raise ValueError("plot.training.cutmix: only posters can be cut and pasted; use mixup")
-            if branch.distill and not branch.distill.teacher and branch.members < 2:
-                raise ValueError(f"{name}.distill has no teacher: name one, or give {name}.members 2 or more")
-            if branch.training.cutmix and branch.training.mixup:
-                raise ValueError(f"{name}.training has both mixup and cutmix; give one")
-        if self.fusion is not None and (self.plot is None or self.poster is None):
-            raise ValueError("has a `fusion` of one input; name both `plot` and `poster` or leave `fusion` out")
+        listed = self.genres if isinstance(self.genres, list) else ["any", "two"]
+        mistakes = {
+            f"languages: {', '.join(unknown)} unknown; known: {', '.join(LANGUAGES)}": unknown,
+            "genres must name at least two, each once": len(set(listed)) < max(2, len(listed)),
+            "has both `head` and `plot`, `poster` or `fusion`; a head uses finished encoders: remove one of them": (
+                self.head and (plot or poster or self.fusion)
+            ),
+            "names neither `plot` nor `poster`; give at least one": not (plot or poster or self.head),
+            "names `plot` and `poster` but no `fusion`; add `fusion: {}`": plot and poster and not self.fusion,
+            "has a `fusion` of one input; name both `plot` and `poster` or leave `fusion` out": (
+                self.fusion and not (plot and poster)
+            ),
+            "poster.token_bag: only plots have tokens; leave it out": poster and poster.token_bag,
+            "plot.training.cutmix: only posters can be cut and pasted; use mixup": plot and plot.training.cutmix,
+            "poster.training has both mixup and cutmix; give one": (
+                poster and poster.training.cutmix and poster.training.mixup
+            ),
+            "precision: 16-mixed needs a GPU, and there is none; give auto, 32 or bf16-mixed": (
+                self.precision == "16-mixed" and not torch.cuda.is_available()
+            ),
+            f"logger: {logger} is not installed; pip install {logger}": (
+                logger in ("mlflow", "wandb") and importlib.util.find_spec(logger) is None
+            ),
+        }
+        if any(mistakes.values()):
+            raise ValueError("; ".join(what for what, wrong in mistakes.items() if wrong))
         return self
 
     @property
@@ -281,13 +325,8 @@ class Recipe(_Settings):
         return tuple(self.genres)
 
 
-PARTS = tuple(
-    name
-    for name, setting in Recipe.model_fields.items()
-    if setting.default is None
-    and any(isinstance(kind, type) and issubclass(kind, _Settings) for kind in get_args(setting.annotation))
-)
-"""The optional groups of settings."""
+PARTS = ("plot", "poster", "fusion", "head")
+"""The groups of settings that a recipe may have."""
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -318,7 +357,7 @@ def read_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
     path = find_recipe(name)
     try:
         text = path.read_text(encoding="utf-8")
-        value, lines = yaml.safe_load(text), _lines(text)
+        value, lines = yaml.safe_load(text), dict(_lines(yaml.compose(text, Loader=yaml.SafeLoader)))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{path} is not a YAML file ({' '.join(str(error).split())})") from error
     if not isinstance(value, dict):
@@ -361,79 +400,22 @@ def _validated(value: dict[str, Any], name: str, lines: Mapping[str, int]) -> Re
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:
-        raise _mistakes(name, refusals(error, Recipe, "setting"), lines) from None
+        mistakes = [
+            f"{f'line {lines[key]}, ' if key in lines else ''}{f'{key}: ' if key else ''}{what}"
+            for key, what in refusals(error, Recipe, "setting")
+        ]
+        many = f" has {len(mistakes)} mistakes" if len(mistakes) > 1 else ""
+        raise UsageError(f"{name}{many}: {'; '.join(mistakes)}") from None
 
 
-def _mistakes(name: str, found: Iterable[tuple[str, str]], lines: Mapping[str, int]) -> UsageError:
-    """Return one error for all mistakes (key, what is wrong) of a recipe."""
-    mistakes = [
-        f"{f'line {lines[key]}, ' if key in lines else ''}{f'{key}: ' if key else ''}{what}" for key, what in found
-    ]
-    return UsageError(
-        f"{name}: {mistakes[0]}"
-        if len(mistakes) == 1
-        else f"{name} has {len(mistakes)} mistakes: {'; '.join(mistakes)}"
-    )
-
-
-def _lines(text: str) -> dict[str, int]:
-    """Return the line of each key of a YAML mapping, such as "plot.training.lr"."""
-    found: dict[str, int] = {}
-
-    def walk(node: yaml.Node | None, key: str) -> None:
-        items: Iterable[tuple[Any, yaml.Node]] = ()
-        if isinstance(node, yaml.MappingNode):
-            items = [(name, value) for name, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            items = [(yaml.ScalarNode("", str(index)), value) for index, value in enumerate(node.value)]
-        for name, value in items:
-            place = f"{key}.{name.value}" if key else str(name.value)
-            found[place] = (name.start_mark or value.start_mark).line + 1
-            if place.count(".") < 8:  # an alias can make a mapping contain itself
-                walk(value, place)
-
-    walk(yaml.compose(text, Loader=yaml.SafeLoader), "")
-    return found
-
-
-def check_recipe(recipe: Recipe) -> None:
-    """Raise UsageError, with all mistakes and their keys, for unknown names and options."""
-    found: list[tuple[str, str]] = []
-    for name, branch in recipe.branches.items():
-        kind, options = branch.encoder.kind, branch.encoder.options
-        found += _wrong_options(f"{name}.encoder", ENCODERS, kind, options)
-        reads = getattr(ENCODERS[kind], "input", name) if kind in ENCODERS else name
-        if reads != name:
-            known = ", ".join(each for each in ENCODERS if getattr(ENCODERS[each], "input", "") == name)
-            found.append((f"{name}.encoder.kind", f"{kind} reads {reads}s; known for {name}s: {known}"))
-        changes: Registry[Callable[..., Any]] = PLOT_CHANGES if name == "plot" else POSTER_CHANGES
-        for index, change in enumerate(branch.augment):
-            found += _wrong_options(f"{name}.augment.{index}", changes, change.kind, change.options)
-        loss = branch.training.loss
-        found += _wrong_options(f"{name}.training.loss", LOSSES, loss.kind, loss.options, given=1)
-    if recipe.fusion is not None:
-        model, loss = recipe.fusion.model, recipe.fusion.training.loss
-        found += _wrong_options("fusion.model", FUSIONS, model.kind, model.options, given=1)
-        found += _wrong_options("fusion.training.loss", LOSSES, loss.kind, loss.options, given=1)
-    if recipe.logger in ("mlflow", "wandb") and importlib.util.find_spec(recipe.logger) is None:
-        found.append(("logger", f"{recipe.logger} is not installed; pip install {recipe.logger}"))
-    if recipe.precision == "16-mixed" and not torch.cuda.is_available():
-        found.append(("precision", "16-mixed needs a GPU, and there is none; give auto, 32 or bf16-mixed"))
-    if found:
-        raise _mistakes(f"the recipe {recipe.name}", found, {})
-
-
-def _wrong_options(
-    key: str, registry: Registry[Callable[..., Any]], kind: str, options: Mapping[str, Any], *, given: int = 0
-) -> list[tuple[str, str]]:
-    """Return what is wrong unless `kind` is registered and takes `options`; its first `given` arguments are ours."""
-    if kind not in registry:
-        return [(f"{key}.kind", f"there is no {registry.what} {kind!r}; known: {', '.join(registry)}")]
-    parameters = inspect.signature(registry[kind]).parameters
-    known = list(parameters)[given:]
-    has = f"{kind} has {', '.join(known)}" if known else f"{kind} has none"
-    missing = [name for name in known if parameters[name].default is inspect.Parameter.empty and name not in options]
-    return [
-        *((f"{key}.options.{name}", f"there is no such setting; {has}") for name in options if name not in known),
-        *((f"{key}.options.{name}", f"is missing; {kind} needs it") for name in missing),
-    ]
+def _lines(node: yaml.Node | None, key: str = "") -> Iterator[tuple[str, int]]:
+    """Yield each key of a YAML mapping, such as "plot.training.lr", with its line."""
+    items: list[tuple[str, yaml.Node, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        items = [(str(name.value), name, value) for name, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        items = [(str(index), value, value) for index, value in enumerate(node.value)]
+    for name, place, value in items:
+        yield key + name, place.start_mark.line + 1
+        if key.count(".") < 8:  # an alias can make a mapping contain itself
+            yield from _lines(value, f"{key}{name}.")

@@ -17,22 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from mmgcs.bundle import MANIFEST, Bundle
+from mmgcs.bundle import MANIFEST, Bundle, write_bundle
 from mmgcs.errors import MmgcsError
 from mmgcs.evaluation import fit_pictures
+from mmgcs.files import write_json
+from mmgcs.hub import SCHEME, fetch_dataset
 from mmgcs.labels import undescribed
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Classifier
 from mmgcs.training.assemble import FinishedBranch, assemble
 from mmgcs.training.branch import train_branch
-from mmgcs.training.card import make_card, scores_line, write_card
+from mmgcs.training.card import make_card, scores_line, write_measured
 from mmgcs.training.data import Labelled, learned_languages, read_labelled, read_own
 from mmgcs.training.fusion import FusionFilms, choose_holdout, fit_decisions, train_fusion
 from mmgcs.training.head import LEAST_FILMS, train_head
 from mmgcs.training.progress import peak_memory
-from mmgcs.training.recipe import Recipe, check_recipe, read_recipe
+from mmgcs.training.recipe import Recipe, read_recipe
 from mmgcs.training.rundir import Log, Run, lock_run_dir
 from mmgcs.training.trainer import check_devices
+
+RESOURCES = "resources.json"
+"""The file in a run's folder that says how much memory and disk the training used."""
 
 
 def train(
@@ -53,7 +58,7 @@ def train(
 
     Args:
         recipe: what to train: a recipe, its name, or its file.
-        data: the table of films with genres and splits.
+        data: the table of films with genres and splits, or a data set of the Hugging Face hub (hf:owner/name).
         out: the run's folder; new, or with `resume` one that an earlier call left.
         posters: the folder that the table's posters lie in.
         settings: changes of a recipe given by name or file, such as "plot.training.epochs=1".
@@ -70,26 +75,28 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, list(settings))
-    data, out = Path(data), Path(out)
-    check_recipe(recipe)
+    data, out = fetch_dataset(data) if str(data).startswith(SCHEME) else Path(data), Path(out)
     sizes = {f"{name}.training.batch_size": part.training.batch_size for name, part in recipe.branches.items()}
     check_devices(devices, sizes)
     labelled = read(recipe, data, None if posters is None else Path(posters), log, columns)
     with _explain_full_disk(out), lock_run_dir(out, recipe, labelled.fingerprint, resume):
         run = Run(recipe, labelled, out, command, log, devices, progress)
-        if (out / "bundle" / MANIFEST).is_file():
+        if (out / "bundle" / MANIFEST).is_file() and (out / RESOURCES).is_file():
             log("the bundle is finished already")
             return Bundle(out / "bundle")
-        if recipe.head is not None:
+        if (out / "bundle" / MANIFEST).is_file():
+            bundle = Bundle(out / "bundle")
+        elif recipe.head is not None:
             bundle = train_head(run, recipe.head)
         else:
             holdout = choose_holdout(recipe, labelled)
             branches = [train_branch(run, name, branch, holdout) for name, branch in recipe.branches.items()]
             bundle = finish(run, branches, holdout)
         log(scores_line(bundle.card()))
-        memory, disk = peak_memory(), sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+        memory, disk = peak_memory(), sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e9
+        write_json(out / RESOURCES, {"peak_memory_gb": memory, "disk_gb": disk})
         used = f"peak memory {memory:.1f} GB, " if memory else ""
-        log(f"the bundle is in {bundle.path}; {used}{disk / 1e9:.1f} GB in {out}")
+        log(f"the bundle is in {bundle.path}; {used}{disk:.1f} GB in {out}")
         return bundle
 
 
@@ -113,7 +120,7 @@ def finish(run: Run, branches: Sequence[FinishedBranch], holdout: NDArray[np.int
     data, specs = run.data, [branch.spec for branch in branches]
     heads = [branch.head for branch in branches]
     # A bundle of the parts computes features exactly as prediction does, including int8 graphs.
-    parts = Classifier(assemble(run, run.folder / "parts", branches))
+    parts = Classifier(write_bundle(run.folder / "parts", *assemble(run, branches), replace=True))
 
     def films(rows: NDArray[np.int64]) -> FusionFilms:
         features = parts.features([data.films[row] for row in rows])
@@ -134,12 +141,9 @@ def finish(run: Run, branches: Sequence[FinishedBranch], holdout: NDArray[np.int
     languages = run.recipe.languages or learned_languages(data.films)
 
     run.log("measuring the bundle for its card")
-    bare = assemble(run, run.folder / "uncarded", branches, fusion, decisions, extra, languages)
-    card, text = make_card(run.recipe, data, run.command, run.folder, Classifier(bare))
-    add_card = partial(write_card, card=card, text=text)
-    bundle = assemble(run, run.folder / "bundle", branches, fusion, decisions, extra, languages, add_card)
+    whole = assemble(run, branches, fusion, decisions, extra, languages)
+    bundle = write_measured(run.folder / "bundle", *whole, partial(make_card, run), replace=True)
     shutil.rmtree(run.folder / "parts")
-    shutil.rmtree(run.folder / "uncarded")
     return bundle
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import shlex
@@ -14,12 +15,16 @@ from typing import Any
 
 import polars as pl
 
+from mmgcs import datasets
 from mmgcs.bundle import MANIFEST, Bundle
 from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.evaluation import evaluate, fill_template, write_report
 from mmgcs.files import atomic_writer, sha256, write_json
+from mmgcs.runtime import load, verify
+from mmgcs.tables import read_films
 from mmgcs.training.data import read_labelled
-from mmgcs.training.recipe import PARTS, Recipe, check_recipe, find_recipe, read_recipe
-from mmgcs.training.run import train
+from mmgcs.training.recipe import PARTS, Recipe, find_recipe, read_recipe
+from mmgcs.training.run import RESOURCES, train
 from mmgcs.training.rundir import Log, is_made_from
 from mmgcs.training.trainer import read_curve
 from mmgcs.wording import MAIN_METRICS
@@ -27,12 +32,7 @@ from mmgcs.wording import MAIN_METRICS
 _GLOVE = re.compile(r"glove\.6B\.(\d+)d\.txt$")
 _FILES = ("data.json", "posters.json", "films.jsonl", "report.json", "report.md", "report.html")
 """The files that the steps write into the folder itself."""
-_STYLE = """:root { color-scheme: light dark; }
-body { margin: 0 auto; max-width: 1000px; padding: 2.5rem 1.25rem; font: 15px/1.55 system-ui, sans-serif; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .38rem .6rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
-img { max-width: 100%; background: #fff; border-radius: 8px; }
-code { overflow-wrap: anywhere; }"""
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class TrainAllOptions:
 
 
 def read_recipes(names: list[str], settings: list[str]) -> dict[str, Recipe]:
-    """Read and check the recipes, each with the settings that apply to it.
+    """Read the recipes, each with the settings that apply to it.
 
     Args:
         names: names or paths.
@@ -105,31 +105,23 @@ def read_recipes(names: list[str], settings: list[str]) -> dict[str, Recipe]:
         UsageError: a recipe is unknown, wrong, or named twice; or a setting is for a recipe that is not trained.
     """
     recipes: dict[str, Recipe] = {}
+    # For each setting, the recipe that it is for ("" for all) and KEY=VALUE.
+    split = [(setting.partition("=")[0].rpartition(":")[0], setting) for setting in settings]
     for name in names:
         path = find_recipe(name)
         if path.stem in recipes:
             raise UsageError(f"the recipe {path.stem} was given twice; give each once")
         plain, own = read_recipe(path), []
-        for setting in settings:
-            only, key = _split_setting(setting)
+        for only, setting in split:
+            key = setting.removeprefix(f"{only}:")
             part = key.partition("=")[0].split(".")[0]
             if only in ("", path.stem) and not (part in PARTS and getattr(plain, part) is None):
                 own.append(key)
         recipes[path.stem] = read_recipe(path, own)
-        check_recipe(recipes[path.stem])
-    for setting in settings:
-        if _split_setting(setting)[0] not in ("", *recipes):
-            raise UsageError(
-                f"--set {setting}: no recipe {_split_setting(setting)[0]} is trained; trained are {', '.join(recipes)}"
-            )
+    for only, setting in split:
+        if only not in ("", *recipes):
+            raise UsageError(f"--set {setting}: no recipe {only} is trained; trained are {', '.join(recipes)}")
     return recipes
-
-
-def _split_setting(setting: str) -> tuple[str, str]:
-    """Return the recipe that a setting is for ("" for all) and KEY=VALUE."""
-    key, equals, value = setting.partition("=")
-    only, _, key = key.rpartition(":")
-    return only, key + equals + value
 
 
 def make_plan(options: TrainAllOptions) -> list[Step]:
@@ -150,19 +142,25 @@ def make_plan(options: TrainAllOptions) -> list[Step]:
         if not (labelled.split == "test").any():
             raise UsageError(f"{data} has no films of the split 'test' to measure on; make splits: mmgcs data split")
     what = "look for leaks: films that belong together in different splits"
-    steps = [Step("check", what, lambda: _is_current(out / "data.json", data), lambda: _check(options))]
+    steps = [Step("check", what, partial(_is_current, first, data), partial(_check, options))]
     branches = [branch for recipe in options.recipes.values() for branch in recipe.branches.values()]
     vectors = dict.fromkeys(branch.encoder.options.get("glove") for branch in branches)
     steps += [_glove_step(options, Path(name)) for name in vectors if name]
     made, missing = out / "posters.json", len(_missing_posters(options))
     if missing or made.is_file():
         what = f"download {missing:,} missing posters into {options.posters}"
-        steps.append(Step("posters", what, lambda: _is_current(made, data), lambda: _fetch_posters(options)))
+        steps.append(Step("posters", what, partial(_is_current, made, data), partial(_fetch_posters, options)))
     for name in options.recipes:
         steps += _recipe_steps(options, name)
-    what = f"write {out}/report.html, .md and .json, with curves"
     names = list(options.recipes)
-    return [*steps, Step("report", what, lambda: _is_reported(out, names), lambda: write_summary(out, names))]
+    manifests = [out / name / "bundle" / MANIFEST for name in names]
+    pages = (out / "report.html", out / "report.md")
+
+    def reported() -> bool:
+        return all(page.is_file() for page in pages) and _is_current(out / "report.json", *manifests)
+
+    what = f"write {out}/report.html, .md and .json, with curves"
+    return [*steps, Step("report", what, reported, partial(write_summary, out, names))]
 
 
 def run_plan(steps: list[Step], log: Log) -> list[str]:
@@ -177,20 +175,26 @@ def run_plan(steps: list[Step], log: Log) -> list[str]:
     return worked
 
 
-def _is_current(result: Path, source: Path) -> bool:
-    """Return True if a step's result is there and was made from the present file `source`."""
+def _made_from(*sources: Path) -> str:
+    """Return the SHA-256 of a file; for several files, that of their sums."""
+    sums = [sha256(source) for source in sources]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+
+def _is_current(result: Path, *sources: Path) -> bool:
+    """Return True if a step's result is there and was made from the present files `sources`."""
     try:
-        return bool(json.loads(result.read_text(encoding="utf-8"))["made_from"] == sha256(source))
+        return bool(json.loads(result.read_text(encoding="utf-8"))["made_from"] == _made_from(*sources))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def _recipe_steps(options: TrainAllOptions, name: str) -> list[Step]:
+    """Return the steps that train, evaluate and verify one recipe."""
     folder, recipe = options.out / name, options.recipes[name]
-    manifest = folder / "bundle" / MANIFEST
+    bundle, manifest = folder / "bundle", folder / "bundle" / MANIFEST
     command = ["mmgcs", "train-all", "--data", options.data.name, "--out", options.out.name, "--recipes", name]
-    for setting in options.settings:
-        command += ["--set", setting]
+    command += [word for setting in options.settings for word in ("--set", setting)]
 
     def learn() -> None:
         train(
@@ -212,26 +216,27 @@ def _recipe_steps(options: TrainAllOptions, name: str) -> list[Step]:
     def current(file: Path) -> bool:
         return learned() and _is_current(file, manifest)
 
+    def score() -> None:
+        films = [film for chunk in read_films(options.table, posters=options.shown) for film in chunk]
+        train, valid, test = ([film for film in films if film.split == each] for each in ("train", "valid", "test"))
+        source = {"data": options.data.name, "data SHA-256": sha256(options.data)}
+        write_report(evaluate(load(bundle), test, train=train, valid=valid, data=source), folder / "evaluation")
+        write_json(evaluation, {"made_from": sha256(manifest)})
+
+    def check() -> None:
+        write_json(checks, {"made_from": sha256(manifest), "checks": [asdict(found) for found in verify(bundle)]})
+
     evaluation, checks = folder / "evaluation" / "made.json", folder / "verify.json"
     return [
-        Step(f"train {name}", f"train and export to {folder / 'bundle'}", learned, learn),
-        Step(
-            f"evaluate {name}", "measure it on test", partial(current, evaluation), lambda: _evaluate(options, folder)
-        ),
-        Step(
-            f"verify {name}",
-            "check checksums, predictions and card",
-            partial(current, checks),
-            partial(_verify, folder),
-        ),
+        Step(f"train {name}", f"train and export to {bundle}", learned, learn),
+        Step(f"evaluate {name}", "measure it on test", partial(current, evaluation), score),
+        Step(f"verify {name}", "check checksums, predictions and card", partial(current, checks), check),
     ]
 
 
 def _check(options: TrainAllOptions) -> None:
-    from mmgcs.datasets import find_leaks, read_films
-
-    frame = read_films(options.data).frame
-    leaks = len(find_leaks(frame))
+    frame = datasets.read_films(options.data).frame
+    leaks = len(datasets.find_leaks(frame))
     if leaks:
         options.log(f"{leaks:,} pairs of films belong together but are in different splits: scores will be too high;")
         options.log("mmgcs data split makes splits without leaks")
@@ -241,8 +246,6 @@ def _check(options: TrainAllOptions) -> None:
 
 
 def _glove_step(options: TrainAllOptions, path: Path) -> Step:
-    from mmgcs.datasets import get_glove
-
     match, there, given = _GLOVE.search(path.name), path.is_file(), options.glove
     if not there and (match is None or not (options.fetch or given)):
         fix = "get it with mmgcs data glove, or give --glove FILE" if match else "give a file that exists"
@@ -251,21 +254,20 @@ def _glove_step(options: TrainAllOptions, path: Path) -> Step:
         raise UsageError(f"--glove {given} is not a file; give glove.6B.zip, or a .txt or .txt.gz of vectors")
     width = int(match[1]) if match else 0
     where = f"take the word vectors from {given}" if given else "download the word vectors (862 MB)"
-    return Step("glove", f"{where} into {path}", path.is_file, lambda: get_glove(path.parent, width, source=given))
+    get = partial(datasets.get_glove, path.parent, width, source=given)
+    return Step("glove", f"{where} into {path}", path.is_file, get)
 
 
 def _missing_posters(options: TrainAllOptions) -> pl.DataFrame:
     """Return the films without a poster file but with an address; none if nothing may be downloaded."""
-    from mmgcs.datasets import TMDB_BASE, poster_files, poster_stem, poster_urls, read_films
-
-    frame = read_films(options.data).frame
+    frame = datasets.read_films(options.data).frame
     reads = any(recipe.poster is not None for recipe in options.recipes.values())
     if not options.fetch or not reads or not {"poster_url", "poster_path"} & set(frame.columns):
         return frame.clear()
-    there = poster_files(options.posters)
-    urls = poster_urls(frame, options.base_url or TMDB_BASE)
+    there = datasets.poster_files(options.posters)
+    urls = datasets.poster_urls(frame, options.base_url or datasets.TMDB_BASE)
     missing = [
-        url is not None and not own and poster_stem(film) not in there
+        url is not None and not own and datasets.poster_stem(film) not in there
         for (film, url), own in zip(urls, _own_posters(frame, options.posters), strict=True)
     ]
     return frame.filter(pl.Series(missing, dtype=pl.Boolean))
@@ -277,8 +279,7 @@ def _own_posters(frame: pl.DataFrame, folder: Path) -> pl.Series:
 
 
 def _fetch_posters(options: TrainAllOptions) -> None:
-    from mmgcs import datasets
-
+    """Download missing posters, and write a copy of the table that names them."""
     how = datasets.PosterOptions(base_url=options.base_url or datasets.TMDB_BASE, allow_private=options.allow_private)
     failed = options.posters / datasets.FAILED
     failed.unlink(missing_ok=True)  # what failed in an earlier call is tried again: it may have had no network
@@ -301,80 +302,43 @@ def _fetch_posters(options: TrainAllOptions) -> None:
     write_json(options.out / "posters.json", {"made_from": sha256(options.data), **made})
 
 
-def _evaluate(options: TrainAllOptions, folder: Path) -> None:
-    from mmgcs.evaluation import evaluate, write_report
-    from mmgcs.runtime import load
-    from mmgcs.tables import read_films
-
-    films = [film for chunk in read_films(options.table, posters=options.shown) for film in chunk]
-    train, valid, test = ([film for film in films if film.split == name] for name in ("train", "valid", "test"))
-    source = {"data": options.data.name, "data SHA-256": sha256(options.data)}
-    report = evaluate(load(folder / "bundle"), test, train=train, valid=valid, data=source)
-    write_report(report, folder / "evaluation")
-    write_json(folder / "evaluation" / "made.json", {"made_from": sha256(folder / "bundle" / MANIFEST)})
-
-
-def _verify(folder: Path) -> None:
-    from mmgcs.runtime import verify
-
-    checks: list[dict[str, Any]] = [asdict(check) for check in verify(folder / "bundle")]
-    write_json(folder / "verify.json", {"made_from": sha256(folder / "bundle" / MANIFEST), "checks": checks})
-
-
-def _is_reported(out: Path, names: list[str]) -> bool:
-    """Return True if the report in `out` is about the bundles that are there now."""
-    try:
-        models = json.loads((out / "report.json").read_text(encoding="utf-8"))["models"]
-        made = {model["recipe"]: model["manifest_sha256"] for model in models}
-        written = (out / "report.html").is_file() and (out / "report.md").is_file()
-        return written and made == {name: sha256(out / name / "bundle" / MANIFEST) for name in names}
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 def write_summary(out: Path, names: list[str]) -> None:
     """Write report.json, report.md and report.html into `out` from what the steps left there."""
     from markdown_it import MarkdownIt
 
     data = json.loads((out / "data.json").read_text(encoding="utf-8"))
-    report = {"data": data, "models": [_model(out, name) for name in names]}
+    manifests = [out / name / "bundle" / MANIFEST for name in names]
+    report = {"made_from": _made_from(*manifests), "data": data, "models": [_model(out, name) for name in names]}
+
+    def embedded(name: str) -> str:
+        return "data:image/png;base64," + base64.b64encode((out / name).read_bytes()).decode()
+
+    page = MarkdownIt().enable("table").render(_markdown(report, embedded))
     with atomic_writer(out / "report.md") as handle:
-        handle.write(_markdown(report, lambda picture: picture))
-    page = (
-        MarkdownIt()
-        .enable("table")
-        .render(
-            _markdown(
-                report, lambda name: "data:image/png;base64," + base64.b64encode((out / name).read_bytes()).decode()
-            )
-        )
-    )
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+        handle.write(_markdown(report, str))
     with atomic_writer(out / "report.html") as handle:
-        handle.write(
-            f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Trained models</title>\n'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-            f"<style>\n{_STYLE}\n</style>\n{page}</html>\n"
-        )
+        handle.write((_TEMPLATES / "report.html").read_text(encoding="utf-8").replace("{{ body }}", page))
     write_json(out / "report.json", report)  # last: a report without it is incomplete
 
 
+def _markdown(report: Mapping[str, Any], address: Callable[[str], str]) -> str:
+    """Return the report as Markdown; `address` turns a picture's file name into its address."""
+    filters = {"three": lambda value: "–" if value is None else f"{value:.3f}", "address": address}
+    return fill_template(_TEMPLATES / "report.md.j2", filters, metrics=MAIN_METRICS, **report)
+
+
 def _model(out: Path, name: str) -> dict[str, Any]:
+    """Return what the report says about one recipe."""
     folder = out / name
-    evaluation = json.loads((folder / "evaluation" / "report.json").read_text(encoding="utf-8"))
-    checks = json.loads((folder / "verify.json").read_text(encoding="utf-8"))["checks"]
+    files = ("evaluation/report.json", "verify.json", RESOURCES)
+    evaluation, checks, resources = (json.loads((folder / file).read_text(encoding="utf-8")) for file in files)
     scores = []
     for condition in evaluation["conditions"]:
         tuned = condition["tuned"]
         found = {metric: tuned[metric] for metric in MAIN_METRICS}
         scores.append({"films": condition["name"], "count": tuned["films"], **found})
-    curves, pictures = {}, []
-    for stage in ("plot", "poster", "fusion"):
-        if (folder / stage / "curves").is_dir():
-            curves[stage] = {column: read_curve(folder / stage, column) for column in ("train_loss", "valid_map")}
-        if (folder / stage / "curves.png").is_file():
-            pictures.append(f"{name}/{stage}/curves.png")
+    stages = [stage for stage in ("plot", "poster", "fusion") if (folder / stage / "curves.png").is_file()]
+    columns = ("train_loss", "valid_map")
     return {
         "recipe": name,
         "bundle": f"{name}/bundle",
@@ -382,41 +346,9 @@ def _model(out: Path, name: str) -> dict[str, Any]:
         "bytes": sum(int(entry["bytes"]) for entry in Bundle(folder / "bundle").files.values()),
         "evaluation": f"{name}/evaluation/report.html",
         "scores": scores,
-        "checks": checks,
-        "verified": all(check["passed"] for check in checks),
-        "curves": curves,
-        "pictures": pictures,
+        "checks": checks["checks"],
+        "verified": all(check["passed"] for check in checks["checks"]),
+        "curves": {stage: {column: read_curve(folder / stage, column) for column in columns} for stage in stages},
+        "pictures": [f"{name}/{stage}/curves.png" for stage in stages],
+        **resources,
     }
-
-
-def _markdown(report: Mapping[str, Any], address: Callable[[str], str]) -> str:
-    """Return the report as Markdown; `address` turns a picture's file name into its address."""
-    data = report["data"]
-    splits = ", ".join(f"{count:,} {name}" for name, count in data["splits"].items())
-    lines = ["# Trained models", "", f"From {data['data']} (SHA-256 `{data['made_from']}`): {splits} films.", ""]
-    if data["leaks"]:
-        lines += [
-            f"**{data['leaks']:,} pairs of films belong together but are in different splits**, so the scores are too "
-            "high; `mmgcs data split` fixes that.",
-            "",
-        ]
-    lines += [f"| model | MB | films of test | number | {' | '.join(MAIN_METRICS.values())} |", "|---" * 7 + "|"]
-    for model in report["models"]:
-        start = f"{model['recipe']} | {model['bytes'] / 1e6:.1f}"
-        for row in model["scores"]:
-            values = [row[metric]["value"] for metric in MAIN_METRICS]
-            shown = " | ".join("–" if value is None else f"{value:.3f}" for value in values)
-            lines.append(f"| {start} | {row['films']} | {row['count']:,} | {shown} |")
-            start = " | "
-    for model in report["models"]:
-        place = (
-            f"The bundle is in `{model['bundle']}`, its evaluation in [{model['evaluation']}]({model['evaluation']})."
-        )
-        lines += ["", f"## {model['recipe']}", "", place, ""]
-        lines += [
-            f"- {'ok' if check['passed'] else '**wrong**'}: {check['name']}, {check['detail']}"
-            for check in model["checks"]
-        ]
-        for picture in model["pictures"]:
-            lines += ["", f"![Loss and score over the steps of training]({address(picture)})"]
-    return "\n".join(lines) + "\n"

@@ -48,14 +48,10 @@ class AtomicCheckpoints(TorchCheckpointIO):  # type: ignore[misc]  # Lightning i
 
 
 class LastCheckpoint(Checkpoint):  # type: ignore[misc]  # Lightning is untyped
-    """Writes the checkpoint that a resumed training continues from.
+    """Writes the checkpoint that a resumed training continues from: every n steps, and after each validation.
 
     A step after which `valid` is scored is saved after the scoring, because Lightning does not make up for a
     validation that is missing from a checkpoint: the best weights, and with them the model, could be others.
-
-    Args:
-        path: the file.
-        every: steps between two checkpoints, in addition to one at each validation.
     """
 
     def __init__(self, path: Path, every: int) -> None:
@@ -78,23 +74,19 @@ def fit(
     valid_batches: Any,
     settings: Optimization,
     run: Run,
-    folder: Path,
-    *,
     stage: str,
-    seed: int,
+    *,
     devices: int = 1,
     watch: Callable[[float], None] | None = None,
 ) -> float:
-    """Fit a module and leave it at its best weights. If `folder` has a checkpoint, continue from it.
+    """Fit a module and leave it at its best weights. If the stage's folder has a checkpoint, continue from it.
 
     Args:
         module: the module.
         train_batches, valid_batches: its batches; `skip_to(step)` of the first is called to continue.
         settings: the stage's part of the recipe.
         run: the training.
-        folder: the folder of checkpoints and curves.
-        stage: its name, for progress and loggers.
-        seed: of dropout.
+        stage: its name, for its folder, progress and loggers.
         devices: processes (CPU) or GPUs.
         watch: called with the score of each validation; an exception that it raises ends the stage.
 
@@ -105,7 +97,9 @@ def fit(
         MmgcsError: the loss is not finite, or a process died; the last good checkpoint is kept.
         KeyboardInterrupt: the user pressed Ctrl-C; the last checkpoint is kept.
     """
+    folder = run.folder / stage
     folder.mkdir(parents=True, exist_ok=True)
+    last = folder / LAST
     best = ModelCheckpoint(
         folder,
         filename="best",
@@ -117,19 +111,19 @@ def fit(
     callbacks = [
         EarlyStopping("valid_map", mode="max", patience=settings.patience, check_on_train_epoch_end=False),
         best,
-        LastCheckpoint(folder / LAST, run.recipe.checkpoint_steps),
+        LastCheckpoint(last, run.recipe.checkpoint_steps),
         TrainingProgress(stage, run.progress),
     ]
     if watch is not None:
         callbacks.append(
             LambdaCallback(on_validation_end=lambda trainer, _: watch(float(trainer.callback_metrics["valid_map"])))
         )
-    last = folder / LAST
-    module.seed = seed
-    if last.is_file():
+    module.seed = run.recipe.seed
+    checkpoint = last if last.is_file() else None
+    if checkpoint:
         # Each step takes one batch. Lightning cannot continue in the middle of an iterable's epoch by itself.
         train_batches.skip_to(_step_of(last))
-    with quiet_lightning(), _own_interrupts():
+    with _contained_lightning(), explain_processes():
         trainer = lightning.Trainer(
             max_epochs=math.ceil(settings.epochs),
             limit_train_batches=settings.epochs if 0 < settings.epochs < 1 else 1.0,
@@ -149,21 +143,12 @@ def fit(
             enable_progress_bar=False,
         )
         try:
-            trainer.fit(
-                module, train_batches, valid_batches, ckpt_path=last if last.is_file() else None, weights_only=True
-            )
+            trainer.fit(module, train_batches, valid_batches, ckpt_path=checkpoint, weights_only=True)
         except NotFiniteError as error:
             # The weights of the last checkpoint may be what gave this loss.
             if last.is_file() and _step_of(last) >= error.step:
                 shutil.copyfile(folder / BEST, last) if (folder / BEST).is_file() else last.unlink()
             raise
-        except ProcessExitedException as error:
-            raise MmgcsError(
-                f"a training process ended ({error.signal_name or error.exit_code}); the last good checkpoint is "
-                "kept: resume with --resume"
-            ) from error
-        except ProcessRaisedException as error:
-            raise MmgcsError(str(error).strip().splitlines()[-1].partition(": ")[2]) from error
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
         if trainer.interrupted:
@@ -216,36 +201,39 @@ def fastest_precision(module: torch.nn.Module) -> Literal["32", "16-mixed", "bf1
 
 
 @contextlib.contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's banners and its advice for authors of training scripts, here and in processes it starts."""
-    names = ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")
-    levels = {name: logging.getLogger(name).level for name in names}
-    before = os.environ.get("PYTHONWARNINGS")
+def explain_processes() -> Iterator[None]:
+    """Turn the end of a process that torch started into one line."""
+    try:
+        yield
+    except ProcessExitedException as error:
+        raise MmgcsError(
+            f"a training process ended ({error.signal_name or error.exit_code}); the last good checkpoint is kept: "
+            "resume with --resume"
+        ) from error
+    except ProcessRaisedException as error:
+        raise MmgcsError(str(error).strip().splitlines()[-1].partition(": ")[2]) from error
+
+
+@contextlib.contextmanager
+def _contained_lightning() -> Iterator[None]:
+    """Silence Lightning's banners and advice, here and in processes it starts, and restore the handling of Ctrl-C."""
+    chatty = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels, environment = [logger.level for logger in chatty], os.environ.get("PYTHONWARNINGS")
+    interrupt = signal.getsignal(signal.SIGINT)
     os.environ["PYTHONWARNINGS"] = "ignore"
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for logger in chatty:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             for category in (UserWarning, FutureWarning, DeprecationWarning):
                 warnings.filterwarnings("ignore", category=category)
             yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        del os.environ["PYTHONWARNINGS"]
-        if before is not None:
-            os.environ["PYTHONWARNINGS"] = before
-
-
-@contextlib.contextmanager
-def _own_interrupts() -> Iterator[None]:
-    """Restore the handling of Ctrl-C, which Lightning switches off after the first."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
+        for logger, level in zip(chatty, levels, strict=True):
+            logger.setLevel(level)
+        os.environ.pop("PYTHONWARNINGS") if environment is None else os.environ.update(PYTHONWARNINGS=environment)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, interrupt)
 
 
 def read_curve(folder: Path, column: str) -> list[tuple[int, float]]:

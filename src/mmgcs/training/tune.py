@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import multiprocessing
 import shutil
 import signal
 import sys
@@ -16,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import optuna
 import torch
 import yaml
 from optuna.trial import FrozenTrial, Trial, TrialState
+from torch.multiprocessing.spawn import spawn
 
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import atomic_path, atomic_writer
@@ -31,12 +32,12 @@ from mmgcs.training.branch import fit_branch
 from mmgcs.training.data import Labelled, read_labelled
 from mmgcs.training.fusion import choose_holdout
 from mmgcs.training.module import NotFiniteError
-from mmgcs.training.recipe import Recipe, change_recipe, check_recipe
+from mmgcs.training.recipe import Recipe, change_recipe
 from mmgcs.training.rundir import Log, Run, lock_run_dir
+from mmgcs.training.trainer import explain_processes
 
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _NEVER = 10**9
-_WAIT = 120  # seconds that a worker waits for another's write to the storage
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ def search_settings(
         if workers == 1:
             _search(recipe, labelled, out, trials, 0, log)
         else:
-            _search_together(recipe, labelled, out, trials, workers)
+            threads = max(1, torch.get_num_threads() // workers)
+            with explain_processes():
+                spawn(_work, (recipe, labelled, out, trials, threads), workers, daemon=True)
         shutil.rmtree(out / "caches", ignore_errors=True)
         return _report(study, recipe, out, log)
 
@@ -107,7 +110,7 @@ def _check_search(recipe: Recipe) -> None:
         if place.split(".")[0] not in recipe.branches:
             raise UsageError(f"search.{place}: only settings of {' and '.join(recipe.branches)} can be searched")
         for value in spread.choices or spread.bounds:
-            check_recipe(_changed(recipe, {place: int(value) if spread.whole else value}))
+            _changed(recipe, {place: int(value) if spread.whole else value})
 
 
 def _changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
@@ -134,8 +137,9 @@ def _own_settings(recipe: Recipe) -> dict[str, Any]:
 def _study(out: Path, seed: int) -> optuna.Study:
     return optuna.create_study(
         study_name="mmgcs",
+        # Workers wait for each other's writes, for two minutes at most.
         storage=optuna.storages.RDBStorage(
-            f"sqlite:///{out / 'study.db'}", engine_kwargs={"connect_args": {"timeout": _WAIT}}
+            f"sqlite:///{out / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 120}}
         ),
         # Running trials of other workers count as bad, so that two workers do not try the same.
         sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
@@ -160,7 +164,16 @@ def _search(recipe: Recipe, data: Labelled, out: Path, trials: int, worker: int,
         study.optimize(lambda trial: _try(recipe, data, out, trial), callbacks=[tell, limit], catch=(NotFiniteError,))
 
 
+def _work(number: int, recipe: Recipe, data: Labelled, out: Path, trials: int, threads: int) -> None:
+    """Search in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends with Ctrl-C, and takes the others with it
+    torch.set_num_threads(threads)
+    with _quiet_optuna():
+        _search(recipe, data, out, trials, number, partial(print, file=sys.stderr, flush=True))
+
+
 def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
+    """Train the searched branches with a trial's settings. Return their mean score."""
     settings: dict[str, Any] = {}
     for place, spread in recipe.search.items():
         if spread.choices is not None:
@@ -172,15 +185,14 @@ def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
     # A trial is never resumed, so it needs no checkpoints between validations.
     tried = _changed(recipe, {**settings, "checkpoint_steps": _NEVER})
     folder = out / "trials" / str(trial.number)
-    run = Run(tried, data, folder, "", lambda line: None, progress=False, caches=out / "caches")
+    run = Run(tried, data, folder, log=lambda line: None, progress=False, caches=out / "caches")
     holdout = choose_holdout(tried, data)
     scores: list[float] = []
-    step = 0
+    seen: list[float] = []
 
     def watch(score: float) -> None:
-        nonlocal step
-        trial.report(float(np.mean([*scores, score])), step)
-        step += 1
+        seen.append(score)
+        trial.report(float(np.mean([*scores, score])), len(seen) - 1)
         if trial.should_prune():
             raise optuna.TrialPruned
 
@@ -194,43 +206,8 @@ def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
     return float(np.mean(scores))
 
 
-def _search_together(recipe: Recipe, data: Labelled, out: Path, trials: int, workers: int) -> None:
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, torch.get_num_threads() // workers)
-    processes = [
-        context.Process(target=_work, args=(recipe, data, out, trials, number, threads), daemon=True)
-        for number in range(workers)
-    ]
-    try:
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-    finally:
-        for process in processes:
-            if process.is_alive():
-                process.kill()
-    failed = [process.exitcode for process in processes if process.exitcode]
-    if len(failed) == workers:
-        raise MmgcsError(f"every worker ended early (status {failed[0]}); resume with --resume")
-
-
-def _work(recipe: Recipe, data: Labelled, out: Path, trials: int, number: int, threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process stops the others
-    torch.set_num_threads(threads)
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    with _quiet_optuna():
-        try:
-            _search(recipe, data, out, trials, number, say)
-        except MmgcsError as error:
-            say(str(error))
-            raise SystemExit(1) from error
-
-
 def _report(study: optuna.Study, recipe: Recipe, out: Path, log: Log) -> Tuned:
+    """Write the best recipe, the table of trials and the pictures."""
     ended = study.get_trials(deepcopy=False, states=_DONE)
     counts = {state.name.lower(): sum(trial.state == state for trial in ended) for state in _DONE}
     if not counts["complete"]:
@@ -254,7 +231,6 @@ def _draw_plots(study: optuna.Study, complete: int, out: Path, log: Log) -> None
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
     from optuna.visualization import matplotlib as plots
 
     drawings: dict[str, Callable[[optuna.Study], Any]] = {"history": plots.plot_optimization_history}
@@ -262,13 +238,12 @@ def _draw_plots(study: optuna.Study, complete: int, out: Path, log: Log) -> None
         drawings["importance"] = plots.plot_param_importances
     for name, draw in drawings.items():
         try:
-            axes = draw(study)
+            figure = draw(study).figure
         except (RuntimeError, ValueError) as error:  # every trial has the same score
             log(f"no {name}.png: {error}")
             continue
         with atomic_path(out / f"{name}.png") as temporary:
-            axes.figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
-        pyplot.close(axes.figure)
+            figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
 
 
 @contextmanager
