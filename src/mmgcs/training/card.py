@@ -99,7 +99,10 @@ def make_card(run: Run, classifier: Classifier) -> tuple[dict[str, Any], Report]
 
 def card_text(card: Mapping[str, Any], report: Report) -> str:
     """Return a card as Markdown, with the full report."""
-    filters = {"three": lambda value: "–" if value is None else f"{value:.3f}", "table": table_lines}
+    filters: dict[str, Callable[[Any], Any]] = {
+        "three": lambda value: "–" if value is None else f"{value:.3f}",
+        "table": table_lines,
+    }
     return fill_template(TEMPLATE, filters, card=card, metrics=MAIN_METRICS, report=to_markdown(report))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is
         torch.manual_seed(self.seed + 1_000_003 * self.global_step + 7_919 * self.global_rank)
 
     def optimizer(self, groups: list[dict[str, Any]]) -> dict[str, Any]:
-        kinds: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+        kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
         optimizer = kinds[self.settings.optimizer](groups)
         if self.settings.schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=2)

@@ -65,8 +65,8 @@ def _known(registry: Registry[Callable[..., Any]], given: int = 0, reads: str | 
             raise ValueError(f"there is no {registry.what} {kind!r}; known: {', '.join(registry)}")
         made = registry[kind]
         if reads is not None and getattr(made, "input", reads) != reads:
-            known = ", ".join(each for each in registry if getattr(registry[each], "input", "") == reads)
-            raise ValueError(f"{kind} reads {made.input}s; known for {reads}s: {known}")  # type: ignore[attr-defined]
+            fitting = ", ".join(each for each in registry if getattr(registry[each], "input", "") == reads)
+            raise ValueError(f"{kind} reads {made.input}s; known for {reads}s: {fitting}")  # type: ignore[attr-defined]
         known = {name: value.default for name, value in list(inspect.signature(made).parameters.items())[given:]}
         wrong = [f"options.{name}: there is no such setting" for name in options if name not in known]
         for name, default in known.items():

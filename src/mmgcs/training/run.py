@@ -75,7 +75,7 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, list(settings))
-    data, out = fetch_dataset(data) if str(data).startswith(SCHEME) else Path(data), Path(out)
+    data, out = fetch_dataset(str(data)) if str(data).startswith(SCHEME) else Path(data), Path(out)
     sizes = {f"{name}.training.batch_size": part.training.batch_size for name, part in recipe.branches.items()}
     check_devices(devices, sizes)
     labelled = read(recipe, data, None if posters is None else Path(posters), log, columns)

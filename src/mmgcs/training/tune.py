@@ -95,7 +95,7 @@ def search_settings(
         else:
             threads = max(1, torch.get_num_threads() // workers)
             with explain_processes():
-                spawn(_work, (recipe, labelled, out, trials, threads), workers, daemon=True)
+                spawn(_work, (recipe, labelled, out, trials, threads), workers, daemon=True)  # type: ignore[no-untyped-call]
         shutil.rmtree(out / "caches", ignore_errors=True)
         return _report(study, recipe, out, log)
 
