@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 
-from mmgcs.bundle import CARD_JSON, CARD_TEXT, Branch, Bundle, BundleConfig, Decision, write_bundle
+from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, Branch, Bundle, BundleConfig, Decision, seal, write_bundle
 from mmgcs.files import atomic_writer, write_json
 from mmgcs.preprocess import ENGLISH, LANGUAGES
 from mmgcs.runtime import CARD_KEY, Classifier, record_samples
@@ -77,18 +76,13 @@ def join_bundles(
             wanted |= {file for branch in member.bundle.config.branches for file in _assets(branch, member.bundle)}
             member.bundle.copy_to(folder / f"m{number}", without=member.bundle.files.keys() - wanted)
         onnx.save(graph, folder / "fusion.onnx")
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        samples = record_samples(Classifier(write_bundle(Path(folder) / "bare", config, fill)))
-
-    def fill_with_card(folder: Path) -> None:
-        fill(folder)
-        write_json(folder / CARD_JSON, {**card, CARD_KEY: samples})
+        write_json(folder / CONFIG, config.to_json())
+        seal(folder)
+        write_json(folder / CARD_JSON, {**card, CARD_KEY: record_samples(Classifier(Bundle(folder)))})
         with atomic_writer(folder / CARD_TEXT) as handle:
             handle.write(text)
 
-    return write_bundle(path, config, fill_with_card)
+    return write_bundle(path, config, fill)
 
 
 def _assets(branch: Branch, bundle: Bundle) -> list[str]:
@@ -149,7 +143,10 @@ def _fusion(
 def _condition(
     branches: Sequence[Branch], conditions: list[str], constants: dict[str, NDArray[np.generic]]
 ) -> list[onnx.NodeProto]:
-    """Return nodes that compute `condition` (batch, conditions), 1 for the combination of inputs that a film has."""
+    """Return nodes that compute `condition` (batch, conditions), 1 for the combination of inputs that a film has.
+
+    Their constants are added to `constants`.
+    """
     reads = {name: [float(branch.input == name) for branch in branches] for name in ("plot", "poster")}
     constants.update({f"reads_{name}": np.array(row, dtype=np.float32)[:, None] for name, row in reads.items()})
     constants.update({"zero": np.array(0.0, dtype=np.float32), "one": np.array(1.0, dtype=np.float32)})

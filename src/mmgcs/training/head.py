@@ -24,7 +24,7 @@ from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Bundle, BundleC
 from mmgcs.errors import UsageError
 from mmgcs.evaluation import WEIGHINGS, Report, fit_decision
 from mmgcs.export import export_fusion
-from mmgcs.files import atomic_path, sha256, write_json
+from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.models import FUSIONS, GatedFusion
 from mmgcs.runtime import CARD_KEY, PICTURES, Classifier, Features, load, record_samples
 from mmgcs.training.assemble import conditions
@@ -117,18 +117,17 @@ def read_features(run: Run, base: Classifier) -> Features:
     films = run.data.films
     key = fingerprint(["features and errors", run.data.fingerprint, sha256(base.bundle.path / MANIFEST), len(films)])
     path = run.folder / f"features-{key}.npz"
-    names = [branch.name for branch in base.bundle.config.branches]
     if not path.is_file():
         chunks = [films[start : start + CHUNK] for start in range(0, len(films), CHUNK)]
-        reading = track(chunks, len(chunks), f"reading {len(films):,} films", "chunks", enabled=run.progress)
-        parts = [base.features(chunk) for chunk in reading]
+        stage = f"reading {len(films):,} films"
+        parts = [base.features(chunk) for chunk in track(chunks, len(chunks), stage, "chunks", enabled=run.progress)]
         arrays: dict[str, NDArray[Any]] = {
             "present": np.concatenate([part.present for part in parts]),
             "strange": np.concatenate([part.strange for part in parts if part.strange is not None]),
             "errors": np.array([error for part in parts for error in part.errors], dtype=np.str_),
-            **{f"values.{name}": np.concatenate([part.values[name] for part in parts]) for name in names},
+            **{f"values.{name}": np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
         }
-        with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        with atomic_writer(path, "wb") as handle:
             np.savez(handle, allow_pickle=False, **arrays)
     with np.load(path, allow_pickle=False) as kept:
         used = np.flatnonzero(kept["present"].sum(0) >= LEAST_INPUT)
@@ -137,7 +136,8 @@ def read_features(run: Run, base: Classifier) -> Features:
         present, strange = kept["present"][:, used], kept["strange"][:, used]
         # A film whose only input belongs to an unused branch cannot be predicted.
         errors = np.where((kept["errors"] == "") & ~present.any(1), "its only input is not used", kept["errors"])
-        values = {names[column]: kept[f"values.{names[column]}"] for column in used}
+        names = [base.bundle.config.branches[column].name for column in used]
+        values = {name: kept[f"values.{name}"] for name in names}
     useful = strange.any(axis=1).mean() <= MOST_STRANGE
     return Features(values, present, [()] * len(films), errors.tolist(), strange if useful else None)
 
