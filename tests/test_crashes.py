@@ -253,24 +253,6 @@ def test_a_bundle_whose_replacement_died_between_its_renames_is_found_again(tmp_
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_a_bundle_that_is_read_while_it_is_replaced_is_replaced(tmp_path, tiny_bundle, monkeypatch):
-    path = tmp_path / "bundle"
-    shutil.copytree(tiny_bundle, path)
-    real, read = Path.rename, []
-
-    def rename(self, target):
-        result = real(self, target)
-        if self == path:  # between the two renames
-            read.append((Bundle(path).check(), whole_files(Bundle(path).path)))
-        return result
-
-    monkeypatch.setattr(Path, "rename", rename)
-    new = write_bundle(path, Bundle(tiny_bundle).config, lambda folder: None, replace=True)
-    assert read == [([], whole_files(tiny_bundle))]
-    assert Bundle(path).files == new.files == {CONFIG: new.files[CONFIG]}
-    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
-
-
 @pytest.mark.usefixtures("like_windows")
 def test_a_bundle_is_written_to_an_empty_folder_and_replaced_where_nothing_is_renamed_onto_a_folder(
     tmp_path, tiny_bundle

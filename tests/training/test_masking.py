@@ -1,4 +1,4 @@
-"""Labels that a source leaves unknown never pull a probability down, and undescribed sources are announced."""
+"""The loss: unknown labels never pull a probability down, soft targets have their share."""
 
 from __future__ import annotations
 
@@ -52,6 +52,23 @@ def logits_gradient(loss: str, known: torch.Tensor, **training) -> torch.Tensor:
     head.register_forward_hook(keep)
     module.training_step(batch(known), 0).backward()
     return seen[0].grad
+
+
+def cost(soft: torch.Tensor | None, share: float) -> float:
+    torch.manual_seed(0)
+    head = SourceHead(WIDTH, GENRES, 1, 0)
+    torch.nn.init.normal_(head.common.weight)
+    module = BranchModule(Given(), head, Optimization(), make_loss("bce", {}, torch.full((GENRES,), 0.5)), share)
+    module.log = lambda *args, **kwargs: None
+    films = batch(torch.ones(FILMS, GENRES))
+    return float(module.training_step(films if soft is None else {**films, "soft": soft}, 0).detach())
+
+
+def test_soft_targets_have_their_share_of_the_loss():
+    zeros = torch.zeros(FILMS, GENRES)
+    labels, opposite, mixed = cost(None, 0.0), cost(zeros, 0.999), cost(zeros, 0.25)
+    only = (opposite - 0.001 * labels) / 0.999
+    assert mixed == pytest.approx(0.75 * labels + 0.25 * only, rel=1e-4)
 
 
 @pytest.mark.parametrize("loss", ["bce", "asymmetric"])

@@ -114,14 +114,11 @@ def test_a_run_is_not_overwritten_and_resuming_a_finished_one_changes_nothing(tr
     before = (trained / "bundle" / "manifest.json").read_bytes()
     with pytest.raises(UsageError, match="--resume"):
         run(trained)
+    other = read_recipe(RECIPES / "default.yaml", [*SMALL, "seed=99"])
+    with pytest.raises(UsageError, match="another recipe"):
+        train(other, sample_table(), trained, posters=sample_table().parent, resume=True, log=lambda line: None)
     run(trained, resume=True)
     assert (trained / "bundle" / "manifest.json").read_bytes() == before
-
-
-def test_a_run_is_not_resumed_with_another_recipe(trained):
-    recipe = read_recipe(RECIPES / "default.yaml", [*SMALL, "seed=99"])
-    with pytest.raises(UsageError, match="another recipe"):
-        train(recipe, sample_table(), trained, posters=sample_table().parent, resume=True, log=lambda line: None)
 
 
 @pytest.mark.slow
@@ -152,6 +149,7 @@ def test_a_killed_training_resumes_from_its_last_step_and_ends_as_the_undisturbe
     assert max(abs(one[genre] - other[genre]) for genre in one) < 0.05
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_a_model_whose_bundle_computes_with_32_bits(tmp_path):
     import onnx
 

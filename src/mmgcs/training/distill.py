@@ -41,7 +41,7 @@ def read_soft_targets(
     if path.is_file():
         kept: NDArray[np.float32] = np.load(path)
         return kept
-    teacher = load(bundle)
+    teacher = load(None if bundle == "default" else bundle)
     known = teacher.genres
     if missing := [genre for genre in data.genres if genre not in known]:
         raise UsageError(f"distill.teacher: {bundle} does not know {', '.join(missing)}; give another teacher")

@@ -80,7 +80,7 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
     Raises:
         UsageError: there is no bundle with encoders, or it can read too few of the films.
     """
-    base = load(recipe.bundle, spin=False)
+    base = load(None if recipe.bundle == "default" else recipe.bundle, spin=False)
     data, measured = run.data, run.data
     features = read_features(run, base)
     if not (data.split == "test").any():
