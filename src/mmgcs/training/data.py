@@ -103,8 +103,8 @@ def read_labelled(
                 f"{path} has no {name} film of {', '.join(missing)}; leave the genre out or add films of it"
             )
     labels = [film.labels or "" for film in films]
-    speaks = target_source or Counter(label for label, name in zip(labels, split, strict=True) if name == "valid")
-    target = speaks if isinstance(speaks, str) else speaks.most_common(1)[0][0]
+    common = Counter(film.labels or "" for film in films if film.split == "valid")
+    target = target_source or common.most_common(1)[0][0]
     if target not in labels:
         found = ", ".join(sorted(set(labels)))
         raise UsageError(f"target_source is {target!r}; the data has the label sources {found}")
