@@ -118,7 +118,7 @@ def test_ctrl_c_ends_in_one_line_and_the_run_goes_on_later(tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_in_one_line_and_no_checkpoint_of_it_is_kept(tmp_path):
-    wild = {**LONG["training"], "lr": 1e38, "head_lr": 1e38, "clip": 1e30, "warmup": 0.0}
+    wild = {**LONG["training"], "lr": 1e30, "head_lr": 1e30, "clip": 1e30, "warmup": 0.0}
     recipe, out = write_recipe(tmp_path / "r.yaml", plot={**LONG, "training": wild}), tmp_path / "run"
     with pytest.raises(MmgcsError, match="the last good checkpoint is kept: lower the learning rate"):
         train_in_process(recipe, out)

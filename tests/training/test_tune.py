@@ -117,7 +117,7 @@ def finished(out: Path) -> list[str]:
     [
         ({}, "no `search`; name settings there, such as plot.training.lr: {low: 1.0e-5, high: 1.0e-3, log: true}"),
         ({"plot.training.lrr": [1.0]}, "plot.training.lrr: there is no such setting"),
-        ({"plot.encoder.options.hiden": [8]}, "plot.encoder.options.hiden: there is no such setting"),
+        ({"plot.encoder.options.hiden": [8]}, "plot.encoder: options.hiden: there is no such setting"),
         ({"plot.training.lr": [-1.0]}, "plot.training.lr: must be above 0, not -1.0"),
         ({"poster.training.lr": [0.1]}, "only settings of plot can be searched"),
         ({"plot.training.lr": {"low": 2, "high": 1}}, "search.plot.training.lr: "),

@@ -78,7 +78,7 @@ class TransformerEncoder(TokenEncoder):
     def _layers(self) -> list[nn.Module]:
         """Return the layers of any encoder: its longest list of modules, the outermost if several are as long."""
         lists = [module for module in self.model.modules() if isinstance(module, nn.ModuleList)]
-        return list(max(lists, key=lambda layers: len(layers)))
+        return max((list(layers) for layers in lists), key=len)
 
     def _freeze(self) -> int:
         """Freeze everything below the first trained layer, and what has no effect, such as a pooler. Return the width.
