@@ -102,22 +102,3 @@ def test_a_table_without_a_column_of_genres_is_refused_with_its_columns(
     status, _, err = call("--model", tiny_bundle, "--data", table, "--split", split)
     assert status == 2
     assert "films.csv has no column genres, genre or listed_in; its columns are id, plot, category" in err
-
-
-def test_films_without_a_split_are_called_so(call: Call, tiny_bundle: Path, table: Path) -> None:
-    table.write_text("id,plot,genres\n1,a ghost,Horror\n", encoding="utf-8")
-    assert (
-        "no films of the split 'test'; it has no split (1); choose one"
-        in call("--model", tiny_bundle, "--data", table)[2]
-    )
-
-
-def test_films_are_scored_by_a_column_and_an_unknown_one_is_refused(call: Call, tiny_bundle: Path, table: Path) -> None:
-    rows = "".join(f"{n},A haunted ghost,Horror,test,{'pt' if n % 2 else 'es'}\n" for n in range(60))
-    table.write_text(f"id,plot,genres,split,spoken\n{rows}", encoding="utf-8")
-    status, out, _ = call("--model", tiny_bundle, "--data", table, "--by", "spoken")
-    assert status == 0
-    assert "By spoken" in out
-    status, _, err = call("--model", tiny_bundle, "--data", table, "--by", "studio")
-    assert status == 2
-    assert "--by studio: no film to score has a value in such a column; the columns are genres, id, plot" in err

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmgcs import Film, load
-from mmgcs.bundle import Bundle, BundleConfig, write_bundle
+from mmgcs.bundle import Bundle, write_bundle
 from mmgcs.cli import main
 from mmgcs.evaluation import evaluate, fit_decision, to_markdown
 from mmgcs.evaluation.calibration import fit_possible
@@ -39,19 +38,6 @@ def test_the_coverage_holds_for_a_bad_model_too_with_larger_sets(make_scores) ->
 def test_few_films_promise_nothing_that_they_cannot_keep(make_scores) -> None:
     truth, logits = make_scores(films=8)
     assert fit_possible(sigmoid(logits), truth, 0.9) == 0.0
-
-
-@pytest.mark.parametrize("coverage", [0.0, 1.0])
-def test_an_impossible_coverage_is_refused(coverage: float) -> None:
-    with pytest.raises(ValueError, match="coverage"):
-        fit_possible(np.ones((3, 2)), np.ones((3, 2), dtype=bool), coverage)
-
-
-def test_set_scores_count_films_genres_and_sizes() -> None:
-    sets = np.array([[True, True, False], [True, False, False]])
-    truth = np.array([[True, False, False], [True, True, False]])
-    scores = score_sets(sets, truth)
-    assert (scores["covered"], scores["recall"], scores["size"]) == (0.5, pytest.approx(2 / 3), 1.5)
 
 
 @pytest.fixture
@@ -95,14 +81,6 @@ def test_a_prediction_says_which_genres_are_possible_and_holds_the_chosen_ones(b
     assert set(prediction.possible) == set(prediction.genres) | {
         genre for genre, probability in prediction.probabilities.items() if probability >= cut
     }
-
-
-def test_a_bundle_of_before_sets_loads_and_states_none(tiny_bundle: Path) -> None:
-    value = json.loads((tiny_bundle / "bundle.json").read_text(encoding="utf-8"))
-    for decision in value["decisions"].values():
-        del decision["possible"]
-    assert all(decision.possible is None for decision in BundleConfig.from_json(value).decisions.values())
-    assert load(tiny_bundle).predict(plot="a ghost").possible == ()
 
 
 def test_the_report_says_what_the_sets_held(bundle_with_sets: Path) -> None:

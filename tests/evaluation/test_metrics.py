@@ -77,15 +77,6 @@ def test_the_interval_is_the_bootstraps_over_whole_films(make_scores) -> None:
     assert found.low < found.value < found.high
 
 
-def test_every_interval_contains_its_value_also_for_a_genre_of_one_film(make_scores) -> None:
-    truth, logits = make_scores(films=30)
-    truth[1:, 0] = False
-    truth[0, 0] = True
-    found = score(truth, sigmoid(logits), 0.5, bootstrap=100)
-    estimates = [found.mean_average_precision, found.macro_f1, *(genre.average_precision for genre in found.genres)]
-    assert all(one.low <= one.value <= one.high for one in estimates if one.value is not None)
-
-
 def test_equal_seeds_give_equal_scores_and_more_films_narrower_intervals(make_scores) -> None:
     truth, logits = make_scores(films=1600)
     all_films = score(truth, sigmoid(logits), 0.5, bootstrap=200)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmgcs.evaluation.reliability import calibration_floor, expected_calibration_error, reliability
+from mmgcs.evaluation.metrics import calibration_floor, expected_calibration_error, reliability
 
 
 def sigmoid(x):

@@ -96,12 +96,6 @@ def test_a_report_says_whether_titles_were_given_and_what_they_are_worth(report:
     assert conditions["plot only, no title"].tuned.micro_f1.value > conditions["plot only"].tuned.micro_f1.value
 
 
-def test_films_without_titles_need_no_condition_without_titles(tiny_bundle: Path) -> None:
-    plain = [Film(plot="a ghost", genres=("Horror",)), Film(plot="a song", genres=("Music",))]
-    report = evaluate(load(tiny_bundle), plain, bootstrap=0)
-    assert [condition.name for condition in report.conditions] == ["all films", "plot only"]
-
-
 def test_films_without_genres_and_unreadable_ones_are_left_out_and_counted(tiny_bundle: Path, tmp_path: Path) -> None:
     films = [
         Film(plot="a ghost in a haunted village", genres=("Horror",)),
@@ -140,12 +134,6 @@ def test_the_baseline_stands_beside_conditions_whose_films_all_show_a_plot(repor
     ours = by_name(report)["plot only"].tuned
     assert baseline.gain["macro_f1"].value == pytest.approx(ours.macro_f1.value - baseline.scores.macro_f1.value)
     assert "50 plots of train" in report.baseline_note
-
-
-def test_without_training_plots_the_report_says_that_there_is_no_baseline(tiny_bundle: Path, films: list[Film]) -> None:
-    report = evaluate(load(tiny_bundle), films[:5], bootstrap=0)
-    assert all(condition.baseline is None for condition in report.conditions)
-    assert report.baseline_note.startswith("no baseline")
 
 
 def test_confusions_count_missed_genres_against_wrongly_given_ones(tiny_bundle: Path) -> None:
@@ -191,13 +179,6 @@ def test_each_language_is_scored_by_itself_if_the_table_has_a_column_for_it(tiny
     pages = {path.suffix: path.read_text(encoding="utf-8") for path in write_report(report, tmp_path)}
     assert "## By language" in pages[".md"] and "| pt | 25 |" in pages[".md"]
     assert "<h2>By language</h2>" in pages[".html"]
-
-
-def test_films_are_grouped_by_the_columns_asked_for(tiny_bundle: Path) -> None:
-    report = evaluate(load(tiny_bundle), spoken("en", 20), by=("studio",), bootstrap=0)
-    assert [(group.kind, group.name) for group in report.groups if group.macro_f1] == [("studio", "Ufa")]
-    with pytest.raises(UsageError, match=r"--by country: no film .* the columns are language, studio"):
-        evaluate(load(tiny_bundle), spoken("en", 20), by=("country",), bootstrap=0)
 
 
 def test_genres_that_a_source_leaves_unknown_count_for_nothing(tiny_bundle: Path, films: list[Film]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from mmgcs.evaluation.thresholds import _best_cut, fit_thresholds
+from mmgcs.evaluation.calibration import _best_cut, fit_thresholds
 from mmgcs.runtime import log_odds
 
 
@@ -51,11 +51,6 @@ def test_right_probabilities_get_thresholds_near_half_the_best_f1(make_scores) -
         assert thresholds[genre] == pytest.approx(best / 2, abs=0.04)
 
 
-def test_equal_data_give_equal_thresholds(make_scores) -> None:
-    truth, logits = make_scores()
-    assert np.array_equal(fit_thresholds(truth, sigmoid(logits)), fit_thresholds(truth, sigmoid(logits)))
-
-
 def test_a_genre_without_films_gets_the_common_threshold(make_scores) -> None:
     truth, logits = make_scores()
     truth[:, 2] = False
@@ -65,31 +60,6 @@ def test_a_genre_without_films_gets_the_common_threshold(make_scores) -> None:
     assert np.ptp(common) < 1e-12
 
 
-def test_the_pulls_are_shares_of_the_way_between_three_thresholds(make_scores) -> None:
-    truth, logits = make_scores(films=200)
-    probabilities = sigmoid(logits)
-
-    def cuts(shrinkage, expected):
-        return log_odds(fit_thresholds(truth, probabilities, shrinkage=shrinkage, expected=expected))
-
-    own, common = cuts(0.0, 0.0), cuts(1.0, 0.0)
-    # The k most likely films have the expected F1 2 Σp / (k + Σ of all p); half the largest.
-    best = [
-        max(2 * sum(ranked[:k]) / (k + sum(ranked)) for k in range(1, len(ranked) + 1)) / 2
-        for ranked in (sorted(column, reverse=True) for column in probabilities.T)
-    ]
-    np.testing.assert_allclose(cuts(0.0, 1.0), log_odds(best), atol=1e-5)
-    np.testing.assert_allclose(cuts(0.25, 0.0), common + 0.75 * (own - common), atol=1e-5)
-    np.testing.assert_allclose(cuts(0.0, 0.5), (own + log_odds(best)) / 2, atol=1e-5)
-    np.testing.assert_allclose(log_odds(fit_thresholds(truth, probabilities)), cuts(0.25, 0.5), atol=1e-5)
-
-
 def test_no_labels_at_all_leave_a_half() -> None:
     assert list(fit_thresholds(np.zeros((5, 2), dtype=bool), np.full((5, 2), 0.3))) == [0.5, 0.5]
     assert np.isnan(best_threshold(np.zeros(5, dtype=bool), np.full(5, 0.3)))
-
-
-def test_certain_probabilities_are_handled(make_scores) -> None:
-    truth, _ = make_scores()
-    thresholds = fit_thresholds(truth, truth.astype(float))
-    assert np.array_equal(truth.astype(float) >= thresholds, truth)

@@ -10,7 +10,6 @@ from PIL import Image
 
 from mmgcs import Film, load
 from mmgcs.errors import InputError, UsageError
-from mmgcs.runtime import without
 from mmgcs.sample import sample_films
 
 PLOT = "Two detectives hunt a killer through the city"
@@ -81,20 +80,6 @@ def test_a_film_is_answered_the_same_alone_and_among_others():
     other = load(threads=1).predict_batch(films[:5])
     assert [one.probabilities for one in together] == [one.probabilities for one in alone]
     assert [one.probabilities for one in together[:5]] == [one.probabilities for one in other]
-
-
-def test_hiding_an_input_of_features_answers_as_films_without_it(tiny_bundle: Path) -> None:
-    classifier = load(tiny_bundle)
-    branches = classifier.bundle.config.branches
-    films = [*sample_films()[:12], Film(plot="a ghost"), Film(poster=b"no picture", plot="love in the city")]
-    features = classifier.features(films)
-    for shown, hidden in (("plot", "poster"), ("poster", "plot")):
-        having = features.having(branches, [shown])
-        expected = classifier.features([without(film, hidden) for film, has in zip(films, having, strict=True) if has])
-        alone = features.only(branches, [shown], having)
-        assert (alone.present == expected.present).all()
-        assert np.allclose(classifier.logits(alone), classifier.logits(expected), atol=1e-5)
-    assert features.having(branches, ["poster"])[-2:].tolist() == [False, False]
 
 
 def test_a_poster_is_read_from_any_kind_of_bytes(tiny_bundle: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmgcs.evaluation.calibration import fit_platt
-from mmgcs.evaluation.thresholds import fit_thresholds
+from mmgcs.evaluation.calibration import fit_platt, fit_thresholds
 from mmgcs.film import Film
 from mmgcs.preprocess import film_text
 from mmgcs.runtime import sigmoid

@@ -84,7 +84,7 @@ class ShownFilms:
         self.errors = self._features.errors  # for each film, why it could not be read; "" if it could
 
     def applies(self, condition: Condition) -> bool:
-        """Return True if a condition says something of its own about this bundle and these films."""
+        """Return True if a condition applies to this bundle and these films, and differs from the others."""
         if not set(condition.needs) <= set(self._config.inputs) or not self._rows(condition).size:
             return False
         return self._titled or condition.title or condition.shown != ("plot",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from mmgcs.evaluation.metrics import average_precision
 from mmgcs.film import Film
 from mmgcs.labels import read_labels
 from mmgcs.registry import Registry
-from mmgcs.runtime import Classifier, Features
+from mmgcs.runtime import Classifier
 
 Weigh = Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
 """Calibrated logits (members, films, genres) and truth (films, genres) to weights (members, genres)."""
@@ -88,7 +89,7 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
     weigh = WEIGHINGS[method]
     films = [film for film in films if film.genres]
     truth, known = read_labels(films, genres)
-    seen = [member.features_of(member.prepare(films), check=False) for member in members]
+    features = [member.features_of(member.prepare(films), check=False) for member in members]
     inputs = [name for name in ("plot", "poster") if any(name in member.bundle.config.inputs for member in members)]
     conditions = [*inputs, "+".join(inputs)] if len(inputs) > 1 else inputs
     scale = np.zeros((len(members), len(conditions), len(genres)))
@@ -97,43 +98,36 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
     for place, condition in enumerate(conditions):
         names = condition.split("+")
         having = np.ones(len(films), dtype=bool)
-        for member, features in zip(members, seen, strict=True):
-            having &= features.having(member.bundle.config.branches, names)
+        for member, seen in zip(members, features, strict=True):
+            having &= seen.having(member.bundle.config.branches, names)
         if not having.any():
             what = " and ".join(f"a {name}" for name in names)
             raise UsageError(
                 f"no film of split valid has {what} that can be read; the ensemble is fitted on such films: "
                 f"give some with --data{' and --posters' if 'poster' in names else ''}"
             )
-        readers = [index for index, member in enumerate(members) if set(names) & set(member.bundle.config.inputs)]
-        raw, slope, intercept = zip(
-            *(_logits(members[index], seen[index], having, condition, genres) for index in readers), strict=True
-        )
-        calibrated = np.stack([s * z + i for z, s, i in zip(raw, slope, intercept, strict=True)])
         labels, sure = truth[having] & known[having], known[having]
-        weights = weigh(calibrated, labels)
-        scale[readers, place] = weights * np.stack(slope)
-        shift[place] = (weights * np.stack(intercept)).sum(0)
-        blended = (weights[:, None] * calibrated).sum(0)
+
+        def precision(logits: NDArray[np.float64], labels: Any = labels, sure: Any = sure) -> float:
+            return float(np.nanmean(average_precision(labels, np.where(sure, logits, np.nan))))
+
+        readers, slopes, intercepts, calibrated = [], [], [], []
+        for index, (member, seen) in enumerate(zip(members, features, strict=True)):
+            config = member.bundle.config
+            own = "+".join(name for name in config.inputs if name in names)
+            if not own:
+                continue
+            order = [member.genres.index(genre) for genre in genres]
+            logits = member.logits(seen.only(config.branches, names, having))[:, order].astype(np.float64)
+            readers.append(index)
+            slopes.append(np.array(config.decisions[own].slope)[order])
+            intercepts.append(np.array(config.decisions[own].intercept)[order])
+            calibrated.append(slopes[-1] * logits + intercepts[-1])
+        weights = weigh(np.stack(calibrated), labels)
+        scale[readers, place] = weights * np.stack(slopes)
+        shift[place] = (weights * np.stack(intercepts)).sum(0)
+        blended = (weights[:, None] * np.stack(calibrated)).sum(0)
         decisions[condition] = fit_decision(blended.astype(np.float32), labels, known=sure)
-        alone: list[float | None] = [None] * len(members)
-        for index, logits in zip(readers, calibrated, strict=True):
-            alone[index] = _mean_precision(labels, sure, logits)
-        scores[condition] = (_mean_precision(labels, sure, blended), tuple(alone))
+        alone = {index: precision(logits) for index, logits in zip(readers, calibrated, strict=True)}
+        scores[condition] = (precision(blended), tuple(alone.get(index) for index in range(len(members))))
     return Blend(genres, scale.astype(np.float32), shift.astype(np.float32), decisions, scores)
-
-
-def _mean_precision(truth: NDArray[np.bool_], known: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
-    return float(np.nanmean(average_precision(truth, np.where(known, logits, np.nan))))
-
-
-def _logits(
-    member: Classifier, features: Features, having: NDArray[np.bool_], condition: str, genres: tuple[str, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return a member's raw logits (films, genres) of the inputs in `condition`, and its own slope and intercept."""
-    order = [member.genres.index(genre) for genre in genres]
-    shown = features.only(member.bundle.config.branches, condition.split("+"), having)
-    logits = member.logits(shown)[:, order].astype(np.float64)
-    own = "+".join(name for name in member.bundle.config.inputs if name in condition.split("+"))
-    decision = member.bundle.config.decisions[own]
-    return logits, np.array(decision.slope)[order], np.array(decision.intercept)[order]

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmgcs.evaluation.reliability import calibration_floor, expected_calibration_error
 from mmgcs.wording import METRIC_NAMES
 
 Floats = NDArray[np.floating[Any]]
@@ -28,6 +27,12 @@ OVERALL = tuple(METRIC_NAMES)
 
 PER_GENRE = ("precision", "recall", "f1", "average_precision")
 """The metrics that are one number per genre."""
+
+
+BINS = 10
+"""Bins of a calibration error: few enough that a bin of a thousand films is not mostly noise."""
+
+Binning = Literal["equal-mass", "equal-width"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class GenreScores:
         genre: its name.
         support: films that have it.
         chosen: films that it was chosen for.
-        precision, recall, f1: at the threshold; 0 where there is nothing to divide by, as in scikit-learn.
+        precision, recall, f1: at the threshold; 0 if the denominator is 0, as in scikit-learn.
         average_precision: the area under the precision-recall curve, whatever the threshold.
         ece_equal_mass, ece_equal_width: expected calibration error with ten bins of as many films, or as wide.
     """
@@ -207,13 +212,15 @@ class Measured:
         if not len(truth):
             raise ValueError("there are no films to score")
         self._truth, self._probabilities, self._chosen = truth, probabilities, chosen
-        self._values = measure(truth, probabilities, chosen)
-        self._draws = measure(truth, probabilities, chosen, resample(len(truth), bootstrap, seed)) if bootstrap else {}
+        weights = np.ones((1, len(truth)), dtype=np.float32)  # the films themselves, then the resamples
+        if bootstrap:
+            weights = np.concatenate([weights, resample(len(truth), bootstrap, seed)])
+        self._values = measure(truth, probabilities, chosen, weights)
 
     def estimate(self, name: str, genre: int | None = None) -> Estimate:
         """Return one metric with its interval; for those of PER_GENRE, that of the genre with this index."""
-        rows = (slice(None),) if genre is None else (slice(None), genre)
-        return _estimate(self._values[name][rows][0], self._draws[name][rows] if self._draws else None)
+        values = self._values[name]
+        return _estimate(values if genre is None else values[:, genre])
 
     def estimates(self) -> dict[str, Estimate]:
         """Return the metrics of OVERALL that were measured."""
@@ -225,8 +232,7 @@ class Measured:
         The intervals come from the *same* resamples of both: two systems' own intervals overlap long after their
         difference is certain, as both move with the films drawn.
         """
-        draws = {name: self._draws[name] - other._draws[name] for name in OVERALL} if self._draws else {}
-        return {name: _estimate((self._values[name] - other._values[name])[0], draws.get(name)) for name in OVERALL}
+        return {name: _estimate(self._values[name] - other._values[name]) for name in OVERALL}
 
     def scores(self, genres: Sequence[str]) -> Scores:
         """Return all scores, with calibration errors; `genres` are the columns' names."""
@@ -254,18 +260,90 @@ class Measured:
         )
 
 
-def _estimate(value: float, draws: Floats | None) -> Estimate:
+def _estimate(values: Floats) -> Estimate:
+    """Return the estimate of a metric from its value (the first) and its values on resamples."""
+    value, draws = float(values[0]), values[1:][~np.isnan(values[1:])]
     if np.isnan(value):
         return Estimate(None)
-    known = draws[~np.isnan(draws)] if draws is not None else np.zeros(0)
-    if not len(known):
-        return Estimate(float(value))
-    low, high = np.percentile(known, [2.5, 97.5])
-    return Estimate(float(value), float(min(low, value)), float(max(high, value)))
+    if not len(draws):
+        return Estimate(value)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Estimate(value, float(min(low, value)), float(max(high, value)))
 
 
 def _ratio(over: Any, under: Any) -> NDArray[np.float64]:
-    # 0 where there is nothing to divide by, which is scikit-learn's zero_division=0.
+    # 0 if the denominator is 0: scikit-learn's zero_division=0.
     under = np.asarray(under, dtype=np.float64)
     result: NDArray[np.float64] = np.divide(over, under, out=np.zeros_like(under), where=under > 0)
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Some films of similar probability: their mean probability, the share that has the genre, and their number."""
+
+    predicted: float
+    observed: float
+    films: int
+
+
+def assign_bins(probabilities: NDArray[Any], bins: int = BINS, binning: Binning = "equal-mass") -> NDArray[np.int64]:
+    """Return the bin of each film (films,), from 0 to bins - 1.
+
+    Args:
+        probabilities: (films,) of one genre.
+        bins: how many.
+        binning: "equal-mass" puts as many films in each (Nguyen and O'Connor 2015), by rank; "equal-width" cuts 0 to 1
+            into equal parts (Guo et al. 2017), most of which are nearly empty for a rare genre.
+    """
+    if binning == "equal-width":
+        return np.minimum((np.asarray(probabilities) * bins).astype(np.int64), bins - 1)
+    ranks = np.argsort(np.argsort(probabilities, kind="stable"), kind="stable")
+    return (ranks * bins // max(len(probabilities), 1)).astype(np.int64)
+
+
+def expected_calibration_error(
+    truth: NDArray[np.bool_], probabilities: NDArray[Any], *, bins: int = BINS, binning: Binning = "equal-mass"
+) -> NDArray[np.float64]:
+    """Return the error of each genre (genres,): Σ over bins of (films in it / films) · |predicted - observed|.
+
+    Args:
+        truth: (films, genres).
+        probabilities: (films, genres).
+        bins, binning: as in `assign_bins`.
+    """
+    result = np.zeros(truth.shape[1])
+    for genre, (column, there) in enumerate(zip(probabilities.T, truth.T, strict=True)):
+        known = ~np.isnan(column)
+        gap = column[known].astype(np.float64) - there[known]
+        gaps = np.bincount(assign_bins(column[known], bins, binning), gap, bins)
+        result[genre] = np.abs(gaps).sum() / max(len(gap), 1)
+    return result
+
+
+def calibration_floor(probabilities: NDArray[Any], *, bins: int = BINS, draws: int = 100, seed: int = 0) -> float:
+    """Return the mean equal-mass calibration error that these very probabilities would show if they were right.
+
+    Even perfect probabilities miss by chance in bins of a few films; an error near this floor is as good as none. It is
+    found by drawing truths from the probabilities (films, genres).
+    """
+    random = np.random.default_rng(seed)
+    errors = []
+    for column in np.asarray(probabilities, dtype=np.float32).T:
+        column = column[~np.isnan(column)]
+        member = np.eye(bins, dtype=np.float32)[assign_bins(column, bins)]  # (films, bins)
+        gaps = (random.random((draws, len(column)), dtype=np.float32) < column) - column  # (draws, films)
+        errors.append(float(np.abs(gaps @ member).sum(axis=1).mean()) / max(1, len(column)))
+    return float(np.mean(errors))
+
+
+def reliability(truth: NDArray[np.bool_], probabilities: NDArray[Any], bins: int = BINS) -> tuple[Bin, ...]:
+    """Return the reliability curve of one genre from (films,) truths and probabilities, in equal-mass bins."""
+    known = ~np.isnan(probabilities)
+    truth, probabilities = truth[known], probabilities[known]
+    index = assign_bins(probabilities, bins)
+    return tuple(
+        Bin(float(probabilities[index == number].mean()), float(truth[index == number].mean()), int(count))
+        for number, count in enumerate(np.bincount(index, minlength=bins))
+        if count
+    )

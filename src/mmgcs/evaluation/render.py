@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mmgcs.evaluation.metrics import OVERALL, Estimate
 from mmgcs.evaluation.report import ConditionReport, Report
 from mmgcs.files import atomic_writer, write_json
 from mmgcs.wording import METRIC_NAMES
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _DETAILED = ("plot and poster", "plot only", "poster only")
 
 
@@ -31,16 +30,18 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
 
 def to_markdown(report: Report, *, figures: bool = False) -> str:
-    """Return the report as a Markdown page; with `figures`, it refers to those of `mmgcs.evaluation.plots`."""
-    filters: dict[str, Callable[[Any], str]] = {
+    """Return the report as a Markdown page; with `figures`, it refers to those in `figures.html.j2`."""
+    environment = _environment()
+    environment.filters |= {
         "show": show,
-        "gain": _show_gain,
+        "gain": lambda estimate: show(estimate, "+"),
         "percent": lambda share: f"{share:.0%}",
         "three": lambda number: "–" if number is None else f"{number:.3f}",
         "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
     }
-    values = {"report": report, "detailed": detailed(report), "overall": OVERALL, "names": METRIC_NAMES}
-    return fill_template(_TEMPLATES / "report.md.j2", filters, figures=figures, **values)
+    return environment.get_template("report.md.j2").render(
+        report=report, detailed=detailed(report), overall=OVERALL, names=METRIC_NAMES, figures=figures
+    )
 
 
 def to_html(report: Report) -> str:
@@ -48,9 +49,12 @@ def to_html(report: Report) -> str:
     from markdown_it import MarkdownIt
     from markupsafe import Markup
 
-    from mmgcs.evaluation.plots import draw_report
-
-    figures = draw_report(report, detailed(report))
+    environment = _environment(autoescape=True)
+    drawn = environment.get_template("figures.html.j2").module
+    figures = {"coverage": drawn.coverage(report.conditions)}
+    for number, condition in enumerate(detailed(report)):
+        for name in ("f1", "precision", "calibration", "confusions"):
+            figures[f"{number}-{name}"] = getattr(drawn, name)(condition)
     # This preset shows HTML in the text as text: names come from files of strangers.
     parser = MarkdownIt("js-default")
     tokens = parser.parse(to_markdown(report, figures=True))
@@ -58,10 +62,21 @@ def to_html(report: Report) -> str:
         token.attrs.pop("style", None)
         for child in token.children or ():
             if child.type == "image":
-                child.type, child.content = "html_inline", figures.get(str(child.attrs["src"]), "")
+                child.type, child.content = "html_inline", str(figures.get(str(child.attrs["src"]), ""))
     body = parser.renderer.render(tokens, parser.options, {})
     title = f"{report.model['name']} on {report.split}"
-    return fill_template(_TEMPLATES / "report.html.j2", {}, title=title, body=Markup(body))  # noqa: S704  escaped above
+    return environment.get_template("report.html.j2").render(title=title, body=Markup(body))  # noqa: S704  escaped above
+
+
+def _environment(*, autoescape: bool = False) -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def detailed(report: Report) -> tuple[ConditionReport, ...]:
@@ -70,37 +85,10 @@ def detailed(report: Report) -> tuple[ConditionReport, ...]:
     return found or report.conditions[:1]
 
 
-def show(estimate: Estimate) -> str:
-    """Return an estimate as text: 0.712 (0.698–0.726)."""
+def show(estimate: Estimate, sign: str = "") -> str:
+    """Return an estimate as text: 0.712 (0.698–0.726), or with the sign "+" +0.041 (+0.030 to +0.052)."""
     if estimate.value is None:
         return "–"
-    interval = f" ({estimate.low:.3f}–{estimate.high:.3f})" if estimate.low is not None else ""
-    return f"{estimate.value:.3f}{interval}"
-
-
-def _show_gain(estimate: Estimate) -> str:
-    """Return a difference as text, with its sign: +0.041 (+0.030 to +0.052)."""
-    if estimate.value is None:
-        return "–"
-    interval = f" ({estimate.low:+.3f} to {estimate.high:+.3f})" if estimate.low is not None else ""
-    return f"{estimate.value:+.3f}{interval}"
-
-
-def fill_template(path: Path, filters: Mapping[str, Callable[[Any], str]], **values: object) -> str:
-    """Return a Jinja template's text; if its name ends in .html.j2, values are escaped.
-
-    Raises:
-        jinja2.UndefinedError: the template names a value that is not given.
-    """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(path.parent),
-        autoescape=path.name.endswith(".html.j2"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= filters
-    return environment.get_template(path.name).render(**values)
+    between = " to " if sign else "–"
+    interval = "" if estimate.low is None else f" ({estimate.low:{sign}.3f}{between}{estimate.high:{sign}.3f})"
+    return f"{estimate.value:{sign}.3f}{interval}"

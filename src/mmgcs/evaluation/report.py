@@ -1,4 +1,4 @@
-"""The report: a bundle measured on labelled films, with all their inputs and with some hidden, beside a baseline.
+"""The report: a bundle measured on labelled films, with all inputs and with some hidden, compared with a baseline.
 
 `evaluate` goes from films to a report; `mmgcs.evaluation.render` writes it as JSON, Markdown and HTML.
 """
@@ -22,8 +22,7 @@ from mmgcs.evaluation.baseline import TfidfBaseline
 from mmgcs.evaluation.calibration import STATED
 from mmgcs.evaluation.conditions import CONDITIONS, Answers, Condition, Progress, ShownFilms, reads_title
 from mmgcs.evaluation.groups import Group, find_columns, find_groups
-from mmgcs.evaluation.metrics import Bools, Estimate, Measured, Scores, choose, micro_f1
-from mmgcs.evaluation.reliability import reliability
+from mmgcs.evaluation.metrics import Bools, Estimate, Measured, Scores, choose, micro_f1, reliability
 from mmgcs.files import sha256
 from mmgcs.film import Film
 from mmgcs.genres import within
@@ -65,7 +64,7 @@ class ConditionReport:
         abstention: what leaving out the films that the bundle is not sure of gives: the share `sure` by the threshold
             stored in it, `sure_micro_f1` and `unsure_micro_f1` of these and the others, and `table`, pairs of the
             share of films answered, most confident first, and their micro-F1. `decided` is the share of all films'
-            genres that the bundle decides, `decided_micro_f1` their micro-F1. None where there are no such films.
+            genres that the bundle decides, `decided_micro_f1` their micro-F1. None if there are no such films.
         sets: what the prediction sets held (see `score_sets`); None if the bundle states none.
         baseline: None if the condition shows no plot, films lack plots, or there was nothing to fit it on.
         curves: what the figures draw: for each genre `precision` where recall first reaches 1%, 2%, … 100% (empty if no
@@ -91,7 +90,7 @@ class Report:
 
     Attributes:
         model: the bundle's name, genres and inputs, whether it reads titles, and its manifest's SHA-256.
-        data: what the caller says of the data's origin.
+        data: the origin of the data, as given by the caller.
         split: the split that was scored.
         counts: what became of its `films`: how many were `scored`, or left out as `without_genres` or `unreadable`
             (`errors` has the first few reasons), and how many scored ones have `foreign_genres` that the bundle does
@@ -146,8 +145,8 @@ def evaluate(
         genres: score these of the bundle's genres only, to compare bundles that know different ones; None for all.
         by: columns of the films' table; each value with twenty films or more is scored by itself. None for `cohort` and
             `language` if the table has them.
-        sources: what each label source leaves unknown.
-        data: what to say of their origin.
+        sources: the label sources, which define the labels that are unknown.
+        data: their origin, for the report.
         bootstrap: resamples for the 95% intervals; 0 for none.
         seed: the seed of the resamples.
         progress: called with how far the work is.

@@ -73,10 +73,12 @@ def decode_poster(
     """
     with _open(source, max_pixels) as image:
         try:
-            size = image.size
-            image.draft("RGB", at_least if at_least is not None else _fitting(*size))  # only does something for JPEG
+            width, height = full = image.size
+            while width * height > MAX_PIXELS:
+                width, height = width // 2, height // 2
+            image.draft("RGB", at_least or (width, height))  # only does something for JPEG
             # A progressive JPEG is held in memory at its full size whatever its scale.
-            width, height = size if "progressive" in image.info else image.size
+            width, height = full if "progressive" in image.info else image.size
             with _ONE_LARGE if width * height > SMALL else nullcontext(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # odd EXIF or palettes: only the pixels matter
                 image.load()
@@ -121,13 +123,6 @@ def _open(source: Path | bytes, max_pixels: int | None) -> Image.Image:
     if image.format == "BMP" and image.tile and image.tile[0][0] == "bmp_rle":  # decoded in Python, byte by byte
         raise InputError(f"{name} is a compressed BMP file, which is not supported; convert it to JPEG or PNG")
     return image
-
-
-def _fitting(width: int, height: int) -> tuple[int, int]:
-    """Return the size, halved until it has at most `MAX_PIXELS`."""
-    while width * height > MAX_PIXELS:
-        width, height = width // 2, height // 2
-    return width, height
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -22,7 +22,7 @@ _NAMES = (
     "te:Telugu th:Thai tr:Turkish uk:Ukrainian vi:Vietnamese zh:Chinese "
 )
 LANGUAGES = dict(pair.split(":") for pair in _NAMES.split())
-"""Code (ISO 639-1) and English name of the languages that are told apart."""
+"""Code (ISO 639-1) and English name of the languages that can be identified."""
 
 LEAST_WORDS = 8
 """A text of fewer words in Latin letters is too short to tell its language."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,57 +26,26 @@ _CONTROL = re.compile(
 )
 _SPACE = re.compile(r"\s+")
 
-# What catalogues and databases write if they have no plot, in several languages; spaces stand for any white space.
-_NO_PLOT = (
-    r"n[\W_]*a|n|nan|none|null|nil|tb[acd]|unknown|undefined|undetermined|unavailable|missing|empty|coming soon",
-    r"not (?:yet )?available(?: yet)?|to be (?:announced|determined|confirmed|added)",
-    r"(?:there is |sorry )?no {noun}s?(?: (?:is|was|has been))?(?: (?:currently|yet))?(?: {given})?(?: {so_far})?",
-    r"(?:the )?{noun} (?:is |are |has been )*(?:currently |still )?(?:{unknown}|not (?:yet )?{given})(?: {so_far})?",
-    r"(?:be the first to )?(?:add|contribute|write|submit) (?:an? |the |your )?{noun}\b.{{0,60}}",
-    r"(?:it looks like )?we (?:do not|don['’]t) (?:yet |currently )?have (?:an?|any|the) {noun}\b.{{0,160}}",
-    # German
-    r"(?:wir haben |es gibt |es ist )?(?:noch |leider )*keine? {german}(?: (?:verfügbar|vorhanden|gefunden|bekannt))?",
-    r"(?:wir haben |es gibt |es ist )?(?:noch |leider )*keine? {german} (?:übersetzt|auf|in) .{{0,140}}",
-    r"{german} (?:nicht verfügbar|fehlt|folgt|unbekannt)|nicht verfügbar|unbekannt|k[\W_]*a|demnächst",
-    # French
-    r"(?:nous n['’]avons )?(?:aucune?|pas de) {french}s?(?: (?:disponible|trouvée?|(?:traduite?|en) .{{0,140}}))?",
-    r"(?:{french} )?(?:non disponible|indisponible|inconnue?|à venir)",
-    # Spanish and Portuguese
-    r"(?:sin|no hay|no tenemos)(?: una| ninguna)? {spanish}(?: (?:disponible|(?:traducida|en) .{{0,140}}))?",
-    r"(?:{spanish} )?(?:no disponible|desconocid[oa])|próximamente",
-    r"(?:sem|(?:ainda )?não (?:há|temos))(?: uma)? {portuguese}(?: (?:disponível|(?:traduzida|em) .{{0,140}}))?",
-    r"(?:{portuguese} )?(?:não disponível|indisponível|desconhecid[oa])|em breve",
-    # Italian, Dutch, Polish, Scandinavian languages, Turkish
-    r"(?:nessuna|non abbiamo (?:una|nessuna)) {italian}(?: (?:disponibile|(?:tradotta|in) .{{0,140}}))?",
-    r"(?:{italian} )?(?:non disponibile|sconosciut[oa])",
-    r"geen (?:beschrijving|samenvatting|plot|omschrijving|overzicht)(?: beschikbaar)?|onbekend",
-    r"brak(?: (?:opisu|fabuły|danych|informacji))?|ingen (?:beskrivning|beskrivelse|handling)|okänd|ukendt|ukjent",
-    r"(?:özet|açıklama) (?:yok|bulunmuyor)|bilinmiyor",
-    # Russian, Chinese, Japanese, Korean
-    r"нет (?:описания|данных)|описание отсутствует|неизвестно|[暂暫][无無](?:简介|簡介|介绍|介紹|剧情简介)?|未知",
-    r"(?:あらすじ)?は?(?:なし|ありません|不明)|(?:줄거리 )?없음",
-)
-_WORDS = {
-    "noun": r"(?:plot|overview|description|synopsis|summary|storyline|information)"
-    r"(?: (?:summary|summaries|outline|details))?",
-    "given": r"(?:found|available|known|provided|entered|added|written|given|translated|released|disclosed|listed)",
-    "so_far": r"(?:yet|at this time|for this (?:film|movie|title))",
-    "unknown": r"(?:unknown|unavailable|(?:being )?(?:kept )?under wraps|tb[acd]|n[\W_]*a|coming soon|missing"
-    r"|undisclosed|none|pending|to be (?:announced|determined|confirmed|added))",
-    "german": r"(?:beschreibung|inhaltsangabe|handlung|zusammenfassung|übersicht|inhalt|angaben?|informationen)",
-    "french": r"(?:résumé|synopsis|description|intrigue|information)",
-    "spanish": r"(?:sinopsis|descripción|resumen|argumento|información)",
-    "portuguese": r"(?:sinopse|descrição|resumo|enredo|informaç(?:ão|ões))",
-    "italian": r"(?:trama|descrizione|sinossi)",
-}
-PLACEHOLDER = r"(?i)^[\W_]*(?:{})?[\W_]*$".format("|".join(_NO_PLOT).format(**_WORDS)).replace(" ", r"\s+")
-"""A regular expression, of Python and of polars, that matches a text that stands for a missing plot."""
+
+def _placeholders() -> str:
+    words: dict[str, str] = {}
+    patterns = []
+    for line in (Path(__file__).parent / "placeholders.txt").read_text(encoding="utf-8").splitlines():
+        if match := re.fullmatch(r"(\w+): (.+)", line):
+            words[match[1]] = match[2]
+        elif not line.startswith("#"):
+            patterns.append(line)
+    return r"(?i)^[\W_]*(?:{})?[\W_]*$".format("|".join(patterns).format(**words)).replace(" ", r"\s+")
+
+
+PLACEHOLDER = _placeholders()
+"""A regular expression, for Python and polars, that matches placeholders for a missing plot."""
 _PLACEHOLDER = re.compile(PLACEHOLDER)
 _LONGEST_PLACEHOLDER = 250
 
 
 def is_placeholder(text: str) -> bool:
-    """Return True if a plot only says that there is none.
+    """Return True if a plot is a placeholder for a missing one.
 
     >>> is_placeholder("N/A"), is_placeholder("No overview found."), is_placeholder("A man is unknown to himself.")
     (True, True, False)

@@ -27,7 +27,7 @@ def predict_chunks(
         classifier: the model.
         chunks: films, a chunk at a time; at most two chunks are read ahead.
         workers: threads that read plots and decode posters; None for one per core.
-        wants: returns True for films to predict; the others come out with the genres they have and no inputs.
+        wants: returns True for films to predict; the others keep the genres they have, without inputs.
     """
 
     def finish(

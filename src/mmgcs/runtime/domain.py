@@ -1,7 +1,7 @@
 """Detect pictures that are unlike film posters: photographs, charts, pages of text. Their predictions are not sure.
 
-A poster encoder ignores what says nothing about genres: to it, a blank page is an ordinary poster, and its answer can
-be confident. So the detector looks at fourteen statistics of the pixels, and measures how far they are from those of
+A poster encoder ignores anything that is unrelated to genres, so it can be confident about a blank page. The detector
+looks at fourteen statistics of the pixels, and measures how far they are from those of
 posters, as the Mahalanobis distance (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution
 samples"). `mmgcs.evaluation.fit_pictures` fits it; it is a few numbers in bundle.json. A bundle without them calls no
 picture strange.
@@ -65,7 +65,7 @@ def picture_statistics(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.floa
 
 
 def _statistics(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    pixels = pixels[::2, ::2]  # (height, width, 3); a quarter of the pixels says the same in a quarter of the time
+    pixels = pixels[::2, ::2]  # (height, width, 3); a quarter of the pixels gives the same statistics
     red, green, blue = (pixels[..., channel].astype(np.float32) for channel in range(3))
     grey = (red + green + blue) / 3
     height, width = grey.shape

@@ -50,7 +50,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Attended:
-    """How much of a model's attention a word of the plot got: where it looked, which need not be why it answered.
+    """How much of a model's attention a word of the plot got. Attention is not necessarily the reason for an answer.
 
     Attributes:
         word: the word, as the model's tokenizer cut it.
@@ -127,7 +127,7 @@ def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = N
     def drops(changed: Features, inputs: Sequence[str] = prediction.inputs) -> NDArray[np.float64]:
         # (films, explained)
         left = classifier.odds(classifier.logits(changed), "+".join(inputs))[:, columns]
-        rounded: NDArray[np.float64] = np.asarray(np.round(whole - left, 4), dtype=np.float64)
+        rounded: NDArray[np.float64] = np.round((whole - left).astype(np.float64), 4)
         return rounded
 
     def drops_with(name: str, films: Sequence[PreparedFilm]) -> NDArray[np.float64]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,7 @@ WIDTH = 900
 """Pixels across a PNG."""
 
 _FOR, _AGAINST = (46, 160, 67), (218, 54, 51)
-_LEGEND = "Green: the genre's log-odds fall without it. Red: they rise."
-_STYLE = (
-    "body{font:16px/1.7 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1f2328}"
-    "h2{margin:2rem 0 .3rem}.poster{position:relative;display:inline-block}.poster img{display:block;height:320px}"
-    ".grid{position:absolute;inset:0;display:grid}p.note{color:#59636e;font-size:.9rem}span.w{border-radius:3px}"
-)
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def read_poster(classifier: Classifier, film: Film) -> Image.Image | None:
@@ -38,36 +33,20 @@ def read_poster(classifier: Classifier, film: Film) -> Image.Image | None:
 
 def to_html(explanation: Explanation, poster: Image.Image | None = None) -> str:
     """Return a self-contained page: for each genre the plot with shaded words, and the poster's regions."""
-    title = ", ".join(explanation.prediction.genres) or "No genre is likely enough"
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>Why these genres</title><style>{_STYLE}</style>",
-        f"<h1>{html.escape(title)}</h1><p class=note>{html.escape(_LEGEND)}</p>",
-    ]
-    picture = "" if poster is None else base64.b64encode(_png(poster)).decode("ascii")
-    for genre in explanation.genres:
-        top = _largest(explanation, genre)
-        parts.append(f"<h2>{html.escape(genre)} {explanation.prediction.probabilities[genre]:.0%}</h2>")
-        if genre in explanation.inputs:
-            shown = ", ".join(f"{name} {drop:+.2f}" for name, drop in explanation.inputs[genre].items())
-            parts.append(f"<p class=note>Contributions in log-odds: {shown}</p>")
-        if picture and genre in explanation.regions:
-            cells = explanation.regions[genre]
-            shades = "".join(f"<i {_style(drop, top)}></i>" for row in cells for drop in row)
-            parts.append(
-                f'<div class=poster><img alt="the poster" src="data:image/png;base64,{picture}"><div class=grid style='
-                f'"grid-template:repeat({len(cells)},1fr)/repeat({len(cells[0])},1fr)">{shades}</div></div>'
-            )
-        if explanation.spans:
-            words = (
-                f"<span class=w {_style(drop, top)}>{html.escape(words)}</span>"
-                for words, drop in _words(explanation, genre)
-            )
-            parts.append(f"<p>{' '.join(words)}</p>")
-    if explanation.attention:
-        ranked = sorted(explanation.attention, key=lambda one: -one.weight)[:10]
-        listed = ", ".join(f"{html.escape(one.word)} {one.weight:.2f}" for one in ranked)
-        parts.append(f"<h2>Attention</h2><p>{listed}</p><p class=note>Where the model looked, not necessarily why.</p>")
-    return "\n".join([*parts, "</html>\n"])
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, keep_trailing_newline=True
+    )
+    return environment.get_template("explanation.html.j2").render(
+        explanation=explanation,
+        prediction=explanation.prediction,
+        picture=None if poster is None else base64.b64encode(_png(poster)).decode("ascii"),
+        attention=sorted(explanation.attention, key=lambda one: -one.weight)[:10],
+        largest=_largest,
+        words=_words,
+        color=_color,
+    )
 
 
 def to_png(explanation: Explanation, poster: Image.Image | None = None) -> bytes:
@@ -139,6 +118,7 @@ def _shade(drop: float, largest: float) -> tuple[tuple[int, int, int], float]:
     return (_FOR if drop > 0 else _AGAINST), 0.65 * min(1.0, abs(drop) / largest)
 
 
-def _style(drop: float, largest: float) -> str:
+def _color(drop: float, largest: float) -> str:
+    """Return the color of a contribution in CSS."""
     color, strength = _shade(drop, largest)
-    return f'title="{drop:+.2f}" style="background:rgba{(*color, round(strength, 2))}"'
+    return f"rgba{(*color, round(strength, 2))}"

@@ -16,7 +16,7 @@ ONE_FILM = "tt0016220"
 
 
 def sample_table() -> Path:
-    """Return the path of the sample's table, `films.csv`; its posters lie beside it."""
+    """Return the path of the sample's table, `films.csv`; its posters are in the same folder."""
     # Wheels are installed unpacked, so this is the file itself and not a copy that ends with the block.
     with as_file(files("mmgcs.sample")) as folder:
         return folder / "films.csv"

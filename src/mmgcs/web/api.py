@@ -13,23 +13,15 @@ from werkzeug.utils import send_file
 import mmgcs
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import Explanation
+from mmgcs.web import schemas
 from mmgcs.web.openapi import FAILURES, OPERATIONS, ORIGINAL, V1, describe, description
-from mmgcs.web.schemas import (
-    BatchIn,
-    BatchOut,
-    JobOut,
-    LegacyIn,
-    LegacyOut,
-    LegacyPosterForm,
-    ModelOut,
-    PredictForm,
-    PredictIn,
-    PredictionOut,
-    TableForm,
-)
 from mmgcs.web.state import state
 
 blueprint = Blueprint("api", __name__)
+
+_STARTED = (schemas.JobOut, "The job; see Location.")
+_DELETED = (None, "The job was deleted.")
+_JOB_ID = {"job_id": "The job's id."}
 
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
@@ -57,16 +49,16 @@ def check_body() -> None:
 
 
 @blueprint.post("/predict")
-@describe(ORIGINAL, "predictPlot", LegacyOut, "The top three genres.", *FAILURES, validation_error_status=400)
-def predict_plot(json: LegacyIn, form: LegacyIn) -> Any:
+@describe(ORIGINAL, "predictPlot", schemas.LegacyOut, "The top three genres.", *FAILURES, validation_error_status=400)
+def predict_plot(json: schemas.LegacyIn, form: schemas.LegacyIn) -> Any:
     """Predict from a plot: `{"plot": …}` or `{"text": …}`."""
     asked = json or form
     return _predict_like_the_original(state().make_film(plot=asked.plot or asked.text, title=asked.title))
 
 
 @blueprint.post("/predict_image")
-@describe(ORIGINAL, "predictPoster", LegacyOut, "The top three genres.", *FAILURES, validation_error_status=400)
-def predict_poster(form: LegacyPosterForm) -> Any:
+@describe(ORIGINAL, "predictPoster", schemas.LegacyOut, "The top three genres.", *FAILURES, validation_error_status=400)
+def predict_poster(form: schemas.LegacyPosterForm) -> Any:
     """Predict from a poster: a form with the file `poster`."""
     if form is None or form.poster is None:
         raise BadRequest("there is no poster; send a form with a file named poster")
@@ -91,8 +83,8 @@ def _predict_like_the_original(film: Film) -> Any:
 
 
 @blueprint.post("/api/v1/predict")
-@describe(V1, "predict", PredictionOut, "The prediction.", *FAILURES)
-def predict(json: PredictIn, form: PredictForm) -> Any:
+@describe(V1, "predict", schemas.PredictionOut, "The prediction.", *FAILURES)
+def predict(json: schemas.PredictIn, form: schemas.PredictForm) -> Any:
     """Predict one film from its plot, its poster, or both."""
     asked = json or form
     if asked.explain:
@@ -104,13 +96,13 @@ def predict(json: PredictIn, form: PredictForm) -> Any:
 
 
 @blueprint.post("/api/v1/explain")
-@describe(V1, "explain", PredictionOut, "The prediction with its explanation.", *FAILURES)
-def explain(json: PredictIn, form: PredictForm) -> Any:
+@describe(V1, "explain", schemas.PredictionOut, "The prediction with its explanation.", *FAILURES)
+def explain(json: schemas.PredictIn, form: schemas.PredictForm) -> Any:
     """Explain the prediction for one film. Slower than predict, and answered 503 sooner when the server is busy."""
     return _explain(json or form)
 
 
-def _explain(asked: PredictIn | PredictForm) -> dict[str, Any]:
+def _explain(asked: schemas.PredictIn | schemas.PredictForm) -> dict[str, Any]:
     known = {genre.casefold() for genre in state().classifier.genres}
     if unknown := [genre for genre in asked.genres or () if genre.casefold() not in known]:
         raise UnprocessableEntity(f"genres: this model has no genre {unknown[0]!r}")
@@ -120,8 +112,8 @@ def _explain(asked: PredictIn | PredictForm) -> dict[str, Any]:
 
 
 @blueprint.post("/api/v1/batch")
-@describe(V1, "predictBatch", BatchOut, "The predictions.", *FAILURES, HTTP_202=(JobOut, "The job; see Location."))
-def batch(json: BatchIn, form: TableForm) -> Any:
+@describe(V1, "predictBatch", schemas.BatchOut, "The predictions.", *FAILURES, HTTP_202=_STARTED)
+def batch(json: schemas.BatchIn, form: schemas.TableForm) -> Any:
     """Predict several films as JSON, or tag an uploaded table in the background."""
     if json is None:
         file = request.files.get("file")
@@ -151,12 +143,8 @@ def batch(json: BatchIn, form: TableForm) -> Any:
     }
 
 
-_JOB_ID = {"job_id": "The job's id."}
-_DELETED = (None, "The job was deleted.")
-
-
 @blueprint.get("/api/v1/batch/<job_id>")
-@describe(V1, "getJob", JobOut, "The job.", 404, path_parameter_descriptions=_JOB_ID)
+@describe(V1, "getJob", schemas.JobOut, "The job.", 404, path_parameter_descriptions=_JOB_ID)
 def job(job_id: str) -> Any:
     """Return the progress of a table being tagged."""
     shown = state().jobs.get(job_id).shown
@@ -190,7 +178,7 @@ def job_result(job_id: str) -> Any:
 
 
 @blueprint.get("/api/v1/model")
-@describe(V1, "getModel", ModelOut, "The model.")
+@describe(V1, "getModel", schemas.ModelOut, "The model.")
 def model() -> Any:
     """Return the model and its card."""
     bundle = state().classifier.bundle

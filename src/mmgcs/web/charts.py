@@ -30,53 +30,37 @@ def part(value: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
 
 
 def conditions(card: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the card's measurements as scores.html shows them, for each combination of inputs. Any may be missing."""
+    """Return the card's measurements as scores.html shows them, for each combination of inputs."""
     return [_condition(found) for found in part(card, "evaluation").get("conditions", [])]
 
 
 def _condition(found: Mapping[str, Any]) -> dict[str, Any]:
-    tuned, baseline = part(found, "tuned"), part(found, "baseline", "scores")
-    abstention, curves = part(found, "abstention"), part(found, "curves")
-    genres, sure = tuned.get("genres", []), (abstention.get("sure"), abstention.get("sure_micro_f1"))
+    tuned, abstention = found["tuned"], found["abstention"]
+    genres, baseline, curves = tuned["genres"], part(found, "baseline", "scores"), part(found, "curves")
+    hits = sum(genre["support"] * genre["recall"]["value"] for genre in genres)
     return {
-        "name": str(found.get("name", "")),
-        "films": int(tuned.get("films", 0)),
-        "scores": [(name, _score(tuned.get(key)), _score(baseline.get(key))) for key, name in SCORES.items()],
-        "genres": [{**row, **{key: _score(row.get(key)) for key in ("f1", "average_precision")}} for row in genres],
+        "name": found["name"],
+        "films": tuned["films"],
+        "scores": [(name, _score(tuned[key]), _score(part(baseline, key))) for key, name in SCORES.items()],
+        "genres": [{**row, **{key: _score(row[key]) for key in ("f1", "average_precision")}} for row in genres],
         # micro precision and recall
-        "right": _weighted(genres, "precision", "chosen"),
-        "found": _weighted(genres, "recall", "support"),
-        "abstention": [(x, y) for x, y in abstention.get("table", []) if y is not None],
-        "sure": None if None in sure else sure,
-        "calibration": tuned.get("ece_equal_mass"),
+        "right": hits / max(1, sum(genre["chosen"] for genre in genres)),
+        "found": hits / max(1, sum(genre["support"] for genre in genres)),
+        "abstention": abstention["table"],
+        "sure": None if abstention["sure_micro_f1"] is None else (abstention["sure"], abstention["sure_micro_f1"]),
+        "calibration": tuned["ece_equal_mass"],
         "precision": {
             genre: [((index + 1) / len(points), point) for index, point in enumerate(points)]
             for genre, points in part(curves, "precision").items()
             if points
         },
-        "dots": {
-            row["genre"]: (row["recall"]["value"], row["precision"]["value"])
-            for row in genres
-            if _score(row.get("recall")) and _score(row.get("precision"))
-        },
-        "reliability": {
-            genre: [(predicted, observed) for predicted, observed, _ in bins]
-            for genre, bins in part(curves, "reliability").items()
-            if bins
-        },
+        "dots": {row["genre"]: (row["recall"]["value"], row["precision"]["value"]) for row in genres if row["chosen"]},
+        "reliability": {name: [one[:2] for one in bins] for name, bins in part(curves, "reliability").items() if bins},
     }
 
 
-def _score(found: Any) -> Any:
-    complete = isinstance(found, Mapping) and all(found.get(key) is not None for key in ("value", "low", "high"))
-    return found if complete else None
-
-
-def _weighted(genres: list[dict[str, Any]], score: str, weight: str) -> float | None:
-    rows = [(part(row, score).get("value"), row.get(weight)) for row in genres]
-    known = [(value, number) for value, number in rows if value is not None and number]
-    total = float(sum(number for _, number in known))
-    return float(sum(value * number for value, number in known)) / total if total else None
+def _score(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return found if found.get("low") is not None else None
 
 
 def films_by(card: Mapping[str, Any]) -> dict[str, dict[str, int]]:

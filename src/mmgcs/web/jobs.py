@@ -69,7 +69,7 @@ class _StoppedError(MmgcsError):
 
 
 class JobQueue:
-    """All tables of one server, each tagged in a thread of its own.
+    """All tables of one server, each tagged in its own thread.
 
     They take turns, one batch of films each, so that a small table need not wait for a large one.
     """
@@ -192,7 +192,7 @@ class JobQueue:
             shown.error = str(error).replace(str(job.table), "the table")
         except BaseException as error:  # a panic of polars is not an Exception, and must not leave the job running
             LOG.error("a table failed", extra=describe_error(error))
-            shown.error = "the table cannot be read; check that it has the format its name says"
+            shown.error = "the table cannot be read; check that its format matches its extension"
         job.ended = time.monotonic()
         shown.state = "done" if shown.error is None else "failed"
         if job.stopped.is_set():

@@ -27,13 +27,13 @@ from mmgcs.web.state import state
 blueprint = Blueprint("oip", __name__, url_prefix="/v2")
 
 ALIAS = "mmgcs"
-"""A name that every model has, besides its own."""
+"""A name that works for every model, in addition to its own."""
 VERSION = "1"
 INPUTS = ("plot", "title", "poster")
 OUTPUTS = {"probabilities": "FP32", "genres": "BYTES", "confidence": "FP32", "sure": "BOOL"}
 
 _LENGTH = "Inference-Header-Content-Length"
-_PATH = {"name": 'The model\'s name, as /api/v1/model tells it, or "mmgcs".', "version": "The version: 1."}
+_PATH = {"name": 'The model\'s name from /api/v1/model, or "mmgcs".', "version": "The version: 1."}
 
 
 @blueprint.get("")

@@ -128,7 +128,7 @@ class BatchIn(StrictModel):
 class TableForm(StrictModel):
     """A table to tag in the background."""
 
-    file: FormUpload = Field(description="The table; its name's extension tells the format.")
+    file: FormUpload = Field(description="The table; the extension of its name gives the format.")
     columns: Annotated[dict[str, str], BeforeValidator(_split_columns), WithJsonSchema({"type": "string"})] = Field(
         default={}, description="The columns to read, if they have other names, such as plot=story, title=film."
     )
@@ -198,7 +198,7 @@ class PredictionOut(BaseModel):
     thresholds: dict[str, float] = Field(description="The probability above which each genre is predicted.")
     inputs: list[str] = Field(description='The inputs used: "plot", "poster" or both.')
     confidence: float = Field(description="The expected F1 of the predicted genres, 0 to 1.")
-    sure: bool = Field(description="Whether the prediction can be used without review.")
+    sure: bool = Field(description="True if the prediction can be used without review.")
     abstained: bool = Field(description="The opposite of sure.")
     possible: list[str] = Field(
         description="Very likely one or more of these; for 90% of films the set contains every true genre."
@@ -242,7 +242,7 @@ class JobOut(BaseModel):
     id: str = Field(description="The job's id, which cannot be guessed.")
     filename: str = Field(description="The name of the uploaded file.")
     state: Literal["waiting", "running", "done", "failed"] = Field(
-        default="waiting", description="Where the job stands."
+        default="waiting", description="The state of the job."
     )
     rows: int | None = Field(default=None, description="Films in the table; null until they are counted.")
     films: int = Field(default=0, description="Films read so far.")
@@ -274,7 +274,7 @@ class LegacyOut(BaseModel):
     chosen: list[str] = Field(description="The predicted genres: those above their threshold.")
     probabilities: dict[str, float] = Field(description="The calibrated probability of every genre.")
     confidence: float = Field(description="The expected F1 of the predicted genres, 0 to 1.")
-    sure: bool = Field(description="Whether the prediction can be used without review.")
+    sure: bool = Field(description="True if the prediction can be used without review.")
     warnings: list[str] = Field(description="What was ignored.")
 
 

@@ -1,4 +1,4 @@
-// A table of films: it is sent, tagged by a job on the server, previewed and downloaded. The job's id stands in the
+// A table of films: it is uploaded, tagged by a job on the server, previewed and downloaded. The job's id is in the
 // page's address, so that a reload finds it again.
 import { $, count, onDrop, percent, request, root } from "./common.js";
 
