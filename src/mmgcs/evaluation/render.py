@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from mmgcs.evaluation.metrics import OVERALL, Estimate
 from mmgcs.evaluation.report import ConditionReport, Report
@@ -32,13 +32,13 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 def to_markdown(report: Report, *, figures: bool = False) -> str:
     """Return the report as a Markdown page; with `figures`, it refers to those in `figures.html.j2`."""
     environment = _environment()
-    environment.filters |= {
-        "show": show,
-        "gain": lambda estimate: show(estimate, "+"),
-        "percent": lambda share: f"{share:.0%}",
-        "three": lambda number: "–" if number is None else f"{number:.3f}",
-        "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
-    }
+    environment.filters.update(
+        show=show,
+        gain=lambda estimate: show(estimate, "+"),
+        percent=lambda share: f"{share:.0%}",
+        three=lambda number: "–" if number is None else f"{number:.3f}",
+        cell=lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+    )
     return environment.get_template("report.md.j2").render(
         report=report, detailed=detailed(report), overall=OVERALL, names=METRIC_NAMES, figures=figures
     )
@@ -49,7 +49,7 @@ def to_html(report: Report) -> str:
     from markdown_it import MarkdownIt
     from markupsafe import Markup
 
-    environment = _environment(autoescape=True)
+    environment = _environment()
     drawn = environment.get_template("figures.html.j2").module
     figures = {"coverage": drawn.coverage(report.conditions)}
     for number, condition in enumerate(detailed(report)):
@@ -68,10 +68,10 @@ def to_html(report: Report) -> str:
     return environment.get_template("report.html.j2").render(title=title, body=Markup(body))  # noqa: S704  escaped above
 
 
-def _environment(*, autoescape: bool = False) -> Environment:
+def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=autoescape,
+        autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
