@@ -111,22 +111,23 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
         def precision(logits: NDArray[np.float64], labels: Any = labels, sure: Any = sure) -> float:
             return float(np.nanmean(average_precision(labels, np.where(sure, logits, np.nan))))
 
-        readers, slopes, intercepts, calibrated = [], [], [], []
+        readers: list[int] = []
+        fitted: list[tuple[NDArray[np.float64], ...]] = []  # of each reader its slope, intercept and calibrated logits
         for index, (member, seen) in enumerate(zip(members, features, strict=True)):
             config = member.bundle.config
             own = "+".join(name for name in config.inputs if name in names)
-            if not own:
-                continue
-            order = [member.genres.index(genre) for genre in genres]
-            logits = member.logits(seen.only(config.branches, names, having))[:, order].astype(np.float64)
-            readers.append(index)
-            slopes.append(np.array(config.decisions[own].slope)[order])
-            intercepts.append(np.array(config.decisions[own].intercept)[order])
-            calibrated.append(slopes[-1] * logits + intercepts[-1])
-        weights = weigh(np.stack(calibrated), labels)
-        scale[readers, place] = weights * np.stack(slopes)
-        shift[place] = (weights * np.stack(intercepts)).sum(0)
-        blended = (weights[:, None] * np.stack(calibrated)).sum(0)
+            if own:
+                order = [member.genres.index(genre) for genre in genres]
+                logits = member.logits(seen.only(config.branches, names, having))[:, order].astype(np.float64)
+                slope = np.array(config.decisions[own].slope)[order]
+                intercept = np.array(config.decisions[own].intercept)[order]
+                readers.append(index)
+                fitted.append((slope, intercept, slope * logits + intercept))
+        slopes, intercepts, calibrated = (np.stack(parts) for parts in zip(*fitted, strict=True))
+        weights = weigh(calibrated, labels)
+        scale[readers, place] = weights * slopes
+        shift[place] = (weights * intercepts).sum(0)
+        blended = (weights[:, None] * calibrated).sum(0)
         decisions[condition] = fit_decision(blended.astype(np.float32), labels, known=sure)
         alone = {index: precision(logits) for index, logits in zip(readers, calibrated, strict=True)}
         scores[condition] = (precision(blended), tuple(alone.get(index) for index in range(len(members))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
@@ -50,7 +51,7 @@ def to_html(report: Report) -> str:
     from markupsafe import Markup
 
     environment = _environment()
-    drawn = environment.get_template("figures.html.j2").module
+    drawn: Any = environment.get_template("figures.html.j2").module
     figures = {"coverage": drawn.coverage(report.conditions)}
     for number, condition in enumerate(detailed(report)):
         for name in ("f1", "precision", "calibration", "confusions"):
