@@ -60,16 +60,16 @@ class ConditionReport:
         titled: films that were shown with a title.
         inputs: how many films were read from which inputs.
         tuned: scores with the thresholds stored in the bundle.
-        half: F1 with 0.5 for a threshold, on the same calibrated probabilities.
-        abstention: what leaving out the films that the bundle is not sure of gives: the share `sure` by the threshold
-            stored in it, `sure_micro_f1` and `unsure_micro_f1` of these and the others, and `table`, pairs of the
-            share of films answered, most confident first, and their micro-F1. `decided` is the share of all films'
-            genres that the bundle decides, `decided_micro_f1` their micro-F1. None if there are no such films.
+        half: F1 with a threshold of 0.5 on the same calibrated probabilities.
+        abstention: the effect of not answering. `sure` is the share of films above the confidence that the bundle
+            requires, `sure_micro_f1` and `unsure_micro_f1` the scores of these and of the other films. `table` has pairs
+            of a share of films, most confident first, and their micro-F1. `decided` is the share of genres that are not
+            undecided, `decided_micro_f1` their score. Scores of no films are None.
         sets: what the prediction sets held (see `score_sets`); None if the bundle states none.
         baseline: None if the condition shows no plot, films lack plots, or there was nothing to fit it on.
-        curves: what the figures draw: for each genre `precision` where recall first reaches 1%, 2%, … 100% (empty if no
-            film has it) and `reliability`; `coverage` like the table of abstention; and `confusions`, [missed][chosen]
-            films that have the one genre, unrecognised, and were given the other, wrongly.
+        curves: the data of the figures. For each genre `precision` at recalls of 1%, 2%, … 100% (empty if no film has
+            the genre) and `reliability`; `coverage`, like the table of abstention with more points; and `confusions`,
+            [missed][chosen] numbers of films whose genre `missed` was not predicted while `chosen` was, wrongly.
     """
 
     name: str
