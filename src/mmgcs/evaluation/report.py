@@ -62,9 +62,9 @@ class ConditionReport:
         tuned: scores with the thresholds stored in the bundle.
         half: F1 with a threshold of 0.5 on the same calibrated probabilities.
         abstention: the effect of not answering. `sure` is the share of films above the confidence that the bundle
-            requires, `sure_micro_f1` and `unsure_micro_f1` the scores of these and of the other films. `table` has pairs
-            of a share of films, most confident first, and their micro-F1. `decided` is the share of genres that are not
-            undecided, `decided_micro_f1` their score. Scores of no films are None.
+            requires, `sure_micro_f1` and `unsure_micro_f1` the scores of these and of the other films. `table` has
+            pairs of a share of films, most confident first, and their micro-F1. `decided` is the share of genres that
+            are not undecided, `decided_micro_f1` their score. Scores of no films are None.
         sets: what the prediction sets held (see `score_sets`); None if the bundle states none.
         baseline: None if the condition shows no plot, films lack plots, or there was nothing to fit it on.
         curves: the data of the figures. For each genre `precision` at recalls of 1%, 2%, … 100% (empty if no film has
