@@ -127,8 +127,7 @@ def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = N
     def drops(changed: Features, inputs: Sequence[str] = prediction.inputs) -> NDArray[np.float64]:
         # (films, explained)
         left = classifier.odds(classifier.logits(changed), "+".join(inputs))[:, columns]
-        rounded: NDArray[np.float64] = np.round((whole - left).astype(np.float64), 4)
-        return rounded
+        return np.asarray(np.round((whole - left).astype(np.float64), 4), dtype=np.float64)
 
     def drops_with(name: str, films: Sequence[PreparedFilm]) -> NDArray[np.float64]:
         """Return the drops when one input is that of each of `films` in turn."""
