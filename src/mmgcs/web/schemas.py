@@ -82,7 +82,7 @@ class PredictForm(_TextIn):
 
     poster: FormFile = Field(None, description="The poster: a JPEG, PNG, WebP, AVIF, GIF or BMP file.")
     explain: bool = Field(False, description="Also explain the prediction, which takes several times as long.")
-    genres: Annotated[list[str] | None, BeforeValidator(_split), WithJsonSchema({"type": "string"})] = Field(
+    genres: Annotated[list[str] | None, BeforeValidator(_split), WithJsonSchema({"type": ["string", "null"]})] = Field(
         None, description="The genres to explain, separated by commas; by default the predicted ones."
     )
 
@@ -130,7 +130,8 @@ class TableForm(StrictModel):
 
     file: FormUpload = Field(description="The table; the extension of its name gives the format.")
     columns: Annotated[dict[str, str], BeforeValidator(_split_columns), WithJsonSchema({"type": "string"})] = Field(
-        default={}, description="The columns to read, if they have other names, such as plot=story, title=film."
+        default_factory=dict,
+        description="The columns to read, if they have other names, such as plot=story, title=film.",
     )
 
 
