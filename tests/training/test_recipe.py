@@ -85,12 +85,12 @@ def test_an_unknown_recipe_is_answered_with_the_known_names(name, tmp_path, monk
 
 def test_a_shipped_recipe_is_known_by_its_name_wherever_one_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "default").mkdir()  # a folder of that name is no recipe
-    assert read_recipe("default") == read_recipe(RECIPES / "default.yaml")
+    (tmp_path / "english").mkdir()  # a folder of that name is no recipe
+    assert read_recipe("english") == read_recipe(RECIPES / "english.yaml")
 
 
 def test_settings_on_the_command_line_win():
-    recipe = read_recipe(RECIPES / "default.yaml", ["plot.training.epochs=1", "seed=3"])
+    recipe = read_recipe(RECIPES / "english.yaml", ["plot.training.epochs=1", "seed=3"])
     assert recipe.plot is not None
     assert recipe.plot.training.epochs == 1
     assert recipe.seed == 3
@@ -99,7 +99,7 @@ def test_settings_on_the_command_line_win():
 @pytest.mark.parametrize(("setting", "message"), [("seed=[", "is not YAML"), ("seed", "KEY=VALUE")])
 def test_a_setting_that_is_no_key_and_value_is_refused(setting, message):
     with pytest.raises(UsageError, match=message):
-        read_recipe(RECIPES / "default.yaml", [setting])
+        read_recipe(RECIPES / "english.yaml", [setting])
 
 
 def test_all_mistakes_of_a_recipe_are_told_at_once_with_key_and_line(tmp_path):

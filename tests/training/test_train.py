@@ -45,7 +45,7 @@ SMALL = [
 
 
 def run(out: Path, **options):
-    recipe = read_recipe(RECIPES / "default.yaml", SMALL)
+    recipe = read_recipe(RECIPES / "english.yaml", SMALL)
     table = sample_table()
     return train(recipe, table, out, posters=table.parent, log=lambda line: None, progress=False, **options)
 
@@ -53,7 +53,7 @@ def run(out: Path, **options):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "small"
-    run(out, command="mmgcs train recipes/default.yaml")
+    run(out, command="mmgcs train recipes/english.yaml")
     return out
 
 
@@ -71,7 +71,7 @@ def test_a_training_ends_in_a_bundle_that_is_whole_and_predicts_from_either_inpu
 
 def test_the_card_says_what_it_was_made_from_and_measured(trained):
     card = Bundle(trained / "bundle").card()
-    assert card["command"] == "mmgcs train recipes/default.yaml"
+    assert card["command"] == "mmgcs train recipes/english.yaml"
     assert len(card["data"]["sha256"]) == 64
     assert card["versions"]["torch"]
     names = [condition["name"] for condition in card["evaluation"]["conditions"]]
@@ -86,7 +86,7 @@ def test_the_bundle_predicts_what_torch_predicts_up_to_quantisation(trained):
     from mmgcs.sample import sample_films
     from mmgcs.training.branch import make_encoder
 
-    recipe = read_recipe(RECIPES / "default.yaml", SMALL)
+    recipe = read_recipe(RECIPES / "english.yaml", SMALL)
     films = [film for film in sample_films() if film.plot][:12]
     encoder = make_encoder(recipe.plot)
     encoder.load_state_dict(load_file(trained / "plot" / "encoder.safetensors"))
@@ -114,7 +114,7 @@ def test_a_run_is_not_overwritten_and_resuming_a_finished_one_changes_nothing(tr
     before = (trained / "bundle" / "manifest.json").read_bytes()
     with pytest.raises(UsageError, match="--resume"):
         run(trained)
-    other = read_recipe(RECIPES / "default.yaml", [*SMALL, "seed=99"])
+    other = read_recipe(RECIPES / "english.yaml", [*SMALL, "seed=99"])
     with pytest.raises(UsageError, match="another recipe"):
         train(other, sample_table(), trained, posters=sample_table().parent, resume=True, log=lambda line: None)
     run(trained, resume=True)
@@ -125,7 +125,7 @@ def test_a_run_is_not_overwritten_and_resuming_a_finished_one_changes_nothing(tr
 def test_a_killed_training_resumes_from_its_last_step_and_ends_as_the_undisturbed_one(trained, tmp_path):
     out = tmp_path / "killed"
     table = sample_table()
-    command = [sys.executable, "-m", "mmgcs", "train", str(RECIPES / "default.yaml"), "--data", str(table)]
+    command = [sys.executable, "-m", "mmgcs", "train", str(RECIPES / "english.yaml"), "--data", str(table)]
     command += ["--posters", str(table.parent), "--out", str(out), "--quiet"]
     for setting in [*SMALL, "checkpoint_steps=1"]:
         command += ["--set", setting]

@@ -34,9 +34,9 @@ SETTINGS_HELP = "Override a setting in each recipe that has it; RECIPE:KEY=VALUE
 
 @app.command(
     epilog=examples(
-        "mmgcs train default --data films.csv --posters posters/ --out runs/mine",
+        "mmgcs train english --data films.csv --posters posters/ --out runs/mine",
         "mmgcs train finetune-head --data my_genres.csv --set epochs=5",
-        "mmgcs train default --data films.csv --out runs/mine --resume",
+        "mmgcs train english --data films.csv --out runs/mine --resume",
     )
 )
 def train(
