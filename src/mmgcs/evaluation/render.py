@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mmgcs.files import atomic_writer, write_json
 from mmgcs.wording import METRIC_NAMES
 
 _DETAILED = ("plot and poster", "plot only", "poster only")
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def report_paths(folder: Path) -> list[Path]:
@@ -32,7 +34,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
 def to_markdown(report: Report, *, figures: bool = False) -> str:
     """Return the report as a Markdown page; with `figures`, it refers to those in `figures.html.j2`."""
-    environment = _environment()
+    environment = _environment(_TEMPLATES)
     environment.filters.update(
         show=show,
         gain=lambda estimate: show(estimate, "+"),
@@ -50,7 +52,7 @@ def to_html(report: Report) -> str:
     from markdown_it import MarkdownIt
     from markupsafe import Markup
 
-    environment = _environment()
+    environment = _environment(_TEMPLATES)
     drawn: Any = environment.get_template("figures.html.j2").module
     figures = {"coverage": drawn.coverage(report.conditions)}
     for number, condition in enumerate(detailed(report)):
@@ -69,9 +71,20 @@ def to_html(report: Report) -> str:
     return environment.get_template("report.html.j2").render(title=title, body=Markup(body))  # noqa: S704  escaped above
 
 
-def _environment() -> Environment:
+def fill_template(path: Path, filters: Mapping[str, Callable[[Any], str]], **values: object) -> str:
+    """Return a Jinja template's text; if its name ends in .html.j2, values are escaped.
+
+    Raises:
+        jinja2.UndefinedError: the template names a value that is not given.
+    """
+    environment = _environment(path.parent)
+    environment.filters.update(filters)
+    return environment.get_template(path.name).render(**values)
+
+
+def _environment(folder: Path) -> Environment:
     return Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(folder),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
