@@ -26,7 +26,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-FILM = "The Phantom of the Opera"
+FILM = "The Black Pirate"
 PAGES = ("", "film", "tables", "tagged", "model", "scores", "data", "api", "about")
 WIDTHS = (1440, 820, 390, 320)
 
