@@ -79,7 +79,7 @@ def test_a_wrong_recipe_gets_one_line_that_names_the_field(tmp_path, text, messa
 @pytest.mark.parametrize("name", ["none", "none.yaml", "recipes/none"])
 def test_an_unknown_recipe_is_answered_with_the_known_names(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=f"no recipe '{name}'; known: default, finetune-head, .*; or give"):
+    with pytest.raises(UsageError, match=f"no recipe '{name}'; known: default, english, finetune-head, .*; or give"):
         read_recipe(name)
 
 
