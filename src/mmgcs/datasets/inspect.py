@@ -123,7 +123,7 @@ def _missing(films: pl.DataFrame) -> dict[str, int]:
 
 def page(summary: DataSummary, name: str, broken: int = 0) -> str:
     """Return the page as HTML."""
-    from jinja2 import Environment, FileSystemLoader
+    from mmgcs.templates import fill_template
 
     last = max(map(int, summary.lengths), default=0)
     lengths = {
@@ -138,6 +138,5 @@ def page(summary: DataSummary, name: str, broken: int = 0) -> str:
         "Films that lack a part": summary.missing,
         "Films that repeat an earlier film's id or plot, and pairs of nearly equal plots": summary.duplicates,
     }
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    template = Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("inspect.html.j2")
-    return template.render(summary=summary, name=name, broken=broken, charts=charts, most_genres=MOST_GENRES)
+    template = Path(__file__).parent / "templates" / "inspect.html.j2"
+    return fill_template(template, summary=summary, name=name, broken=broken, charts=charts, most_genres=MOST_GENRES)

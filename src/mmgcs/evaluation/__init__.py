@@ -5,7 +5,7 @@ from mmgcs.evaluation.calibration import fit_decision
 from mmgcs.evaluation.domain import fit_pictures
 from mmgcs.evaluation.ensemble import WEIGHINGS, fit_blend
 from mmgcs.evaluation.metrics import average_precision, choose
-from mmgcs.evaluation.render import fill_template, report_paths, to_markdown, write_report
+from mmgcs.evaluation.render import report_paths, to_markdown, write_report
 from mmgcs.evaluation.report import Report, evaluate
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "average_precision",
     "choose",
     "evaluate",
-    "fill_template",
     "fit_blend",
     "fit_decision",
     "fit_pictures",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from mmgcs.evaluation.metrics import OVERALL, Estimate
 from mmgcs.evaluation.report import ConditionReport, Report
 from mmgcs.files import atomic_writer, write_json
+from mmgcs.templates import fill_template, open_templates
 from mmgcs.wording import METRIC_NAMES
 
 _DETAILED = ("plot and poster", "plot only", "poster only")
@@ -34,16 +32,19 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
 def to_markdown(report: Report, *, figures: bool = False) -> str:
     """Return the report as a Markdown page; with `figures`, it refers to those in `figures.html.j2`."""
-    environment = _environment(_TEMPLATES)
-    environment.filters.update(
-        show=show,
-        gain=lambda estimate: show(estimate, "+"),
-        percent=lambda share: f"{share:.0%}",
-        three=lambda number: "–" if number is None else f"{number:.3f}",
-        cell=lambda text: str(text).replace("|", "\\|").replace("\n", " "),
-    )
-    return environment.get_template("report.md.j2").render(
-        report=report, detailed=detailed(report), overall=OVERALL, names=METRIC_NAMES, figures=figures
+    return fill_template(
+        _TEMPLATES / "report.md.j2",
+        {
+            "show": show,
+            "gain": lambda estimate: show(estimate, "+"),
+            "percent": lambda share: f"{share:.0%}",
+            "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+        },
+        report=report,
+        detailed=detailed(report),
+        overall=OVERALL,
+        names=METRIC_NAMES,
+        figures=figures,
     )
 
 
@@ -52,8 +53,7 @@ def to_html(report: Report) -> str:
     from markdown_it import MarkdownIt
     from markupsafe import Markup
 
-    environment = _environment(_TEMPLATES)
-    drawn: Any = environment.get_template("figures.html.j2").module
+    drawn: Any = open_templates(_TEMPLATES).get_template("figures.html.j2").module
     figures = {"coverage": drawn.coverage(report.conditions)}
     for number, condition in enumerate(detailed(report)):
         for name in ("f1", "precision", "calibration", "confusions"):
@@ -68,29 +68,7 @@ def to_html(report: Report) -> str:
                 child.type, child.content = "html_inline", str(figures.get(str(child.attrs["src"]), ""))
     body = parser.renderer.render(tokens, parser.options, {})
     title = f"{report.model['name']} on {report.split}"
-    return environment.get_template("report.html.j2").render(title=title, body=Markup(body))  # noqa: S704  escaped above
-
-
-def fill_template(path: Path, filters: Mapping[str, Callable[[Any], str]], **values: object) -> str:
-    """Return a Jinja template's text; if its name ends in .html.j2, values are escaped.
-
-    Raises:
-        jinja2.UndefinedError: the template names a value that is not given.
-    """
-    environment = _environment(path.parent)
-    environment.filters.update(filters)
-    return environment.get_template(path.name).render(**values)
-
-
-def _environment(folder: Path) -> Environment:
-    return Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=select_autoescape(["html.j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    return fill_template(_TEMPLATES / "report.html.j2", title=title, body=Markup(body))  # noqa: S704  escaped above
 
 
 def detailed(report: Report) -> tuple[ConditionReport, ...]:

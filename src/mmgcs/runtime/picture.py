@@ -19,7 +19,6 @@ WIDTH = 900
 """Pixels across a PNG."""
 
 _FOR, _AGAINST = (46, 160, 67), (218, 54, 51)
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def read_poster(classifier: Classifier, film: Film) -> Image.Image | None:
@@ -33,12 +32,10 @@ def read_poster(classifier: Classifier, film: Film) -> Image.Image | None:
 
 def to_html(explanation: Explanation, poster: Image.Image | None = None) -> str:
     """Return a self-contained page: for each genre the plot with shaded words, and the poster's regions."""
-    from jinja2 import Environment, FileSystemLoader
+    from mmgcs.templates import fill_template
 
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, keep_trailing_newline=True
-    )
-    return environment.get_template("explanation.html.j2").render(
+    return fill_template(
+        Path(__file__).parent / "templates" / "explanation.html.j2",
         explanation=explanation,
         prediction=explanation.prediction,
         picture=None if poster is None else base64.b64encode(_png(poster)).decode("ascii"),

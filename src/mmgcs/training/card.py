@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, Bundle, BundleConfig, seal, write_bundle
-from mmgcs.evaluation import Report, evaluate, fill_template, to_markdown
+from mmgcs.evaluation import Report, evaluate, to_markdown
 from mmgcs.files import atomic_writer, write_json
 from mmgcs.preprocess import LANGUAGES
 from mmgcs.runtime import CARD_KEY, Classifier, record_samples
+from mmgcs.templates import fill_template
 from mmgcs.training.rundir import Run
 from mmgcs.wording import MAIN_METRICS
 
@@ -99,10 +100,7 @@ def make_card(run: Run, classifier: Classifier) -> tuple[dict[str, Any], Report]
 
 def card_text(card: Mapping[str, Any], report: Report) -> str:
     """Return a card as Markdown, with the full report."""
-    filters: dict[str, Callable[[Any], Any]] = {
-        "three": lambda value: "–" if value is None else f"{value:.3f}",
-        "table": table_lines,
-    }
+    filters = {"table": table_lines}
     return fill_template(TEMPLATE, filters, card=card, metrics=MAIN_METRICS, report=to_markdown(report))
 
 

@@ -18,10 +18,11 @@ import polars as pl
 from mmgcs import datasets
 from mmgcs.bundle import MANIFEST, Bundle
 from mmgcs.errors import MmgcsError, UsageError
-from mmgcs.evaluation import evaluate, fill_template, write_report
+from mmgcs.evaluation import evaluate, write_report
 from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.runtime import load, verify
 from mmgcs.tables import read_films
+from mmgcs.templates import fill_template
 from mmgcs.training.data import read_labelled
 from mmgcs.training.recipe import PARTS, Recipe, find_recipe, read_recipe
 from mmgcs.training.run import RESOURCES, train
@@ -317,14 +318,13 @@ def write_summary(out: Path, names: list[str]) -> None:
     with atomic_writer(out / "report.md") as handle:
         handle.write(_markdown(report, str))
     with atomic_writer(out / "report.html") as handle:
-        handle.write((_TEMPLATES / "report.html").read_text(encoding="utf-8").replace("{{ body }}", page))
+        handle.write(fill_template(_TEMPLATES / "report.html.j2", body=page))
     write_json(out / "report.json", report)  # last: a report without it is incomplete
 
 
 def _markdown(report: Mapping[str, Any], address: Callable[[str], str]) -> str:
     """Return the report as Markdown; `address` turns a picture's file name into its address."""
-    filters = {"three": lambda value: "–" if value is None else f"{value:.3f}", "address": address}
-    return fill_template(_TEMPLATES / "report.md.j2", filters, metrics=MAIN_METRICS, **report)
+    return fill_template(_TEMPLATES / "report.md.j2", {"address": address}, metrics=MAIN_METRICS, **report)
 
 
 def _model(out: Path, name: str) -> dict[str, Any]:
