@@ -120,14 +120,14 @@ def tune(
     name="train-all",
     epilog=examples(
         "mmgcs train-all --data films.csv --out runs/all --dry-run",
-        "mmgcs train-all --data films.csv --out runs/all --recipes text,default --no-fetch",
+        "mmgcs train-all --data films.csv --out runs/all --recipes text,english --no-fetch",
     ),
 )
 def train_all(
     data: Data,
     out: Annotated[Path, Option(metavar="DIR", help="Gets a folder per recipe, and the report.")],
     posters: Annotated[Path | None, Option(metavar="DIR", help=POSTERS_HELP, show_default="DIR/posters")] = None,
-    recipes: Annotated[str, Option(help="Recipes or YAML files, separated by commas.")] = "text,poster,default",
+    recipes: Annotated[str, Option(help="Recipes or YAML files, separated by commas.")] = "text,poster,english",
     settings: Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help=SETTINGS_HELP)] = None,
     glove: Annotated[
         Path | None, download(metavar="FILE", help="Word vectors on disk: a .zip, .txt or .txt.gz.")
