@@ -314,7 +314,7 @@ def write_summary(out: Path, names: list[str]) -> None:
     def embedded(name: str) -> str:
         return "data:image/png;base64," + base64.b64encode((out / name).read_bytes()).decode()
 
-    page = MarkdownIt().enable("table").render(_markdown(report, embedded))
+    page = MarkdownIt("js-default").render(_markdown(report, embedded))
     with atomic_writer(out / "report.md") as handle:
         handle.write(_markdown(report, str))
     with atomic_writer(out / "report.html") as handle:
