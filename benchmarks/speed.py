@@ -1,14 +1,10 @@
 """How fast `predict` and `tag` are beside the bare libraries, and how much memory `tag` takes. Prints ratios.
 
-    python benchmarks/speed.py [--films FILE --posters DIR] [--runs 7] [--only growth …]
+    python benchmarks/speed.py [--films FILE --posters DIR] [--runs 7] [--only plots …]
 
 Without --films the shipped sample is repeated. Every ratio is between two things measured by turns in this run, so
 that a busy machine slows both; the target stands beside it. For `tag` the same ratio is given in processor seconds too,
-which others on the machine disturb less. `growth` compares the cost per film of a long table with that of a short one;
-with the default bundle a million films take hours, with a bundle of almost no graph two minutes, and what could grow
-with the table is all that is left to measure:
-
-    python benchmarks/speed.py --only growth --rows 10000 1000000 --model tests/data/bundle-1.0
+which others on the machine disturb less. `benchmarks/scale.py` compares tables of different lengths.
 """
 
 from __future__ import annotations
@@ -142,8 +138,8 @@ import mmgcs
 from mmgcs.tables import FilmTable
 from mmgcs.tagging import tag_table
 from mmgcs.sample import sample_films
-table, out, posters, model = sys.argv[1:]
-classifier = mmgcs.load(model or None)
+table, out, posters = sys.argv[1:]
+classifier = mmgcs.load()
 classifier.predict_batch(sample_films()[:2])  # graphs are opened when first used
 clock, cpu = time.perf_counter(), time.process_time()
 tag_table(classifier, FilmTable(Path(table), posters=Path(posters)), Path(out))
@@ -153,10 +149,10 @@ print(*spent, int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_te
 """
 
 
-def tag_process(table: Path, posters: Path, model: Path | None = None) -> tuple[float, float, float]:
+def tag_process(table: Path, posters: Path) -> tuple[float, float, float]:
     """Seconds of tagging by the clock and of processor cores, after loading, and the largest resident memory in MiB."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [str(table), str(Path(folder) / "out.jsonl"), str(posters), str(model or "")]
+        arguments = [str(table), str(Path(folder) / "out.jsonl"), str(posters)]
         done = subprocess.run([sys.executable, "-c", TAG, *arguments], check=True, capture_output=True, text=True)
     clock, cpu, memory = map(float, done.stdout.split())
     return clock, cpu, memory
@@ -187,31 +183,14 @@ def memory(films: list[Film], posters: Path) -> None:
             print(f"{'resident memory of tag,':<24}{len(films) * times:>10,} films {largest:>8.0f} MiB   target < 700")
 
 
-def growth(short: int, long: int, model: Path | None) -> None:
-    """The cost of a film in a long table beside that in a short one, whose median of five runs counts."""
-    with tempfile.TemporaryDirectory() as folder:
-        tables = {rows: Path(folder) / f"{rows}.jsonl" for rows in (short, long)}
-        for rows, table in tables.items():
-            write_table((Film(plot=f"A ghost number {number}") for number in range(rows)), table, Path(folder))
-        each = {}
-        for rows, times in ((short, min(5, long // short)), (long, 1)):
-            costs = [tag_process(tables[rows], Path(folder), model) for _ in range(times)]
-            each[rows] = statistics.median(one[1] for one in costs) / rows
-            print(f"{'resident memory of tag,':<24}{rows:>10,} films {max(one[2] for one in costs):>8.0f} MiB")
-    what = f"core-seconds a film, {long:,} rows / {short:,}"
-    show(what, f"{each[long] * 1e3:.3f} ms", f"{each[short] * 1e3:.3f} ms", each[long] / each[short], "≤ 1.05")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--films", type=Path)
     parser.add_argument("--posters", type=Path)
     parser.add_argument("--split", default="test")
     parser.add_argument("--runs", type=int, default=7)
-    parts = ("start", "predict", "plots", "posters", "memory", "growth")
-    parser.add_argument("--only", nargs="+", choices=parts, default=parts[:-1])
-    parser.add_argument("--rows", type=int, nargs=2, default=(10_000, 100_000), help="of growth")
-    parser.add_argument("--model", type=Path, help="of growth: a small one shows what is not the graphs'")
+    parts = ("start", "predict", "plots", "posters", "memory")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     arguments = parser.parse_args()
     if arguments.films is None:
         films, posters = sample_films() * 20, sample_table().parent
@@ -234,8 +213,6 @@ def main() -> None:
             tagging(name, classifier, films, posters, few)
     if "memory" in arguments.only:
         memory(films, posters)
-    if "growth" in arguments.only:
-        growth(min(arguments.rows), max(arguments.rows), arguments.model)
 
 
 if __name__ == "__main__":

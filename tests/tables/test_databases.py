@@ -182,7 +182,7 @@ def test_a_condition_columns_and_the_key_can_be_named(classifier: Classifier, tm
             None,
             "--columns title=name: films has no such column; it has uuid, Beschreibung, kind",
         ),
-        (names, "kind =", "--where 'kind =' failed: .*syntax error"),
+        (names, "kind =", r"--where 'kind =' failed \(.*syntax error"),
     ):
         with pytest.raises(UsageError, match=message):
             tag(classifier, f"sqlite:///{path}", columns=columns, where=where)
@@ -443,6 +443,22 @@ def test_uuids_in_a_schema_are_tagged_once_each_in_any_order(classifier: Classif
     ]
     with pytest.raises(UsageError, match=r"the schema archive of .* has no table 'films'; it has mmgcs_predictions"):
         FilmDatabase(postgres.address, "films", schema="archive")
+
+
+def test_dates_that_python_does_not_know_are_a_warning_of_their_film(
+    classifier: Classifier, postgres: Postgres
+) -> None:
+    with psycopg.connect(host=str(postgres.folder), user="films", dbname="postgres", autocommit=True) as connection:
+        connection.execute("create table dated (id int primary key, plot text, release_date date, title timestamptz)")
+        rows = [("a ghost", "infinity", "-infinity"), ("a ghost", "0044-03-15 BC", None), ("love", "1999-03-31", None)]
+        for number, row in enumerate(rows):
+            connection.execute("insert into dated values (%s, %s, %s, %s)", (number, *row))
+    assert tag(classifier, postgres.address, "dated", into="dated_genres").films == 3
+    assert postgres.rows("select genres, warnings from dated_genres order by film_id") == [
+        ("Horror", "ignored invalid year 'infinity'"),
+        ("Horror", "ignored invalid year '0044-03-15 BC'"),
+        ("Romance", None),
+    ]
 
 
 def test_a_reader_of_the_source_cannot_write(postgres: Postgres) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import io
 import json
 import os
 import subprocess
@@ -9,12 +11,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 from http_server import picture
 from ports import free_port, wait_for
 
 from mmgcs.errors import UsageError
+from mmgcs.runtime import Classifier
 from mmgcs.tables import FilmTable, Folder, read_films
+from mmgcs.tagging import tag_table
 
 pytest.importorskip("s3fs", reason="s3fs is not installed")
 pytest.importorskip("moto", reason="moto is not installed")
@@ -72,7 +77,7 @@ def test_results_are_written_to_a_bucket_whole(store: fsspec.AbstractFileSystem)
     assert folder.names() == []
 
 
-def test_addresses_of_every_kind_are_read() -> None:
+def test_addresses_of_every_kind_are_read(classifier: Classifier, tmp_path: Path) -> None:
     files = fsspec.filesystem("memory")
     for number in range(3):
         files.pipe_file(f"/films/part-{number}.csv", f"id,plot\n{number},p\n".encode())
@@ -80,6 +85,12 @@ def test_addresses_of_every_kind_are_read() -> None:
         table = FilmTable(address)
         assert [film.id for chunk in table.chunks() for film in chunk] == ["0", "1", "2"]
         assert not isinstance(table.posters, Path)
+    dated = io.BytesIO()
+    pl.DataFrame({"plot": ["a ghost"], "made": [datetime.date(1999, 3, 31)]}).write_parquet(dated)
+    for name in "ab":
+        files.pipe_file(f"/dated/{name}.parquet", dated.getvalue())
+    tag_table(classifier, FilmTable("memory://dated"), tmp_path / "out.parquet")
+    assert pl.read_parquet(tmp_path / "out.parquet")["made"].to_list() == [datetime.date(1999, 3, 31)] * 2
     for address, message in (
         ("memory://none", "there is no table of films at memory://none"),
         ("teapot://x/y.csv", "teapot://x/y.csv cannot be reached: teapot:// is not supported here"),

@@ -76,11 +76,19 @@ def test_a_file_is_tagged_into_another_and_a_finished_one_is_left(tiny_bundle: P
     ("films", "out", "message"),
     [
         (pl.DataFrame({"a": [1]}), None, "the frame has no column plot or poster; .* it has a"),
+        (pl.DataFrame({"plot": ["a"]}), None, "the frame has no column 'synopsis'; its columns are plot"),
         ([1], None, "cannot tag a list; give a path, or a frame"),
         ("films.csv", None, "give out, the file to write"),
         (pl.DataFrame({"plot": ["a"]}), "x.csv", "out is for a file of films"),
     ],
 )
 def test_what_cannot_be_tagged_is_refused(films: Any, out: str | None, message: str, tiny_bundle: Path) -> None:
+    columns = {"plot": "synopsis"} if "synopsis" in message else None
     with pytest.raises(UsageError, match=message):
-        mmgcs.tag(films, out, model=tiny_bundle)
+        mmgcs.tag(films, out, model=tiny_bundle, columns=columns)
+
+
+def test_two_columns_of_one_name_are_refused(tiny_bundle: Path) -> None:
+    frame = pytest.importorskip("pandas").DataFrame([["a ghost", "love"]], columns=["plot", "plot"])
+    with pytest.raises(UsageError, match="two columns of the same name"):
+        mmgcs.tag(frame, model=tiny_bundle)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 app = new_app()
 
 STDIO = Path("-")
+FINISHED = "{} is finished already; nothing to do (--overwrite tags it again)"
 LISTS = ("--review", "--compare", "--problems")
 CHOICE = ("--only-missing", "--min-confidence", *LISTS)
 OF_DATABASE = ("--table", "--schema", "--key", "--where", "--into", "--probabilities")
@@ -163,7 +164,7 @@ def tag(
         if STDIO in (films, out):
             raise UsageError("--engine ray reads and writes folders, not stdin and stdout; give addresses")
         try:
-            from mmgcs.tagging import tag_with_ray
+            from mmgcs.tagging import TagSummary, tag_with_ray
         except ModuleNotFoundError as error:
             if error.name is not None and error.name.startswith("mmgcs"):
                 raise
@@ -184,6 +185,9 @@ def tag(
                 columns=names,
                 progress=progress,
             )
+        if resume and summary == TagSummary():
+            say(FINISHED.format(out))
+            quiet = True
         _report(summary, {"out": str(out)}, as_json=as_json, quiet=quiet)
         return
 
@@ -202,7 +206,7 @@ def tag(
         if films != STDIO and films.exists() and path.exists() and films.samefile(path):
             raise UsageError(f"{path} is the table of films itself; choose another file")
     if resume and not overwrite and is_finished(out, written, films):
-        say(f"{out} is finished already; nothing to do (--overwrite tags it again)")
+        say(FINISHED.format(out))
         summary, quiet = TagSummary(), True
     else:
         stdin_format = f".{stdin_format.lstrip('.')}"

@@ -13,9 +13,9 @@ from mmgcs.tables.films import CHUNK, STDIN, FilmTable, fetch_posters, need_colu
 from mmgcs.tables.frames import Frame, read_frame, table_columns
 from mmgcs.tables.locations import Folder, find_tables, is_remote, normal_address
 from mmgcs.tables.readers import PACKED, READERS
-from mmgcs.tables.rows import ALIASES, RowReader, sources_of
+from mmgcs.tables.rows import ALIASES, RowReader, check_named, sources_of
 from mmgcs.tables.source import Row, table_format, without_format
-from mmgcs.tables.writers import ANSWER_COLUMNS, WRITERS, RecordBuilder, infer_types, json_line, write_table
+from mmgcs.tables.writers import ANSWER_COLUMNS, WRITERS, RecordBuilder, infer_types, json_line, to_frame, write_table
 
 if TYPE_CHECKING:
     from mmgcs.tables.databases import FilmDatabase
@@ -35,6 +35,7 @@ __all__ = [
     "RecordBuilder",
     "Row",
     "RowReader",
+    "check_named",
     "fetch_posters",
     "find_tables",
     "infer_types",
@@ -48,6 +49,7 @@ __all__ = [
     "sources_of",
     "table_columns",
     "table_format",
+    "to_frame",
     "without_format",
     "write_table",
 ]

@@ -117,7 +117,7 @@ class FilmDatabase:
                 try:
                     self._read(sa.select(self._key).where(self._where).limit(1))
                 except MmgcsError as error:
-                    raise UsageError(f"--where {where!r} failed: {error}") from error
+                    raise UsageError(f"--where {where!r} failed ({_reason(error.__cause__)})") from error
             self._create_targets(probabilities)
         except BaseException:
             self.close()
@@ -173,11 +173,11 @@ class FilmDatabase:
             raise UsageError(f"{self.source} has {has}; name a column that is unique and never null with --key")
         return keys[0]
 
-    def _field_columns(self, names: Mapping[str, str]) -> dict[str, sa.Column[Any]]:
+    def _field_columns(self, names: Mapping[str, str]) -> dict[str, sa.ColumnElement[Any]]:
         """Return the columns to read by film field, and identifiers by their own name."""
         others = [column.name for column in self._films.columns if column.name != self.key]
         found = {name: column for name, column in sources_of(others).items() if name in FIELDS} | dict(names)
-        fields = {name: self._column(f"--columns {name}={column}", column) for name, column in found.items()}
+        fields = {name: _readable(self._column(f"--columns {name}={column}", column)) for name, column in found.items()}
         if "plot" not in fields and "poster" not in fields:
             raise UsageError(
                 f"{self.source} has no column of plots or posters; name one with --columns plot=COLUMN; "
@@ -415,9 +415,8 @@ class FilmDatabase:
         try:
             return attempts(work)
         except DBAPIError as error:
-            reason = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0].rstrip(".")
             raise MmgcsError(
-                f"{self.place} refused or went away ({reason[:300]}); fix that, then run the same command "
+                f"{self.place} refused or went away ({_reason(error)}); fix that, then run the same command "
                 f"again: predictions that were written are kept"
             ) from error
 
@@ -433,6 +432,16 @@ class _AsDeclared(UserDefinedType[Any]):
     def get_col_spec(self, **_: Any) -> str:
         """Return the type's name in SQL."""
         return self.name
+
+
+def _reason(error: BaseException | None) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")[:300]
+
+
+def _readable(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Return a date as text: Python has no date for PostgreSQL's `infinity` and years before 1."""
+    return sa.cast(column, sa.Text) if isinstance(column.type, sa.Date | sa.DateTime) else column
 
 
 def _parse_address(address: str) -> sa.URL:

@@ -281,7 +281,7 @@ def read_csv(path: Path, delimiter: str | None = None, usual: str = ",") -> Tabl
             with_column_names=lambda names: list(columns) if len(names) == len(columns) else names,
         )
 
-    types = dict.fromkeys(columns, "text")
+    types = dict.fromkeys(columns, pl.String())
     rows = (_row(record, columns) for record in records)
     return Table(columns, rows, meter.share, types, scan if plain else None, dialect.delimiter)
 

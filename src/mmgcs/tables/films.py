@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from mmgcs.errors import UsageError
@@ -44,10 +44,6 @@ class FilmTable:
         path: the address that was given.
         files: the files.
         ends: the number of rows up to the end of each file that was read to its end.
-        columns: the columns of all files; of JSONL the ones in the first thousand lines.
-        partition: the columns among them that only the folders' names give.
-        types: column to its type for `write_table`; None if it must be inferred from the rows.
-        first_types: the same, by the first file alone.
         sources: film field to the column it is read from.
         notices: what the user should know about how the table is read.
         posters: the folder that posters are relative to and may not leave.
@@ -76,6 +72,8 @@ class FilmTable:
         self.files = find_tables(path)
         self.path = Path(path)
         self.ends: list[int] = []
+        self._opened = 0
+        self._declared: dict[str, pl.DataType | None] = {}  # column to type; None if a file does not say
         self._delimiter, self._named = delimiter, columns
         self._scratch = Path()
         if self.files[0].remote:
@@ -90,13 +88,8 @@ class FilmTable:
         self._file = 0
         self._table = self._open(0)
         # Remote files are downloaded one by one, when their turn comes.
-        local = [number for number, file in enumerate(self.files) if number and not file.remote]
-        tables = [self._table, *map(self._open, local)]
-        own = dict.fromkeys(name for table in tables for name in table.columns)
-        self.columns = tuple(own | dict.fromkeys(key for file in self.files for key in file.partition))
-        self.partition = tuple(name for name in self.columns if name not in own)
-        self.first_types = self._table.types
-        self.types = _common_types(tables, self.columns) if len(tables) == len(self.files) else None
+        for number in range(1, 1 if self.files[0].remote else len(self.files)):
+            self._open(number)
         check_named(columns or {}, self.columns, path)
         self._rows = self._row_reader(self.columns)
         self.sources = self._rows.sources
@@ -107,9 +100,37 @@ class FilmTable:
                 f"name it with --columns plot=COLUMN; its columns are {list_columns(self.columns)}"
             )
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the files that were opened; of JSONL the ones in the first thousand lines.
+
+        All files of this machine are opened at once, others when they are read.
+        """
+        return tuple(dict.fromkeys([*self._declared, *(key for file in self.files for key in file.partition)]))
+
+    @property
+    def partition(self) -> tuple[str, ...]:
+        """The columns that only the folders' names give."""
+        return tuple(name for name in self.columns if name not in self._declared)
+
+    @property
+    def types(self) -> dict[str, pl.DataType] | None:
+        """The polars types of `columns`: text where files differ; None if a file does not say."""
+        known = {name: kind for name, kind in self._declared.items() if kind is not None}
+        if len(known) < len(self._declared):
+            return None
+        return {name: known.get(name, pl.String()) for name in self.columns}
+
     def _open(self, number: int) -> Table:
         file = self.files[number]
-        return READERS[file.format](file.local(self._scratch), self._delimiter)
+        table = READERS[file.format](file.local(self._scratch), self._delimiter)
+        if number == self._opened:
+            self._opened += 1
+            for name in table.columns:
+                kind = table.types[name] if table.types is not None else None
+                other = self._declared.get(name, kind)
+                self._declared[name] = None if kind is None or other is None else kind if kind == other else pl.String()
+        return table
 
     def _row_reader(self, columns: Sequence[str]) -> RowReader:
         return RowReader(columns, self.posters if isinstance(self.posters, Path) else None, self._named)
@@ -245,18 +266,6 @@ def _fetched(posters: Folder, film: Film) -> Film:
     if film.plot:
         return replace(film, poster=None, warnings=(*film.warnings, problem))
     return replace(film, poster=None, problem=film.problem or problem)
-
-
-def _common_types(tables: list[Table], columns: tuple[str, ...]) -> dict[str, Any] | None:
-    """Return the types of all files' columns: text where they differ, None if a file does not say."""
-    declared = [table.types for table in tables if table.types is not None]
-    if len(declared) < len(tables):
-        return None
-    types = {}
-    for name in columns:
-        found = [file[name] for file in declared if name in file]
-        types[name] = found[0] if found and all(kind == found[0] for kind in found) else "text"
-    return types
 
 
 class _SeenIds:

@@ -7,10 +7,10 @@ silently, or refuses the file, the frame is made of the rows instead.
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,10 @@ from mmgcs.errors import InputError
 from mmgcs.tables.locations import TableFile, find_tables
 from mmgcs.tables.readers import READERS, Table
 from mmgcs.tables.source import open_table
+from mmgcs.tables.writers import as_text
+
+BATCH = 10_000
+"""Rows that are read one by one before they become a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +45,32 @@ def table_columns(path: str | Path) -> list[str]:
 
 
 def read_frame(path: str | Path, expressions: Sequence[pl.Expr]) -> Frame:
-    """Read expressions of a table's columns, streaming, so that the other columns cost no memory.
+    """Read expressions of a table's columns; the other columns cost no memory.
 
     Args:
         path: as for `mmgcs.tables.read_films`.
-        expressions: over columns that are text, or of the file's own types if it has types.
+        expressions: over columns that are text, or of the file's own types if it is Parquet.
 
     Raises:
         InputError: the table lacks a column.
         UsageError: it cannot be read.
     """
+    needed = dict.fromkeys(name for expression in expressions for name in expression.meta.root_names())
+    found: set[str] = set()
     frames: list[pl.DataFrame] = []
     problems: list[str] = []
-    alone = len(find_tables(path)) == 1
-    try:
-        for file, local, table in _tables(path):
-            if alone and (quick := _quick(local, table, file, expressions)) is not None:
-                return Frame(quick)
-            frames.append(_row_by_row(table, file, problems))
-        return Frame(pl.concat(frames, how="diagonal").select(expressions), tuple(problems))
-    except pl.exceptions.ColumnNotFoundError as error:
-        missing = str(error).split("\n", 1)[0]
-        raise InputError(f"{path} lacks a column that this data set has ({missing}); check --from") from None
+    for file, local, table in _tables(path):
+        found |= {*table.columns, *file.partition}
+        constants = [
+            pl.lit(file.partition.get(name), dtype=pl.String).alias(name)
+            for name in needed
+            if name not in table.columns
+        ]
+        quick = _quick(local, table, [*expressions], constants)
+        frames += _row_by_row(table, file, needed, expressions, problems) if quick is None else [quick]
+    if missing := next((name for name in needed if name not in found), None):
+        raise InputError(f"{path} lacks a column that this data set has ({missing}); check --from")
+    return Frame(pl.concat(frames), tuple(problems))
 
 
 def _tables(path: str | Path) -> Iterator[tuple[TableFile, Path, Table]]:
@@ -74,14 +82,12 @@ def _tables(path: str | Path) -> Iterator[tuple[TableFile, Path, Table]]:
             yield file, local, READERS[file.format](local, None)
 
 
-def _quick(path: Path, table: Table, file: TableFile, expressions: Sequence[pl.Expr]) -> pl.DataFrame | None:
+def _quick(path: Path, table: Table, expressions: list[pl.Expr], constants: list[pl.Expr]) -> pl.DataFrame | None:
     """Return what polars reads, or None if that may not be what the file holds."""
     if table.scan is None:
         return None
-    scan = table.scan().with_columns(pl.lit(value).alias(name) for name, value in file.partition.items())
-    try:
-        if table.delimiter is None:
-            return scan.select(expressions).collect(engine="streaming")
+    checks: list[pl.Expr] = []
+    if table.delimiter is not None:
         width, mark = len(table.columns), re.escape(table.delimiter)
         # Within a cell, a line that begins like a row, or has as many delimiters: a stray quote may have merged rows.
         row = rf'\n(?:"?[^\s"{mark}]*\d[^\s"{mark}]*"?{mark}|(?:[^\n{mark}]*{mark}){{{max(1, width - 1)}}})'
@@ -89,31 +95,34 @@ def _quick(path: Path, table: Table, file: TableFile, expressions: Sequence[pl.E
             pl.any_horizontal(pl.col(table.columns).str.contains(row)).alias("__merged"),
             pl.sum_horizontal(pl.col(table.columns).str.count_matches(table.delimiter, literal=True)).alias("__inside"),
         ]
-        frame = scan.select([*expressions, *checks]).collect(engine="streaming")
-        delimiters = (frame.height + 1) * (width - 1) + int(frame["__inside"].sum())
-        delimiters += sum(name.count(table.delimiter) for name in table.columns)
-        with open_table(path) as raw:
-            found = sum(piece.count(table.delimiter.encode()) for piece in iter(lambda: raw.read(2**22), b""))
-        return None if frame["__merged"].any() or delimiters != found else frame.drop("__merged", "__inside")
-    except pl.exceptions.ColumnNotFoundError:
-        raise
+    try:
+        frame = table.scan().with_columns(constants).select([*expressions, *checks]).collect(engine="streaming")
     except (pl.exceptions.PolarsError, OSError):
         return None
+    if table.delimiter is None:
+        return frame
+    delimiters = (frame.height + 1) * (width - 1) + int(frame["__inside"].sum())
+    delimiters += sum(name.count(table.delimiter) for name in table.columns)
+    with open_table(path) as raw:
+        stored = sum(piece.count(table.delimiter.encode()) for piece in iter(lambda: raw.read(2**22), b""))
+    return None if frame["__merged"].any() or delimiters != stored else frame.drop("__merged", "__inside")
 
 
-def _row_by_row(table: Table, file: TableFile, problems: list[str]) -> pl.DataFrame:
-    """Return the rows that can be read; the problems of the others are added to `problems`."""
-    rows: list[dict[str, str | None]] = []
-    columns = dict.fromkeys([*table.columns, *file.partition])
-    for row in table.rows:
-        if row.problem is not None:
-            problems.append(f"{Path(file.address).name}, {row.problem}")
-            continue
-        columns.update(dict.fromkeys(row.values))  # a key that the first lines of JSON lack
-        rows.append({name: _text(value) for name, value in {**file.partition, **row.values}.items()})
-    return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String))
+def _row_by_row(
+    table: Table, file: TableFile, names: Iterable[str], expressions: Sequence[pl.Expr], problems: list[str]
+) -> Iterator[pl.DataFrame]:
+    """Yield frames of the rows that can be read; the problems of the others are added to `problems`."""
+    schema = dict.fromkeys(names, pl.String())
 
+    def rows() -> Iterator[list[str | None]]:
+        for row in table.rows:
+            if row.problem is not None:
+                problems.append(f"{Path(file.address).name}, {row.problem}")
+                continue
+            values = {**file.partition, **row.values}
+            yield [as_text(values.get(name)) or None for name in schema]
 
-def _text(value: object) -> str | None:
-    text = value if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False, default=str)
-    return text or None
+    remaining, batch = rows(), None
+    while batch is None or batch:
+        batch = list(itertools.islice(remaining, BATCH))
+        yield pl.DataFrame(batch, schema=schema, orient="row").select(expressions)

@@ -12,7 +12,7 @@ from typing import IO, Any
 from mmgcs.errors import UsageError
 from mmgcs.tables.readers import MAX_COLUMNS, READERS, Table, check_columns
 from mmgcs.tables.rows import ALIASES, sources_of
-from mmgcs.tables.source import BLANK, CELL, MAX_LINE, Line, Meter, Row, encoding_of, open_text, read_lines
+from mmgcs.tables.source import BLANK, CELL, MAX_LINE, Line, Meter, Row, open_text, read_lines
 from mmgcs.tables.source import without_surrogates as clean
 
 SAMPLED = 1000
@@ -39,8 +39,6 @@ def read_json(path: Path, delimiter: str | None = None) -> Table:
     Raises:
         UsageError: there is no object among the first thousand films, or they have too many columns.
     """
-    import polars as pl
-
     del delimiter  # JSON has none
     # One list, or objects that span several lines, are not JSON lines.
     first = next((text for line in read_lines(path) if (text := line.text.strip(BLANK))), "")
@@ -58,11 +56,7 @@ def read_json(path: Path, delimiter: str | None = None) -> Table:
             f'{path} is not JSON lines ({why}); give one object per line, such as {{"id": 1, "plot": "…"}}'
         )
     meter = Meter(path)
-    scan = (lambda: pl.scan_ndjson(path, infer_schema_length=None)) if lines else None
-    plain = encoding_of(path) == ("utf-8", "\n")
-    return Table(
-        tuple(columns), _bounded(_rows(path, lines, meter), columns), meter.share, scan=scan if plain else None
-    )
+    return Table(tuple(columns), _bounded(_rows(path, lines, meter), columns), meter.share)
 
 
 def _rows(path: Path, lines: bool, meter: Meter | None = None) -> Iterator[Row]:

@@ -9,14 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import polars as pl
 
 from mmgcs.errors import UsageError
 from mmgcs.registry import Registry
 from mmgcs.tables.source import CELL, Row
-
-if TYPE_CHECKING:
-    import polars as pl
 
 MAX_COLUMNS = 10_000
 """Columns that a table may have; more are lines of data without a header, or damage."""
@@ -33,16 +31,16 @@ class Table:
         columns: the columns; of JSONL the ones in its first thousand lines.
         rows: the rows; can be iterated once.
         share: returns the share of the table that was read so far, 0 to 1.
-        types: column to its type for `write_table`; None if the format does not say (JSON).
-        scan: the table as polars reads it; None if only the rows are right. For text formats it is right only if the
-            file is sound; `mmgcs.tables.frames` checks that.
+        types: column to its polars type; None if the format does not say (JSON).
+        scan: the table as polars reads it, which is faster; None if only the rows are right. That of a delimited file
+            is right only if the file is sound; `mmgcs.tables.frames` checks that.
         delimiter: the delimiter of a delimited file.
     """
 
     columns: tuple[str, ...]
     rows: Iterator[Row]
     share: Callable[[], float]
-    types: Mapping[str, Any] | None = None
+    types: Mapping[str, pl.DataType] | None = None
     scan: Callable[[], pl.LazyFrame] | None = None
     delimiter: str | None = None
 
@@ -69,8 +67,6 @@ def read_parquet(path: Path, delimiter: str | None = None) -> Table:
     Raises:
         UsageError: the file is not Parquet, is incomplete, or has too many columns.
     """
-    import polars as pl
-
     del delimiter  # Parquet has none
     broken = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
     try:
@@ -103,8 +99,6 @@ def read_excel(path: Path, delimiter: str | None = None) -> Table:
     Raises:
         UsageError: the extra `excel` is not installed, or the file is not a workbook.
     """
-    import polars as pl
-
     del delimiter  # a workbook has none
     try:
         frame = pl.read_excel(path, infer_schema_length=None)
@@ -117,4 +111,4 @@ def read_excel(path: Path, delimiter: str | None = None) -> Table:
         Row(values, place=f"row {number}", size=sum(len(str(value)) + CELL for value in values.values()))
         for number, values in enumerate(frame.iter_rows(named=True), 2)  # as Excel counts them, after the header
     )
-    return Table(tuple(frame.columns), rows, lambda: 1.0, dict(frame.schema), frame.lazy)
+    return Table(tuple(frame.columns), rows, lambda: 1.0, dict(frame.schema))

@@ -1,8 +1,7 @@
 """Build output rows, and write them as CSV, TSV, JSON or Parquet, whole or not at all, in constant memory.
 
-A writer is a function registered in `WRITERS` under its file extensions. It gets the rows and their columns, each with
-its type: "text", "int", "float", "bool", "texts" (a list of text), a tuple of names (an object of numbers), or a polars
-type.
+A writer is a function registered in `WRITERS` under its file extensions. It gets the rows and the polars type of each
+column.
 """
 
 from __future__ import annotations
@@ -16,21 +15,23 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
+from polars.io.plugins import register_io_source
 
 from mmgcs.files import atomic_path
 from mmgcs.film import Prediction
 from mmgcs.registry import Registry
 from mmgcs.tables.source import table_format
 
-if TYPE_CHECKING:
-    import polars as pl
-
 ANSWER_COLUMNS = ("genres", "probabilities", "confidence", "sure", "error", "warnings", "inputs")
 """The columns appended to every row."""
 
-Types = Mapping[str, Any]
-"""Column to type; see above."""
+TEXTS = pl.List(pl.String())
+
+Types = Mapping[str, pl.DataType]
+"""Column to type. A column of type text may hold any values in its rows; they are written as text or JSON."""
 
 Writer = Callable[[Iterable[Mapping[str, Any]], Path, Types], None]
 """Writes rows with the given columns to a path. Values may be missing; other columns are left out."""
@@ -52,8 +53,15 @@ class RecordBuilder:
     """
 
     def __init__(self, columns: Sequence[str], genres: Sequence[str]) -> None:
-        self.types: dict[str, Any] = dict.fromkeys(ANSWER_COLUMNS, "texts")
-        self.types |= {"probabilities": tuple(genres), "confidence": "float", "sure": "bool", "error": "text"}
+        self.types: dict[str, pl.DataType] = {
+            "genres": TEXTS,
+            "probabilities": pl.Struct(dict.fromkeys(genres, pl.Float64())),
+            "confidence": pl.Float64(),
+            "sure": pl.Boolean(),
+            "error": pl.String(),
+            "warnings": TEXTS,
+            "inputs": TEXTS,
+        }
         ours = {*ANSWER_COLUMNS, *(f"p_{genre}" for genre in genres)}  # p_<genre> is how CSV has probabilities
         self._taken = {*ours, *columns}
         self.columns = {name: self._free_name(name) if name in ours else name for name in columns}
@@ -156,28 +164,28 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
+    """Return a value as text: dates and numbers as they are written, lists and objects as JSON."""
     value = _plain(value)
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def write_delimited(rows: Iterable[Mapping[str, Any]], out: Path, types: Types, delimiter: str) -> None:
     """Write CSV or TSV: genres as `A|B`, each probability in a column `p_<genre>`."""
+    cells: list[tuple[str, str | None]] = []  # column, and the genre whose probability it holds
+    for name, kind in types.items():
+        if name == "probabilities" and isinstance(kind, pl.Struct):
+            cells += [(name, field.name) for field in kind.fields]
+        else:
+            cells.append((name, None))
     with out.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, delimiter=delimiter, lineterminator="\n")
-        header: list[str] = []
-        for name, kind in types.items():
-            header += [f"p_{genre}" for genre in kind] if isinstance(kind, tuple) else [name]
-        writer.writerow(header)
+        writer.writerow(name if genre is None else f"p_{genre}" for name, genre in cells)
         for row in rows:
-            cells: list[str] = []
-            for name, kind in types.items():
-                value = row.get(name)
-                if isinstance(kind, tuple):
-                    cells += [_cell(name, (value or {}).get(genre)) for genre in kind]
-                else:
-                    cells.append(_cell(name, value))
-            writer.writerow(cells)
+            writer.writerow(
+                _cell(name, row.get(name) if genre is None else (row.get(name) or {}).get(genre))
+                for name, genre in cells
+            )
 
 
 WRITERS.register(".csv")(functools.partial(write_delimited, delimiter=","))
@@ -185,79 +193,72 @@ WRITERS.register(".tsv", ".tab", ".txt")(functools.partial(write_delimited, deli
 
 
 def _cell(name: str, value: Any) -> str:
-    if _kind(value) == "texts":
+    if _is_texts(value):
         return SEPARATORS.get(name, "|").join(value)
-    return _text(value) or ""
+    return as_text(value) or ""
 
 
 @WRITERS.register(".parquet", ".pq")
 def write_parquet(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
     """Write Parquet: lists as lists, probabilities as a struct, columns of a Parquet input with their own types."""
-    import polars as pl
-    from polars.io.plugins import register_io_source
-
-    named: dict[str, Any] = {
-        "text": pl.String(),
-        "int": pl.Int64(),
-        "float": pl.Float64(),
-        "bool": pl.Boolean(),
-        "texts": pl.List(pl.String),
-    }
-    schema = pl.Schema()
-    for name, kind in types.items():
-        structure = pl.Struct(dict.fromkeys(kind, pl.Float64)) if isinstance(kind, tuple) else kind
-        schema[name] = named[kind] if isinstance(kind, str) else structure
     # Pictures take more memory than everything else together.
-    pictures = any(dtype == pl.Binary or dtype == pl.Struct for name, dtype in schema.items() if types[name] is dtype)
+    pictures = any(kind in (pl.Binary, pl.Struct) for name, kind in types.items() if name != "probabilities")
     size = 256 if pictures else 4096
 
     def batches(*_: Any) -> Iterator[pl.DataFrame]:  # the sink reads every column of every row
         remaining = iter(rows)
         while batch := list(islice(remaining, size)):
-            yield pl.DataFrame(
-                [
-                    pl.Series(name, [_parquet_value(row.get(name), types[name]) for row in batch], dtype=dtype)
-                    for name, dtype in schema.items()
-                ]
-            )
+            yield to_frame(batch, types)
 
     try:
-        register_io_source(batches, schema=schema).sink_parquet(
+        register_io_source(batches, schema=pl.Schema(types)).sink_parquet(
             out, compression="zstd", row_group_size=size, maintain_order=True, engine="streaming"
         )
     except pl.exceptions.PolarsError as error:
         raise OSError(str(error).splitlines()[0]) from error
 
 
-def _parquet_value(value: Any, kind: Any) -> Any:
-    if isinstance(kind, tuple):
-        return value or None
-    return _text(value) if kind == "text" else value
+def to_frame(rows: Sequence[Mapping[str, Any]], types: Types) -> pl.DataFrame:
+    """Return rows as a frame with columns of these types."""
+
+    def value(row: Mapping[str, Any], name: str, kind: pl.DataType) -> Any:
+        if name == "probabilities":
+            return row.get(name) or None
+        return as_text(row.get(name)) if kind == pl.String else row.get(name)
+
+    return pl.DataFrame(
+        [pl.Series(name, [value(row, name, kind) for row in rows], dtype=kind) for name, kind in types.items()]
+    )
 
 
-def infer_types(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> dict[str, str]:
+def infer_types(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> dict[str, pl.DataType]:
     """Return the type of each column by the values it holds in all rows, for inputs that do not declare types.
 
     Args:
         rows: rows that may have further columns.
         columns: the columns that come first.
     """
-    kinds: dict[str, set[str]] = {name: set() for name in columns}
+    found: dict[str, set[pl.DataType]] = {name: set() for name in columns}
     for row in rows:
         for name, value in row.items():
             if value is not None:
-                kinds.setdefault(name, set()).add(_kind(value))
+                found.setdefault(name, set()).add(_type_of(value))
+    numbers = {pl.Int64(), pl.Float64()}
     return {
-        name: "float" if seen == {"int", "float"} else next(iter(seen)) if len(seen) == 1 else "text"
-        for name, seen in kinds.items()
+        name: next(iter(types)) if len(types) == 1 else pl.Float64() if types == numbers else pl.String()
+        for name, types in found.items()
     }
 
 
-def _kind(value: Any) -> str:
+def _type_of(value: Any) -> pl.DataType:
     if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int):
-        return "int" if -(2**63) <= value < 2**63 else "text"  # no column of a table holds larger ones
+        return pl.Boolean()
+    if isinstance(value, int) and -(2**63) <= value < 2**63:  # no column of a table holds larger ones
+        return pl.Int64()
     if isinstance(value, float):
-        return "float"
-    return "texts" if isinstance(value, list) and all(isinstance(item, str) for item in value) else "text"
+        return pl.Float64()
+    return TEXTS if _is_texts(value) else pl.String()
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

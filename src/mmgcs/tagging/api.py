@@ -7,10 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
+import polars as pl
+
 from mmgcs.errors import UsageError
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier, load
-from mmgcs.tables import ANSWER_COLUMNS, CHUNK, FilmTable, RecordBuilder, Row, RowReader
+from mmgcs.tables import ANSWER_COLUMNS, CHUNK, FilmTable, RecordBuilder, Row, RowReader, check_named, to_frame
 from mmgcs.tagging.pipeline import Pipeline, Progress, TagOptions
 from mmgcs.tagging.sinks import RowSink, is_finished, tag_table
 from mmgcs.tagging.summary import TagSummary
@@ -70,6 +72,7 @@ def tag(
     if out is not None:
         raise UsageError("out is for a file of films; a tagged frame is returned")
     names, rows = _read_frame(films)
+    check_named(columns or {}, names, "the frame")
     records = RecordBuilder(names, classifier.genres)
     reader = RowReader(names, Path.cwd() if posters is None else Path(posters), columns)
     if "plot" not in reader.sources and "poster" not in reader.sources:
@@ -83,8 +86,6 @@ def tag(
 
 def _read_frame(frame: Any) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
     """Return a frame's columns and its rows, one at a time."""
-    import polars as pl
-
     kind = type(frame).__module__.partition(".")[0]
     if isinstance(frame, pl.DataFrame):
         return frame.columns, frame.iter_rows(named=True)
@@ -92,6 +93,8 @@ def _read_frame(frame: Any) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
         return frame.column_names, cast("pl.DataFrame", pl.from_arrow(frame)).iter_rows(named=True)
     if kind == "pandas" and hasattr(frame, "itertuples"):
         names = [str(name) for name in frame.columns]
+        if len(set(names)) < len(names):
+            raise UsageError("the frame has two columns of the same name; rename one")
         return names, (dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False, name=None))
     raise UsageError(f"cannot tag a {type(frame).__name__}; give a path, or a frame of polars, pandas or Arrow")
 
@@ -104,17 +107,7 @@ def _films(reader: RowReader, rows: Iterable[Mapping[str, Any]]) -> Iterator[lis
 
 def _append(frame: Any, records: RecordBuilder, rows: list[dict[str, Any]]) -> Any:
     """Return the frame with its columns renamed as in `records`, and the answers of `rows` appended."""
-    import polars as pl
-
-    kinds = {"texts": pl.List(pl.String), "float": pl.Float64(), "bool": pl.Boolean(), "text": pl.String()}
-    answers = pl.DataFrame(
-        [
-            pl.Series(name, [row[name] for row in rows], dtype=kinds[kind])
-            if isinstance(kind, str)
-            else pl.Series(name, [row[name] or None for row in rows], dtype=pl.Struct(dict.fromkeys(kind, pl.Float64)))
-            for name, kind in records.types.items()
-        ]
-    )
+    answers = to_frame(rows, records.types)
     names = list(records.columns.values())
     if isinstance(frame, pl.DataFrame):
         return frame.rename(dict(zip(frame.columns, names, strict=True))).hstack(answers)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+import polars as pl
+
 from mmgcs.film import Film, Prediction
 from mmgcs.registry import Registry
 from mmgcs.runtime import STRANGE
@@ -17,12 +19,12 @@ class FilmList(NamedTuple):
     """A list that a run can write.
 
     Attributes:
-        types: its columns with their types, for `write_table`.
+        types: its columns with their polars types.
         rows: from a film, its prediction, and the confidence needed to be sure, to the film's rows.
         ranked: True to order rows by `score`, lowest first, and number them in `rank`; else they keep the films' order.
     """
 
-    types: Mapping[str, str]
+    types: Mapping[str, pl.DataType]
     rows: Callable[[Film, Prediction, float], list[dict[str, Any]]]
     ranked: bool = False
 
@@ -30,7 +32,8 @@ class FilmList(NamedTuple):
 FILM_LISTS: Registry[FilmList] = Registry("list of films")
 
 
-_FILM = {"place": "text", "id": "text", "title": "text"}
+_TEXT, _TEXTS, _NUMBER = pl.String(), pl.List(pl.String()), pl.Float64()
+_FILM = {"place": _TEXT, "id": _TEXT, "title": _TEXT}
 
 
 def _review(film: Film, prediction: Prediction, least: float) -> list[dict[str, Any]]:
@@ -100,11 +103,12 @@ def _problems(film: Film, prediction: Prediction, least: float) -> list[dict[str
     ]
 
 
-_REVIEW = {"genres": "texts", "confidence": "float", "possible": "texts", "reasons": "texts", "given_genres": "texts"}
-_COMPARE = {"given_genres": "texts", "genres": "texts", "add": "texts", "remove": "texts"}
+_REVIEW = {"genres": _TEXTS, "confidence": _NUMBER, "possible": _TEXTS, "reasons": _TEXTS, "given_genres": _TEXTS}
+_RANK = {"rank": pl.Int64(), "score": _NUMBER}
+_COMPARE = {"given_genres": _TEXTS, "genres": _TEXTS, "add": _TEXTS, "remove": _TEXTS}
 FILM_LISTS.register("review")(FilmList({**_FILM, **_REVIEW}, _review))
-FILM_LISTS.register("compare")(FilmList({"rank": "int", "score": "float", **_FILM, **_COMPARE}, _compare, ranked=True))
-FILM_LISTS.register("problems")(FilmList({"place": "text", "id": "text", "kind": "text", "problem": "text"}, _problems))
+FILM_LISTS.register("compare")(FilmList({**_RANK, **_FILM, **_COMPARE}, _compare, ranked=True))
+FILM_LISTS.register("problems")(FilmList({"place": _TEXT, "id": _TEXT, "kind": _TEXT, "problem": _TEXT}, _problems))
 
 
 def label_quality(given: Collection[str], probabilities: Mapping[str, float]) -> float:

@@ -68,6 +68,9 @@ def tag_with_ray(
         part_films: films per part, a multiple of 512.
         progress: called after each chunk.
 
+    Returns:
+        The counts, including those of the run that was continued; nothing at all if that was finished.
+
     Raises:
         UsageError: there are no tables, they differ in their columns, or `out` holds another run.
         MmgcsError: the cluster cannot be reached, or lost the work.
@@ -81,7 +84,7 @@ def tag_with_ray(
     table = FilmTable(absolute(films), posters=folder, delimiter=delimiter, columns=columns)
     sink = FolderSink(table, Folder(out), classifier, part_films=part_films, resume=resume, overwrite=overwrite)
     if sink.finished:
-        return sink.resume()
+        return TagSummary()
     store = None if isinstance(table.posters, Path) else table.posters.address
     bundle = classifier.bundle.path
     files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 import mmgcs
 from mmgcs.bundle import MANIFEST
@@ -341,7 +342,7 @@ class FileSink(Sink):
             is_json = not self._several and WRITERS[table_format(self._out)[0]] is WRITERS[".jsonl"]
             input_types = {} if is_json else infer_types((row for _, row in rows()), records.columns.values())
         else:
-            input_types = {records.columns[name]: types.get(name, "text") for name in columns}
+            input_types = {records.columns[name]: types.get(name, pl.String()) for name in columns}
         types = {**input_types, **records.types}
         if not self._several:
             write_table((row for _, row in rows()), self._out, types)
@@ -480,11 +481,9 @@ class FolderSink(Sink):
         self._run = _fingerprint(table, classifier) | {"films per part": part_films}
         self._run["inputs"] = [file.address for file in table.files]
         self._records = RecordBuilder(table.columns, classifier.genres)
-        declared = table.types or table.first_types or {}
-        # Text of Parquet may be next to text of CSV.
-        kinds = {name: declared.get(name, "text") for name in table.columns}
-        kinds = {name: "text" if str(kind) == "String" else kind for name, kind in kinds.items()}
-        self._types = {self._records.columns[name]: kind for name, kind in kinds.items()} | self._records.types
+        declared = table.types or {}
+        self._types = {ours: declared.get(name, pl.String()) for name, ours in self._records.columns.items()}
+        self._types |= self._records.types
         self._known = len(table.columns)
         self._rows: list[dict[str, Any]] = []
         self._counts = TagSummary()
