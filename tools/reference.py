@@ -150,6 +150,7 @@ def recipes_markdown() -> str:
         (recipe.Component, "`encoder:`, `model:`, each of `augment:`"),
         (recipe.Optimization, "`training:`"),
         (recipe.Loss, "`training.loss:`"),
+        (recipe.Distillation, "`distill:`"),
         (recipe.FusionRecipe, "`fusion:`"),
         (recipe.SearchRange, "each of `search:`"),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tiny_training import PLOT, errors, run_command, train_command, write_recipe
+from tiny_training import PLOT, POSTER, errors, run_command, train_command, write_recipe
 
 
 def test_a_student_learns_from_a_finished_bundle(tmp_path, one_thread):
@@ -13,6 +13,18 @@ def test_a_student_learns_from_a_finished_bundle(tmp_path, one_thread):
     said = np.load(tmp_path / "run" / "plot" / "teacher.npy")
     film = next(row for row in range(len(said)) if np.isfinite(said[row]).all())
     assert (said[film] > 0).all() and (said[film] < 1).all()
+
+
+def test_posters_learn_from_the_plot_branch_of_the_same_training(tmp_path, one_thread):
+    poster = {**POSTER, "distill": {"teacher": "plot"}}
+    recipe = write_recipe(tmp_path / "student.yaml", plot=PLOT, poster=poster, fusion={"holdout": 0.45, "training": {"epochs": 1}})
+    done = run_command(train_command(recipe, tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    said = np.load(tmp_path / "run" / "poster" / "teacher.npy")
+    answered = said[np.isfinite(said).all(1)]
+    assert len(answered) >= 4
+    assert answered.std(0).min() > 0, "the teacher answers every film alike"
+    assert not (tmp_path / "run" / "poster" / "teacher").exists()
 
 
 def test_a_teacher_that_does_not_know_the_genres_is_refused(tmp_path, one_thread):

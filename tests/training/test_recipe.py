@@ -63,6 +63,10 @@ def test_every_recipe_in_the_repository_is_valid(path):
         ("name: x\nhead: {}\nfusion: {model: {kind: sum}}", "fusion.model: there is no fusion 'sum'; known: "),
         (PLOT[:-1] + ", training: {cutmix: 1}}", "cut and pasted; use mixup"),
         (PLOT[:-1] + ", distill: {}}", "plot.distill.teacher: is missing"),
+        (
+            "name: x\nposter: {encoder: {kind: resnet18}, distill: {teacher: plot}}",
+            "distill.teacher: plot is for the posters of a recipe that also names `plot`",
+        ),
         ("name: x\nposter: {encoder: {kind: resnet18}, token_bag: true}", "poster.token_bag: only plots have tokens"),
         ("name: x\ngenres: [A, A, B]\nplot: {encoder: {kind: transformer}}", "at least two, each once"),
         ("- a\n- b", "must be a YAML mapping"),

@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmgcs.bundle import Branch
+from mmgcs.bundle import Branch, write_bundle
 from mmgcs.errors import UsageError
 from mmgcs.export import export_encoder, halve_weights, quantize_dynamic, quantize_static
 from mmgcs.files import write_json
 from mmgcs.models import ENCODERS, Encoder, SourceHead, TokenEncoder
 from mmgcs.preprocess import PlotTokens
-from mmgcs.training.assemble import FinishedBranch, score_branch
+from mmgcs.training.assemble import FinishedBranch, assemble, score_branch
 from mmgcs.training.augment import Augmenter
 from mmgcs.training.bag import add_bag
 from mmgcs.training.batches import Batches, BranchData, Rows, cache_pays
@@ -29,7 +29,7 @@ from mmgcs.training.data import Labelled, fingerprint
 from mmgcs.training.distill import read_soft_targets
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import BranchModule
-from mmgcs.training.recipe import BranchRecipe
+from mmgcs.training.recipe import OWN_PLOTS, BranchRecipe
 from mmgcs.training.rundir import Run
 from mmgcs.training.trainer import fit
 
@@ -75,6 +75,18 @@ def train_branch(run: Run, name: str, recipe: BranchRecipe, holdout: Rows) -> Fi
         export_branch(run, name, recipe, trained)
         for cache in folder.glob("cache-*"):
             shutil.rmtree(cache, ignore_errors=True)
+    return finished_branch(run, name)
+
+
+def finished_branch(run: Run, name: str) -> FinishedBranch:
+    """Read a branch that was trained and exported to its folder.
+
+    Raises:
+        UsageError: it was not.
+    """
+    folder = run.folder / name
+    if not (folder / "branch.json").is_file():
+        raise UsageError(f"{run.folder} has no finished branch of {name}s; train it first")
     info = json.loads((folder / "branch.json").read_text(encoding="utf-8"))
     head = load_file(folder / "head.safetensors")
     spec = Branch(name, info["input"], info["kind"], info["options"], f"{name}.onnx", info["width"], info["encoder"])
@@ -126,7 +138,12 @@ def fit_branch(
         raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films whose {name} can be read")
     if recipe.distill:
         run.log(f"{name}: computing the teacher's probabilities")
-        films.soft = read_soft_targets(folder / "teacher.npy", recipe.distill.teacher, data, rows, name)
+        teacher, shown = recipe.distill.teacher, name
+        if teacher == OWN_PLOTS:
+            teacher, shown = str(folder / "teacher"), "plot"
+            write_bundle(folder / "teacher", *assemble(run, [finished_branch(run, "plot")]), replace=True)
+        films.soft = read_soft_targets(folder / "teacher.npy", teacher, data, rows, shown)
+        shutil.rmtree(folder / "teacher", ignore_errors=True)
     head = SourceHead(encoder.width, len(data.genres), len(data.sources), 0)
     positives = torch.from_numpy(data.shares(rows)).clamp(1e-3, 1 - 1e-3)
     with torch.no_grad():

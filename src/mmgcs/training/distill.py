@@ -30,7 +30,7 @@ def read_soft_targets(
         bundle: the bundle's folder, or "default" for the packaged one.
         data: the films.
         rows: the films to learn from.
-        shown: the input that the student reads, "plot" or "poster"; the teacher sees only that.
+        shown: the only input that the teacher sees, "plot" or "poster".
 
     Returns:
         (films, genres) float32, in the order of `data`; NaN for films that are not in `rows` or cannot be read.

@@ -25,6 +25,9 @@ from mmgcs.wording import refusals
 _PLACES = (Path("recipes"), Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")
 """Where recipes are looked up by name: in the current folder, a wheel, a clone."""
 
+OWN_PLOTS = "plot"
+"""The teacher of posters that is the plot branch of the same training."""
+
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -132,7 +135,8 @@ class Distillation(_Settings):
     """Learning from another model's probabilities, in addition to the labels."""
 
     teacher: str
-    """A finished bundle's folder, or "default" for the shipped one."""
+    """A finished bundle's folder, or "default" for the shipped one. For posters also "plot": the plot branch of the
+    same training, which answers from the plot of each poster's film."""
     share: Share = 0.5
     """Share of the loss that comes from the teacher's probabilities."""
 
@@ -293,6 +297,10 @@ class Recipe(_Settings):
                 self.fusion and not (plot and poster)
             ),
             "poster.token_bag: only plots have tokens; leave it out": poster and poster.token_bag,
+            "distill.teacher: plot is for the posters of a recipe that also names `plot`; give a bundle's folder": any(
+                each and each.distill and each.distill.teacher == OWN_PLOTS
+                for each in (plot, None if plot else poster)
+            ),
             "plot.training.cutmix: only posters can be cut and pasted; use mixup": plot and plot.training.cutmix,
             "poster.training has both mixup and cutmix; give one": (
                 poster and poster.training.cutmix and poster.training.mixup
