@@ -17,7 +17,9 @@ def test_a_student_learns_from_a_finished_bundle(tmp_path, one_thread):
 
 def test_posters_learn_from_the_plot_branch_of_the_same_training(tmp_path, one_thread):
     poster = {**POSTER, "distill": {"teacher": "plot"}}
-    recipe = write_recipe(tmp_path / "student.yaml", plot=PLOT, poster=poster, fusion={"holdout": 0.45, "training": {"epochs": 1}})
+    recipe = write_recipe(
+        tmp_path / "student.yaml", plot=PLOT, poster=poster, fusion={"holdout": 0.45, "training": {"epochs": 1}}
+    )
     done = run_command(train_command(recipe, tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     said = np.load(tmp_path / "run" / "poster" / "teacher.npy")

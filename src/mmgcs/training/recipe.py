@@ -298,8 +298,7 @@ class Recipe(_Settings):
             ),
             "poster.token_bag: only plots have tokens; leave it out": poster and poster.token_bag,
             "distill.teacher: plot is for the posters of a recipe that also names `plot`; give a bundle's folder": any(
-                each and each.distill and each.distill.teacher == OWN_PLOTS
-                for each in (plot, None if plot else poster)
+                each and each.distill and each.distill.teacher == OWN_PLOTS for each in (plot, None if plot else poster)
             ),
             "plot.training.cutmix: only posters can be cut and pasted; use mixup": plot and plot.training.cutmix,
             "poster.training has both mixup and cutmix; give one": (
