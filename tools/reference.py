@@ -120,7 +120,7 @@ def cli_markdown() -> str:
     for command in commands():
         parts.append(f"## {' '.join(command.words)}\n\n{_escape(command.help)}\n\n```text\n{command.usage}\n```\n")
         if command.extra:
-            parts.append(f'Needs the extra `{command.extra}`: `pip install "mmgcs[{command.extra}]"`.\n')
+            parts.append(f"Needs the extra `{command.extra}` ([install](../index.md#install)).\n")
         if command.options:
             parts.append(_table(command.options))
     return "\n".join(parts)

@@ -39,7 +39,7 @@ Replace = Annotated[bool, _setting("--replace", help="Replace the genres that th
 MinConfidence = Annotated[
     float | None, _setting(min=0, max=1, help="The least confidence of a change; default: the model's own threshold.")
 ]
-MaxGenres = Annotated[int | None, _setting(min=1, metavar="N", help="Add genres only up to N per film.")]
+MaxGenres = Annotated[int | None, _setting(min=1, metavar="N", help="Add genres until a film has N; never remove any.")]
 Exclude = Annotated[
     str | None,
     _setting(metavar="GENRE,…", help="Genres that are never written or removed, such as Drama,Romance."),
@@ -145,7 +145,7 @@ def tag(
 def undo(
     folder: Folder,
     film: Annotated[
-        list[str] | None, Option(metavar="PATH", help="Only this film: its .nfo or folder. May be repeated.")
+        list[str] | None, Option(metavar="PATH", help="Only this film: its folder or .nfo. May be repeated.")
     ] = None,
     run: Annotated[str | None, Option(metavar="RUN", help="Only what this run wrote: last, or its time.")] = None,
     list_runs: Annotated[bool, Option("--list", help="List the runs that can be undone.")] = False,

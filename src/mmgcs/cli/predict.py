@@ -36,7 +36,7 @@ def predict(
     title: Title = None,
     model: Model = None,
     explain: Annotated[
-        bool, Option("--explain", help="Show which words and poster regions speak for each genre.")
+        bool, Option("--explain", help="Show which words and poster regions support each genre.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -65,7 +65,7 @@ def tag(
     ] = None,
     out: Annotated[
         Path | None,
-        Option(help="A .jsonl, .csv, .tsv (each also .gz) or .parquet file; a folder for many files; - for stdout."),
+        Option(help="A .csv, .tsv, .jsonl, .json (also .gz, .zst) or .parquet file; a folder for many; - for stdout."),
     ] = None,
     posters: Posters = None,
     model: Model = None,
