@@ -9,8 +9,8 @@ cores with the server. The plots are those of the sample.
 - Concurrency 1: the p50 of /predict over the p50 of the bare call (plot graph and fusion graph) on the same tokens.
 - Concurrency 16: requests a second over the films a second that the bare sessions do in batches of 16.
 - The original: /predict over a re-creation of its handler, which unpickled tokenizer and PyTorch model for each
-  request, here those of the encoder that the shipped bundle began as. Plots are padded to 200 tokens, as the original's
-  were. Without HTTP, which favours it.
+  request, here those of all-MiniLM-L6-v2, a small encoder. Plots are padded to 200 tokens, as the original's were.
+  Without HTTP, which favours it.
 - Processor time of a film in both, which other programs on the machine disturb less.
 """
 

@@ -16,6 +16,10 @@ from mmgcs.web.batching import Batcher
 PLOTS = {"A haunted village": "Horror", "The singer and a concert": "Music", "Her wedding": "Romance"}
 
 
+def soon(seconds: float) -> float:
+    return time.monotonic() + seconds
+
+
 def together(work: Callable[[int], None], count: int) -> None:
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
     for thread in threads:
@@ -26,9 +30,9 @@ def together(work: Callable[[int], None], count: int) -> None:
 
 def test_concurrent_requests_are_batched_and_each_gets_its_own_prediction(tiny_bundle: Path) -> None:
     sizes: list[int] = []
-    batcher = Batcher(load(tiny_bundle), capacity=100, timeout=30, observe=sizes.append)
+    batcher = Batcher(load(tiny_bundle), 100, sizes.append)
     for _ in range(3):
-        batcher.predict([Film(plot="A haunted village")])
+        batcher.predict([Film(plot="A haunted village")], soon(30))
     assert sizes == [1, 1, 1]
     wrong: list[object] = []
     pairs = list(PLOTS.items())
@@ -36,7 +40,7 @@ def test_concurrent_requests_are_batched_and_each_gets_its_own_prediction(tiny_b
     def ask(number: int) -> None:
         plot, genre = pairs[number % 3]
         for _ in range(25):
-            (answer,) = batcher.predict([Film(plot=plot)])
+            (answer,) = batcher.predict([Film(plot=plot)], soon(30))
             if answer.genres != (genre,):
                 wrong.append(answer)
 
@@ -54,14 +58,14 @@ def test_while_the_model_is_busy_few_requests_wait_and_not_longer_than_their_dea
         running.set()
         go.wait(30)
 
-    batcher = Batcher(load(tiny_bundle), capacity=1, timeout=0.2, observe=hold)
-    batcher.predict([Film(plot="A haunted village")])
+    batcher = Batcher(load(tiny_bundle), 1, hold)
+    batcher.predict([Film(plot="A haunted village")], soon(30))
     assert running.wait(30)
     refused: list[str] = []
 
     def ask(_: int) -> None:
         try:
-            batcher.predict([Film(plot="Her wedding")])
+            batcher.predict([Film(plot="Her wedding")], soon(0.2))
         except ServiceUnavailable as error:
             refused.append(str(error.description))
 
@@ -74,4 +78,4 @@ def test_while_the_model_is_busy_few_requests_wait_and_not_longer_than_their_dea
     go.set()
     while batcher.waiting:
         time.sleep(0.01)
-    assert batcher.predict([Film(plot="Her wedding")], time.monotonic() + 30)[0].genres == ("Romance",)
+    assert batcher.predict([Film(plot="Her wedding")], soon(30))[0].genres == ("Romance",)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +16,6 @@ from werkzeug.exceptions import NotFound, ServiceUnavailable
 from mmgcs.web import Settings, create_app
 from mmgcs.web import jobs as jobs_module
 from mmgcs.web.jobs import Job, JobQueue
-from mmgcs.web.upload_check import count_films
 
 
 @pytest.fixture
@@ -82,25 +79,3 @@ def test_a_table_of_text_need_not_wait_until_another_is_unpacked(jobs: JobQueue)
     large = jobs.start(packed_table())
     assert ended(jobs.start(text_table())) == "done"
     assert (large.shown.state, large.shown.films) == ("running", 0)
-
-
-def test_a_table_that_is_removed_ends_the_process_that_unpacks_it(tmp_path: Path) -> None:
-    packed_table().save(tmp_path / "films.parquet")
-    stopped, before, seen = threading.Event(), _children(), set()
-
-    def stop() -> None:
-        until(lambda: bool(_children() - before))
-        seen.update(_children() - before)
-        stopped.set()
-
-    threading.Thread(target=stop).start()
-    count_films(tmp_path / "films.parquet", {}, 2**40, 10**9, stopped)
-    assert seen
-    assert not _children() & seen
-
-
-def _children() -> set[str]:
-    """The processes that this one has started and that have not ended."""
-    return {
-        line for task in Path(f"/proc/{os.getpid()}/task").iterdir() for line in (task / "children").read_text().split()
-    }

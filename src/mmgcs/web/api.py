@@ -36,13 +36,15 @@ def check_body() -> None:
     empty = not request.content_length and not request.mimetype
     if request.mimetype in FORMS or (empty and request.path in ("/predict", "/predict_image")):
         return
+    if not request.is_json:
+        raise UnsupportedMediaType("send JSON with Content-Type: application/json, or a form")
     try:
-        request.get_json()  # cached; raises 415 for another content type
+        request.get_json()  # cached
     except RecursionError:
         raise BadRequest("the JSON is nested too deeply") from None
     except BadRequest as error:
-        problem = str(getattr(error.__cause__ or error, "description", "")).rpartition("object: ")[2]
-        raise BadRequest(f"the body is not valid JSON ({problem or 'it cannot be parsed'}); correct it") from None
+        problem = str(error.__cause__ or error).rpartition("object: ")[2]
+        raise BadRequest(f"the body is not valid JSON ({problem}); correct it") from None
 
 
 # --- The original application's endpoints ---
@@ -51,7 +53,7 @@ def check_body() -> None:
 @blueprint.post("/predict")
 @describe(ORIGINAL, "predictPlot", schemas.LegacyOut, "The top three genres.", *FAILURES, validation_error_status=400)
 def predict_plot(json: schemas.LegacyIn, form: schemas.LegacyIn) -> Any:
-    """Predict from a plot: `{"plot": …}` or `{"text": …}`."""
+    """Predict from a plot, sent as plot or as text."""
     asked = json or form
     return _predict_like_the_original(state().make_film(plot=asked.plot or asked.text, title=asked.title))
 
@@ -59,7 +61,7 @@ def predict_plot(json: schemas.LegacyIn, form: schemas.LegacyIn) -> Any:
 @blueprint.post("/predict_image")
 @describe(ORIGINAL, "predictPoster", schemas.LegacyOut, "The top three genres.", *FAILURES, validation_error_status=400)
 def predict_poster(form: schemas.LegacyPosterForm) -> Any:
-    """Predict from a poster: a form with the file `poster`."""
+    """Predict from a poster, sent as the file poster of a form."""
     if form is None or form.poster is None:
         raise BadRequest("there is no poster; send a form with a file named poster")
     return _predict_like_the_original(state().make_film(poster=form.poster))
@@ -98,7 +100,7 @@ def predict(json: schemas.PredictIn, form: schemas.PredictForm) -> Any:
 @blueprint.post("/api/v1/explain")
 @describe(V1, "explain", schemas.PredictionOut, "The prediction with its explanation.", *FAILURES)
 def explain(json: schemas.PredictIn, form: schemas.PredictForm) -> Any:
-    """Explain the prediction for one film. Slower than predict, and answered 503 sooner when the server is busy."""
+    """Explain the prediction for one film. Slower than predict; a busy server answers 503 sooner."""
     return _explain(json or form)
 
 
@@ -226,9 +228,8 @@ def health() -> Any:
 @describe(OPERATIONS, "getReadiness", None, "The next request can be predicted.", 503)
 def ready() -> Any:
     """Answer 200 only if the next request can be predicted."""
-    problem = "the server is shutting down" if state().draining else state().problem
-    if problem is not None:
-        return jsonify(error=problem), 503, {"Retry-After": "5"}
+    if state().draining:
+        return jsonify(error="the server is shutting down"), 503, {"Retry-After": "5"}
     return {"status": "ready"}
 
 

@@ -28,30 +28,21 @@ Request = tuple[list[PreparedFilm], Future[list[Prediction]]]
 class Batcher:
     """Predict films for many threads. `waiting` is the number of films that wait for the model."""
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        *,
-        capacity: int,
-        timeout: float,
-        observe: Callable[[int], object] = lambda _: None,
-    ) -> None:
+    def __init__(self, classifier: Classifier, capacity: int, observe: Callable[[int], object]) -> None:
         """Put a queue for `capacity` films in front of a classifier. `observe` is called with each batch's size."""
         self.waiting = 0
-        self._classifier, self._observe = classifier, observe
-        self._capacity, self._timeout = capacity, timeout
+        self._classifier, self._capacity, self._observe = classifier, capacity, observe
         self._queue: deque[Request] = deque()
         self._changed = threading.Condition()
         self._expected, self._gather_until = 1, 0.0
         self._model = ThreadPoolExecutor(1, thread_name_prefix="mmgcs-model")
 
-    def predict(self, films: Sequence[Film], deadline: float | None = None) -> list[Prediction]:
+    def predict(self, films: Sequence[Film], deadline: float) -> list[Prediction]:
         """Predict films, batched with those of other threads.
 
         Raises:
             ServiceUnavailable: too many films are waiting, or these waited until the time.monotonic() `deadline`.
         """
-        deadline = time.monotonic() + self._timeout if deadline is None else deadline
         # Decoding and tokenizing need no model and run in each request's own thread.
         prepared, answer = self._classifier.prepare(films), Future[list[Prediction]]()
         with self._changed:

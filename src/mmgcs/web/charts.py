@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgcs.errors import UsageError
+from mmgcs.preprocess import LANGUAGES
 
 SHIPPED = "default_films.json"
 """The statistics of the films that the default bundle learned from, and the SHA-256 of their table."""
@@ -64,10 +65,15 @@ def _score(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def films_by(card: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """Return the number of test films by genre, decade, plot length and inputs."""
+    """Return the number of test films by genre, decade, plot length, inputs and other columns."""
     counts: dict[str, dict[str, int]] = {}
     for group in part(card, "evaluation").get("groups", []):
-        counts.setdefault(str(group["kind"]), {})[str(group["name"])] = int(group["films"])
+        name = LANGUAGES.get(group["name"], group["name"]) if group["kind"] == "language" else group["name"]
+        counts.setdefault(group["kind"], {})[name] = group["films"]
+    films = part(card, "evaluation", "counts").get("scored", 0)
+    for row in counts.values():
+        if (others := films - sum(row.values())) > 0:
+            row["not stated, or few"] = others
     return counts
 
 
@@ -84,10 +90,9 @@ def inspected_films(path: str, card: Mapping[str, Any]) -> dict[str, Any] | None
         return _chart(shipped["summary"]) if part(card, "data").get("sha256") == shipped["sha256"] else None
     try:
         return _chart(json.loads(Path(path).read_bytes()))
-    except OSError as error:
-        raise UsageError(f"MMGCS_DATA: {path} cannot be read ({error.strerror or error})") from None
-    except (ValueError, TypeError, LookupError, AttributeError):
-        raise UsageError(f"MMGCS_DATA: {path} is not what mmgcs data inspect FILMS --json prints") from None
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        problem = f"{path} is not the output of mmgcs data inspect FILMS --json ({error!r})"
+        raise UsageError(f"MMGCS_DATA: {problem}") from None
 
 
 def _chart(summary: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from mmgcs.errors import InputError, MmgcsError
 from mmgcs.web.logs import LOG, describe_error
 
 _MESSAGES = {
-    404: "this address does not exist; see /openapi.json for the ones that do",
-    405: "this address does not support that method; see /openapi.json",
+    404: "this address does not exist",
+    405: "this address does not support that method",
 }
-"""Messages in place of werkzeug's own."""
+"""Messages in place of werkzeug's own; programs are also pointed to the API's description."""
 
 
 def busy(problem: str) -> ServiceUnavailable:
@@ -39,16 +39,19 @@ def register_error_handlers(app: Flask) -> None:
 
 
 def _answer(error: HTTPException) -> Response:
-    message = (error.description or error.name).splitlines()[0]
+    message, hint = (error.description or error.name).splitlines()[0], ""
     if error.description == type(error).description:
-        message = _too_large() if error.code == 413 else _MESSAGES.get(error.code or 500, message)
+        if error.code == 413:
+            message = _too_large()
+        elif error.code in _MESSAGES:
+            message, hint = _MESSAGES[error.code], "; see /openapi.json"
     response = current_app.make_response(error.get_response())  # with Allow, Retry-After or WWW-Authenticate
     kinds = request.accept_mimetypes
     if request.method in ("GET", "HEAD") and kinds["text/html"] > kinds["application/json"]:
         response.data = render_template("error.html", status=error.code, message=message)
         response.content_type = "text/html; charset=utf-8"
     else:
-        response.data, response.content_type = current_app.json.dumps({"error": message}), "application/json"
+        response.data, response.content_type = current_app.json.dumps({"error": message + hint}), "application/json"
     return response
 
 

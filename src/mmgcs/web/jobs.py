@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import shutil
 import tempfile
@@ -43,13 +44,8 @@ class Job:
     table: Path
     out: Path
     columns: Mapping[str, str]
-    ended: float = 0.0
+    ended: float = math.inf
     stopped: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def has_ended(self) -> bool:
-        """True once it is done or has failed."""
-        return self.shown.state in ("done", "failed")
 
     def result_path(self) -> Path:
         """Return the tagged table. Raises BadRequest if it is not done, UnprocessableEntity if it failed."""
@@ -62,10 +58,6 @@ class Job:
     def delete_files(self) -> None:
         """Delete the table and its result."""
         shutil.rmtree(self.table.parent, ignore_errors=True)
-
-
-class _StoppedError(MmgcsError):
-    """The job was removed while it ran."""
 
 
 class JobQueue:
@@ -153,11 +145,11 @@ class JobQueue:
     def _drop(self, job: Job) -> None:
         job.stopped.set()
         self._jobs.pop(job.shown.id, None)
-        if job.has_ended:  # otherwise its thread does so when it ends
+        if job.ended < math.inf:  # otherwise its thread does so when it ends
             job.delete_files()
 
     def _is_old(self, job: Job) -> bool:
-        return job.has_ended and time.monotonic() - job.ended > 60 * self._settings.job_minutes
+        return time.monotonic() - job.ended > 60 * self._settings.job_minutes
 
     def _sweep(self) -> None:
         """Delete jobs that ended long enough ago, even if nobody asks for them."""
@@ -189,7 +181,7 @@ class JobQueue:
         try:
             self._tag(job)
         except MmgcsError as error:
-            shown.error = str(error).replace(str(job.table), "the table")
+            shown.error = str(error).replace(str(job.table), "the table").replace("--columns", "columns")
         except BaseException as error:  # a panic of polars is not an Exception, and must not leave the job running
             LOG.error("a table failed", extra=describe_error(error))
             shown.error = "the table cannot be read; check that its format matches its extension"
@@ -203,13 +195,13 @@ class JobQueue:
         largest = 4 * self._settings.max_table
         shown.rows = count_films(job.table, job.columns, largest, self._settings.max_rows, job.stopped)
         if job.stopped.is_set():  # not counted to the end, so it must not be read here
-            raise _StoppedError("stopped")
+            raise MmgcsError("stopped")
         table = FilmTable(job.table, posters=job.table.parent, columns=job.columns)
 
         def predict(chunks: Iterator[list[Film]]) -> Iterator[tuple[list[Film], list[Prediction]]]:
             for films in chunks:
                 if job.stopped.is_set():
-                    raise _StoppedError("stopped")
+                    raise MmgcsError("stopped")
                 shown.films += len(films)
                 with self._turn:
                     predictions = self._predict([_without_path(film) for film in films])

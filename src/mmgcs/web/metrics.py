@@ -88,7 +88,6 @@ def observe_requests(app: Flask, metrics: Metrics) -> None:
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         metrics.in_flight.inc()
-        g.in_flight = True
 
     @app.after_request
     def end(response: Response) -> Response:
@@ -110,5 +109,4 @@ def observe_requests(app: Flask, metrics: Metrics) -> None:
 
     @app.teardown_request
     def leave(_: BaseException | None) -> None:
-        if g.pop("in_flight", False):
-            metrics.in_flight.dec()
+        metrics.in_flight.dec()

@@ -54,8 +54,8 @@ def live() -> Any:
 @describe(V2, "oipReady", None, "Requests can be predicted.", 503)
 def ready() -> Any:
     """Answer 200 only if requests can be predicted."""
-    if state().draining or state().problem is not None:
-        return jsonify(error="not ready"), 503, {"Retry-After": "5"}
+    if state().draining:
+        return jsonify(error="the server is shutting down"), 503, {"Retry-After": "5"}
     return {"ready": True}
 
 

@@ -8,6 +8,32 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, W
 
 PLOT = "Two detectives hunt a killer through the city."
 
+# Examples of answers.
+PREDICTION: dict[str, Any] = {
+    "genres": ["Crime"],
+    "top": ["Crime", "Thriller", "Drama"],
+    "probabilities": {"Crime": 0.91, "Drama": 0.28, "Thriller": 0.44},
+    "thresholds": {"Crime": 0.37, "Drama": 0.42, "Thriller": 0.45},
+    "inputs": ["plot"],
+    "confidence": 0.74,
+    "sure": True,
+    "abstained": False,
+    "possible": ["Crime", "Thriller"],
+    "undecided": ["Thriller"],
+    "strange": [],
+    "warnings": [],
+    "explanation": None,
+}
+ORIGINAL = {"genres": PREDICTION["top"], "chosen": PREDICTION["genres"]} | {
+    key: PREDICTION[key] for key in ("probabilities", "confidence", "sure", "warnings")
+}
+JOB = {"id": "fX3v9Qd0T1mW2kLr8sYbZA", "filename": "films.csv", "state": "running", "rows": 60, "films": 32, "done": 32}
+JOB |= {"share": 0.5333, "errors": 0, "unsure": 9, "genres": {"Drama": 18}, "preview": [], "error": None, "result": None}
+
+
+def _example(value: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [value]})
+
 
 def _reject_text(value: Any) -> Any:
     if isinstance(value, str) and value:
@@ -69,7 +95,7 @@ class FilmIn(_TextIn):
 class PredictIn(FilmIn):
     """A film to predict, as JSON."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"plot": PLOT, "title": "Night Shift"}]})
+    model_config = _example({"plot": PLOT, "title": "Night Shift"})
 
     explain: bool = Field(False, description="Also explain the prediction, which takes several times as long.")
     genres: list[Annotated[str, Field(max_length=60)]] | None = Field(
@@ -120,7 +146,7 @@ class BatchFilmIn(FilmIn):
 class BatchIn(StrictModel):
     """Several films to predict."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"films": [{"id": "1", "plot": PLOT}]}]})
+    model_config = _example({"films": [{"id": "1", "plot": PLOT}]})
 
     films: list[BatchFilmIn] = Field(min_length=1, description="The films; predictions come in the same order.")
 
@@ -171,27 +197,7 @@ class ExplanationOut(BaseModel):
 class PredictionOut(BaseModel):
     """The prediction for one film."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "genres": ["Crime"],
-                    "top": ["Crime", "Thriller", "Drama"],
-                    "probabilities": {"Crime": 0.91, "Drama": 0.28, "Thriller": 0.44},
-                    "thresholds": {"Crime": 0.37, "Drama": 0.42, "Thriller": 0.45},
-                    "inputs": ["plot"],
-                    "confidence": 0.74,
-                    "sure": True,
-                    "abstained": False,
-                    "possible": ["Crime", "Thriller"],
-                    "undecided": ["Thriller"],
-                    "strange": [],
-                    "warnings": [],
-                    "explanation": None,
-                }
-            ]
-        }
-    )
+    model_config = _example(PREDICTION)
 
     genres: list[str] = Field(description="The predicted genres, most probable first; may be empty.")
     top: list[str] = Field(description="The three most probable genres, predicted or not.")
@@ -221,6 +227,8 @@ class BatchFilmOut(BaseModel):
 class BatchOut(BaseModel):
     """The predictions of a batch."""
 
+    model_config = _example({"predictions": [{"id": "1", "error": None, "prediction": PREDICTION}]})
+
     predictions: list[BatchFilmOut] = Field(description="One per film, in the same order.")
 
 
@@ -238,7 +246,7 @@ class PreviewOut(BaseModel):
 class JobOut(BaseModel):
     """A table being tagged."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+    model_config = _example(JOB) | ConfigDict(json_schema_serialization_defaults_required=True)
 
     id: str = Field(description="The job's id, which cannot be guessed.")
     filename: str = Field(description="The name of the uploaded file.")
@@ -271,6 +279,8 @@ class ModelOut(BaseModel):
 class LegacyOut(BaseModel):
     """The original application's answer, with additions."""
 
+    model_config = _example(ORIGINAL)
+
     genres: list[str] = Field(description="The three most probable genres, whether or not they are predicted.")
     chosen: list[str] = Field(description="The predicted genres: those above their threshold.")
     probabilities: dict[str, float] = Field(description="The calibrated probability of every genre.")
@@ -282,7 +292,7 @@ class LegacyOut(BaseModel):
 class ErrorOut(BaseModel):
     """An error."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"error": "plot: must be text, not 7"}]})
+    model_config = _example({"error": "plot: must be text, not 7"})
 
     error: str = Field(description="What is wrong and how to fix it, in one line.")
 
@@ -315,11 +325,7 @@ class RequestedOutput(BaseModel):
 class InferIn(BaseModel):
     """An inference request of the Open Inference Protocol."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"inputs": [{"name": "plot", "datatype": "BYTES", "shape": [1], "data": [PLOT]}]}]
-        }
-    )
+    model_config = _example({"inputs": [{"name": "plot", "datatype": "BYTES", "shape": [1], "data": [PLOT]}]})
 
     id: str | None = Field(None, max_length=200, description="Returned with the answer.")
     inputs: list[TensorIn] = Field(min_length=1, max_length=3, description="The inputs, for the same films each.")

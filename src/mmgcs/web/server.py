@@ -22,10 +22,6 @@ from mmgcs.errors import UsageError
 from mmgcs.web.logs import LOG, log_to_stderr
 from mmgcs.web.state import State
 
-_MAX_SELECT = 500
-"""Connections on systems without `poll`: Windows can wait for at most 512 sockets."""
-
-
 class Server:
     """A server that listens at `address`, a host and a port.
 
@@ -39,7 +35,8 @@ class Server:
         self._settings = settings = self._state.settings
         self._stopping = threading.Event()
         self._sockets: dict[int, Any] = {}
-        connections = settings.connections if hasattr(select, "poll") else min(settings.connections, _MAX_SELECT)
+        # Without `poll`, on Windows, a process can wait for at most 512 sockets.
+        connections = settings.connections if hasattr(select, "poll") else min(settings.connections, 500)
         try:
             server = waitress.create_server(
                 app,

@@ -14,7 +14,7 @@ from flask import current_app, g
 from PIL import Image
 from werkzeug.exceptions import RequestEntityTooLarge, ServiceUnavailable, UnprocessableEntity
 
-from mmgcs.errors import InputError
+from mmgcs.errors import BundleError, InputError
 from mmgcs.film import Film, Prediction
 from mmgcs.preprocess import read_poster_size
 from mmgcs.runtime import Classifier, Explanation, explain
@@ -22,7 +22,6 @@ from mmgcs.web.batching import Batcher
 from mmgcs.web.charts import inspected_films
 from mmgcs.web.errors import busy
 from mmgcs.web.jobs import JobQueue
-from mmgcs.web.logs import LOG
 from mmgcs.web.metrics import Metrics
 from mmgcs.web.settings import Settings
 
@@ -38,19 +37,15 @@ class State:
         films: statistics of the training data; None if there are none for this bundle.
         backlog: returns how many requests wait for a thread.
         draining: True once the server is shutting down.
-        problem: why the server cannot predict; None if it can.
     """
 
     def __init__(self, classifier: Classifier, settings: Settings, metrics: Metrics) -> None:
         self.classifier, self.settings, self.metrics = classifier, settings, metrics
-        self._batcher = Batcher(
-            classifier, capacity=settings.queue, timeout=settings.timeout, observe=metrics.batch.observe
-        )
+        self._batcher = Batcher(classifier, settings.queue, metrics.batch.observe)
         self.jobs = JobQueue(self._predict_for_job, classifier, settings)
         self.films = inspected_films(settings.data, classifier.bundle.card())
         self.backlog: Callable[[], int] = lambda: 0
         self.draining = False
-        self.problem: str | None = None
         # Explaining is slow. If all threads of the server did it or waited for it, nobody else would be answered.
         self._explaining = threading.BoundedSemaphore(2)
         self._explain_places = threading.BoundedSemaphore(2 + max(1, settings.threads // 2))
@@ -106,7 +101,7 @@ class State:
     def _predict_for_job(self, films: Sequence[Film]) -> list[Prediction]:
         while True:
             try:
-                predictions = self._batcher.predict(films)
+                predictions = self._batcher.predict(films, time.monotonic() + self.settings.timeout)
             except ServiceUnavailable:
                 time.sleep(0.2)  # people at the page come first
                 continue
@@ -114,16 +109,13 @@ class State:
             return predictions
 
     def warm_up(self) -> None:
-        """Predict once from each input, so that the first request is fast and faults show at the start."""
+        """Predict once from each input, so that the first request is fast. Raises BundleError if the model cannot."""
         poster = io.BytesIO()
         Image.new("RGB", (64, 96), "grey").save(poster, "PNG")
         films = {"plot": Film(plot="A film."), "poster": Film(poster=poster.getvalue())}
-        try:
-            predictions = self._batcher.predict([films[name] for name in self.classifier.bundle.config.inputs])
-            self.problem = next((found.error for found in predictions if found.error is not None), None)
-        except Exception as error:
-            LOG.exception("the model cannot predict")
-            self.problem = str(error)
+        for prediction in self.classifier.predict_batch([films[name] for name in self.classifier.bundle.config.inputs]):
+            if prediction.error is not None:
+                raise BundleError(f"the model cannot predict: {prediction.error}")
 
 
 @contextmanager

@@ -132,7 +132,8 @@ function show(value) {
   showBars(value, likely);
   choose(likely[0] || undecided[0] || value.top[0]);
   $("api-code").textContent = curl();
-  $("share-hint").textContent = poster && sample === null ? "The link holds the title and the plot, not the poster." : "";
+  $("copy-link").hidden = sample === null && !plot.value.trim();
+  $("share-hint").textContent = poster && sample === null ? "A link cannot hold your poster." : "";
 }
 function showChips(id, names, value) {
   $(id).replaceChildren(...names.map((name) => {
@@ -156,8 +157,8 @@ function showVerdict(value, likely) {
   $("verdict").className = value.sure ? "sure" : "unsure";
   // The set is promised for films like those the model learned from, so not under a warning.
   const possible = !value.sure && !value.warnings.length ? value.possible : [];
-  const shown = [...likely, ...value.undecided];
-  $("possible").hidden = possible.every((name) => shown.includes(name)); // the chips say it already
+  const shown = [...likely, ...value.undecided]; // the chips say it already
+  $("possible").hidden = possible.every((name) => shown.includes(name)) || possible.length > genres.length / 2;
   $("possible").textContent = `Very likely one or more of ${new Intl.ListFormat("en", { type: "disjunction" }).format(possible)}.`;
   const others = value.warnings.filter((text) => !verdict.endsWith(text.slice(1)));
   $("warnings").replaceChildren(...others.map((text) =>
@@ -209,7 +210,7 @@ function curl() {
 function shareLink() {
   const query = new URLSearchParams(sample !== null ? { film: sample } : { title: title.value.trim(), plot: plot.value });
   if (!query.get("title")) query.delete("title");
-  return `${location.origin}${root}?${query}`;
+  return `${location.origin}${root}${`${query}`.length > 2000 ? "#" : "?"}${query}`; // servers refuse long addresses
 }
 function copiedJson() {
   return JSON.stringify({ title: title.value.trim() || undefined, plot: plot.value || undefined, prediction: answer, explanation: reasons || undefined }, null, 2);

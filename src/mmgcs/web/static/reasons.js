@@ -6,12 +6,16 @@ const LEAST = 0.05;
 const HEAT_WIDTH = 120;
 // Words that carry no meaning of their own, in the languages that plots come in. They are not highlighted alone.
 const FUNCTION_WORDS = new Set(`a an the and or but nor so of to in on at by for from with into onto over under after before
-  between through against during without within across along towards upon as is are was were be been being has
+  between behind through against during without within across along towards upon as is are was were be been being has
   have had do does did will would can could may might must his her hers its their theirs our my your he she it they we you i him them us me who whom whose which that this these those there then
   than when where while if not no only also very up out off about all some any each both one
   el la los las un una unos unas y o de del al en con por para su sus que se es son lo le les como más pero cuando donde
   os as um uma e do da dos das no na nos nas com por ao aos seu sua seus suas é são ou mas quando onde
-  le les des du et à au aux dans par pour sur avec son sa ses leur leurs qui est sont ce cette ces il elle ils ne pas`
+  le les des du et à au aux dans par pour sur avec son sa ses leur leurs qui est sont ce cette ces il elle ils ne pas
+  der das den dem ein eine einen einem einer eines und oder aber im am an auf für mit von vom zu zum zur bei nach aus durch
+  über unter vor um als wie wenn dass während er sie es ihr ihre ihren ihrer sein seine seinen seiner ist sind wird sich nicht auch
+  il lo gli dei delle della del dello nel nella sul sulla di da che e è con tra fra suo sua suoi loro si non ma come
+  de het een en van voor met op naar bij uit door over onder tot zijn haar is wordt heeft dat niet maar als ook`
   .split(/\s+/));
 
 /** How far a probability falls, in percentage points, if its log-odds fall by `drop`. */
