@@ -28,7 +28,15 @@ ORIGINAL = {"genres": PREDICTION["top"], "chosen": PREDICTION["genres"]} | {
     key: PREDICTION[key] for key in ("probabilities", "confidence", "sure", "warnings")
 }
 JOB = {"id": "fX3v9Qd0T1mW2kLr8sYbZA", "filename": "films.csv", "state": "running", "rows": 60, "films": 32, "done": 32}
-JOB |= {"share": 0.5333, "errors": 0, "unsure": 9, "genres": {"Drama": 18}, "preview": [], "error": None, "result": None}
+JOB |= {
+    "share": 0.5333,
+    "errors": 0,
+    "unsure": 9,
+    "genres": {"Drama": 18},
+    "preview": [],
+    "error": None,
+    "result": None,
+}
 
 
 def _example(value: dict[str, Any]) -> ConfigDict:

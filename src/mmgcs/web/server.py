@@ -22,6 +22,7 @@ from mmgcs.errors import UsageError
 from mmgcs.web.logs import LOG, log_to_stderr
 from mmgcs.web.state import State
 
+
 class Server:
     """A server that listens at `address`, a host and a port.
 

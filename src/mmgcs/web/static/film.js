@@ -128,6 +128,7 @@ function show(value) {
   showChips("likely", likely, value);
   showChips("could", undecided, value);
   $("could-part").hidden = !undecided.length;
+  $("also").hidden = !likely.length;
   showVerdict(value, likely);
   showBars(value, likely);
   choose(likely[0] || undecided[0] || value.top[0]);
@@ -166,7 +167,7 @@ function showVerdict(value, likely) {
   const said = (names) => names.map((name) => `${name} ${percent(value.probabilities[name])}`).join(", ");
   $("status").textContent = [
     likely.length ? `Likely genres: ${said(likely)}.` : "No clear genre.",
-    value.undecided.length ? `Could also be: ${said(value.undecided)}.` : "",
+    value.undecided.length ? `Could ${likely.length ? "also " : ""}be: ${said(value.undecided)}.` : "",
     `${verdict}${/[.]$/.test(verdict) ? "" : "."}`,
   ].filter(Boolean).join(" ");
 }

@@ -3,6 +3,7 @@ import { $ } from "./common.js";
 
 // The smallest change of the log-odds that is shown. Below it, an explanation is mostly noise.
 const LEAST = 0.05;
+const LONGEST = 45; // characters of a joined phrase
 const HEAT_WIDTH = 120;
 // Words that carry no meaning of their own, in the languages that plots come in. They are not highlighted alone.
 const FUNCTION_WORDS = new Set(`a an the and or but nor so of to in on at by for from with into onto over under after before
@@ -50,7 +51,7 @@ function showContributions(entries, reasons) {
     : `Based on the ${reasons.text ? "plot" : "poster"} alone.`;
 }
 
-/** Return the phrases that matter: neighbours with the same sign joined, function words cut off at both ends. */
+/** Return the phrases that matter: close neighbours with the same sign joined, function words cut off at both ends. */
 export function phrases({ spans, text }, genre) {
   const strongest = Math.max(2 * LEAST, ...spans.map((span) => Math.abs(span.drops[genre])));
   const found = [];
@@ -61,7 +62,8 @@ export function phrases({ spans, text }, genre) {
     if (Math.abs(drop) < strongest / 5 || !words.length) continue;
     const start = span.start + words[0].index, end = span.start + words.at(-1).index + words.at(-1)[0].length;
     const last = found.at(-1);
-    if (last && last.drop > 0 === drop > 0 && last.spanEnd + 1 >= span.start && !/[.!?;:]/.test(text.slice(last.end, start))) {
+    const joins = last && last.drop > 0 === drop > 0 && last.spanEnd + 1 >= span.start && end - last.start <= LONGEST;
+    if (joins && !/[.!?;:]/.test(text.slice(last.end, start))) {
       Object.assign(last, { end, spanEnd: span.end, drop: last.drop + drop });
     } else found.push({ start, end, spanEnd: span.end, drop });
   }
