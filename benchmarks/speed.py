@@ -100,9 +100,9 @@ def bare_sessions(classifier: Classifier, films: list[Film], *, decode: bool) ->
     for branch in classifier._branches:
         chosen = [film for film in films if getattr(film, branch.spec.input) is not None]
         prepared = sorted(branch.preprocessor.prepare(chosen), key=lambda item: item.length)
-        size = 1 if branch.alone else BATCHES.get(branch.spec.input, BATCH)
-        batches = by_themselves if branch.alone else together
-        session = branch._session(1) if branch.alone else branch.session
+        size = 1 if branch._alone else BATCHES.get(branch.spec.input, BATCH)
+        batches = by_themselves if branch._alone else together
+        session = branch._session(1) if branch._alone else branch.session
         batches += [
             (session, branch.preprocessor.collate(prepared[start : start + size]))
             for start in range(0, len(prepared), size)

@@ -19,17 +19,17 @@ ROOT = Path(__file__).parents[2]
 
 
 def write_mmimdb(root: Path) -> Path:
-    """Three films a genre: one each of the paper's train, dev and test; a word of the plot tells the genre."""
+    """Write 207 films, nine per genre, three each in train, dev and test; a word of the plot names the genre."""
     films = root / "dataset"
     films.mkdir(parents=True)
     split: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
-    for number in range(3 * len(MMIMDB_GENRES)):
-        name, genre = f"{number:07d}", MMIMDB_GENRES[number // 3]
+    for number in range(9 * len(MMIMDB_GENRES)):
+        name, genre = f"{number:07d}", MMIMDB_GENRES[number // 9]
         plot = [
             f"A {genre.lower()} story of the year {number}.",
             f"A {genre.lower()} story of a man and a woman in love.",
         ]
-        record = {"title": f"Film {number}", "year": 1950 + number, "genres": [genre], "plot": plot}
+        record = {"title": f"Film {number}", "year": 1950 + number % 60, "genres": [genre], "plot": plot}
         (films / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
         Image.new("RGB", (20, 30), (number, 90, 200)).save(films / f"{name}.jpeg")
         split[list(split)[number % 3]].append(name)
@@ -51,7 +51,7 @@ def test_the_protocol_runs_from_the_archives_folder_to_the_papers_metrics(tmp_pa
     done = subprocess.run([*command, "--recipe", str(recipe)], capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "mmimdb.json").read_text(encoding="utf-8"))
-    assert result["films"] == {"train": 23, "valid": 23, "test": 23}
+    assert result["films"] == {"train": 69, "valid": 69, "test": 69}
     assert set(result["f1"]) == {"micro", "macro", "weighted", "samples"}
     assert all(0 <= score <= 1 for score in result["f1"].values())
     assert "F1 on test: micro" in done.stdout

@@ -182,6 +182,18 @@ def test_a_training_is_logged_to_mlflow(tmp_path, one_thread, monkeypatch):
     assert not (tmp_path / "run" / "plot" / "tensorboard").exists()
 
 
+@pytest.mark.slow
+def test_every_stage_is_a_run_of_its_own_in_weights_and_biases(tmp_path, one_thread, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    fusion = {"training": {"epochs": 1}, "holdout": 0.4}
+    recipe = write_recipe(tmp_path / "r.yaml", logger="wandb", plot=PLOT, poster=POSTER, fusion=fusion)
+    done = run_command(train_command(recipe, tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    for stage in ("plot", "poster", "fusion"):
+        (logged,) = (tmp_path / "run" / stage / "wandb").glob("offline-run-*/run-*.wandb")
+        assert b"valid_map" in logged.read_bytes()
+
+
 def test_a_table_with_other_column_names_is_trained_on(tmp_path: Path) -> None:
     films = polars.read_csv(sample_table())
     table = tmp_path / "works.csv"

@@ -151,6 +151,11 @@ def fit(
             raise
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
+        finally:
+            if run.recipe.logger == "wandb":
+                import wandb
+
+                wandb.finish()  # Lightning would log the next stage to this run
         if trainer.interrupted:
             raise KeyboardInterrupt
     state = torch.load(folder / BEST, map_location="cpu", weights_only=True)
