@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from mmgcs.evaluation import macro_average_precision
 from mmgcs.film import Film
 from mmgcs.models import ENCODERS
 from mmgcs.sample import sample_films
 from mmgcs.training.batches import Batches, BranchData, batches_by_length, cache_pays
 from mmgcs.training.data import own_labels
 from mmgcs.training.losses import make_loss
-from mmgcs.training.module import macro_average_precision
 from mmgcs.training.progress import StageProgress
 
 SHARES = torch.tensor([0.5, 0.1])

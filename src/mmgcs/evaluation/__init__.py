@@ -4,7 +4,7 @@ from mmgcs.evaluation.baseline import TfidfBaseline
 from mmgcs.evaluation.calibration import fit_decision
 from mmgcs.evaluation.domain import fit_pictures
 from mmgcs.evaluation.ensemble import WEIGHINGS, fit_blend
-from mmgcs.evaluation.metrics import average_precision, choose
+from mmgcs.evaluation.metrics import average_precision, choose, macro_average_precision
 from mmgcs.evaluation.render import report_paths, to_markdown, write_report
 from mmgcs.evaluation.report import Report, evaluate
 
@@ -18,6 +18,7 @@ __all__ = [
     "fit_blend",
     "fit_decision",
     "fit_pictures",
+    "macro_average_precision",
     "report_paths",
     "to_markdown",
     "write_report",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from mmgcs.bundle import Decision
 from mmgcs.errors import UsageError
 from mmgcs.evaluation.calibration import fit_decision, fit_logistic
-from mmgcs.evaluation.metrics import average_precision
+from mmgcs.evaluation.metrics import average_precision, macro_average_precision
 from mmgcs.film import Film
 from mmgcs.labels import read_labels
 from mmgcs.registry import Registry
@@ -108,9 +107,6 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
             )
         labels, sure = truth[having] & known[having], known[having]
 
-        def precision(logits: NDArray[np.float64], labels: Any = labels, sure: Any = sure) -> float:
-            return float(np.nanmean(average_precision(labels, np.where(sure, logits, np.nan))))
-
         readers: list[int] = []
         fitted: list[tuple[NDArray[np.float64], ...]] = []  # of each reader its slope, intercept and calibrated logits
         for index, (member, seen) in enumerate(zip(members, features, strict=True)):
@@ -129,6 +125,7 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
         shift[place] = (weights * intercepts).sum(0)
         blended = (weights[:, None] * calibrated).sum(0)
         decisions[condition] = fit_decision(blended.astype(np.float32), labels, known=sure)
-        alone = {index: precision(logits) for index, logits in zip(readers, calibrated, strict=True)}
-        scores[condition] = (precision(blended), tuple(alone.get(index) for index in range(len(members))))
+        together, *each = (macro_average_precision(labels, logits, sure) for logits in (blended, *calibrated))
+        alone = dict(zip(readers, each, strict=True))
+        scores[condition] = (together, tuple(alone.get(index) for index in range(len(members))))
     return Blend(genres, scale.astype(np.float32), shift.astype(np.float32), decisions, scores)

@@ -142,6 +142,21 @@ def average_precision(truth: Bools, probabilities: Floats, weights: Floats | Non
     return result[0] if weights is None else result
 
 
+def macro_average_precision(truth: NDArray[Any], scores: Floats, known: Bools | None = None) -> float:
+    """Return the mean average precision over the genres that some film has; 0 if there are none.
+
+    Args:
+        truth: (films, genres).
+        scores: (films, genres).
+        known: (films, genres), False for labels to leave out; None if all are known.
+    """
+    truth = truth.astype(bool)
+    if known is not None:
+        truth, scores = truth & known, np.where(known, scores, np.nan)
+    values = average_precision(truth, scores)
+    return 0.0 if np.isnan(values).all() else float(np.nanmean(values))
+
+
 def rank(scores: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the order of films (films,) from the highest score, and the positions in it where a run of ties ends."""
     order = np.argsort(-scores, kind="stable")

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmgcs.bundle import Branch, BundleConfig, Decision, write_bundle
-from mmgcs.evaluation import fit_decision
+from mmgcs.evaluation import fit_decision, macro_average_precision
 from mmgcs.export import export_fusion
 from mmgcs.models import FUSIONS
 from mmgcs.preprocess import ENGLISH
 from mmgcs.runtime import Classifier, sigmoid
-from mmgcs.training.module import macro_average_precision
 from mmgcs.training.rundir import Run
 
 

@@ -18,7 +18,7 @@ import onnx
 
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Branch, Bundle, Decision, write_bundle
 from mmgcs.errors import UsageError
-from mmgcs.evaluation import Report, evaluate, fit_decision
+from mmgcs.evaluation import Report, evaluate, fit_decision, macro_average_precision
 from mmgcs.export import (
     has_words,
     is_int8,
@@ -36,7 +36,6 @@ from mmgcs.runtime import CARD_KEY, Classifier, record_samples, without
 from mmgcs.training.assemble import macro_f1
 from mmgcs.training.branch import CALIBRATION_POSTERS
 from mmgcs.training.card import card_text, summarised, write_measured
-from mmgcs.training.module import macro_average_precision
 from mmgcs.training.recipe import Recipe
 from mmgcs.training.rundir import Log
 

@@ -15,6 +15,7 @@ from mmgcs.errors import UsageError
 from mmgcs.film import Film
 from mmgcs.labels import LABEL_SOURCES, LabelSource, read_labels
 from mmgcs.preprocess import ENGLISH, LANGUAGES, identify_language
+from mmgcs.tables import FilmTable, need_column, read_films
 
 LEAST_LANGUAGE = 0.02
 """The share of the training plots that must be in a language for a model to have learned it."""
@@ -82,7 +83,7 @@ def read_labelled(
         UsageError: there is no column of genres, there are no splits, no film to train or choose on, or a genre
             without an example.
     """
-    films = _read(path, posters, columns)
+    films, checksum = _read(path, posters, columns)
     films = [film for film in films if film.split and film.genres]
     if genres is None:
         genres = sorted({genre for film in films for genre in film.genres or ()})
@@ -111,7 +112,7 @@ def read_labelled(
     sources = (target, *sorted(set(labels) - {target}))
     place = {name: index for index, name in enumerate(sources)}
     source = np.array([place[label] for label in labels], dtype=np.int64)
-    return Labelled(films, tuple(genres), truth, known, split, sources, source, _sha256(path))
+    return Labelled(films, tuple(genres), truth, known, split, sources, source, checksum)
 
 
 def read_own(
@@ -134,7 +135,8 @@ def read_own(
         UsageError: there is no column of genres, fewer than two genres can be learned, or a requested genre has too
             few films.
     """
-    return own_labels(_read(path, posters, columns), genres, least, str(path), _sha256(path))
+    films, checksum = _read(path, posters, columns)
+    return own_labels(films, genres, least, str(path), checksum)
 
 
 def own_labels(
@@ -172,23 +174,13 @@ def learned_languages(films: Sequence[Film]) -> tuple[str, ...]:
     return found or (ENGLISH,)
 
 
-def _read(path: Path, posters: Path | None, columns: Mapping[str, str] | None) -> list[Film]:
-    from mmgcs.tables import need_column, read_films
-
-    films = [
-        film for chunk in read_films(path, posters=posters, columns=columns) for film in chunk if film.problem is None
-    ]
+def _read(path: Path, posters: Path | None, columns: Mapping[str, str] | None) -> tuple[list[Film], str]:
+    """Return a table's readable films and its fingerprint."""
+    chunks = read_films(path, posters=posters, columns=columns)
+    films = [film for chunk in chunks for film in chunk if film.problem is None]
     if not any(film.genres for film in films):
         need_column(path, "genres", columns)
-    return films
-
-
-def _sha256(path: Path) -> str:
-    """Return the SHA-256 of a table; for several files, that of their sums."""
-    from mmgcs.tables import find_tables
-
-    sums = [file.fingerprint() for file in find_tables(path)]
-    return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
+    return films, FilmTable(path, columns=columns).fingerprint()
 
 
 def fingerprint(parts: Iterable[object]) -> str:

@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mmgcs.bundle import Branch, Decision
 from mmgcs.errors import UsageError
-from mmgcs.evaluation import fit_decision
+from mmgcs.evaluation import fit_decision, macro_average_precision
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Features
 from mmgcs.training.assemble import conditions
 from mmgcs.training.data import Labelled
 from mmgcs.training.losses import make_loss
-from mmgcs.training.module import FusionModule, input_masks, macro_average_precision
+from mmgcs.training.module import FusionModule, input_masks
 from mmgcs.training.recipe import Recipe
 from mmgcs.training.rundir import Run
 from mmgcs.training.trainer import fit

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Bundle, BundleConfig, Decision, write_bundle
 from mmgcs.errors import UsageError
-from mmgcs.evaluation import WEIGHINGS, Report, fit_decision
+from mmgcs.evaluation import WEIGHINGS, Report, fit_decision, macro_average_precision
 from mmgcs.export import export_fusion
 from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.models import FUSIONS, GatedFusion
@@ -30,7 +30,6 @@ from mmgcs.runtime import CARD_KEY, PICTURES, Classifier, Features, load, record
 from mmgcs.training.assemble import conditions
 from mmgcs.training.card import make_card, write_measured
 from mmgcs.training.data import fingerprint, learned_languages
-from mmgcs.training.module import macro_average_precision
 from mmgcs.training.progress import track
 from mmgcs.training.recipe import HeadRecipe
 from mmgcs.training.rundir import Run

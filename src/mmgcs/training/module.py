@@ -11,29 +11,13 @@ import numpy as np
 import pytorch_lightning as lightning
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from mmgcs.errors import MmgcsError
+from mmgcs.evaluation import macro_average_precision
 from mmgcs.models import Encoder, SourceHead
 from mmgcs.training.augment import cut_and_paste
 from mmgcs.training.recipe import Optimization
-
-
-def macro_average_precision(truth: NDArray[Any], scores: NDArray[Any], known: NDArray[np.bool_] | None = None) -> float:
-    """Return the mean over genres of average precision, as far as labels are known.
-
-    Args:
-        truth: (films, genres).
-        scores: (films, genres).
-        known: (films, genres), False for labels to leave out; None for none. Genres without a film are left out too.
-    """
-    found = []
-    for genre in range(truth.shape[1]):
-        rows = slice(None) if known is None else known[:, genre].astype(bool)
-        if truth[rows, genre].any():
-            found.append(average_precision_score(truth[rows, genre], scores[rows, genre]))
-    return float(np.mean(found)) if found else 0.0
 
 
 def warmup_then_linear(step: int, steps: int, warmup: float) -> float:

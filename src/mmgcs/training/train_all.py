@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.evaluation import evaluate, write_report
 from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.runtime import load, verify
-from mmgcs.tables import read_films
+from mmgcs.tables import FilmTable, read_films
 from mmgcs.templates import fill_template
 from mmgcs.training.data import read_labelled
 from mmgcs.training.recipe import PARTS, Recipe, find_recipe, read_recipe
@@ -84,10 +83,15 @@ class TrainAllOptions:
     progress: bool = True
     log: Log = print
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return the fingerprint of `data`."""
+        return FilmTable(self.data).fingerprint()
+
     @property
     def table(self) -> Path:
         """Return the table to train on: the given one, or the copy with the downloaded posters."""
-        return self.out / "films.jsonl" if _is_current(self.out / "posters.json", self.data) else self.data
+        return self.out / "films.jsonl" if _is_current(self.out / "posters.json", self.fingerprint) else self.data
 
     @property
     def shown(self) -> Path | None:
@@ -143,22 +147,22 @@ def make_plan(options: TrainAllOptions) -> list[Step]:
         if not (labelled.split == "test").any():
             raise UsageError(f"{data} has no films of the split 'test' to measure on; make splits: mmgcs data split")
     what = "look for leaks: films that belong together in different splits"
-    steps = [Step("check", what, partial(_is_current, first, data), partial(_check, options))]
+    steps = [Step("check", what, partial(_is_current, first, options.fingerprint), partial(_check, options))]
     branches = [branch for recipe in options.recipes.values() for branch in recipe.branches.values()]
     vectors = dict.fromkeys(branch.encoder.options.get("glove") for branch in branches)
     steps += [_glove_step(options, Path(name)) for name in vectors if name]
     made, missing = out / "posters.json", len(_missing_posters(options))
     if missing or made.is_file():
         what = f"download {missing:,} missing posters into {options.posters}"
-        steps.append(Step("posters", what, partial(_is_current, made, data), partial(_fetch_posters, options)))
+        there = partial(_is_current, made, options.fingerprint)
+        steps.append(Step("posters", what, there, partial(_fetch_posters, options)))
     for name in options.recipes:
         steps += _recipe_steps(options, name)
     names = list(options.recipes)
-    manifests = [out / name / "bundle" / MANIFEST for name in names]
-    pages = (out / "report.html", out / "report.md")
 
     def reported() -> bool:
-        return all(page.is_file() for page in pages) and _is_current(out / "report.json", *manifests)
+        pages = (out / "report.html", out / "report.md")
+        return all(page.is_file() for page in pages) and _is_current(out / "report.json", _manifests(out, names))
 
     what = f"write {out}/report.html, .md and .json, with curves"
     return [*steps, Step("report", what, reported, partial(write_summary, out, names))]
@@ -176,16 +180,16 @@ def run_plan(steps: list[Step], log: Log) -> list[str]:
     return worked
 
 
-def _made_from(*sources: Path) -> str:
-    """Return the SHA-256 of a file; for several files, that of their sums."""
-    sums = [sha256(source) for source in sources]
-    return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
+def _manifests(out: Path, names: list[str]) -> str:
+    """Return what the bundles of some recipes are, as one text; "" if one is missing."""
+    files = [out / name / "bundle" / MANIFEST for name in names]
+    return " ".join(map(sha256, files)) if all(file.is_file() for file in files) else ""
 
 
-def _is_current(result: Path, *sources: Path) -> bool:
-    """Return True if a step's result is there and was made from the present files `sources`."""
+def _is_current(result: Path, made_from: str) -> bool:
+    """Return True if a step's result is there and was made from `made_from`."""
     try:
-        return bool(json.loads(result.read_text(encoding="utf-8"))["made_from"] == _made_from(*sources))
+        return bool(json.loads(result.read_text(encoding="utf-8"))["made_from"] == made_from)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -212,16 +216,17 @@ def _recipe_steps(options: TrainAllOptions, name: str) -> list[Step]:
 
     def learned() -> bool:
         # For a bundle of another recipe or other data, training raises its own error.
-        return manifest.is_file() and is_made_from(folder / "run.json", recipe, sha256(options.table))
+        return manifest.is_file() and is_made_from(folder / "run.json", recipe, FilmTable(options.table).fingerprint())
 
     def current(file: Path) -> bool:
-        return learned() and _is_current(file, manifest)
+        return learned() and _is_current(file, _manifests(options.out, [name]))
 
     def score() -> None:
         films = [film for chunk in read_films(options.table, posters=options.shown) for film in chunk]
         train, valid, test = ([film for film in films if film.split == each] for each in ("train", "valid", "test"))
-        source = {"data": options.data.name, "data SHA-256": sha256(options.data)}
-        write_report(evaluate(load(bundle), test, train=train, valid=valid, data=source), folder / "evaluation")
+        source = {"data": options.data.name, "data SHA-256": options.fingerprint}
+        report = evaluate(load(bundle), test, train=train, valid=valid, sources=recipe.sources(), data=source)
+        write_report(report, folder / "evaluation")
         write_json(evaluation, {"made_from": sha256(manifest)})
 
     def check() -> None:
@@ -242,7 +247,7 @@ def _check(options: TrainAllOptions) -> None:
         options.log(f"{leaks:,} pairs of films belong together but are in different splits: scores will be too high;")
         options.log("mmgcs data split makes splits without leaks")
     counts = {name: int((frame["split"] == name).sum()) for name in ("train", "valid", "test")}
-    found = {"made_from": sha256(options.data), "data": options.data.name, "splits": counts, "leaks": leaks}
+    found = {"made_from": options.fingerprint, "data": options.data.name, "splits": counts, "leaks": leaks}
     write_json(options.out / "data.json", found)
 
 
@@ -300,7 +305,7 @@ def _fetch_posters(options: TrainAllOptions) -> None:
     filled = [name for name in frame.columns if frame[name].null_count() < len(frame)]
     datasets.write_films(frame.select(filled), options.out / "films.jsonl")
     made = {"downloaded": result.downloaded, "failed": len(result.failed), "reasons": result.reasons()}
-    write_json(options.out / "posters.json", {"made_from": sha256(options.data), **made})
+    write_json(options.out / "posters.json", {"made_from": options.fingerprint, **made})
 
 
 def write_summary(out: Path, names: list[str]) -> None:
@@ -308,8 +313,8 @@ def write_summary(out: Path, names: list[str]) -> None:
     from markdown_it import MarkdownIt
 
     data = json.loads((out / "data.json").read_text(encoding="utf-8"))
-    manifests = [out / name / "bundle" / MANIFEST for name in names]
-    report = {"made_from": _made_from(*manifests), "data": data, "models": [_model(out, name) for name in names]}
+    models = [_model(out, name) for name in names]
+    report = {"made_from": _manifests(out, names), "data": data, "models": models}
 
     def embedded(name: str) -> str:
         return "data:image/png;base64," + base64.b64encode((out / name).read_bytes()).decode()
