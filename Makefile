@@ -88,7 +88,7 @@ sbom: .venv-deploy/stamp  ## write sbom.json (CycloneDX): everything that a depl
 NO_ROOM := \
   tests/cli/test_tag.py::test_a_folder_that_cannot_be_written_is_refused_before_any_work \
   tests/tagging/test_pipeline.py::test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room \
-  tests/training/test_faults.py::test_ctrl_c_ends_in_one_line_and_the_run_goes_on_later
+  tests/training/test_faults.py::test_ctrl_c_ends_in_one_line_and_the_run_can_be_resumed
 
 coverage: .venv/dev.stamp  ## which lines of src no test runs; under 90% is an error
 	$(PIP) --group measure

@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -142,7 +142,7 @@ class BundleConfig:
         for what, names in (("genres", config.genres), ("branches", [branch.name for branch in config.branches])):
             if len(set(names)) < len(names):
                 raise BundleError(f"{CONFIG} names one of its {what} twice; {GET_AGAIN}")
-        missing = {*config.inputs, "+".join(config.inputs)} - set(config.decisions)
+        missing = set(input_combinations(config.inputs)) - set(config.decisions)
         if missing:
             raise BundleError(f"{CONFIG} has no decision for {' and '.join(sorted(missing))}; {GET_AGAIN}")
         for inputs, decision in config.decisions.items():
@@ -150,6 +150,11 @@ class BundleConfig:
             if lengths != {len(config.genres)}:
                 raise BundleError(f"{CONFIG}: decisions for {inputs} need one number per genre; {GET_AGAIN}")
         return config
+
+
+def input_combinations(inputs: Sequence[str]) -> list[str]:
+    """Return the combinations of inputs that have their own decision: each alone and, if there are several, all."""
+    return [*inputs, "+".join(inputs)] if len(inputs) > 1 else list(inputs)
 
 
 @cache
@@ -250,6 +255,13 @@ class Bundle:
             except BundleError as error:
                 problems.append(str(error))
         return problems
+
+
+def bundle_folder(path: str | Path | None) -> Path:
+    """Return the folder of a bundle; that of the bundle in the package for None or "default"."""
+    if path is None or (str(path) == "default" and not Path(path).exists()):
+        return DEFAULT_BUNDLE
+    return Path(path)
 
 
 def read_manifest(path: Path) -> tuple[dict[str, dict[str, Any]], tuple[int, int]]:

@@ -99,23 +99,19 @@ def needed_packages() -> list[Package]:
     return found
 
 
-def examine(folder: Path | None = None) -> list[Finding]:
-    """Examine Python, the machine, the disk of `folder` (or the current one), packages, extras and the model."""
-    python = Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}")
-    findings = [python, _machine(), _disk(folder or Path.cwd())]
+def examine() -> list[Finding]:
+    """Examine Python, the machine, the disk of the current folder, packages, extras and the model."""
+    findings = [Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"), _machine(), _disk()]
     version = _installed(PACKAGE)
     if version is None:
         return [*findings, Finding(PACKAGE, "wrong", "runs from a source folder and is not installed", "pip install .")]
     needed = needed_packages()
     running = [item for item in needed if item.extra is None]
     lacking = [item for item in running if not item.met]
-    fix = " ".join(["pip install", *(f'"{item.name}{item.limits}"' for item in lacking)])
-    packages = Finding(
-        "packages",
-        "wrong" if lacking else "ok",
-        ", ".join(map(str, lacking or running)),
-        fix if lacking else None,
-    )
+    packages = Finding("packages", "ok", ", ".join(map(str, running)))
+    if lacking:
+        fix = " ".join(["pip install", *(f'"{item.name}{item.limits}"' for item in lacking)])
+        packages = Finding("packages", "wrong", ", ".join(map(str, lacking)), fix)
     findings += [Finding(PACKAGE, "ok", version), packages, _onnxruntime(), _gpu(), _torch(), _model()]
     return findings + [_extra(name, [item for item in needed if item.extra == name]) for name in EXTRAS]
 
@@ -132,9 +128,9 @@ def _machine() -> Finding:
     return Finding("machine", "ok", detail)
 
 
-def _disk(folder: Path) -> Finding:
-    free = shutil.disk_usage(folder).free
-    detail = f"{free / 1e9:.1f} GB free in {folder}"
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    detail = f"{free / 1e9:.1f} GB free in {Path.cwd()}"
     if free < LEAST_FREE:
         return Finding("disk", "missing", detail, f"free at least {LEAST_FREE // 10**9} GB, or work on another disk")
     return Finding("disk", "ok", detail)
@@ -146,8 +142,8 @@ def _onnxruntime() -> Finding:
         return Finding("onnxruntime", "wrong", "is not installed", "pip install onnxruntime")
     answer, error = _ask(ASK_ONNXRUNTIME)
     if answer is None:
-        again = "pip install --force-reinstall onnxruntime"
-        return Finding("onnxruntime", "wrong", f"{version} cannot be imported ({error})", again)
+        fix = "pip install --force-reinstall onnxruntime"
+        return Finding("onnxruntime", "wrong", f"{version} cannot be imported ({error})", fix)
     names = ", ".join(name.removesuffix("ExecutionProvider") for name in answer)
     return Finding("onnxruntime", "ok", f"{version}, providers {names}; bundles run on CPU")
 
@@ -167,8 +163,7 @@ def _gpu() -> Finding:
 def _torch() -> Finding:
     version = _installed("torch")
     if version is None:
-        detail = "not installed (optional); only training needs it"
-        return Finding("torch", "missing", detail, 'pip install "mmgcs[train]"')
+        return Finding("torch", "missing", "not installed; only training needs it", 'pip install "mmgcs[train]"')
     answer, error = _ask(ASK_TORCH)
     again = "pip install --force-reinstall torch"
     if answer is None:
@@ -176,8 +171,7 @@ def _torch() -> Finding:
     if answer:
         return Finding("torch", "ok", f"{version} with CUDA on {', '.join(answer)}")
     if shutil.which("nvidia-smi") is not None:
-        fix = f"{again} (a build for your CUDA version)"
-        return Finding("torch", "missing", f"{version} cannot use the GPU", fix)
+        return Finding("torch", "missing", f"{version} cannot use the GPU", f"{again} (a build for your CUDA version)")
     return Finding("torch", "ok", f"{version}, on the CPU")
 
 
@@ -197,9 +191,8 @@ def _model() -> Finding:
     if answer is None:
         return Finding("default model", "wrong", f"does not predict ({reason})", "run mmgcs verify for details")
     size, config = sum(entry["bytes"] for entry in bundle.files.values()), bundle.config
-    reads = " and ".join(config.inputs)
-    detail = f"{config.name}, {size / 1e6:.1f} MB, {reads}, {len(config.genres)} genres"
-    return Finding("default model", "ok", detail)
+    parts = (config.name, f"{size / 1e6:.1f} MB", " and ".join(config.inputs), f"{len(config.genres)} genres")
+    return Finding("default model", "ok", ", ".join(parts))
 
 
 def _extra(name: str, items: list[Package]) -> Finding:

@@ -55,7 +55,7 @@ def damage(posters, count):
     return valid
 
 
-def test_films_whose_posters_cannot_be_read_decide_nothing_about_posters(tiny_bundle, tmp_path):
+def test_films_with_unreadable_posters_have_no_part_in_the_weights_of_posters(tiny_bundle, tmp_path):
     valid = damage(tmp_path / "damaged", 2)
     members = [load(tiny_bundle), load(tiny_bundle)]
     films = [film for chunk in read_films(sample_table(), posters=tmp_path / "damaged") for film in chunk]
@@ -69,7 +69,7 @@ def test_films_whose_posters_cannot_be_read_decide_nothing_about_posters(tiny_bu
     assert blend.decisions["plot"] != readable.decisions["plot"]  # their plots count
 
 
-def test_posters_of_which_none_can_be_read_are_reported_in_one_line(tiny_bundle, tmp_path, capsys):
+def test_unreadable_posters_alone_are_reported_in_one_line(tiny_bundle, tmp_path, capsys):
     damage(tmp_path / "damaged", None)
     (tmp_path / "empty").mkdir()
     for posters in ("damaged", "empty"):

@@ -74,7 +74,7 @@ def test_a_runs_bundle_is_written_as_it_is(run, tmp_path, capsys):
 def test_int8_makes_the_graph_a_quarter_fits_decisions_again_and_says_so(run, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["export", str(run), "--out", str(out), "--int8", *DATA]) == 0
-    assert "| as it was |" in capsys.readouterr().out
+    assert "| before |" in capsys.readouterr().out
     assert is_int8(onnx.load(out / "plot.onnx"))
     assert (out / "plot.onnx").stat().st_size < 0.4 * (run / "bundle" / "plot.onnx").stat().st_size
     assert Bundle(out).config.decisions != Bundle(run / "bundle").config.decisions

@@ -157,7 +157,7 @@ def test_a_wrong_call_is_one_line_and_nothing_is_begun(tmp_path, capsys, monkeyp
 
 
 @pytest.mark.slow
-def test_posters_of_which_none_comes_end_the_run_before_any_training_and_are_tried_again(tmp_path, capsys):
+def test_if_no_poster_can_be_downloaded_the_run_ends_before_any_training_and_can_be_repeated(tmp_path, capsys):
     broken = Server()
     try:
         order = Order(tmp_path, broken.url)

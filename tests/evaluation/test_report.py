@@ -123,7 +123,7 @@ def test_nothing_to_score_is_said_in_one_line(tiny_bundle: Path, films: list[Fil
     assert "\n" not in str(caught.value)
 
 
-def test_the_baseline_stands_beside_conditions_whose_films_all_show_a_plot(report: Report) -> None:
+def test_the_baseline_is_shown_for_conditions_whose_films_all_show_a_plot(report: Report) -> None:
     assert {name for name, condition in by_name(report).items() if condition.baseline} == {
         "plot and poster",
         "plot only",

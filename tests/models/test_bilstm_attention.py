@@ -110,7 +110,7 @@ def test_words_take_their_vectors_from_the_file(glove, tune):
     assert encoder.embedding.weight.requires_grad is tune
 
 
-def test_what_cannot_be_read_as_vectors_is_said_plainly(tmp_path, glove):
+def test_unreadable_word_vectors_get_a_clear_error(tmp_path, glove):
     with pytest.raises(UsageError, match="give `glove` or `tune: true`"):
         ENCODERS["bilstm_attention"]()
     with pytest.raises(UsageError, match="mmgcs data glove"):

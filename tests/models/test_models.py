@@ -52,7 +52,7 @@ def test_frozen_stages_and_batchnorm_statistics_stay_as_they_were(freeze_until, 
 
 
 @pytest.mark.parametrize("stage", ["stage8", 9, True])
-def test_a_stage_that_there_is_not_is_refused_with_those_that_are(stage):
+def test_an_unknown_stage_is_refused_with_the_known_ones(stage):
     with pytest.raises(UsageError, match=r"known: stem, stage1, .*stage7, head, or 0 to 8"):
         ENCODERS["efficientnet_lite"](freeze_until=stage, weights="none")
 
@@ -74,7 +74,7 @@ def test_gated_fusion_begins_as_the_single_heads():
         assert torch.allclose(fusion(features, present), features[branch] @ weight.T + bias, atol=1e-5)
 
 
-def test_a_missing_input_has_no_say_whatever_stands_in_its_place():
+def test_the_values_of_a_missing_input_do_not_matter():
     fusion = FUSIONS["gated"](heads()).eval()
     torch.nn.init.normal_(fusion.out.weight)
     plot = torch.randn(3, 5)

@@ -36,7 +36,7 @@ def polyglot(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.mark.parametrize("code", PLOTS)
-def test_the_language_of_a_plot_is_told(code: str) -> None:
+def test_the_language_of_a_plot_is_identified(code: str) -> None:
     assert identify_language(PLOTS[code]) == code
 
 
@@ -71,7 +71,7 @@ def test_a_plot_in_a_language_that_was_not_learned_is_answered_with_a_warning(po
     assert (prediction.strange, prediction.sure) == (("plot",), False)
 
 
-def test_a_bundle_says_which_languages_it_has_learned_and_without_that_it_is_english(
+def test_a_bundle_names_the_languages_it_has_learned_or_else_it_reads_english(
     polyglot: Path, tiny_bundle: Path
 ) -> None:
     assert load(polyglot).predict(plot=PLOTS["fr"]).warnings == ()

@@ -56,7 +56,7 @@ def test_emoji_control_characters_and_broken_unicode_are_predicted(tiny_bundle: 
     assert prediction.error is None
 
 
-def test_a_blank_plot_beside_a_title_is_no_plot(tiny_bundle: Path) -> None:
+def test_a_blank_plot_with_a_title_is_no_plot(tiny_bundle: Path) -> None:
     (prediction,) = load(tiny_bundle).predict_batch([Film(title="Love", plot="\u200b")])
     assert prediction.error is not None
 

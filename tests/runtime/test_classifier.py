@@ -30,7 +30,7 @@ def test_a_plot_gives_its_genres_and_names_its_input(tiny_bundle: Path) -> None:
     assert all(0.0 <= value <= 1.0 for value in prediction.probabilities.values())
 
 
-def test_a_poster_alone_and_beside_a_plot_is_read(tiny_bundle: Path, poster: Path) -> None:
+def test_a_poster_is_read_alone_and_with_a_plot(tiny_bundle: Path, poster: Path) -> None:
     classifier = load(tiny_bundle)
     assert classifier.predict(poster=poster).inputs == ("poster",)
     both = classifier.predict(plot=PLOT, poster=poster)

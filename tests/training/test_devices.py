@@ -54,7 +54,7 @@ def test_two_processes_make_the_model_of_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_ends_the_training_in_one_line_and_it_goes_on_alone(tmp_path):
+def test_a_process_that_dies_ends_the_training_in_one_line_and_it_resumes_alone(tmp_path):
     long = {**PLOT, "training": {**PLOT["training"], "epochs": 1000}}
     recipe, out = write_recipe(tmp_path / "r.yaml", plot=long), tmp_path / "run"
     command = train_command(recipe, out, "--devices", "2")

@@ -93,7 +93,7 @@ def test_a_training_stopped_at_any_step_resumes_to_the_very_same_model(
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_in_one_line_and_the_run_goes_on_later(tmp_path):
+def test_ctrl_c_ends_in_one_line_and_the_run_can_be_resumed(tmp_path):
     recipe, out = write_recipe(tmp_path / "r.yaml", plot=LONG), tmp_path / "run"
     process = begun(train_command(recipe, out))
     wait_for(out / "plot" / "last.ckpt", process, 5)
@@ -145,7 +145,7 @@ def test_unreadable_posters_are_left_out_named_and_do_not_stop_a_training(tmp_pa
     assert len(json.loads((out / "poster" / "unreadable.json").read_text(encoding="utf-8"))) == 3
 
 
-def test_posters_of_which_none_can_be_read_are_refused_with_the_first_reason(tmp_path):
+def test_unreadable_posters_alone_are_refused_with_the_first_reason(tmp_path):
     recipe = read_recipe(write_recipe(tmp_path / "r.yaml", poster=POSTER))
     (tmp_path / "none").mkdir()
     with pytest.raises(MmgcsError, match=r"none of \d+ posters could be read; the first: "):

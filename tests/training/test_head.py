@@ -69,7 +69,7 @@ def test_posters_and_plots_get_shares_of_their_own(tiny_bundle: Path, tmp_path: 
     assert prediction.inputs == ("plot", "poster") and set(prediction.probabilities) == {"Drama", "Comedy", "Crime"}
 
 
-def test_the_command_names_its_folder_after_the_recipe_and_goes_on_where_it_stopped(
+def test_the_command_names_its_folder_after_the_recipe_and_can_be_resumed(
     recipe, tmp_path, monkeypatch, capsys
 ) -> None:
     monkeypatch.chdir(tmp_path)

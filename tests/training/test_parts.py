@@ -59,23 +59,6 @@ def test_batches_continue_in_the_middle_of_an_epoch_with_exactly_the_batches_tha
         assert (list(begun) + list(begun))[: 14 - step] == expected[step:]
 
 
-def test_processes_share_each_batch_so_that_its_mean_loss_is_that_of_one_process(monkeypatch):
-    class Weighted(Rows):
-        def batch(self, rows, seed):
-            return {"loss": np.sqrt(rows), "weight": np.ones(len(rows))}
-
-    def batches(rank, world_size):
-        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-        monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
-        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: world_size)
-        return list(Batches(Weighted(), np.arange(50), 7, 3, shuffle=True))
-
-    expected = [batch["loss"].mean() for batch in batches(0, 1)]
-    parts = zip(*(batches(rank, 3) for rank in range(3)), strict=True)
-    means = [np.mean([(part["loss"] * part["weight"]).mean() for part in step]) for step in parts]
-    assert np.allclose(means, expected)
-
-
 def test_a_perfect_ranking_of_the_known_labels_is_enough():
     truth = np.array([[1], [0], [0]], dtype=bool)
     scores = np.array([[0.5], [0.1], [0.9]])

@@ -106,7 +106,7 @@ def test_a_setting_that_is_no_key_and_value_is_refused(setting, message):
         read_recipe(RECIPES / "english.yaml", [setting])
 
 
-def test_all_mistakes_of_a_recipe_are_told_at_once_with_key_and_line(tmp_path):
+def test_all_mistakes_of_a_recipe_are_reported_at_once_with_key_and_line(tmp_path):
     text = "name: x\ngenres: 5\nplot:\n  encoder: {kind: gpt}\n  training:\n    epochs: two\n    lrr: 1\n"
     with pytest.raises(UsageError) as error:
         read_recipe(write(tmp_path / "r.yaml", text))

@@ -43,7 +43,7 @@ def states(out: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_search_writes_its_best_recipe_its_trials_and_pictures_and_goes_on_where_it_stopped(tmp_path):
+def test_a_search_writes_its_best_recipe_its_trials_and_pictures_and_can_be_resumed(tmp_path):
     recipe, out = write_recipe(tmp_path / "r.yaml", plot=PLOT, search=SEARCH), tmp_path / "search"
     found = search(recipe, out, trials=4)
     assert sum(found.trials.values()) == 4

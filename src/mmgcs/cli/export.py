@@ -21,7 +21,7 @@ app = new_app()
     )
 )
 def export(
-    run: Annotated[Path, Argument(metavar="RUN_OR_BUNDLE", help="The folder of a training, or of a bundle.")],
+    run: Annotated[Path, Argument(metavar="RUN_OR_BUNDLE", help="The folder of a training or a bundle, or default.")],
     out: Annotated[Path, Option(help="The folder of the new bundle.", metavar="DIR")],
     int8: Annotated[bool, Option("--int8", help="Store all weights as 8-bit integers.")] = False,
     max_size_mb: Annotated[
@@ -50,7 +50,10 @@ def export(
 
 @app.command(epilog=examples("mmgcs ensemble runs/a/bundle runs/b/bundle --data films.csv --out joined"))
 def ensemble(
-    bundles: Annotated[list[Path], Argument(metavar="BUNDLE BUNDLE…", help="Two or more bundles' folders.")],
+    bundles: Annotated[
+        list[Path],
+        Argument(metavar="BUNDLE BUNDLE…", help="Two or more folders of bundles, or default."),
+    ],
     data: Data,
     out: Annotated[Path, Option(help="The folder of the new bundle.", metavar="DIR")],
     posters: Posters = None,
@@ -63,7 +66,7 @@ def ensemble(
     """Join bundles into one that predicts with all of them, each weighted by its scores on split "valid"."""
     from mmgcs.bundle import MANIFEST
     from mmgcs.evaluation import fit_blend
-    from mmgcs.export import Member, join_bundles
+    from mmgcs.export import join_bundles
     from mmgcs.runtime import load
     from mmgcs.tables import read_films
 
@@ -88,8 +91,9 @@ def ensemble(
     shown = {name: f"mean average precision on valid {together:.3f}" for name, (together, _) in found.items()}
     text = [f"# {name}", "", f"An ensemble ({method}) of {', '.join(names)}.", ""]
     text += [f"- {condition}: {score}" for condition, score in shown.items()]
-    parts = [Member(member.bundle, scale) for member, scale in zip(members, blend.scale, strict=True)]
-    join_bundles(out, name, blend.genres, parts, blend.shift, blend.decisions, card, "\n".join(text) + "\n")
+    parts = [member.bundle for member in members]
+    page = "\n".join(text) + "\n"
+    join_bundles(out, name, blend.genres, parts, blend.scale, blend.shift, blend.decisions, card, page)
     lines = []
     for condition, (_, alone) in found.items():
         apart = ", ".join("–" if value is None else f"{value:.3f}" for value in alone)

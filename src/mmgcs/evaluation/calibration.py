@@ -190,7 +190,7 @@ def fit_possible(probabilities: NDArray[Any], truth: NDArray[np.bool_], coverage
         coverage: the share of films whose every genre should be in the set.
 
     Returns:
-        The cut, in [0, 1]; 0, which puts every genre into every set, if there are too few films to promise less.
+        The cut, in [0, 1]; 0, which puts every genre into every set, if there are too few films.
 
     Raises:
         ValueError: `coverage` is not between 0 and 1.

@@ -128,10 +128,4 @@ class ShownFilms:
             self._progress(stage, start, len(films))
             parts.append(self._classifier.features(films[start : start + _CHUNK]))
         self._progress(stage, len(films), len(films))
-        return Features(
-            values={name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
-            present=np.concatenate([part.present for part in parts]),
-            warnings=[warning for part in parts for warning in part.warnings],
-            errors=[error for part in parts for error in part.errors],
-            strange=np.concatenate([part.strange for part in parts if part.strange is not None]),
-        )
+        return Features.concatenate(parts)

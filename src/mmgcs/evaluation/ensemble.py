@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmgcs.bundle import Decision
+from mmgcs.bundle import Decision, input_combinations
 from mmgcs.errors import UsageError
 from mmgcs.evaluation.calibration import fit_decision, fit_logistic
 from mmgcs.evaluation.metrics import average_precision, macro_average_precision
@@ -55,7 +55,8 @@ class Blend:
 
     Attributes:
         genres: the genres, in the first member's order.
-        scale: (members, conditions, genres), what each member's raw logits are multiplied by.
+        scale: (members, conditions, genres), the factors of the members' raw logits; 0 where a member reads none of
+            the condition's inputs.
         shift: (conditions, genres).
         decisions: for each condition the decision.
         average_precision: for each condition, the mean average precision on `valid` of the ensemble and of each
@@ -90,7 +91,7 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
     truth, known = read_labels(films, genres)
     features = [member.features_of(member.prepare(films), check=False) for member in members]
     inputs = [name for name in ("plot", "poster") if any(name in member.bundle.config.inputs for member in members)]
-    conditions = [*inputs, "+".join(inputs)] if len(inputs) > 1 else inputs
+    conditions = input_combinations(inputs)
     scale = np.zeros((len(members), len(conditions), len(genres)))
     shift = np.zeros((len(conditions), len(genres)))
     decisions, scores = {}, {}

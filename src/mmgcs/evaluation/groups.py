@@ -72,7 +72,7 @@ def find_groups(
         films: the films, one for each row of `truth`.
         truth: (films, genres).
         answers: what the bundle answered.
-        scores: the scores of those very answers.
+        scores: the scores of these answers.
         columns: columns of the films' table to group by as well.
         draws: `bootstrap` and `seed` of the intervals, as for `Measured`.
     """

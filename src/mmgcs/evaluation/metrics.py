@@ -337,10 +337,10 @@ def expected_calibration_error(
 
 
 def calibration_floor(probabilities: NDArray[Any], *, bins: int = BINS, draws: int = 100, seed: int = 0) -> float:
-    """Return the mean equal-mass calibration error that these very probabilities would show if they were right.
+    """Return the mean equal-mass calibration error that these probabilities would show if they were perfect.
 
-    Even perfect probabilities miss by chance in bins of a few films; an error near this floor is as good as none. It is
-    found by drawing truths from the probabilities (films, genres).
+    Even perfect probabilities miss by chance in bins of a few films, so an error near this floor is as good as zero. It
+    is found by drawing truths from the probabilities (films, genres).
     """
     random = np.random.default_rng(seed)
     errors = []

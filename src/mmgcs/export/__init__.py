@@ -11,12 +11,11 @@ from mmgcs.registry import lazy_exports
 
 if TYPE_CHECKING:
     from mmgcs.export.int8 import halve_weights, quantize_blocks, quantize_dynamic, quantize_static
-    from mmgcs.export.join import Member, join_bundles
+    from mmgcs.export.join import join_bundles
     from mmgcs.export.onnx import export_encoder, export_fusion, open_stem
     from mmgcs.export.shrink import has_words, is_int8, prune_vocabulary, to_float
 
 __all__ = [
-    "Member",
     "export_encoder",
     "export_fusion",
     "halve_weights",
@@ -36,7 +35,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "int8": ["halve_weights", "quantize_blocks", "quantize_dynamic", "quantize_static"],
-        "join": ["Member", "join_bundles"],
+        "join": ["join_bundles"],
         "onnx": ["export_encoder", "export_fusion", "open_stem"],
         "shrink": ["has_words", "is_int8", "prune_vocabulary", "to_float"],
     },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +12,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 
-from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, Branch, Bundle, BundleConfig, Decision, seal, write_bundle
-from mmgcs.files import atomic_writer, write_json
+from mmgcs.bundle import Branch, Bundle, BundleConfig, Decision
 from mmgcs.preprocess import ENGLISH, LANGUAGES
-from mmgcs.runtime import CARD_KEY, Classifier, record_samples
+from mmgcs.runtime import CARD_KEY, Classifier, record_samples, write_carded_bundle
 
 OPSET = 18
-
-
-@dataclass(frozen=True)
-class Member:
-    """One bundle of an ensemble.
-
-    Attributes:
-        bundle: the bundle.
-        scale: (conditions, genres), the factor of its logits for each combination of inputs; 0 if it reads none of
-            them.
-    """
-
-    bundle: Bundle
-    scale: NDArray[np.float32]
 
 
 def join_bundles(
     path: Path,
     name: str,
     genres: tuple[str, ...],
-    members: Sequence[Member],
+    members: Sequence[Bundle],
+    scale: NDArray[np.float32],
     shift: NDArray[np.float32],
     decisions: Mapping[str, Decision],
     card: Mapping[str, Any],
@@ -50,7 +36,8 @@ def join_bundles(
         path: the folder to make.
         name: its name.
         genres: the genres; every member knows them, in any order.
-        members: the bundles and their weights.
+        members: the bundles.
+        scale: (members, conditions, genres), the factors of their logits.
         shift: (conditions, genres).
         decisions: for each condition, in the order of the rows above, the decision.
         card: the card; the bundle's predictions of sample films are added to it.
@@ -60,29 +47,27 @@ def join_bundles(
         UsageError: `path` exists already.
     """
     branches = [
-        _renamed(branch, f"m{number}", member.bundle)
+        _renamed(branch, f"m{number}", member)
         for number, member in enumerate(members, 1)
-        for branch in member.bundle.config.branches
+        for branch in member.config.branches
     ]
-    readers = [member.bundle.config for member in members if "plot" in member.bundle.config.inputs]
+    readers = [member.config for member in members if "plot" in member.config.inputs]
     shared = [code for code in LANGUAGES if readers and all(code in one.languages for one in readers)]
     languages = tuple(shared) or (ENGLISH,)
     config = BundleConfig(name, genres, tuple(branches), "fusion.onnx", decisions, languages=languages)
-    graph = _fusion(genres, members, branches, shift, list(decisions))
+    graph = _fusion(genres, members, scale, branches, shift, list(decisions))
 
     def fill(folder: Path) -> None:
         for number, member in enumerate(members, 1):
-            wanted = {branch.graph for branch in member.bundle.config.branches}
-            wanted |= {file for branch in member.bundle.config.branches for file in _assets(branch, member.bundle)}
-            member.bundle.copy_to(folder / f"m{number}", without=member.bundle.files.keys() - wanted)
+            wanted = {branch.graph for branch in member.config.branches}
+            wanted |= {file for branch in member.config.branches for file in _assets(branch, member)}
+            member.copy_to(folder / f"m{number}", without=member.files.keys() - wanted)
         onnx.save(graph, folder / "fusion.onnx")
-        write_json(folder / CONFIG, config.to_json())
-        seal(folder)
-        write_json(folder / CARD_JSON, {**card, CARD_KEY: record_samples(Classifier(Bundle(folder)))})
-        with atomic_writer(folder / CARD_TEXT) as handle:
-            handle.write(text)
 
-    return write_bundle(path, config, fill)
+    def describe(classifier: Classifier) -> tuple[dict[str, Any], str]:
+        return {**card, CARD_KEY: record_samples(classifier)}, text
+
+    return write_carded_bundle(path, config, fill, describe)
 
 
 def _assets(branch: Branch, bundle: Bundle) -> list[str]:
@@ -97,7 +82,8 @@ def _renamed(branch: Branch, prefix: str, bundle: Bundle) -> Branch:
 
 def _fusion(
     genres: tuple[str, ...],
-    members: Sequence[Member],
+    members: Sequence[Bundle],
+    scale: NDArray[np.float32],
     branches: Sequence[Branch],
     shift: NDArray[np.float32],
     conditions: list[str],
@@ -107,14 +93,14 @@ def _fusion(
     nodes.append(helper.make_node("MatMul", ["condition", "shift"], ["total_0"]))
     initializers, column = [], 0
     for number, member in enumerate(members, 1):
-        prefix, config = f"m{number}_", member.bundle.config
-        model = version_converter.convert_version(onnx.load_from_string(member.bundle.read(config.fusion)), OPSET)
+        prefix, config = f"m{number}_", member.config
+        model = version_converter.convert_version(onnx.load_from_string(member.read(config.fusion)), OPSET)
         part = compose.add_prefix_graph(model.graph, prefix)
         constants[f"{prefix}first"] = np.array([column], dtype=np.int64)
         column += len(config.branches)
         constants[f"{prefix}last"] = np.array([column], dtype=np.int64)
         constants[f"{prefix}order"] = np.array([config.genres.index(genre) for genre in genres], dtype=np.int64)
-        constants[f"{prefix}scale"] = member.scale
+        constants[f"{prefix}scale"] = scale[number - 1]
         nodes.append(
             helper.make_node("Slice", ["present", f"{prefix}first", f"{prefix}last", "axis"], [f"{prefix}present"])
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -253,15 +253,10 @@ class PixelEncoder(Encoder):
         return {"pixels": {0: "batch"}}
 
 
-class Fusion(Protocol):
-    """Turn the branches' features into logits, whichever branches are present. Also a `torch.nn.Module`."""
-
-    def forward(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Turn features [(B, width)…] and present (B, branches) of 0 and 1 into logits (B, genres)."""
-
-
 ENCODERS: Registry[Callable[..., Encoder]] = Registry("encoder")
 FUSIONS: Registry[Callable[..., nn.Module]] = Registry("fusion")
+"""Modules whose `forward` turns the branches' features, a list of (B, width), and `present` (B, branches) of 0 and 1
+into logits (B, genres), whichever branches are present. They are made from the branches' heads."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -37,8 +37,8 @@ UNCLEAR_WORDS, UNCLEAR_PROBABILITY = 12, 0.6
 LONGEST = 1000
 """Characters of a text that are looked at."""
 
-# No other language uses these words. Loading the identifier takes as long as a whole prediction, and every eighth word
-# being one of them spares it 85 of 100 English plots; of 32,640 plots in other languages it lets none through.
+# Words that only English uses. Loading the identifier takes as long as a whole prediction. A text in which every eighth
+# word is one of these is English without it: that holds for 85 of 100 English plots, and for none of 32,640 others.
 _ENGLISH_WORDS = frozenset("the and his her with who from their they she when into that this are its by to".split())
 
 _WORD = re.compile(r"[^\W\d_]+")

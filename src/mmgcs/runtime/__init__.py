@@ -12,7 +12,7 @@ from mmgcs.runtime.explanation import MAX_PASSES, Explanation, explain
 
 if TYPE_CHECKING:
     from mmgcs.runtime.batch import predict_chunks
-    from mmgcs.runtime.checks import CARD_KEY, Check, record_samples, verify
+    from mmgcs.runtime.checks import CARD_KEY, Check, record_samples, verify, write_carded_bundle
     from mmgcs.runtime.picture import read_poster, to_html, to_png
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "to_png",
     "verify",
     "without",
+    "write_carded_bundle",
 ]
 
 
@@ -50,7 +51,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "batch": ["predict_chunks"],
-        "checks": ["CARD_KEY", "Check", "record_samples", "verify"],
+        "checks": ["CARD_KEY", "Check", "record_samples", "verify", "write_carded_bundle"],
         "picture": ["read_poster", "to_html", "to_png"],
     },
 )

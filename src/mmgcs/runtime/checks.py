@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmgcs.bundle import Bundle
+from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, Bundle, BundleConfig, seal, write_bundle
 from mmgcs.errors import MmgcsError
+from mmgcs.files import write_json
 from mmgcs.film import Film
 from mmgcs.runtime.classifier import Classifier, without
 from mmgcs.sample import sample_films
@@ -54,6 +55,32 @@ def record_samples(classifier: Classifier, films: Sequence[Film] | None = None) 
             if prediction.error is None and row not in rows:
                 rows.append(row)
     return rows
+
+
+def write_carded_bundle(
+    path: Path,
+    config: BundleConfig,
+    fill: Callable[[Path], None],
+    describe: Callable[[Classifier], tuple[dict[str, Any], str]],
+    *,
+    replace: bool = False,
+) -> Bundle:
+    """Write a bundle with a card about itself: it is loaded and described before it gets its name.
+
+    Args:
+        path, config, fill, replace: as for `write_bundle`.
+        describe: called with the bundle; returns its card as data and as Markdown.
+    """
+
+    def fill_with_card(folder: Path) -> None:
+        fill(folder)
+        write_json(folder / CONFIG, config.to_json())
+        seal(folder)
+        card, text = describe(Classifier(Bundle(folder)))
+        write_json(folder / CARD_JSON, card)
+        (folder / CARD_TEXT).write_text(text, encoding="utf-8")
+
+    return write_bundle(path, config, fill_with_card, replace=replace)
 
 
 def verify(path: Path) -> list[Check]:

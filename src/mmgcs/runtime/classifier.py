@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mmgcs.bundle import DEFAULT_BUNDLE, Branch, Bundle
+from mmgcs.bundle import Branch, Bundle, bundle_folder
 from mmgcs.errors import InputError
 from mmgcs.film import Film, Prediction
 from mmgcs.machine import cores
@@ -50,16 +50,14 @@ def load(path: str | Path | None = None, *, threads: int | None = None, spin: bo
     Args:
         path: a bundle's folder; None or "default" for the default bundle.
         threads: threads a graph is computed on; None for one per core.
-        spin: let a graph's idle threads wait in a busy loop. That answers soonest on a machine that does nothing else;
-            without it more is left for whatever shares the cores.
+        spin: let a graph's idle threads wait in a busy loop, which is fastest on a machine that does nothing else.
+            Without it, other programs get more of the cores.
 
     Raises:
         UsageError: there is no bundle at `path`.
         BundleError: the bundle is damaged or of a newer format.
     """
-    if path is None or (path == "default" and not Path(path).exists()):
-        path = DEFAULT_BUNDLE
-    return Classifier(Bundle(Path(path)), threads=threads, spin=spin)
+    return Classifier(Bundle(bundle_folder(path)), threads=threads, spin=spin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +94,17 @@ class Features:
     warnings: list[tuple[str, ...]]
     errors: list[str]
     strange: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Features]) -> Features:
+        """Return the features of several groups of films, one after the other; those of `strange` must be known."""
+        return cls(
+            values={name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
+            present=np.concatenate([part.present for part in parts]),
+            warnings=[warning for part in parts for warning in part.warnings],
+            errors=[error for part in parts for error in part.errors],
+            strange=np.concatenate([part.strange for part in parts if part.strange is not None]),
+        )
 
     def having(self, branches: Sequence[Branch], inputs: Collection[str]) -> NDArray[np.bool_]:
         """Return a mask (films,) of those with all of `inputs`, read by each of the `branches` that read them."""

@@ -2,7 +2,7 @@
 
 Occlusion (Zeiler and Fergus 2014) only needs predictions, so it explains any bundle. Words are removed from the plot,
 which is then tokenized again; regions of the poster are filled with its mean color; and each whole input is hidden by
-running the fusion again on the features of the other one.
+running the fusion again with the other input alone.
 
 Log-odds, log(p / (1 - p)), still move where a probability is close to 0 or 1 and hardly changes itself.
 

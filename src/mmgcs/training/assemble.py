@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmgcs.bundle import Branch, BundleConfig, Decision, write_bundle
+from mmgcs.bundle import Branch, BundleConfig, Decision, input_combinations, write_bundle
 from mmgcs.evaluation import fit_decision, macro_average_precision
 from mmgcs.export import export_fusion
 from mmgcs.models import FUSIONS
@@ -63,7 +63,7 @@ def assemble(
     if decisions is None:
         ones, zeros = (1.0,) * len(genres), (0.0,) * len(genres)
         neutral = Decision(ones, zeros, (0.5,) * len(genres), 0.0)
-        decisions = {"+".join(names): neutral for names in conditions([spec.input for spec in specs])}
+        decisions = dict.fromkeys(input_combinations([spec.input for spec in specs]), neutral)
 
     def fill(folder: Path) -> None:
         for branch in branches:
@@ -94,9 +94,3 @@ def macro_f1(logits: NDArray[np.float32], truth: NDArray[np.bool_], decision: De
 
     chosen = sigmoid(logits * np.array(decision.slope) + np.array(decision.intercept)) >= np.array(decision.thresholds)
     return float(f1_score(truth, chosen, average="macro", zero_division=0))
-
-
-def conditions(inputs: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the combinations of inputs that get their own decision: each alone and, if there are several, all."""
-    alone: list[tuple[str, ...]] = [(name,) for name in inputs]
-    return [*alone, tuple(inputs)] if len(inputs) > 1 else alone

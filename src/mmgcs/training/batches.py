@@ -96,7 +96,7 @@ class BranchData:
         size, name = CHUNK[self.encoder.input], self.encoder.input
         chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
         with ThreadPoolExecutor() as pool:
-            tracked = track(chunks, len(chunks), f"reading {len(rows):,} {name}s", "chunks", enabled=self._progress)
+            tracked = track(chunks, f"reading {len(rows):,} {name}s", enabled=self._progress)
             items = [item for chunk in tracked for item in some(chunk)]
         return {int(row): item for row, item in zip(rows, items, strict=True) if item is not None}
 
@@ -116,7 +116,7 @@ class BranchData:
         return inputs
 
     def cache_stem(self, folder: Path, device: torch.device, log: Log) -> None:
-        """Compute the output of the posters' frozen stem once for every view, into a file that is then read instead.
+        """Compute the output of the posters' frozen stem once for every view, and keep it in a file.
 
         Args:
             folder: where the file is kept; an existing one is used.
@@ -147,7 +147,7 @@ class BranchData:
             chunks = [(view, start) for view in range(self.views) for start in range(0, count, CHUNK["poster"])]
             with atomic_path(path) as temporary:
                 out = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
-                for view, start in track(chunks, len(chunks), "poster, caching", "chunks", enabled=self._progress):
+                for view, start in track(chunks, "poster, caching", enabled=self._progress):
                     hidden = stem(view, start)
                     out[view * count + start : view * count + start + len(hidden)] = hidden
                 out.flush()

@@ -5,13 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, Bundle, BundleConfig, seal, write_bundle
 from mmgcs.evaluation import Report, evaluate, to_markdown
-from mmgcs.files import atomic_writer, write_json
 from mmgcs.preprocess import LANGUAGES
 from mmgcs.runtime import CARD_KEY, Classifier, record_samples
 from mmgcs.templates import fill_template
@@ -20,33 +18,6 @@ from mmgcs.wording import MAIN_METRICS
 
 LIBRARIES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy", "pillow")
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.j2"
-
-
-def write_measured(
-    path: Path,
-    config: BundleConfig,
-    fill: Callable[[Path], None],
-    describe: Callable[[Classifier], tuple[dict[str, Any], Report]],
-    *,
-    replace: bool = False,
-) -> Bundle:
-    """Write a bundle with a card about itself: it is measured before it gets its name.
-
-    Args:
-        path, config, fill, replace: as for `write_bundle`.
-        describe: called with the bundle; returns its card and its report.
-    """
-
-    def fill_with_card(folder: Path) -> None:
-        fill(folder)
-        write_json(folder / CONFIG, config.to_json())
-        seal(folder)
-        card, report = describe(Classifier(Bundle(folder)))
-        write_json(folder / CARD_JSON, card)
-        with atomic_writer(folder / CARD_TEXT) as handle:
-            handle.write(card_text(card, report))
-
-    return write_bundle(path, config, fill_with_card, replace=replace)
 
 
 def make_card(run: Run, classifier: Classifier) -> tuple[dict[str, Any], Report]:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Branch, Bundle, Decision, write_bundle
+from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Branch, Bundle, Decision, bundle_folder, write_bundle
 from mmgcs.errors import UsageError
-from mmgcs.evaluation import Report, evaluate, fit_decision, macro_average_precision
+from mmgcs.evaluation import evaluate, fit_decision, macro_average_precision
 from mmgcs.export import (
     has_words,
     is_int8,
@@ -32,10 +32,10 @@ from mmgcs.files import sha256
 from mmgcs.film import Film
 from mmgcs.labels import read_labels
 from mmgcs.preprocess import PREPROCESSORS, Prepared
-from mmgcs.runtime import CARD_KEY, Classifier, record_samples, without
+from mmgcs.runtime import CARD_KEY, Classifier, record_samples, without, write_carded_bundle
 from mmgcs.training.assemble import macro_f1
 from mmgcs.training.branch import CALIBRATION_POSTERS
-from mmgcs.training.card import card_text, summarised, write_measured
+from mmgcs.training.card import card_text, summarised
 from mmgcs.training.recipe import Recipe
 from mmgcs.training.rundir import Log
 
@@ -65,7 +65,7 @@ def export_bundle(
     """Write the bundle of a run, or another bundle, in int8 or under a size.
 
     Args:
-        path: the folder of a run of `mmgcs train`, or of a bundle.
+        path: the folder of a run of `mmgcs train`, or of a bundle; "default" for the bundle in the package.
         out: the folder to make.
         films: labelled films. Decisions are fitted on `valid`, words are counted in `train`, `test` is reported. Not
             needed if nothing has to be changed.
@@ -88,7 +88,7 @@ def export_bundle(
     before = sum(file.stat().st_size for file in source.path.rglob("*") if file.is_file())
     models = {branch.name: onnx.load_from_string(source.read(branch.graph)) for branch in source.config.branches}
     if (size is None or before <= size * MEGABYTE) and (not int8 or all(map(is_int8, models.values()))):
-        log(f"the bundle has {before / MEGABYTE:.1f} MB; it is written as it is")
+        log(f"the bundle has {before / MEGABYTE:.1f} MB and is copied unchanged")
         return write_bundle(out, source.config, source.copy_to), []
     if films is None:
         what = "--int8" if int8 else f"--max-size-mb {size:g}"
@@ -114,11 +114,11 @@ def export_bundle(
         trial = write_bundle(Path(temporary) / "trial", source.config, fill)
         decisions, now = measure(Classifier(trial), films, coverage)
     table = [
-        {"what": "as it was", "megabytes": round(before / MEGABYTE, 2), **was},
+        {"what": "before", "megabytes": round(before / MEGABYTE, 2), **was},
         {"what": _named(bits, words), "megabytes": 0.0, **now},
     ]
 
-    def describe(classifier: Classifier) -> tuple[dict[str, Any], Report]:
+    def describe(classifier: Classifier) -> tuple[dict[str, Any], str]:
         split = "test" if any(film.split == "test" for film in films) else "valid"
         report = evaluate(classifier, [film for film in films if film.split == split], split=split)
         plan = {b.kind: "int8" if b.kind == "pixels" else _named(bits, words) for b in source.config.branches}
@@ -139,18 +139,19 @@ def export_bundle(
         length = sum(entry["bytes"] for entry in classifier.bundle.files.values())
         length += len(json.dumps(card, indent=2, ensure_ascii=False).encode()) + len(card_text(card, report).encode())
         table[1]["megabytes"] = round(length / MEGABYTE, 2)
-        return card, report
+        return card, card_text(card, report)
 
     log("measuring the bundle for its card")
-    return write_measured(out, replace(source.config, decisions=decisions), fill, describe), table
+    return write_carded_bundle(out, replace(source.config, decisions=decisions), fill, describe), table
 
 
 def open_source(path: Path) -> Bundle:
-    """Open the bundle in the folder of a finished run, or the bundle that is the folder itself.
+    """Open the bundle in the folder of a finished run, the bundle that is the folder itself, or "default".
 
     Raises:
         UsageError: it is neither, or the run is not finished.
     """
+    path = bundle_folder(path)
     if (path / MANIFEST).is_file():
         return Bundle(path)
     if not (path / "run.json").is_file():

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mmgcs.bundle import Branch, Decision
+from mmgcs.bundle import Branch, Decision, input_combinations
 from mmgcs.errors import UsageError
 from mmgcs.evaluation import fit_decision, macro_average_precision
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Features
-from mmgcs.training.assemble import conditions
 from mmgcs.training.data import Labelled
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import FusionModule, input_masks
@@ -177,10 +176,11 @@ def fit_decisions(
         the decisions by combination, such as "plot+poster".
     """
     decisions = {}
-    for names in conditions([spec.input for spec in specs]):
+    for condition in input_combinations([spec.input for spec in specs]):
+        names = condition.split("+")
         logits, truth, known = _with_inputs(fusion, specs, names, valid)
         more = None if held is None else _with_inputs(fusion, specs, names, held)
-        decisions["+".join(names)] = fit_decision(logits, truth, coverage, known=known, more=more)
+        decisions[condition] = fit_decision(logits, truth, coverage, known=known, more=more)
     return decisions
 
 

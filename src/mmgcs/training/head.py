@@ -22,13 +22,12 @@ from torch import Tensor, nn
 
 from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Bundle, BundleConfig, Decision, write_bundle
 from mmgcs.errors import UsageError
-from mmgcs.evaluation import WEIGHINGS, Report, fit_decision, macro_average_precision
+from mmgcs.evaluation import WEIGHINGS, fit_decision, macro_average_precision
 from mmgcs.export import export_fusion
 from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.models import FUSIONS, GatedFusion
-from mmgcs.runtime import CARD_KEY, PICTURES, Classifier, Features, load, record_samples
-from mmgcs.training.assemble import conditions
-from mmgcs.training.card import make_card, write_measured
+from mmgcs.runtime import CARD_KEY, PICTURES, Classifier, Features, load, record_samples, write_carded_bundle
+from mmgcs.training.card import card_text, make_card
 from mmgcs.training.data import fingerprint, learned_languages
 from mmgcs.training.progress import track
 from mmgcs.training.recipe import HeadRecipe
@@ -79,7 +78,7 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
     Raises:
         UsageError: there is no bundle with encoders, or it can read too few of the films.
     """
-    base = load(None if recipe.bundle == "default" else recipe.bundle, spin=False)
+    base = load(recipe.bundle, spin=False)
     data, measured = run.data, run.data
     features = read_features(run, base)
     if not (data.split == "test").any():
@@ -100,10 +99,11 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
     if measured is not data:
         fitted = fit_heads(run, recipe, base, features, np.arange(len(data.films)), fitted.strengths)
 
-    def describe(classifier: Classifier) -> tuple[dict[str, Any], Report]:
-        return {**card, CARD_KEY: record_samples(classifier)}, report  # samples of the heads that are shipped
+    def describe(classifier: Classifier) -> tuple[dict[str, Any], str]:
+        # The samples are those of the heads that are shipped.
+        return {**card, CARD_KEY: record_samples(classifier)}, card_text(card, report)
 
-    return write_measured(run.folder / "bundle", *_bundle_of(run, base, features, fitted), describe, replace=True)
+    return write_carded_bundle(run.folder / "bundle", *_bundle_of(run, base, features, fitted), describe, replace=True)
 
 
 def read_features(run: Run, base: Classifier) -> Features:
@@ -114,20 +114,17 @@ def read_features(run: Run, base: Classifier) -> Features:
         what the bundle learned from that its detectors are of no use.
     """
     films = run.data.films
-    key = fingerprint(["features and errors", run.data.fingerprint, sha256(base.bundle.path / MANIFEST), len(films)])
+    key = fingerprint(["features, errors", run.data.fingerprint, sha256(base.bundle.path / MANIFEST), len(films)])
     path = run.folder / f"features-{key}.npz"
     if not path.is_file():
         chunks = [films[start : start + CHUNK] for start in range(0, len(films), CHUNK)]
         stage = f"reading {len(films):,} films"
-        parts = [base.features(chunk) for chunk in track(chunks, len(chunks), stage, "chunks", enabled=run.progress)]
-        arrays: dict[str, NDArray[Any]] = {
-            "present": np.concatenate([part.present for part in parts]),
-            "strange": np.concatenate([part.strange for part in parts if part.strange is not None]),
-            "errors": np.array([error for part in parts for error in part.errors], dtype=np.str_),
-            **{f"values.{name}": np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
-        }
+        parts = [base.features(chunk) for chunk in track(chunks, stage, enabled=run.progress)]
+        found = Features.concatenate(parts)
+        assert found.strange is not None
+        errors = np.array(found.errors, dtype=np.str_)
         with atomic_writer(path, "wb") as handle:
-            np.savez(handle, allow_pickle=False, **arrays)
+            np.savez(handle, present=found.present, strange=found.strange, errors=errors, **found.values)
     with np.load(path, allow_pickle=False) as kept:
         used = np.flatnonzero(kept["present"].sum(0) >= LEAST_INPUT)
         if not len(used):
@@ -136,7 +133,7 @@ def read_features(run: Run, base: Classifier) -> Features:
         # A film whose only input belongs to an unused branch cannot be predicted.
         errors = np.where((kept["errors"] == "") & ~present.any(1), "its only input is not used", kept["errors"])
         names = [base.bundle.config.branches[column].name for column in used]
-        values = {name: kept[f"values.{name}"] for name in names}
+        values = {name: kept[name] for name in names}
     useful = strange.any(axis=1).mean() <= MOST_STRANGE
     return Features(values, present, [()] * len(films), errors.tolist(), strange if useful else None)
 
@@ -268,11 +265,11 @@ def _decide(
     }
     if len(logits) > 1:
         both = rows[there[:, rows].all(axis=0)]
-        (names,) = (names for names in conditions(inputs) if len(names) > 1)
-        decisions["+".join(names)] = decisions[inputs[int(np.argmax([len(mine) for mine in having]))]]
+        whole = "+".join(inputs)
+        decisions[whole] = decisions[inputs[int(np.argmax([len(mine) for mine in having]))]]
         if len(both) >= LEAST_BOTH:
             mix = WEIGHINGS["stacked"](stacked[:, both], truth[both])
-            decisions["+".join(names)] = fit(np.einsum("bg,bfg->fg", mix, stacked[:, both]), truth[both])
+            decisions[whole] = fit(np.einsum("bg,bfg->fg", mix, stacked[:, both]), truth[both])
     return mix.astype(np.float32), decisions
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import pytorch_lightning as lightning
@@ -79,12 +79,12 @@ class StageProgress:
             print(self.line(), file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[T], total: int, stage: str, unit: str, *, enabled: bool) -> Iterator[T]:
-    """Yield the items and show how many of them, `total` in all, were taken."""
-    progress = StageProgress(stage, total, unit, enabled=enabled)
+def track(chunks: Sequence[T], stage: str, *, enabled: bool) -> Iterator[T]:
+    """Yield the chunks and show how many of them were taken."""
+    progress = StageProgress(stage, len(chunks), "chunks", enabled=enabled)
     try:
-        for number, item in enumerate(items, 1):
-            yield item
+        for number, chunk in enumerate(chunks, 1):
+            yield chunk
             progress.update(number)
     finally:
         progress.close()

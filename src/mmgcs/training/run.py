@@ -10,8 +10,8 @@ import contextlib
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,10 @@ from mmgcs.files import write_json
 from mmgcs.hub import SCHEME, fetch_dataset
 from mmgcs.labels import undescribed
 from mmgcs.models import FUSIONS
-from mmgcs.runtime import Classifier
+from mmgcs.runtime import Classifier, write_carded_bundle
 from mmgcs.training.assemble import FinishedBranch, assemble
 from mmgcs.training.branch import train_branch
-from mmgcs.training.card import make_card, scores_line, write_measured
+from mmgcs.training.card import card_text, make_card, scores_line
 from mmgcs.training.data import Labelled, learned_languages, read_labelled, read_own
 from mmgcs.training.fusion import FusionFilms, choose_holdout, fit_decisions, train_fusion
 from mmgcs.training.head import LEAST_FILMS, train_head
@@ -142,7 +142,12 @@ def finish(run: Run, branches: Sequence[FinishedBranch], holdout: NDArray[np.int
 
     run.log("measuring the bundle for its card")
     whole = assemble(run, branches, fusion, decisions, extra, languages)
-    bundle = write_measured(run.folder / "bundle", *whole, partial(make_card, run), replace=True)
+
+    def describe(classifier: Classifier) -> tuple[dict[str, Any], str]:
+        card, report = make_card(run, classifier)
+        return card, card_text(card, report)
+
+    bundle = write_carded_bundle(run.folder / "bundle", *whole, describe, replace=True)
     shutil.rmtree(run.folder / "parts")
     return bundle
 

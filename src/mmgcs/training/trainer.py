@@ -79,7 +79,7 @@ def fit(
     devices: int = 1,
     watch: Callable[[float], None] | None = None,
 ) -> float:
-    """Fit a module and leave it at its best weights. If the stage's folder has a checkpoint, continue from it.
+    """Fit a module and load its best weights. Continue from the stage's checkpoint if there is one.
 
     Args:
         module: the module.

@@ -166,7 +166,7 @@ def _search(recipe: Recipe, data: Labelled, out: Path, trials: int, worker: int,
 
 def _work(number: int, recipe: Recipe, data: Labelled, out: Path, trials: int, threads: int) -> None:
     """Search in a process of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends with Ctrl-C, and takes the others with it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the first process, which ends the others
     torch.set_num_threads(threads)
     with _quiet_optuna():
         _search(recipe, data, out, trials, number, partial(print, file=sys.stderr, flush=True))
