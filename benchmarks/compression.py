@@ -1,6 +1,6 @@
 """What a bundle loses and gains when it is made smaller. Prints a table in Markdown: size, speed, macro-F1.
 
-    python benchmarks/compression.py FILMS --posters DIR [--bundle DIR] [--sizes 24 18 12]
+    python benchmarks/compression.py FILMS --posters DIR [--bundle DIR] [--sizes 46 39 31]
 
 Every line is what `mmgcs export --max-size-mb` makes, fitted on `valid`; `test` is only reported. Speeds are
 ratios to the bundle as it was, of one film by itself, measured in the same run.
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--posters", type=Path)
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
-    parser.add_argument("--sizes", type=float, nargs="+", default=[24.0, 18.0, 12.0])
+    parser.add_argument("--sizes", type=float, nargs="+", default=[61.0, 46.5, 39.0, 38.0, 31.0, 26.5, 25.0])
     arguments = parser.parse_args()
     films = [film for chunk in read_films(arguments.data, posters=arguments.posters) for film in chunk]
     classifier = Classifier(open_source(arguments.bundle))

@@ -47,36 +47,22 @@ ASK_MODEL = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was examined.
-
-    Attributes:
-        name: what it is.
-        state: "ok"; "missing" if something optional is missing; "wrong" if prediction needs it.
-        detail: what was found.
-        fix: the command or step that fixes it; None if nothing is wrong.
-    """
+    """One thing that was examined."""
 
     name: str
-    state: str
+    state: str  # "ok"; "missing" if something optional is missing; "wrong" if prediction needs it
     detail: str
-    fix: str | None = None
+    fix: str | None = None  # the command or step that fixes it; None if nothing is wrong
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package that mmgcs, or one of its extras, needs.
-
-    Attributes:
-        name: its name.
-        limits: the versions that work, such as ">=2.0".
-        extra: the extra that needs it; None if prediction needs it.
-        found: the installed version; None if there is none.
-    """
+    """A package that mmgcs, or one of its extras, needs."""
 
     name: str
-    limits: str
-    extra: str | None
-    found: str | None
+    limits: str  # the versions that work, such as ">=2.0"
+    extra: str | None  # the extra that needs it; None if prediction needs it
+    found: str | None  # the installed version; None if there is none
 
     @property
     def met(self) -> bool:

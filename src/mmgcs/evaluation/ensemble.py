@@ -51,22 +51,16 @@ def stacked(logits: NDArray[np.float64], truth: NDArray[np.bool_], pull: float =
 
 @dataclass(frozen=True)
 class Blend:
-    """A fitted ensemble.
+    """A fitted ensemble."""
 
-    Attributes:
-        genres: the genres, in the first member's order.
-        scale: (members, conditions, genres), the factors of the members' raw logits; 0 where a member reads none of
-            the condition's inputs.
-        shift: (conditions, genres).
-        decisions: for each condition the decision.
-        average_precision: for each condition, the mean average precision on `valid` of the ensemble and of each
-            member that reads any of its inputs (None for others).
-    """
-
-    genres: tuple[str, ...]
+    genres: tuple[str, ...]  # the genres, in the first member's order
+    # (members, conditions, genres), the factors of the members' raw logits; 0 where a member reads none of the
+    # condition's inputs
     scale: NDArray[np.float32]
-    shift: NDArray[np.float32]
-    decisions: dict[str, Decision]
+    shift: NDArray[np.float32]  # (conditions, genres)
+    decisions: dict[str, Decision]  # for each condition the decision
+    # for each condition, the mean average precision on `valid` of the ensemble and of each member that reads any of its
+    # inputs (None for others)
     average_precision: dict[str, tuple[float, tuple[float | None, ...]]]
 
 

@@ -27,26 +27,16 @@ _LENGTHS = {20: "under 20 words", 40: "20–39 words", 80: "40–79 words", 10**
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """How well some kind of films is predicted.
+    """How well some kind of films is predicted."""
 
-    Attributes:
-        kind: what films were grouped by.
-        name: the group.
-        films: films in it; for a genre, the films that have it.
-        f1: micro-F1 over the group's films; for a genre, its F1.
-        sure: the share of the group's films that the bundle is sure of.
-        weak: True if even the interval's upper end is under the value over all films (for genres, under macro-F1).
-        macro_f1, mean_average_precision: over the group's films; None except for groups by a column.
-    """
-
-    kind: str
-    name: str
-    films: int
-    f1: Estimate
-    sure: float
-    weak: bool
-    macro_f1: Estimate | None = None
-    mean_average_precision: Estimate | None = None
+    kind: str  # what films were grouped by
+    name: str  # the group
+    films: int  # films in it; for a genre, the films that have it
+    f1: Estimate  # micro-F1 over the group's films; for a genre, its F1
+    sure: float  # the share of the group's films that the bundle is sure of
+    weak: bool  # True if even the interval's upper end is under the value over all films (for genres, under macro-F1)
+    macro_f1: Estimate | None = None  # None except for groups by a column
+    mean_average_precision: Estimate | None = None  # None except for groups by a column
 
 
 def find_columns(films: Sequence[Film], wanted: Sequence[str] | None) -> tuple[str, ...]:

@@ -51,52 +51,33 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class GenreScores:
-    """How well one genre is predicted.
-
-    Attributes:
-        genre: its name.
-        support: films that have it.
-        chosen: films that it was chosen for.
-        precision, recall, f1: at the threshold; 0 if the denominator is 0, as in scikit-learn.
-        average_precision: the area under the precision-recall curve, whatever the threshold.
-        ece_equal_mass, ece_equal_width: expected calibration error with ten bins of as many films, or as wide.
-    """
+    """How well one genre is predicted."""
 
     genre: str
-    support: int
-    chosen: int
-    precision: Estimate
+    support: int  # films that have it
+    chosen: int  # films that it was chosen for
+    precision: Estimate  # at the threshold, like recall and F1; 0 if the denominator is 0, as in scikit-learn
     recall: Estimate
     f1: Estimate
-    average_precision: Estimate
-    ece_equal_mass: float
-    ece_equal_width: float
+    average_precision: Estimate  # the area under the precision-recall curve, whatever the threshold
+    ece_equal_mass: float  # expected calibration error with ten bins of equally many films
+    ece_equal_width: float  # with ten bins of equal width
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How well all genres are predicted.
+    """How well all genres are predicted."""
 
-    Attributes:
-        films: films that were scored.
-        micro_f1, macro_f1, samples_f1, weighted_f1: F1 over all decisions; the mean over genres; the mean over films;
-            the mean over genres weighted by support.
-        mean_average_precision: the mean of average precision over the genres that some film has.
-        ece_equal_mass, ece_equal_width: the mean over genres of the expected calibration error.
-        ece_floor: the equal-mass error that perfect probabilities would show on so few films, by simulation.
-        genres: each genre's own scores, in the bundle's order.
-    """
-
-    films: int
-    micro_f1: Estimate
-    macro_f1: Estimate
-    samples_f1: Estimate
-    weighted_f1: Estimate
-    mean_average_precision: Estimate
-    ece_equal_mass: float
+    films: int  # films that were scored
+    micro_f1: Estimate  # F1 over all decisions
+    macro_f1: Estimate  # the mean over genres
+    samples_f1: Estimate  # the mean over films
+    weighted_f1: Estimate  # the mean over genres, weighted by support
+    mean_average_precision: Estimate  # the mean of average precision over the genres that some film has
+    ece_equal_mass: float  # the mean over genres of the expected calibration error
     ece_equal_width: float
-    ece_floor: float
-    genres: tuple[GenreScores, ...]
+    ece_floor: float  # the equal-mass error that perfect probabilities would show on so few films, by simulation
+    genres: tuple[GenreScores, ...]  # each genre's own scores, in the bundle's order
 
 
 def choose(probabilities: Floats, thresholds: Floats | float) -> Bools:

@@ -38,17 +38,11 @@ _RECALLS = np.linspace(0.01, 1.0, 100)
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """TF-IDF and logistic regression on the same films.
+    """TF-IDF and logistic regression on the same films."""
 
-    Attributes:
-        scores: with its thresholds from `valid`.
-        gain: how much better the bundle is, by the overall metrics, with paired intervals.
-        precision: its precision-recall curves, like those of the bundle.
-    """
-
-    scores: Scores
-    gain: Mapping[str, Estimate]
-    precision: Mapping[str, list[float]]
+    scores: Scores  # with its thresholds from `valid`
+    gain: Mapping[str, Estimate]  # how much better the bundle is, by the overall metrics, with paired intervals
+    precision: Mapping[str, list[float]]  # its precision-recall curves, like those of the bundle
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,11 @@ from mmgcs.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One film's input, ready for a branch's graph.
+    """One film's input, ready for a branch's graph."""
 
-    Attributes:
-        value: the prepared array, without a batch dimension.
-        length: what batches are sorted by: tokens of a plot, 1 for a picture.
-        warnings: what was odd about the input.
-    """
-
-    value: NDArray[Any]
-    length: int
-    warnings: tuple[str, ...] = ()
+    value: NDArray[Any]  # the prepared array, without a batch dimension
+    length: int  # what batches are sorted by: tokens of a plot, 1 for a picture
+    warnings: tuple[str, ...] = ()  # what was odd about the input
 
 
 class Preprocessor(Protocol):

@@ -22,17 +22,11 @@ CARD_KEY = "sample_predictions"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked.
+    """One thing that was checked."""
 
-    Attributes:
-        name: what was checked.
-        passed: True if it is as it should be.
-        detail: what was found.
-    """
-
-    name: str
+    name: str  # what was checked
     passed: bool
-    detail: str
+    detail: str  # what was found
 
 
 def record_samples(classifier: Classifier, films: Sequence[Film] | None = None) -> list[dict[str, Any]]:

@@ -23,17 +23,11 @@ from mmgcs.training.rundir import Run
 
 @dataclass(frozen=True)
 class FinishedBranch:
-    """A branch that is ready for a bundle.
+    """A branch that is ready for a bundle."""
 
-    Attributes:
-        spec: its description in the bundle.
-        graph: the file of its graph.
-        head: its head's weight (genres, width) and bias (genres,).
-    """
-
-    spec: Branch
-    graph: Path
-    head: tuple[Tensor, Tensor]
+    spec: Branch  # its description in the bundle
+    graph: Path  # the file of its graph
+    head: tuple[Tensor, Tensor]  # its head's weight (genres, width) and bias (genres,)
 
 
 def assemble(

@@ -25,27 +25,16 @@ MOST_IDENTIFIED = 2000
 
 @dataclass(frozen=True)
 class Labelled:
-    """Films with labels.
-
-    Attributes:
-        films: the films.
-        genres: the genres, in the order of `truth`'s columns.
-        truth: (films, genres) bool.
-        known: (films, genres) bool; False where the film's label source does not say (`mmgcs.labels`).
-        split: (films,) of "train", "valid", "test".
-        sources: the label sources; the model predicts as the first of them labels.
-        source: (films,) int64, each film's index in `sources`.
-        fingerprint: SHA-256 of the table the films came from.
-    """
+    """Films with labels."""
 
     films: list[Film]
-    genres: tuple[str, ...]
-    truth: NDArray[np.bool_]
-    known: NDArray[np.bool_]
-    split: NDArray[np.str_]
-    sources: tuple[str, ...]
-    source: NDArray[np.int64]
-    fingerprint: str
+    genres: tuple[str, ...]  # in the order of `truth`'s columns
+    truth: NDArray[np.bool_]  # (films, genres)
+    known: NDArray[np.bool_]  # (films, genres), False where the film's label source does not say (`mmgcs.labels`)
+    split: NDArray[np.str_]  # (films,) of "train", "valid", "test"
+    sources: tuple[str, ...]  # the model predicts as the first of them labels
+    source: NDArray[np.int64]  # (films,) int64, each film's index in `sources`
+    fingerprint: str  # SHA-256 of the table the films came from
 
     def rows(self, split: str, has: str | None = None) -> NDArray[np.int64]:
         """Return the rows of a split; only of films that have the input `has` ("plot" or "poster"), if it is given."""

@@ -31,15 +31,10 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class FusionFilms:
-    """Films as the fusion sees them.
+    """Films as the fusion sees them."""
 
-    Attributes:
-        features: the branches' features.
-        truth, known: their labels (films, genres), as in `Labelled`.
-    """
-
-    features: Features
-    truth: NDArray[np.bool_]
+    features: Features  # the branches' features
+    truth: NDArray[np.bool_]  # (films, genres), as in `Labelled`; so is `known`
     known: NDArray[np.bool_]
 
 

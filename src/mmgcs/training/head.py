@@ -52,21 +52,13 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Fitted:
-    """New heads and what belongs to them.
+    """New heads and what belongs to them."""
 
-    Attributes:
-        heads: for each branch in use, weight (genres, width) and bias (genres,).
-        mix: (branches, genres), the weight of each branch's logit when all inputs are present.
-        decisions: the decision for each combination of inputs.
-        scores: for each branch, macro average precision of its out-of-fold predictions.
-        strengths: for each branch, the chosen regularization.
-    """
-
-    heads: dict[str, tuple[Tensor, Tensor]]
-    mix: NDArray[np.float32]
-    decisions: dict[str, Decision]
-    scores: dict[str, float]
-    strengths: dict[str, float]
+    heads: dict[str, tuple[Tensor, Tensor]]  # for each branch in use, weight (genres, width) and bias (genres,)
+    mix: NDArray[np.float32]  # (branches, genres), the weight of each branch's logit when all inputs are present
+    decisions: dict[str, Decision]  # the decision for each combination of inputs
+    scores: dict[str, float]  # for each branch, macro average precision of its out-of-fold predictions
+    strengths: dict[str, float]  # for each branch, the chosen regularization
 
 
 def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
@@ -124,7 +116,13 @@ def read_features(run: Run, base: Classifier) -> Features:
         assert found.strange is not None
         errors = np.array(found.errors, dtype=np.str_)
         with atomic_writer(path, "wb") as handle:
-            np.savez(handle, present=found.present, strange=found.strange, errors=errors, **found.values)
+            arrays: dict[str, Any] = {
+                "present": found.present,
+                "strange": found.strange,
+                "errors": errors,
+                **found.values,
+            }
+            np.savez(handle, **arrays)
     with np.load(path, allow_pickle=False) as kept:
         used = np.flatnonzero(kept["present"].sum(0) >= LEAST_INPUT)
         if not len(used):

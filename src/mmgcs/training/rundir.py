@@ -18,26 +18,16 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Run:
-    """One training's settings and places.
+    """One training's settings and places."""
 
-    Attributes:
-        recipe: what to train.
-        data: the films to train on.
-        folder: the folder of the run's stages and its bundle.
-        command: the command that repeats it, for the card.
-        log: called with each line for the user.
-        devices: processes or GPUs to train on.
-        progress: show progress.
-        caches: the folder of cached stems; None for one inside `folder` that is removed with the stage.
-    """
-
-    recipe: Recipe
-    data: Labelled
-    folder: Path
-    command: str = ""
-    log: Log = print
-    devices: int = 1
+    recipe: Recipe  # what to train
+    data: Labelled  # the films to train on
+    folder: Path  # the folder of the run's stages and its bundle
+    command: str = ""  # the command that repeats it, for the card
+    log: Log = print  # called with each line for the user
+    devices: int = 1  # processes or GPUs to train on
     progress: bool = True
+    # the folder of cached stems; None for one inside `folder` that is removed with the stage
     caches: Path | None = None
 
 

@@ -37,51 +37,30 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the plan.
-
-    Attributes:
-        name: its name.
-        what: what it does, in words.
-        done: returns True if its result is there, from the current data and models.
-        run: does it.
-    """
+    """One step of the plan."""
 
     name: str
-    what: str
-    done: Callable[[], bool]
+    what: str  # what it does, in words
+    done: Callable[[], bool]  # returns True if its result is there, from the current data and models
     run: Callable[[], object]
 
 
 @dataclass(frozen=True)
 class TrainAllOptions:
-    """The options of `mmgcs train-all`.
+    """The options of `mmgcs train-all`."""
 
-    Attributes:
-        data: the table of films with genres and splits.
-        posters: the folder its posters lie in; missing ones are downloaded into it.
-        out: the folder of the results: one folder per recipe, and the report.
-        recipes: each recipe by its name.
-        settings: the changed settings, for the model cards.
-        glove: a local file (or archive) of word vectors; None to download them.
-        fetch: False to download nothing.
-        base_url: the address before a `poster_path`; None for TMDB's.
-        allow_private: also download from private addresses.
-        devices, progress: as in `train`.
-        log: called with one line per step.
-    """
-
-    data: Path
-    posters: Path
-    out: Path
-    recipes: dict[str, Recipe]
-    settings: tuple[str, ...] = ()
-    glove: Path | None = None
-    fetch: bool = True
-    base_url: str | None = None
-    allow_private: bool = False
-    devices: int = 1
-    progress: bool = True
-    log: Log = print
+    data: Path  # the table of films with genres and splits
+    posters: Path  # the folder its posters lie in; missing ones are downloaded into it
+    out: Path  # the folder of the results: one folder per recipe, and the report
+    recipes: dict[str, Recipe]  # each recipe by its name
+    settings: tuple[str, ...] = ()  # the changed settings, for the model cards
+    glove: Path | None = None  # a local file (or archive) of word vectors; None to download them
+    fetch: bool = True  # False to download nothing
+    base_url: str | None = None  # the address before a `poster_path`; None for TMDB's
+    allow_private: bool = False  # also download from private addresses
+    devices: int = 1  # as in `train`
+    progress: bool = True  # as in `train`
+    log: Log = print  # called with one line per step
 
     @cached_property
     def fingerprint(self) -> str:

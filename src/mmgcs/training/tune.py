@@ -42,19 +42,12 @@ _NEVER = 10**9
 
 @dataclass(frozen=True)
 class Tuned:
-    """The result of a search.
+    """The result of a search."""
 
-    Attributes:
-        recipe: the file of the best recipe.
-        score: its macro average precision on `valid`.
-        settings: the searched settings and their best values.
-        trials: the number of trials by how they ended: "complete", "pruned", "fail".
-    """
-
-    recipe: Path
-    score: float
-    settings: dict[str, Any]
-    trials: dict[str, int]
+    recipe: Path  # the file of the best recipe
+    score: float  # its macro average precision on `valid`
+    settings: dict[str, Any]  # the searched settings and their best values
+    trials: dict[str, int]  # the number of trials by how they ended: "complete", "pruned", "fail"
 
 
 def search_settings(
