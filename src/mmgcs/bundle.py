@@ -51,69 +51,45 @@ _EXTERNAL = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One encoder: its input, the preprocessing, and the graph that turns it into features.
+    """One encoder: its input, the preprocessing, and the graph that turns it into features."""
 
-    Attributes:
-        name: the branch's name, also the name of the fusion graph's input for its features.
-        input: what it reads of a film.
-        kind: the preprocessing, a name in `mmgcs.preprocess.PREPROCESSORS`.
-        options: the preprocessing's settings (tokenizer file, lengths, sizes).
-        graph: the ONNX file, from the prepared arrays to `features` of shape (batch, width).
-        width: the number of features.
-        encoder: the name of the technique, for the card and for explanations.
-    """
-
-    name: str
-    input: Literal["plot", "poster"]
-    kind: str
-    options: Mapping[str, Any]
-    graph: str
-    width: Annotated[int, Field(ge=1, le=LARGEST)]
-    encoder: str
+    name: str  # the branch's name, also the name of the fusion graph's input for its features
+    input: Literal["plot", "poster"]  # what it reads of a film
+    kind: str  # the preprocessing, a name in `mmgcs.preprocess.PREPROCESSORS`
+    options: Mapping[str, Any]  # the preprocessing's settings (tokenizer file, lengths, sizes)
+    graph: str  # the ONNX file, from the prepared arrays to `features` of shape (batch, width)
+    width: Annotated[int, Field(ge=1, le=LARGEST)]  # features
+    encoder: str  # the name of the technique, for the card and for explanations
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How logits become an answer for films with one combination of inputs. Lists have one entry per genre.
+    """How logits become an answer for films with one combination of inputs. Lists have one entry per genre."""
 
-    Attributes:
-        slope, intercept: Platt scaling (Platt 1999), probability = sigmoid(slope · logit + intercept).
-        thresholds: a genre is chosen if its probability reaches its threshold.
-        confidence: a prediction with less confidence is marked as not sure.
-        possible: genres with at least this probability form the prediction set, which holds all of a film's genres
-            for 90% of films (see `mmgcs.evaluation.calibration.fit_possible`); None if the bundle has no such sets.
-        margin: a genre whose probability is closer to its threshold than this, in log-odds, is undecided (see
-            `mmgcs.evaluation.calibration.fit_decision`); None if the bundle leaves no genre undecided.
-    """
-
-    slope: tuple[Number, ...]
+    slope: tuple[Number, ...]  # Platt scaling (Platt 1999), probability = sigmoid(slope · logit + intercept)
     intercept: tuple[Number, ...]
-    thresholds: tuple[Number, ...]
-    confidence: Number
+    thresholds: tuple[Number, ...]  # a genre is chosen if its probability reaches its threshold
+    confidence: Number  # a prediction with less confidence is marked as not sure
+    # genres with at least this probability form the prediction set, which holds all of a film's genres for 90% of films
+    # (see `mmgcs.evaluation.calibration.fit_possible`); None if the bundle has no such sets
     possible: Number | None = None
+    # a genre whose probability is closer to its threshold than this, in log-odds, is undecided (see
+    # `mmgcs.evaluation.calibration.fit_decision`); None if the bundle leaves no genre undecided
     margin: Number | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BundleConfig:
-    """What a prediction needs besides the graphs: the content of bundle.json.
-
-    Attributes:
-        name: the bundle's name.
-        genres: the genres, in the order of every array.
-        branches: the encoders.
-        fusion: the ONNX file from the branches' features and `present` (batch, branches) to `logits` (batch, genres).
-        decisions: for each combination of inputs ("plot", "poster", "plot+poster") how logits become an answer.
-        extra: anything a later minor version adds.
-        languages: codes (ISO 639-1) of the languages of plots that it reads; others get a warning and are not sure.
-    """
+    """What a prediction needs besides the graphs: the content of bundle.json."""
 
     name: str
-    genres: Annotated[tuple[str, ...], Field(min_length=1)]
+    genres: Annotated[tuple[str, ...], Field(min_length=1)]  # the genres, in the order of every array
     branches: Annotated[tuple[Branch, ...], Field(min_length=1)]
-    fusion: str
+    fusion: str  # the ONNX file from the branches' features and `present` (batch, branches) to `logits` (batch, genres)
+    # for each combination of inputs ("plot", "poster", "plot+poster") how logits become an answer
     decisions: Mapping[str, Decision]
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)  # anything a later minor version adds
+    # codes (ISO 639-1) of the languages of plots that it reads; others get a warning and are not sure
     languages: tuple[str, ...] = ("en",)
 
     @property

@@ -62,37 +62,25 @@ def load(path: str | Path | None = None, *, threads: int | None = None, spin: bo
 
 @dataclass(frozen=True, slots=True)
 class PreparedFilm:
-    """One film's preprocessed inputs.
+    """One film's preprocessed inputs."""
 
-    Attributes:
-        parts: for each branch its input, None if the film lacks it; empty if there is an error.
-        warnings: what was odd about the input.
-        error: why nothing can be predicted; None if something can.
-        unlearned: True if the plot is in a language that the model has not learned.
-    """
-
+    # for each branch its input, None if the film lacks it; empty if there is an error
     parts: tuple[Prepared | None, ...]
-    warnings: tuple[str, ...]
-    error: str | None
-    unlearned: bool = False
+    warnings: tuple[str, ...]  # what was odd about the input
+    error: str | None  # why nothing can be predicted; None if something can
+    unlearned: bool = False  # True if the plot is in a language that the model has not learned
 
 
 @dataclass(slots=True)
 class Features:
-    """What the branches made of some films, before fusion.
+    """What the branches made of some films, before fusion."""
 
-    Attributes:
-        values: for each branch, (films, width) float32; zeros for films that lack the input.
-        present: (films, branches) float32, 1 if the branch read its input.
-        warnings: for each film, what was odd about its input.
-        errors: for each film, why its inputs could not be read, joined; "" if all could be.
-        strange: (films, branches) True for inputs unlike those of films; None if that was not checked.
-    """
-
+    # for each branch, (films, width) float32; zeros for films that lack the input
     values: dict[str, NDArray[np.float32]]
-    present: NDArray[np.float32]
-    warnings: list[tuple[str, ...]]
-    errors: list[str]
+    present: NDArray[np.float32]  # (films, branches) float32, 1 if the branch read its input
+    warnings: list[tuple[str, ...]]  # for each film, what was odd about its input
+    errors: list[str]  # for each film, why its inputs could not be read, joined; "" if all could be
+    # (films, branches) True for inputs unlike those of films; None if that was not checked
     strange: NDArray[np.bool_] | None = None
 
     @classmethod

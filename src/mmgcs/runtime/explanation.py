@@ -36,29 +36,20 @@ GRID_BESIDE_PLOT = (5, 4)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Some neighbouring words of the plot.
+    """Some neighbouring words of the plot."""
 
-    Attributes:
-        start, end: their place in `Explanation.text`, as a slice.
-        drops: for each genre, how far its log-odds fall without them; negative if they speak against it.
-    """
-
-    start: int
+    start: int  # `Explanation.text[start:end]` are the words
     end: int
+    # for each genre, how far its log-odds fall without them; negative if they speak against it
     drops: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Attended:
-    """How much of a model's attention a word of the plot got. Attention is not necessarily the reason for an answer.
+    """How much of a model's attention a word of the plot got. Attention is not necessarily the reason for an answer."""
 
-    Attributes:
-        word: the word, as the model's tokenizer cut it.
-        weight: its share; the shares of a plot sum to 1.
-    """
-
-    word: str
-    weight: float
+    word: str  # as the model's tokenizer cut it
+    weight: float  # its share; the shares of a plot sum to 1
 
 
 @dataclass(frozen=True, slots=True)
