@@ -137,7 +137,7 @@ def test_the_demo_shows_commands_that_this_shell_knows(tiny_bundle: Path, tmp_pa
     scripts = str(Path(sys.executable).parent)
     for path, start in ((f"{scripts}{os.pathsep}{os.environ['PATH']}", "mmgcs"), (str(tmp_path), sys.executable)):
         done = subprocess.run(call, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True)
-        assert "The Phantom of the Opera (1925)" in done.stdout
+        assert "The Big Parade (1925)" in done.stdout
         lines = [line.strip() for line in done.stdout.partition("Try your own:")[2].splitlines() if line.strip()]
         assert all(line.startswith((start, str(Path(start).with_name("mmgcs")))) for line in lines)
     environment = {**os.environ, "PATH": str(tmp_path)}

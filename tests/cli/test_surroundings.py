@@ -20,7 +20,7 @@ from mmgcs.bundle import Bundle
 from mmgcs.sample import sample_table
 
 ODD = "Filme für 2 & mehr, it's «日本» 50% #1"
-POSTER = sample_table().parent / "posters" / "tt0016220.jpg"
+POSTER = sample_table().parent / "posters" / "tt0015624.jpg"
 
 
 @dataclass

@@ -11,8 +11,8 @@ from mmgcs.files import atomic_writer
 from mmgcs.film import Film
 from mmgcs.tables import read_films
 
-ONE_FILM = "tt0016220"
-"""The film of the sample (The Phantom of the Opera) whose plot and poster are also copied as single files."""
+ONE_FILM = "tt0015624"
+"""The film of the sample (The Big Parade) whose plot and poster are also copied as single files."""
 
 
 def sample_table() -> Path:
