@@ -48,7 +48,7 @@ FETCHING = (
     "mmgcs.cli.data",
     "mmgcs.datasets.posters",
     "mmgcs.datasets.glove",
-    "mmgcs.datasets.films",
+    "mmgcs.datasets.sources",
 )
 
 

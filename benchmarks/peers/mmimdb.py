@@ -18,7 +18,7 @@ from sklearn.metrics import f1_score
 
 from mmgcs import load
 from mmgcs.datasets import SOURCES
-from mmgcs.datasets.sources.mmimdb import film_folder
+from mmgcs.datasets.sources import mmimdb_folder
 from mmgcs.files import write_json
 from mmgcs.labels import read_labels
 from mmgcs.tables import read_films
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     given = parser.parse_args()
-    folder = film_folder(given.mmimdb)
+    folder = mmimdb_folder(given.mmimdb)
     if folder is None:
         parser.error(f"{given.mmimdb} has no <id>.json files")
     frame = SOURCES["mmimdb"].read(given.mmimdb).frame.filter(pl.col("split").is_not_null())

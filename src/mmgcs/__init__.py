@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmgcs.registry import lazy_exports
+from mmgcs.version import __version__
 
 if TYPE_CHECKING:
     from mmgcs.errors import MmgcsError
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from mmgcs.training import GenreClassifier as GenreClassifier
     from mmgcs.training import train as train
 
-__version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "Explanation",

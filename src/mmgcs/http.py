@@ -101,7 +101,6 @@ class WebOptions:
         retries: further tries after a failure that may pass (time-outs, 429, 5xx, broken connections).
         backoff: the longest wait in seconds before the first further try; doubled for each one after it.
         max_wait: the longest wait in seconds, also if the server asks for more.
-        connect_timeout: seconds to connect.
         timeout: seconds for a whole answer, so that a server sending byte by byte is given up; for a file that is
             downloaded, seconds without a byte.
         max_bytes: larger answers are refused.
@@ -114,7 +113,6 @@ class WebOptions:
     retries: int = 4
     backoff: float = 0.5
     max_wait: float = 60.0
-    connect_timeout: float = 10.0
     timeout: float = 30.0
     max_bytes: int = 20 * 2**20
     max_redirects: int = 5
@@ -130,7 +128,7 @@ class WebClient:
         self._client = httpx2.AsyncClient(
             transport=None if options.allow_private else _public_transport(options.concurrency),
             limits=limits,
-            timeout=httpx2.Timeout(options.timeout, connect=options.connect_timeout, pool=None),
+            timeout=httpx2.Timeout(options.timeout, connect=10.0, pool=None),
             headers={"User-Agent": "mmgcs", "Accept-Encoding": "identity"},
             cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[])),  # keep none
             follow_redirects=options.max_redirects > 0,
@@ -202,7 +200,7 @@ class WebClient:
             _forget(part)
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             _forget(part)
-            raise FetchError("the server sent another range than was asked for", temporary=True)
+            raise FetchError("the server sent a different range than requested", temporary=True)
         length = response.headers.get("Content-Length")
         total = size if length is None else have + int(length)
         if size is not None and total != size:

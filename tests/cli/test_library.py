@@ -266,7 +266,7 @@ def test_files_that_cannot_be_read_or_written_are_reported_and_the_rest_is_done(
     run("scan", root, "--model", model)  # what is imported late is imported before the rights are gone
     with as_nobody():
         status, _, line = run("tag", root, *options)
-    assert (status, "without copies nothing is changed" in line) == (2, True)
+    assert (status, "nothing is changed without backups" in line) == (2, True)
     assert content_of(root) == before
     for name, mode in {"": 0o777, "A": 0o777, "Hidden": 0o000}.items():
         (root / name).chmod(mode)
@@ -459,7 +459,7 @@ def test_rows_that_cannot_be_carried_out_are_errors_and_the_others_are_done(libr
     report = run_json("tag", library, "--from", path, "--apply")
     reasons = {Path(film["path"]).relative_to(library).parts[0]: film["reason"] for film in report["films"]}
     assert "did you mean 'accept'?" in reasons["Missing"]
-    assert "its genres were changed since" in reasons["Has"]
+    assert "its genres have changed since" in reasons["Has"]
     assert "there is no such film in the library" in reasons["Gone"]
     assert statuses(report, library)["Second"] == "change"
     assert run("tag", library, "--from", library / "Has" / "movie.nfo")[0] == 2

@@ -64,12 +64,12 @@ def test_what_is_dropped_is_counted_by_reason_with_examples():
     assert cleaned.dropped == {
         "broken record": 2,
         "no id": 1,
-        "id came before": 1,
+        "duplicate id": 1,
         "no plot": 4,
         "no genre": 2,
         "none of the wanted genres": 1,
         "plot too short": 1,
-        "plot came before": 1,
+        "duplicate plot": 1,
     }
     assert cleaned.examples["no genre"] == ["7", "8"]
 

@@ -17,7 +17,7 @@ from mmgcs.datasets.posters import FAILED, PosterOptions, download_posters, post
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.http import is_public, retry_after
 
-QUICK = PosterOptions(allow_private=True, retries=2, backoff=0.01, timeout=0.6, connect_timeout=0.5, max_wait=1.0)
+QUICK = PosterOptions(allow_private=True, retries=2, backoff=0.01, timeout=0.6, max_wait=1.0)
 
 
 def films(server: Server, **paths: str) -> pl.DataFrame:

@@ -56,7 +56,7 @@ def test_preparing_writes_the_films_and_says_what_became_of_the_others(dump, tmp
     films = read_films(out).frame
     report = json.loads((tmp_path / "films.report.json").read_text())
     assert report["kept"] == films.height == report["read"] - sum(report["dropped"].values())
-    assert report["dropped"]["plot came before"] == 1
+    assert report["dropped"]["duplicate plot"] == 1
     assert set(films["split"]) == {"train", "valid", "test"}
     assert set("|".join(films["genres"]).split("|")) == {*GENRES, "Western", "War"}
     assert pl.read_csv(out).columns[:7] == ["id", "title", "year", "plot", "genres", "poster", "poster_path"]
@@ -105,7 +105,7 @@ def test_one_genre_or_a_genre_with_one_film_is_warned_of(tmp_path):
     path = tmp_path / "films.csv"
     path.write_text("id,plot,genres\n" + "".join(f"{n},Plot number {n} it is,Drama\n" for n in range(9)))
     warnings = prepare(path, tmp_path / "a.csv", PrepareOptions(genres=("data",), split="80/10/10"))["warnings"]
-    assert "nothing to tell apart" in warnings[0]
+    assert "nothing to learn" in warnings[0]
     path.write_text(path.read_text() + "x,Another plot for once,Western\n")
     warnings = prepare(path, tmp_path / "b.csv", PrepareOptions(genres=("data",)))["warnings"]
     assert "Western has one film" in warnings[0]

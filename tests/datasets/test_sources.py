@@ -8,8 +8,7 @@ import json
 import polars as pl
 import pytest
 
-from mmgcs.datasets import RAW_SCHEMA, SOURCES, detect_source, read_films, write_films
-from mmgcs.datasets.sources.mmimdb import read_splits
+from mmgcs.datasets import RAW_SCHEMA, detect_source, read_films, read_source, write_films
 from mmgcs.errors import InputError, UsageError
 from mmgcs.genres import parse_genres
 from mmgcs.tables import read_films as tag_reads
@@ -27,8 +26,7 @@ TMDB = (
 
 
 def read(path):
-    name = detect_source(path)
-    raw = SOURCES[name].read(path)
+    name, raw = read_source(path)
     assert raw.frame.schema == pl.Schema(RAW_SCHEMA)
     return name, raw
 
@@ -119,9 +117,9 @@ def test_mm_imdb_with_its_split(tmp_path):
      ('{"train": [1], "test": [1]}', "film 1 in both train and test")],
 )  # fmt: skip
 def test_a_split_file_that_cannot_be_right_is_refused(tmp_path, content, message):
-    (tmp_path / "split.json").write_text(content)
+    (mmimdb(tmp_path) / "split.json").write_text(content)
     with pytest.raises(InputError, match=message):
-        read_splits(tmp_path)
+        read_source(tmp_path)
 
 
 CSV = b"ID , Title,Overview,Plot,Genres,IMDB_ID,Split\n7,Night,x,A ghost.,Drama|Music,tt1,train\n,B,x,,,tt2,\n"

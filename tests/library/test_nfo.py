@@ -281,9 +281,9 @@ def test_a_placeholder_is_no_plot(plot: str) -> None:
 )
 def test_document_types_and_entities_are_refused(head: str) -> None:
     content = f"<?xml version='1.0'?>{head}<movie><title>&e;</title></movie>".encode()
-    with pytest.raises(NfoError, match="refused"):
+    with pytest.raises(NfoError, match="rejected"):
         read_nfo(content)
-    with pytest.raises(NfoError, match="refused"):
+    with pytest.raises(NfoError, match="rejected"):
         with_values(content, ["Drama"])
 
 

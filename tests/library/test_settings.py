@@ -55,9 +55,9 @@ def test_german_names_are_built_in_and_read_back() -> None:
     [
         ("a.json", "{", "not JSON"),
         ("a.json", '{"Crime": 3}', "object of strings"),
-        ("a.json", '{"Crime": "Krimi/Thriller"}', "none of"),
-        ("a.json", '{"Crime": "Kri\\u0001mi"}', "nor a control character"),
-        ("a.csv", "", "names no genre"),
+        ("a.json", '{"Crime": "Krimi/Thriller"}', "must not"),
+        ("a.json", '{"Crime": "Kri\\u0001mi"}', "or a control character"),
+        ("a.csv", "", "has no genres"),
     ],
 )
 def test_a_table_that_is_none_says_so(tmp_path: Path, name: str, content: str, says: str) -> None:

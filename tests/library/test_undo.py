@@ -118,7 +118,7 @@ def test_what_another_program_writes_in_the_last_moment_stays(
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(undo_module, "_exchange", exchanged)
-    with pytest.raises(InputError, match="changed since it was read"):
+    with pytest.raises(InputError, match="another program changed it"):
         write(tmp_path, nfo)
     monkeypatch.undo()
     assert nfo.read_bytes() == b"theirs"
@@ -140,7 +140,7 @@ def test_a_file_that_appears_in_the_last_moment_is_not_replaced(
         real(first, second)
 
     monkeypatch.setattr(os, "link", link)
-    with pytest.raises(InputError, match="changed since"):
+    with pytest.raises(InputError, match="another program changed it"):
         write(tmp_path, path, lambda _: b"ours")
     assert path.read_bytes() == b"theirs"
     assert undo(tmp_path) == []
@@ -150,7 +150,7 @@ def test_a_file_that_appears_in_the_last_moment_is_not_replaced(
 def test_a_file_changed_or_removed_since_is_restored_only_by_force(tmp_path: Path, nfo: Path, what: str) -> None:
     write(tmp_path, nfo)
     nfo.write_bytes(b"mine") if what == "changed" else nfo.unlink()
-    with pytest.raises(InputError, match=f"{what} since"):
+    with pytest.raises(InputError, match=f"{what} in the meantime"):
         undo(tmp_path)
     assert nfo.exists() == (what == "changed")
     assert undo(tmp_path, force=True) == ["restored"]

@@ -1,4 +1,4 @@
-"""The command line: a thin module per command or family of commands, and one place where errors become exit statuses.
+"""The command line: a thin module per command or family of commands; errors become exit statuses in `main.py`.
 
 To add a command, write `mmgcs/cli/<name>.py` with a `typer.Typer` named `app` (see `new_app`), and add its name to
 `COMMANDS` in `main.py`. Inside a command:

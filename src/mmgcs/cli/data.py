@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -23,9 +23,6 @@ from mmgcs.cli.options import (
 from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, print_result, progress_bars, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import check_free
-
-if TYPE_CHECKING:
-    from polars import DataFrame
 
 app = new_app(
     "Prepare, inspect and split labelled films; fetch posters and word vectors.",
@@ -61,7 +58,7 @@ def prepare(
     per_genre: Annotated[
         int | None, _choice(help="Films per genre.", min=1, show_default="as many as there are")
     ] = None,
-    min_words: Annotated[int, _choice(help="The fewest words in a plot.", min=1)] = 1,
+    min_words: Annotated[int, _choice(help="Drop plots with fewer words.", min=1)] = 1,
     min_films: Annotated[int, _choice(help="Drop genres with fewer films.", min=1)] = 1,
     need_plot: Annotated[bool, _choice(help="Drop films without a plot, even if they have a poster.")] = True,
     split: Annotated[str, Option(help="80/10/10 makes a split; keep, none; auto keeps one or makes none.")] = "auto",
@@ -104,7 +101,7 @@ def inspect(
 ) -> None:
     """Write a page with charts: genres, how often they occur together, lengths, years, missing values, duplicates.
 
-    With --json the numbers are printed, and a page is only written to --out.
+    With --json the numbers are printed, and the page is written only if --out is given.
     """
     from mmgcs.datasets import inspect_films
 
@@ -138,7 +135,7 @@ def split(
 ) -> None:
     """Split films with each genre in proportion; a series, poster or near-duplicate plot stays within one split.
 
-    With --check the exit status is 1 if films of different splits share an id, a series, a poster or nearly a plot.
+    With --check the exit status is 1 if films of different splits share an id, a series, a poster or a near-duplicate plot.
     """
     from mmgcs import datasets
     from mmgcs.tables import need_column
@@ -157,40 +154,35 @@ def split(
         need_column(films, "genres")
         raise InputError(f"no film of {films} has a genre, so there is nothing to split by; check the column genres")
     labels = datasets.label_sets(frame["genres"])
-    parts, links = datasets.split_films(frame, labels, wanted, seed)
+    parts, kept_together = datasets.split_films(frame, labels, wanted, seed)
     frame = frame.with_columns(parts)
     kept = [name for name in frame.columns if name == "poster" or frame[name].null_count() < len(frame)]
     datasets.write_films(frame.select(kept), out)
-    splits = _split_counts(frame)
+    splits = datasets.split_counts(frame)
     result = {
         "output": str(out),
         "splits": splits,
         "largest_genre_difference_points": datasets.deviation(labels, parts),
-        "kept_together": dict(links["reason"].value_counts().sort("reason").iter_rows()),
+        "kept_together": kept_together,
     }
     print_result(result, f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in splits.items()), as_json)
 
 
-def _split_counts(frame: DataFrame) -> dict[str, int]:
-    return {name: int((frame["split"] == name).sum()) for name in ("train", "valid", "test")}
-
-
 def _check(films: Path, columns: dict[str, str], *, as_json: bool) -> None:
-    from mmgcs.datasets import find_leaks, read_films
+    from mmgcs.datasets import find_leaks, read_films, split_counts
 
     frame = read_films(films, columns).frame
-    counts = _split_counts(frame)
+    counts = split_counts(frame)
     if sum(count > 0 for count in counts.values()) < 2:
         raise InputError(f"{films} has fewer than two splits, so there is nothing to check; make them with --out FILE")
     leaks = find_leaks(frame)
     if as_json:
-        records = [{"reason": leak.reason, "films": [leak.left, leak.right], "splits": leak.splits} for leak in leaks]
-        print_json({"splits": counts, "leaks": records})
+        print_json({"splits": counts, "leaks": leaks})
         if leaks:
             raise typer.Exit(1)
         return
     for leak in leaks[:20]:
-        print(f"{leak.reason}: {leak.left} in {leak.splits[0]}, {leak.right} in {leak.splits[1]}")
+        print(f"{leak['reason']}: {' and '.join(map('{} in {}'.format, leak['films'], leak['splits']))}")
     if leaks:
         pairs = f"{len(leaks):,} pairs of related films are in different splits"
         raise MmgcsError(f"{films} leaks: {pairs}; split it again with --out FILE")
@@ -219,7 +211,7 @@ def posters(
     max_wait: Annotated[float, download(help="The longest wait in seconds that a server may ask for.", min=0)] = 60.0,
     retry_failed: Annotated[bool, download("--retry-failed", help="Fetch only what failed before.")] = False,
     allow_private: AllowPrivate = False,
-    overwrite: Annotated[bool, Option("--overwrite", help="Replace --films-out, whatever it is.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing --films-out file.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fetch the films' posters. A second run fetches the missing ones; failures are listed in DIR/failed.jsonl.

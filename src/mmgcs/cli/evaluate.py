@@ -66,7 +66,7 @@ def evaluate(
     for line in label_notes([film for part in films.values() for film in part], classifier.genres):
         say(line)
     if split in ("train", "all"):
-        say("mmgcs: warning: scores on films that the model was trained on say little about new films")
+        say("mmgcs: warning: scores on the training films say little about new films")
     with progress_bars() as progress:
         result = measure(
             classifier,
@@ -93,11 +93,7 @@ def evaluate(
 
 
 def _read(data: Path, posters: Path | None, split: str, columns: dict[str, str]) -> dict[str, list[Film]]:
-    """Return the table's films by split, with the ones to score under `split`.
-
-    Raises:
-        UsageError: the table cannot be read, has no column of genres, or has no film in `split`.
-    """
+    """Return the table's films by split; raise UsageError if it has no genres, or no film of `split`."""
     from mmgcs.tables import need_column, read_films
 
     films: dict[str, list[Film]] = {"train": [], "valid": [], split: []}

@@ -37,7 +37,8 @@ OnlyMissing = Annotated[bool, _setting("--only-missing", help="Fill in films wit
 Add = Annotated[bool, _setting("--add", help="Add genres to the ones that a film has.")]
 Replace = Annotated[bool, _setting("--replace", help="Replace the genres that the model knows; others stay.")]
 MinConfidence = Annotated[
-    float | None, _setting(min=0, max=1, help="The least confidence of a change; default: the model's own threshold.")
+    float | None,
+    _setting(min=0, max=1, help="Change only films with this confidence; default: the model's own threshold."),
 ]
 MaxGenres = Annotated[int | None, _setting(min=1, metavar="N", help="Add genres until a film has N; never remove any.")]
 Exclude = Annotated[
@@ -45,18 +46,18 @@ Exclude = Annotated[
     _setting(metavar="GENRE,…", help="Genres that are never written or removed, such as Drama,Romance."),
 ]
 Element = Annotated[Literal["genre", "tag"] | None, _setting("--as", help="Write <genre> (the default) or <tag>.")]
-NAMES_HELP = "Your names of genres: german, tmdb, imdb, mmimdb, kodi, or a .csv or .json file such as Crime,Krimi."
+NAMES_HELP = "Your names for genres: german, tmdb, imdb, mmimdb, kodi, or a .csv or .json file such as Crime,Krimi."
 Names = Annotated[str | None, _setting("--names", "--vocabulary", help=NAMES_HELP)]
 CreateNfo = Annotated[
-    bool | None, _setting("--create-nfo/--no-create-nfo", help="Make an .nfo for films that have none.")
+    bool | None, _setting("--create-nfo/--no-create-nfo", help="Create an .nfo for films without one.")
 ]
-Enrich = Annotated[str | None, _setting(metavar="tmdb", help="Look missing plots and posters up before predicting.")]
+Enrich = Annotated[str | None, _setting(metavar="tmdb", help="Look up missing plots and posters before predicting.")]
 Save = Annotated[bool, _setting("--save", help="Remember these options in DIR/.mmgcs/settings.toml.")]
 
 MODES = {
     "only-missing": "Films that have genres stay as they are; --add or --replace changes them too",
-    "add": "--add adds to the genres that are there and removes none",
-    "replace": "--replace removes genres that the model knows and does not predict, also ones written by hand",
+    "add": "--add keeps the genres that a film has",
+    "replace": "--replace removes genres that the model knows and does not predict, even ones entered by hand",
 }
 """What happens to the genres that a film has."""
 
@@ -86,7 +87,7 @@ def scan(
     enrich: Enrich = None,
     save: Save = False,
 ) -> None:
-    """List the films: what each has, what `tag` would change, how sure that is, and why not. Changes no film."""
+    """List the films: what each has, what `tag` would change and how confidently, or why not. Changes no film."""
     from mmgcs.files import check_free
     from mmgcs.library import REVIEW, write_cells
 
@@ -109,7 +110,7 @@ def tag(
     ctx: typer.Context,
     folder: Folder,
     review: Annotated[
-        Path | None, Option("--from", metavar="CSV", help="Do what an edited list of `library scan --out` says.")
+        Path | None, Option("--from", metavar="CSV", help="Apply an edited list of `library scan --out`.")
     ] = None,
     apply: Annotated[bool, Option("--apply", help="Write; without it, only report what would be written.")] = False,
     model: Model = None,
@@ -211,7 +212,7 @@ def _plans(
     """Return the plans for every film; without `predict`, what the files say."""
     if not predict:
         return library.scan(settings, films=_films(library))
-    import mmgcs
+    from mmgcs.runtime import load
 
     complete = None
     if settings.enrich is not None:
@@ -219,7 +220,7 @@ def _plans(
 
         complete = enricher(settings.enrich)
         ctx.call_on_close(complete.close)
-    return library.scan(settings, mmgcs.load(model), complete, _films(library))
+    return library.scan(settings, load(model), complete, _films(library))
 
 
 def _films(library: Library) -> Iterator[LibraryFilm]:
@@ -241,7 +242,7 @@ def _tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterato
 
 
 class _Report:
-    """Print plans as they come, and count what they say for the summary.
+    """Print plans as they come, and count them for the summary.
 
     Attributes:
         command: "scan", "tag" for a dry run, or "apply".
@@ -258,7 +259,7 @@ class _Report:
         self.has: Counter[str] = Counter()
 
     def print(self, plans: Iterator[Plan], as_json: bool, rows: list[Any] | None = None) -> None:
-        """Print plans and their summary, also if `apply` has to stop; append each film's row of a review to `rows`."""
+        """Print plans and their summary, even if `apply` has to stop; add each film's row of a review to `rows`."""
         films = []
         if self.command == "scan" and not as_json:
             print("plot poster nfo  film")
@@ -331,7 +332,7 @@ class _Report:
         elif self.command == "tag" and changes:
             yield "nothing was written: give --apply to write"
         elif self.command == "scan" and not review and (changes or self.statuses["unsure"]):
-            yield f"Next: mmgcs library scan {folder} --out review.csv makes a list to edit"
+            yield f"Next: mmgcs library scan {folder} --out review.csv writes a list to edit"
             if changes:
                 yield f"      mmgcs library tag {folder} --apply writes the {_count(changes, 'change')}"
 

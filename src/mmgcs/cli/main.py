@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-import mmgcs
 from mmgcs.cli.options import repeat_columns
 from mmgcs.cli.output import examples, prepare_streams, say, speaks_unicode
 from mmgcs.errors import INTERRUPTED, MmgcsError, UsageError
+from mmgcs.version import __version__
 
 PREDICT, CHECK, TRAIN = "Predict and tag", "Check", "Train and measure (needs mmgcs\\[train])"
 SHARE = "Share (needs mmgcs\\[hub])"
@@ -99,7 +99,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"mmgcs {mmgcs.__version__}")
+        print(f"mmgcs {__version__}")
         raise typer.Exit
 
 
@@ -155,8 +155,8 @@ def _explain(error: Exception, args: Sequence[str]) -> tuple[int, str]:
     if isinstance(error, ModuleNotFoundError) and (error.name or "mmgcs").split(".")[0] != "mmgcs":
         return 2, _missing(args[0], str(error.name))
     if isinstance(error, OSError):
-        return 1, f"the system refused{f' {error.filename}' if error.filename else ''}: {error.strerror or error}"
-    return 1, f"an error in mmgcs itself ({type(error).__name__}: {error}); MMGCS_TRACEBACK=1 shows where"
+        return 1, f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    return 1, f"internal error ({type(error).__name__}: {error}); set MMGCS_TRACEBACK=1 to see where"
 
 
 def _describe(error: Any, args: Sequence[str]) -> str:

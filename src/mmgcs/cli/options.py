@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Option
 
 from mmgcs.errors import UsageError
-
-if TYPE_CHECKING:
-    from mmgcs.film import Film
-
-MAX_PLOT_BYTES = 64 * 2**20
 
 
 def data_path(address: str) -> Path:
@@ -29,12 +22,6 @@ def data_path(address: str) -> Path:
 
     return fetch_dataset(address)
 
-
-_film = partial(Option, rich_help_panel="The film")
-Plot = Annotated[str | None, _film("--plot", metavar="TEXT", help="The plot in prose.")]
-PlotFile = Annotated[Path | None, _film("--plot-file", metavar="FILE", help="A text file with the plot; - for stdin.")]
-Poster = Annotated[Path | None, _film("--poster", metavar="FILE", help="An image file.")]
-Title = Annotated[str | None, _film("--title", metavar="TEXT", help="The title; it helps alongside a plot.")]
 
 Model = Annotated[
     Path | None, Option("--model", metavar="DIR", help="A bundle's folder.", show_default="the default model")
@@ -122,33 +109,3 @@ def command_line(*words: str, **options: str | float | Path | list[str] | bool |
                     value.name if isinstance(value, Path) else f"{value:g}" if isinstance(value, float) else value
                 )
     return shlex.join(parts)
-
-
-def read_film(plot: str | None, plot_file: Path | None, poster: Path | None, title: str | None) -> Film:
-    """Return the film that the options `Plot`, `PlotFile`, `Poster` and `Title` describe.
-
-    Raises:
-        UsageError: there is neither plot nor poster, the plot is given twice, or its file cannot be read.
-    """
-    if plot is not None and plot_file is not None:
-        raise UsageError("--plot and --plot-file were both given; give one")
-    if plot is None and plot_file is None and poster is None:
-        raise UsageError("there is nothing to predict from; give --plot, --plot-file or --poster")
-    from mmgcs.film import Film
-
-    return Film(title=title, plot=plot if plot_file is None else _read_plot(plot_file), poster=poster)
-
-
-def _read_plot(path: Path) -> str:
-    from mmgcs.files import decode_text
-
-    try:
-        with contextlib.nullcontext(sys.stdin.buffer) if path == Path("-") else path.open("rb") as handle:
-            data = handle.read(MAX_PLOT_BYTES + 1)
-    except FileNotFoundError:
-        raise UsageError(f"the plot file {path} does not exist; check the path") from None
-    except OSError as error:
-        raise UsageError(f"the plot file {path} cannot be read ({error.strerror or error})") from None
-    if len(data) > MAX_PLOT_BYTES:
-        raise UsageError(f"{path} is larger than {MAX_PLOT_BYTES // 2**20} MiB, too large for a plot")
-    return decode_text(data)

@@ -49,7 +49,7 @@ def explain_interrupt(message: str) -> Iterator[None]:
 
 
 def say(text: str = "") -> None:
-    """Print a line for the person, to stderr: stdout is for results. A stderr that is full or closed is ignored."""
+    """Print a message to stderr (stdout is for results). Errors of a full or closed stderr are ignored."""
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 
@@ -69,7 +69,7 @@ def print_result(value: Any, text: str, as_json: bool) -> None:
 
 
 def speaks_unicode() -> bool:
-    """Return True if stdout can show every character."""
+    """Return True if stdout can print every character."""
     return (sys.stdout.encoding or "").lower().startswith("utf")
 
 

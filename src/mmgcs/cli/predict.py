@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,17 +11,26 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from mmgcs.cli.options import AsJson, Model, Plot, PlotFile, Poster, Title, read_film
+from mmgcs.cli.options import AsJson, Model
 from mmgcs.cli.output import bar, examples, new_app, print_json, say
+from mmgcs.errors import UsageError
+from mmgcs.film import Film
 
 if TYPE_CHECKING:
-    from mmgcs.film import Film, Prediction
+    from mmgcs.film import Prediction
     from mmgcs.runtime import Classifier, Explanation
 
 app = new_app()
 
+MAX_PLOT_BYTES = 64 * 2**20
 WORDS = 8
 """The words that `explain` shows for a genre."""
+
+_film = partial(Option, rich_help_panel="The film")
+Plot = Annotated[str | None, _film("--plot", metavar="TEXT", help="The plot in prose.")]
+PlotFile = Annotated[Path | None, _film("--plot-file", metavar="FILE", help="A text file with the plot; - for stdin.")]
+Poster = Annotated[Path | None, _film("--poster", metavar="FILE", help="An image file.")]
+Title = Annotated[str | None, _film("--title", metavar="TEXT", help="The title; it helps alongside a plot.")]
 _output = partial(Option, rich_help_panel="Output")
 
 
@@ -41,7 +52,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Predict the genres of one film, from its plot, its poster, or both."""
-    film = read_film(plot, plot_file, poster, title)
+    film = _read_film(plot, plot_file, poster, title)
     if explain:
         from mmgcs.runtime import load
 
@@ -90,11 +101,32 @@ def explain(
     from mmgcs.files import check_free
     from mmgcs.runtime import load
 
-    film = read_film(plot, plot_file, poster, title)
+    film = _read_film(plot, plot_file, poster, title)
     for option, path in (("--html", html), ("--png", png)):
         if path is not None:
             check_free(path, option, overwrite=overwrite)
     _explain(load(model), film, genre, as_json=as_json, html=html, png=png)
+
+
+def _read_film(plot: str | None, plot_file: Path | None, poster: Path | None, title: str | None) -> Film:
+    """Return the film that the options describe; a plot in a file may be in UTF-8, UTF-16 or Windows-1252."""
+    if plot is not None and plot_file is not None:
+        raise UsageError("--plot and --plot-file were both given; give one")
+    if plot is None and plot_file is None and poster is None:
+        raise UsageError("there is nothing to predict from; give --plot, --plot-file or --poster")
+    if plot_file is not None:
+        from mmgcs.files import decode_text
+
+        stdin = contextlib.nullcontext(sys.stdin.buffer)
+        try:
+            with stdin if plot_file == Path("-") else plot_file.open("rb") as handle:
+                data = handle.read(MAX_PLOT_BYTES + 1)
+        except OSError as error:
+            raise UsageError(f"the plot file {plot_file} cannot be read ({error.strerror or error})") from None
+        if len(data) > MAX_PLOT_BYTES:
+            raise UsageError(f"{plot_file} is larger than {MAX_PLOT_BYTES // 2**20} MiB, too large for a plot")
+        plot = decode_text(data)
+    return Film(title=title, plot=plot, poster=poster)
 
 
 def _print_prediction(prediction: Prediction) -> None:

@@ -39,7 +39,7 @@ _cluster = partial(Option, rich_help_panel="A cluster")
 
 
 class _TagCommand(TyperCommand):
-    """Let --compare stand alone: typer has no option with an optional value."""
+    """Allow --compare without a value; typer has no options with an optional value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given: list[str] = []
@@ -75,7 +75,7 @@ def tag(
         bool, Option("--overwrite", help="Replace the output, or start an unfinished run again.")
     ] = False,
     enrich: Annotated[str | None, Option(help="Look up missing plots and posters: tmdb.")] = None,
-    enrich_cache: Annotated[Path | None, Option(help="A SQLite file that keeps what was looked up.")] = None,
+    enrich_cache: Annotated[Path | None, Option(help="A SQLite file that caches look-ups.")] = None,
     delimiter: Annotated[str | None, Option(help="The delimiter of CSV; detected by default.")] = None,
     stdin_format: Annotated[
         str, Option("--format", "--stdin-format", help="The format of stdin: csv, tsv, jsonl, parquet, csv.gz …")
@@ -271,12 +271,7 @@ def _tag_table(
 
 @contextlib.contextmanager
 def _progress(quiet: bool, share: Callable[[], float] = lambda: 0.0) -> Iterator[Progress | None]:
-    """Yield a function that shows how far a run is; None if `quiet`.
-
-    Args:
-        quiet: show nothing.
-        share: returns the share of the films that was read; 0 if unknown.
-    """
+    """Yield a function that shows a run's progress, given the share of the films that was read; None if `quiet`."""
     if quiet:
         yield None
         return

@@ -101,9 +101,8 @@ def tune(
 ) -> None:
     """Search the settings that a recipe's `search` names, and write the best recipe.
 
-    Every trial trains the branches that the search concerns and is scored on the films of split "valid"; a trial that
-    is worse than most were at the same point ends early. DIR gets best.yaml, trials.csv, history.png, importance.png
-    and study.db.
+    Each trial trains the branches that the search changes and is scored on split "valid"; trials that fall behind are
+    stopped early. DIR gets best.yaml, trials.csv, history.png, importance.png and study.db.
     """
     from mmgcs.training import read_recipe, search_settings
 

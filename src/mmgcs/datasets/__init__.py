@@ -1,9 +1,6 @@
 """Labelled films for training: readers of data sets, cleaning, splits, posters and word vectors."""
 
-from mmgcs.datasets import sources  # noqa: F401  its modules register their readers
-from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, detect_source
 from mmgcs.datasets.clean import clean, label_sets
-from mmgcs.datasets.films import check_writable, read_films, write_films
 from mmgcs.datasets.glove import GLOVE_URL, get_glove, load_glove
 from mmgcs.datasets.inspect import inspect_films
 from mmgcs.datasets.posters import (
@@ -18,7 +15,16 @@ from mmgcs.datasets.posters import (
     with_posters,
 )
 from mmgcs.datasets.prepare import PrepareOptions, describe, prepare, report_path
-from mmgcs.datasets.split import deviation, find_leaks, parse_shares, split_films, stratify
+from mmgcs.datasets.sources import (
+    RAW_SCHEMA,
+    SOURCES,
+    check_writable,
+    detect_source,
+    read_films,
+    read_source,
+    write_films,
+)
+from mmgcs.datasets.split import deviation, find_leaks, parse_shares, split_counts, split_films, stratify
 
 __all__ = [
     "FAILED",
@@ -46,7 +52,9 @@ __all__ = [
     "poster_urls",
     "prepare",
     "read_films",
+    "read_source",
     "report_path",
+    "split_counts",
     "split_films",
     "stratify",
     "with_posters",

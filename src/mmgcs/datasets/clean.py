@@ -1,4 +1,4 @@
-"""Clean films: repair texts, bring genres into one spelling, drop and count what cannot be learned from."""
+"""Clean films: repair texts, unify the spelling of genres, and drop films that nothing can be learned from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mmgcs.datasets.base import SPLITS
+from mmgcs.datasets.sources import SPLITS
 from mmgcs.genres import canonical, parse_genres
 from mmgcs.preprocess import PLACEHOLDER, clean_text
 from mmgcs.tables import Frame
@@ -24,13 +24,13 @@ _SUSPECT = (
     r"|  |^ | $|\p{M}|&(?:#|[A-Za-z]{2,8};)|[\x{c2}-\x{f4}Ă¬√ƒ≈‚┬├ΓВГРС][^\x00-\x7f]|[ÃÂ] "
 )
 _HEAD = 60
-"""Characters at a plot's beginning by which possible repeats are found, and half as many letters."""
+"""Possible duplicates are found by this many characters of a plot, or half as many letters."""
 EXAMPLES = 5
 """Ids kept as examples of the films dropped for a reason."""
 
 
 def repair(text: str) -> str:
-    """Return a text unescaped (`&amp;`, even twice), its mojibake repaired, and cleaned as for every prediction.
+    """Unescape a text (`&amp;`, even twice), repair its mojibake, and clean it as every prediction does.
 
     >>> repair("CafÃ© &amp;amp; cinÃ©ma")
     'Café & cinéma'
@@ -113,7 +113,7 @@ def joined(labels: LabelSets) -> pl.Series:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """Films worth learning from.
+    """Films to learn from, and what was dropped.
 
     Attributes:
         frame: the films, with `genres` as `A|B`.
@@ -131,7 +131,7 @@ class Cleaned:
 
 
 def clean(raw: Frame, *, genres: Sequence[str] | None = None, min_words: int = 1, need_plot: bool = True) -> Cleaned:
-    """Repair texts, bring genres into one spelling, and drop what cannot be learned from.
+    """Repair texts, unify the spelling of genres, and drop films that nothing can be learned from.
 
     Dropped, in this order: broken records; films without an id, or with an earlier film's id; without a plot (if
     `need_plot` is False, without a plot and a poster); without a genre; without a wanted genre; with fewer than
@@ -157,7 +157,7 @@ def clean(raw: Frame, *, genres: Sequence[str] | None = None, min_words: int = 1
         return sound.arg_true().to_numpy().astype(np.int64)
 
     keep(frame["id"].str.contains(r"\S").fill_null(False), "no id")
-    keep(frame["id"].is_first_distinct(), "id came before")
+    keep(frame["id"].is_first_distinct(), "duplicate id")
     missing = pl.col("plot").is_null() | pl.col("plot").str.contains(PLACEHOLDER)
     frame = frame.with_columns(pl.when(~missing).then("plot").alias("plot"))
     has_plot = frame["plot"].is_not_null()
@@ -179,12 +179,12 @@ def clean(raw: Frame, *, genres: Sequence[str] | None = None, min_words: int = 1
     words = pl.col("plot").str.count_matches(" ", literal=True) + 1
     long = frame.select(((pl.col("plot") != "") & (words >= min_words)).fill_null(True)).to_series()
     labels = labels.take(keep(long, "plot too short"))
-    labels = labels.take(keep(_is_first(frame["plot"]), "plot came before"))
+    labels = labels.take(keep(_is_first(frame["plot"]), "duplicate plot"))
     split = pl.when(pl.col("split").is_in(SPLITS)).then("split").alias("split")
     return Cleaned(frame.with_columns(joined(labels), split), labels, dropped, examples, repaired)
 
 
-def plain(texts: pl.Series) -> pl.Series:
+def letters_only(texts: pl.Series) -> pl.Series:
     """Return texts in lower case, without anything but letters and digits."""
     return texts.str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]+", "")
 
@@ -193,12 +193,12 @@ def _is_first(plots: pl.Series) -> pl.Series:
     """Return which plots repeat no earlier one, compared without case, punctuation and spacing; missing ones don't."""
     # Comparing the beginnings first takes a fraction of the time: few plots share one.
     letters = _HEAD // 2
-    beginning = plain(plots.str.head(_HEAD))
+    beginning = letters_only(plots.str.head(_HEAD))
     # How the last letter is written in lower case can depend on the next one, so it needs one letter more.
     short = (beginning.str.len_chars() <= letters).fill_null(False).arg_true()
-    beginning = beginning.str.head(letters).scatter(short, plain(plots.gather(short)).str.head(letters))
+    beginning = beginning.str.head(letters).scatter(short, letters_only(plots.gather(short)).str.head(letters))
     rows = (plots.is_not_null() & beginning.is_duplicated()).arg_true()
-    first = plain(plots.gather(rows)).hash().is_first_distinct()
+    first = letters_only(plots.gather(rows)).hash().is_first_distinct()
     return pl.repeat(True, len(plots), dtype=pl.Boolean, eager=True).scatter(rows, first)
 
 

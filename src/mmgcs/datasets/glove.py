@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -24,6 +23,8 @@ GLOVE_URL = "https://nlp.stanford.edu/data/glove.6B.zip"
 GLOVE_SIZE = 862_182_613
 GLOVE_SHA256 = "617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb"
 DIMENSIONS = (50, 100, 200, 300)
+MAX_TEXT = 4 * 2**30
+"""The largest text that an archive may unpack to, in bytes; Stanford's largest has 1 GB."""
 
 
 def get_glove(
@@ -88,7 +89,10 @@ def _extract(archive: Path, target: Path, dimension: int) -> None:
     """Write the text of one dimension."""
     try:
         with _open_text(archive, dimension) as source, atomic_writer(target, "wb") as out:
-            shutil.copyfileobj(source, out, 2**20)
+            while piece := source.read(2**20):
+                if out.tell() > MAX_TEXT:
+                    raise InputError(f"{archive} unpacks to more than {MAX_TEXT // 2**30} GiB; check the file")
+                out.write(piece)
     except (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{archive} is damaged or cut short ({error}); remove it and get it again") from None
 

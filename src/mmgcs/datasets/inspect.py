@@ -1,4 +1,4 @@
-"""`mmgcs data inspect`: the numbers of a table of films, and one HTML page of charts that needs no other file."""
+"""`mmgcs data inspect`: statistics of a table of films, and a self-contained HTML page of charts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mmgcs.datasets.base import SOURCES, SPLITS, detect_source
-from mmgcs.datasets.clean import label_sets, plain
+from mmgcs.datasets.clean import label_sets, letters_only
 from mmgcs.datasets.duplicates import near_duplicates
+from mmgcs.datasets.sources import SPLITS, read_source
 from mmgcs.files import atomic_writer
 
 LENGTH_STEP = 10
@@ -22,7 +22,7 @@ MOST_GENRES = 30
 
 @dataclass(frozen=True, slots=True)
 class DataSummary:
-    """A table of films in numbers; every field is plain JSON.
+    """Statistics of a table of films; every field is plain JSON.
 
     Attributes:
         films: the number of films.
@@ -32,8 +32,8 @@ class DataSummary:
         genres_per_film: how many films have 0, 1, 2… genres.
         lengths: films by words of their plot, in steps of ten; the last step holds all longer ones.
         years: films per decade.
-        missing: films that lack each part.
-        duplicates: films that share an id or a plot with an earlier one, and pairs of near-duplicate plots.
+        missing: films without each field.
+        duplicates: films with the id or plot of an earlier one, and pairs of near-duplicate plots.
         splits: films of each split, and of each genre in it.
     """
 
@@ -63,7 +63,7 @@ def inspect_films(path: Path, out: Path | None, source: str = "auto") -> DataSum
     Raises:
         InputError: the data set cannot be read.
     """
-    raw = SOURCES[detect_source(path) if source == "auto" else source].read(path)
+    _, raw = read_source(path, source)
     summary = summarise(raw.frame)
     if out is not None:
         with atomic_writer(out) as handle:
@@ -82,7 +82,7 @@ def summarise(films: pl.DataFrame) -> DataSummary:
     sets = labels.sets.astype(np.int64)
     sizes = np.bincount(sets.sum(axis=1).astype(np.int64), weights=per_set).astype(np.int64)
     plots = films["plot"].filter(films["plot"].str.contains(r"\S").fill_null(False))
-    letters = plain(plots)
+    letters = letters_only(plots)
     steps = plots.str.count_matches(r"\S+").clip(0, LONGEST) // LENGTH_STEP * LENGTH_STEP
     parts = {name: films.filter(pl.col("split") == name) for name in SPLITS}
     return DataSummary(
@@ -132,11 +132,11 @@ def page(summary: DataSummary, name: str, broken: int = 0) -> str:
     }
     charts = {
         "Films of each genre; a film counts for each of its genres": dict(list(summary.genres.items())[:MOST_GENRES]),
-        "How many genres films have": summary.genres_per_film,
+        "Genres per film": summary.genres_per_film,
         "Words in a plot, in steps of ten; the last row holds all longer ones": lengths,
         "Films by decade of release": {f"{decade}s": count for decade, count in summary.years.items()},
-        "Films that lack a part": summary.missing,
-        "Films that repeat an earlier film's id or plot, and pairs of nearly equal plots": summary.duplicates,
+        "Films with missing fields": summary.missing,
+        "Duplicate ids and plots, and pairs of near-duplicate plots": summary.duplicates,
     }
     template = Path(__file__).parent / "templates" / "inspect.html.j2"
     return fill_template(template, summary=summary, name=name, broken=broken, charts=charts, most_genres=MOST_GENRES)

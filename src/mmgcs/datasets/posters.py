@@ -19,7 +19,7 @@ import polars as pl
 from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
-from mmgcs.datasets.films import read_films
+from mmgcs.datasets.sources import PICTURES, read_films
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import atomic_writer, lock_folder, remove_parts
 from mmgcs.http import FetchError, WebClient, WebOptions
@@ -30,8 +30,6 @@ from mmgcs.tables import table_columns
 TMDB_BASE = "https://image.tmdb.org/t/p/w342"
 """Where TMDB serves a `poster_path`: 342 pixels wide, half as much again as the poster models read."""
 FAILED = "failed.jsonl"
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
-"""The extensions of posters."""
 MAX_STEM = 200
 """The longest stem of a poster's file name in bytes: file systems take 255, and temporary files need some more."""
 

@@ -1,4 +1,4 @@
-"""Turn a published data set, or a table of your own, into a table to train on, with a report on every record."""
+"""Turn a data set into a table to train on, with a report that accounts for every record."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import maximum_flow
 
-from mmgcs.datasets.base import RAW_SCHEMA, SOURCES, SPLITS, detect_source
 from mmgcs.datasets.clean import Cleaned, LabelSets, clean, joined
-from mmgcs.datasets.films import check_writable, write_films
-from mmgcs.datasets.split import deviation, parse_shares, split_films
+from mmgcs.datasets.sources import RAW_SCHEMA, SPLITS, check_writable, read_source, write_films
+from mmgcs.datasets.split import deviation, parse_shares, split_counts, split_films
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import write_json
 from mmgcs.genres import DEFAULT_GENRES, LABEL_SETS
 
-BALANCES = ("none", "top10")
 TOP = 10
 OUTSIDE = "none of the wanted genres"
 """The reason for which films without a wanted genre are dropped."""
@@ -31,7 +29,7 @@ _ALWAYS = ("id", "title", "year", "plot", "genres", "poster", "split")
 
 @dataclass(frozen=True, slots=True)
 class PrepareOptions:
-    """How films are chosen.
+    """How films are selected.
 
     Attributes:
         source: a name in `SOURCES`, or "auto".
@@ -58,10 +56,8 @@ class PrepareOptions:
 
     def check(self) -> None:
         """Raise UsageError for an impossible combination, naming the option."""
-        if self.source != "auto":
-            SOURCES[self.source]
-        if self.balance not in BALANCES:
-            raise UsageError(f"--balance {self.balance} is unknown; known: {', '.join(BALANCES)}")
+        if self.balance not in ("none", "top10"):
+            raise UsageError(f"--balance {self.balance} is unknown; known: none, top10")
         if self.per_genre is not None and self.balance == "none":
             raise UsageError("--per-genre needs --balance top10; add it, or leave --per-genre out")
         if self.split not in ("auto", "keep", "none"):
@@ -77,12 +73,12 @@ class PrepareOptions:
 
 
 def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dict[str, Any]:
-    """Read a data set; clean, choose, split and write its films. `OUT.report.json` accounts for every record.
+    """Read a data set, clean, select and split its films, and write them with a report, `OUT.report.json`.
 
     Args:
         path: the data set's file or folder.
         out: the table to write: .csv, .tsv, .jsonl or .parquet.
-        options: how films are chosen.
+        options: how films are selected.
 
     Returns:
         The report, as it is written.
@@ -95,8 +91,7 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
     options.check()
     check_writable(out)
     began = time.perf_counter()
-    source = detect_source(path) if options.source == "auto" else options.source
-    raw = SOURCES[source].read(path)
+    source, raw = read_source(path, options.source)
     read = raw.frame.height + len(raw.problems)
     cleaned = clean(raw, genres=options.wanted_genres(), min_words=options.min_words, need_plot=options.need_plot)
     del raw
@@ -111,9 +106,8 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
     if options.split == "none":
         frame = frame.with_columns(pl.lit(None, dtype=pl.String).alias("split"))
     elif options.split not in ("auto", "keep"):
-        parts, links = split_films(frame, labels, parse_shares(options.split), options.seed)
+        parts, linked = split_films(frame, labels, parse_shares(options.split), options.seed)
         frame = frame.with_columns(parts)
-        linked = dict(links["reason"].value_counts().sort("reason").iter_rows())
     frame = frame.select(name for name in RAW_SCHEMA if name in _ALWAYS or frame[name].null_count() < frame.height)
     write_films(frame, out)
     report = {
@@ -127,7 +121,7 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
         "kept": frame.height,
         "genres": labels.films_per_genre(),
         "genres_left_out": dict(cleaned.labels.others),
-        "splits": {name: int((frame["split"] == name).sum()) for name in SPLITS},
+        "splits": split_counts(frame),
         "largest_genre_difference_points": deviation(labels, frame["split"]),
         "kept_together": linked,
         "warnings": _warnings(frame, labels, cleaned.dropped.get(OUTSIDE, 0)),
@@ -154,7 +148,7 @@ def _choose(cleaned: Cleaned, options: PrepareOptions) -> tuple[pl.DataFrame, La
         columns = [labels.genres.index(genre) for genre in genres]
         labels = LabelSets(tuple(genres), labels.sets[:, columns], labels.of_film)
         rows = np.flatnonzero(labels.any())
-        reason = "none of the ten commonest genres" if options.balance == "top10" else "only genres under --min-films"
+        reason = "none of the ten most common genres" if options.balance == "top10" else "only genres under --min-films"
         cleaned.dropped[reason] = frame.height - len(rows)
         labels = labels.take(rows)
         frame = frame[rows].with_columns(joined(labels))
@@ -231,7 +225,7 @@ def _warnings(frame: pl.DataFrame, labels: LabelSets, outside: int) -> list[str]
             f"{frame.height:,} that were kept; keep the genres of the data with --genres data"
         )
     if len(labels.genres) == 1:
-        warnings.append(f"all films have the one genre {labels.genres[0]}: there is nothing to tell apart")
+        warnings.append(f"all films have the same genre, {labels.genres[0]}, so there is nothing to learn")
     for genre, count in labels.films_per_genre().items():
         if count < len(SPLITS):
             films = {0: "no film", 1: "one film"}.get(count, f"{count} films")

@@ -1,9 +1,9 @@
-"""Splits that are stratified by genre, keep films that belong together together, and can be checked for leaks."""
+"""Split films, stratified by genre, with related films in one split; and check splits for leaks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from mmgcs.datasets.base import SPLITS
 from mmgcs.datasets.clean import LabelSets
 from mmgcs.datasets.duplicates import near_duplicates
+from mmgcs.datasets.sources import SPLITS
 from mmgcs.errors import InputError, UsageError
 
 DEFAULT_SHARES = (0.8, 0.1, 0.1)
@@ -58,11 +58,11 @@ def parse_shares(text: str) -> tuple[float, float, float]:
 
 def split_films(
     frame: pl.DataFrame, labels: LabelSets, shares: Sequence[float] = DEFAULT_SHARES, seed: int = 0
-) -> tuple[pl.Series, pl.DataFrame]:
+) -> tuple[pl.Series, dict[str, int]]:
     """Assign every film to a split; see `stratify` and `leak_groups`.
 
     Returns:
-        The column `split`, and the links between films that share one.
+        The column `split`, and the number of films kept in one split with an earlier film, by the reason.
 
     Raises:
         InputError: a split that should have films gets none.
@@ -74,7 +74,8 @@ def split_films(
     empty = [name for name, share, count in zip(SPLITS, shares, counts, strict=True) if share and not count]
     if frame.height and empty:
         raise InputError(_empty_split(empty, links, groups))
-    return pl.Series("split", SPLITS, dtype=pl.String).gather(parts), links
+    kept_together = dict(links["reason"].value_counts().sort("reason").iter_rows())
+    return pl.Series("split", SPLITS, dtype=pl.String).gather(parts), kept_together
 
 
 def _empty_split(empty: Sequence[str], links: pl.DataFrame, groups: NDArray[np.int64]) -> str:
@@ -166,7 +167,7 @@ def _deal(
 def _even_out(
     dealt: NDArray[np.int64], types: NDArray[np.float64], need: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> None:
-    """Move single groups between splits while that reduces the weighted squared needs; changes `dealt` and `need`.
+    """Move single groups between splits as long as that reduces the weighted squared needs; changes `dealt` and `need`.
 
     The groups dealt out last, films of the most common genres, leave needs that no group was left to fill.
     """
@@ -259,28 +260,24 @@ def group_numbers(links: pl.DataFrame, films: int) -> NDArray[np.int64]:
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """Two films of different splits that belong together."""
-
-    reason: str
-    left: str
-    right: str
-    splits: tuple[str, str]
+def split_counts(frame: pl.DataFrame) -> dict[str, int]:
+    """Return the number of films in each split."""
+    return {name: int((frame["split"] == name).sum()) for name in SPLITS}
 
 
-def find_leaks(frame: pl.DataFrame) -> list[Leak]:
-    """Return films in different splits that share an id, a series, a poster, or nearly the same plot.
+def find_leaks(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return pairs of related films in different splits: they share an id, a series, a poster, or nearly a plot.
 
-    Films without a split are ignored. The links are worked out anew, from the table itself.
+    Each has the `reason`, the ids of the two `films`, and their `splits`. Films without a split are ignored. The relations
+    are computed from the table itself.
     """
     frame = frame.filter(pl.col("split").is_in(SPLITS))
     links = leak_groups(frame)
     splits, ids = frame["split"], frame["id"]
     crossing = links.filter(splits.gather(links["left"]) != splits.gather(links["right"]))
     return [
-        Leak(row["reason"], ids[row["left"]], ids[row["right"]], (splits[row["left"]], splits[row["right"]]))
-        for row in crossing.iter_rows(named=True)
+        {"reason": reason, "films": [ids[left], ids[right]], "splits": [splits[left], splits[right]]}
+        for reason, left, right in crossing.select("reason", "left", "right").iter_rows()
     ]
 
 

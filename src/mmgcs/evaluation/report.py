@@ -15,7 +15,6 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mmgcs import __version__
 from mmgcs.bundle import MANIFEST
 from mmgcs.errors import InputError, UsageError
 from mmgcs.evaluation.baseline import TfidfBaseline
@@ -28,6 +27,7 @@ from mmgcs.film import Film
 from mmgcs.genres import within
 from mmgcs.labels import LABEL_SOURCES, LabelSource, read_labels
 from mmgcs.runtime import Classifier
+from mmgcs.version import __version__
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 """The shares of films in a report's table of abstention."""

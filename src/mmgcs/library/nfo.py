@@ -1,10 +1,10 @@
-"""NFO files: what they say about a film, and new genres in them without changing another byte.
+"""Read NFO files, and change their genres without changing another byte.
 
 Kodi, Jellyfin, Emby, tinyMediaManager, MediaElch and Radarr keep a film's metadata in an XML file whose root is
 `<movie>`. Many files are not quite XML (a bare `&`, `&nbsp;`, bytes of another encoding, a link before the XML), and
-serialising one anew would change its quoting, indentation and line endings. So a scanner finds the tags and their
-places in the text and reads such faults as they were meant, and an edit replaces only what is between the tags. The
-scanner knows no entities but characters, and refuses document types. `defusedxml` checks the result of an edit.
+writing one with an XML library would change its quoting, indentation and line endings. So a scanner finds the tags and
+their positions, tolerates these faults, and an edit replaces only what is between the tags. The scanner resolves only
+character entities, and rejects document types. `defusedxml` checks the result of an edit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mmgcs.errors import InputError
 from mmgcs.preprocess import is_placeholder
 
 MAX_BYTES = 16 * 2**20
-"""The largest file that is read: a hundred times the largest NFO that any tool writes."""
+"""The largest file that is read, a hundred times the size of the largest NFO that any tool writes."""
 MAX_ELEMENTS = 100_000
 """Elements of a file that are kept in memory at once."""
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -67,7 +67,7 @@ class NotAFilmError(NfoError):
 
 
 class NotXmlError(NotAFilmError):
-    """A text file that is not XML at all, such as release notes."""
+    """A text file that is not XML, such as release notes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Nfo:
         tags: the `<tag>` elements.
         locked: the element that locks its genres ("lockdata" or "lockedfields"), or None.
         ids: the film's ids, by "tmdb" and "imdb".
-        notes: remarks for the user: a placeholder instead of a plot, and faults that were read as they were meant.
+        notes: remarks for the user: a placeholder instead of a plot, and faults that were tolerated.
     """
 
     title: str | None
@@ -99,9 +99,9 @@ def read_nfo(content: bytes) -> Nfo:
     """Read a film's NFO from the bytes of its file.
 
     Raises:
-        NotXmlError: the file is not XML at all.
+        NotXmlError: the file is not XML.
         NotAFilmError: the root is not `<movie>`, or the file holds only a link.
-        NfoError: the file is damaged, too large, or has a document type (refused: it can name other files).
+        NfoError: the file is damaged, too large, or has a document type (rejected: it can name other files).
     """
     document = _parse(content)
     plots = document.values("plot") + document.values("outline")
@@ -138,7 +138,7 @@ def split_genres(text: str) -> list[str]:
 
 
 def with_values(content: bytes, values: Sequence[str], name: str = "genre") -> bytes:
-    """Return the file with one `<genre>` for each value and everything else byte for byte as it was.
+    """Return the file with one `<genre>` for each value, and every other byte unchanged.
 
     Elements that already hold the right value are not touched; others get a new text and keep their attributes. Surplus
     ones are removed with the white space before them. Missing ones follow the last one, or the film's last element if
@@ -334,7 +334,7 @@ def _scan(text: str, position: int) -> tuple[_Element, list[_Element]]:
             element = _Element(*parents.pop(), token.start(), position)
         elif broken is not None:
             if text.startswith("<!", token.start()) and text[position + 1 : position + 2].isalpha():
-                raise NfoError("it has a document type or XML entities, which are refused; remove the <!DOCTYPE …>")
+                raise NfoError("it has a document type or XML entities, which are rejected; remove the <!DOCTYPE …>")
             raise _not_xml(text, token.start(), "a < begins no tag")
         else:
             continue
@@ -361,7 +361,7 @@ def _line(text: str, position: int) -> int:
 
 
 def _notes(document: _Document) -> list[str]:
-    """Return what a file has that XML does not allow, and how it was read."""
+    """Return a file's faults, and how each was read."""
     text, start = document.text, document.root.start
     notes = ["the link before the XML was ignored"] if "http" in text[:10] else []
     if document.mixed:
@@ -399,7 +399,7 @@ def _lock(document: _Document) -> str | None:
 
 
 def _is_plain(inner: str) -> bool:
-    """Return True if what is in an element is text or CDATA, without elements, comments or instructions."""
+    """Return True if an element holds only text or CDATA: no elements, comments or instructions."""
     return all(token[1] is not None or token[0] == "<" for token in _TOKEN.finditer(inner))
 
 
@@ -420,7 +420,7 @@ def _filled(document: _Document, element: _Element, inner: str) -> tuple[int, in
 
 
 def _check(content: bytes, old: _Document, new: _Document, values: Sequence[str], name: str) -> None:
-    """Prove that `new` has the values and is otherwise what `old` is."""
+    """Raise NfoError unless `new` has the values and otherwise equals `old`."""
     same = (
         old.encode(old.text) == content
         and [new.value(element) for element in new.named(name)] == [" ".join(value.split()) for value in values]

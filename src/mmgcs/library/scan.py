@@ -1,4 +1,4 @@
-"""Finding films in folders as Kodi, Jellyfin and Emby keep them.
+"""Find films in folders as Kodi, Jellyfin and Emby keep them.
 
 A film is a video, several parts of one, a disc, or an `.nfo` without any of these: alone in its folder
 (`Title (Year)/film.mkv` with `movie.nfo` or `film.nfo`), or next to other films (`A.mkv`, `A.nfo`, `B.mkv`, …). Each
@@ -60,21 +60,21 @@ class LibraryFilm:
 
     Attributes:
         name: the name of its folder or file.
-        nfos: its NFO files, the one that media servers read first. The first that describes a film counts.
+        nfos: its NFO files, in the order media servers prefer them. The first one that describes a film is read.
         new_nfo: the NFO that would be created for it.
         poster: its poster, or None.
-        video: its first video, or the folder if it holds only this film; None if there is neither a video nor a disc.
+        video: its first video, or its folder if that holds no other film; None without a video or disc.
         nfo: the NFO that describes it, or None.
         title, year: from its NFO, otherwise from the name of its folder.
         plot: from its NFO; None if that holds only a placeholder.
         genres: as its NFO spells them; empty if it names none.
         tags: the `<tag>` elements of its NFO.
         locked: why its genres must not be changed; None if they may be.
-        skipped: why it is left out (a series, or only a link); it is neither predicted nor an error.
+        skipped: why it is skipped, such as a series; such a film is neither predicted nor an error.
         problem: why it cannot be read.
         notes: other remarks for the user.
         ids: its ids, by "tmdb" and "imdb".
-        sha256: of the NFO's bytes when it was read.
+        sha256: the SHA-256 of the NFO when it was read.
         links: the NFO's number of hard links.
     """
 
@@ -103,13 +103,13 @@ class LibraryFilm:
         return self.nfo or self.video or self.new_nfo
 
     def to_film(self) -> Film:
-        """Return the film as the classifier and `--enrich` take it."""
+        """Convert to the `Film` that the classifier and `--enrich` expect."""
         ids = {f"{kind}_id": value for kind, value in self.ids.items()}
         return Film(id=str(self.path), title=self.title, year=self.year, plot=self.plot, poster=self.poster, record=ids)
 
 
 def find_films(root: Path) -> Iterator[LibraryFilm]:
-    """Yield every film under the folder `root` once, also if several links lead to it. No NFO is read yet.
+    """Yield every film under the folder `root` once, even if several links lead to it. No NFO is read yet.
 
     Hidden folders, extras, series (folders with a `tvshow.nfo`) and folders with a `.ignore` or `.nomedia` file are
     skipped. A folder that cannot be listed is yielded with a `problem`.
@@ -253,12 +253,8 @@ def _may_hold_films(name: str, disc: bool) -> bool:
 def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], disc: bool) -> list[os.DirEntry[str]]:
     """Find the folders that belong to the film or films of the folder above, and add their NFO files and pictures.
 
-    A disc's folder, folders with only NFO files or posters, and "Disc 1" and "Disc 2" of one film belong to it.
-
-    Args:
-        folders: the folders in the folder.
-        files: its files, from lower-case name to path; those of the inner folders are added.
-        disc: whether it holds a disc.
+    A disc's folder, folders with only NFO files or posters, and "Disc 1" and "Disc 2" of one film belong to it. `files`
+    maps lower-case names to paths.
     """
     videos = bool(_videos(files))
     found: dict[os.DirEntry[str], dict[str, str]] = {}
@@ -369,7 +365,7 @@ def _films_of(videos: Sequence[str], files: Mapping[str, str], pictures: Mapping
 
 
 def _is_one_film(title: str, stems: Collection[str], sure: bool) -> bool:
-    """Return True if a folder holds one film: a disc, one video, or versions that are called like the folder."""
+    """Return True if a folder holds one film: a disc, one video, or versions named like the folder."""
     if not title:
         return False  # a whole disk
     if sure or len(stems) <= 1:

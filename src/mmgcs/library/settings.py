@@ -1,4 +1,4 @@
-"""The options of a library, remembered in `.mmgcs/settings.toml`, and the user's own names of genres."""
+"""A library's options, saved in `.mmgcs/settings.toml`, and the user's own names for genres."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mmgcs.wording import refusal
 MAX_BYTES = 256 * 2**20
 HEAD = "# Options of `mmgcs library` for this library. Options on the command line come first.\n"
 FORMULA = ("=", "+", "-", "@", "'")
-"""First characters of cells that a spreadsheet would take as a formula."""
+"""First characters of cells that a spreadsheet would read as a formula."""
 GERMAN = (
     *("Action", "Abenteuer", "Animation", "Komödie", "Krimi", "Dokumentarfilm", "Drama", "Familie", "Fantasy"),
     *("Historie", "Horror", "Musik", "Mystery", "Liebesfilm", "Science Fiction", "TV-Film", "Thriller", "Kriegsfilm"),
@@ -41,15 +41,15 @@ class LibrarySettings(BaseModel):
     """What to write to a library's NFO files.
 
     Attributes:
-        mode: "only-missing" fills in films without genres, "add" adds to existing genres, "replace" replaces the
-            genres that the model knows and keeps the others.
+        mode: "only-missing" fills in films without genres, "add" adds to the existing ones, "replace" replaces the
+            ones that the model knows and keeps the others.
         min_confidence: see `Prediction.reaches`; None for the bundle's own threshold.
         max_genres: the most genres a film may have after a change; existing ones are never dropped. None for no limit.
         exclude: genres that are neither written nor removed.
         create_nfo: create an NFO for films without one.
         element: the NFO's element, "genre" or "tag".
-        names: the user's names of genres, as `load_names` takes them.
-        enrich: the service that missing plots and posters are looked up at; None for none.
+        names: the user's names for genres, as `load_names` takes them.
+        enrich: the service that looks up missing plots and posters; None for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,10 +65,10 @@ class LibrarySettings(BaseModel):
 
 
 def load_settings(root: Path) -> LibrarySettings:
-    """Return the settings of the library in the folder `root`; the defaults without a file.
+    """Return the settings of the library in the folder `root`; the defaults if it has no file.
 
     Raises:
-        UsageError: the file cannot be read, or holds something else.
+        UsageError: the file cannot be read, or is not valid.
     """
     path = root / STATE / "settings.toml"
     try:
@@ -93,7 +93,7 @@ def save_settings(root: Path, settings: LibrarySettings) -> Path:
 
 
 class GenreNames:
-    """Translates between our names of genres and the user's."""
+    """Translates between our names for genres and the user's."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         """Take a table from our names to the user's."""
@@ -101,11 +101,11 @@ class GenreNames:
         self._back = {own.casefold(): ours for ours, own in self._names.items()}
 
     def own(self, genre: str) -> str:
-        """Return the user's name of a genre, or ours if the table lacks it."""
+        """Return the user's name for a genre, or ours if the table lacks it."""
         return self._names.get(canonical(genre), genre)
 
     def meaning(self, genres: Iterable[str]) -> tuple[str, ...]:
-        """Return our names of what the user's genres mean, each once.
+        """Return our names for the user's genres, each once.
 
         >>> GenreNames({"Crime": "Krimi"}).meaning(["krimi", "Sci-Fi"])
         ('Crime', 'Science Fiction')
@@ -136,10 +136,10 @@ def load_names(name: str | None) -> GenreNames:
     for ours, own in table.items():
         if not own or SEPARATORS.search(own) or NOT_XML.search(own):
             raise UsageError(
-                f"{path} names {ours} {own!r}; a name needs a letter and none of / , | ; nor a control character"
+                f"{path} names {ours} {own!r}; a name must not be empty, nor contain / , | ; or a control character"
             )
     if not table:
-        raise UsageError(f"{path} names no genre; give lines such as Crime,Krimi")
+        raise UsageError(f"{path} has no genres; give lines such as Crime,Krimi")
     return GenreNames(table)
 
 
@@ -160,7 +160,7 @@ def _names_in(path: Path) -> dict[str, str]:
 
 
 def read_cells(path: Path) -> list[list[str]]:
-    """Return the rows of a table as a spreadsheet saved it: CSV with any delimiter and encoding, or .xlsx.
+    """Return the rows of a table that a spreadsheet saved: CSV with any delimiter and encoding, or .xlsx.
 
     Raises:
         UsageError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""`Library`: scan, tag and restore a folder of films. A `Plan` says what happens to each film, and why."""
+"""`Library`: scan, tag and restore a folder of films. A `Plan` says what will happen to a film, and why."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ACCEPT = frozenset(("accept", "accepted", "yes", "y", "ok", "x"))
 SKIP = frozenset(("", "skip", "skipped", "no", "n", "-"))
 
 Complete = Callable[[list[Film]], list[Film]]
-"""Looks up what films lack."""
+"""Looks up missing plots and posters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class Plan:
 
     Attributes:
         film: the film.
-        status: "change", "create", "same" (has what it should have), "has genres", "locked", "unsure", "no nfo",
+        status: "change", "create", "same" (already correct), "has genres", "locked", "unsure", "no nfo",
             "empty" (neither plot nor poster), "skipped", "not predicted", or "error".
         present: its genres now.
         proposed: its genres after the change, or if the user accepts the prediction; empty without a prediction.
-        reason: why nothing is written, or what the prediction lacked, in a few words; "" if neither applies.
+        reason: why nothing is written, or what was missing for the prediction; "" if neither applies.
         notes: other remarks for the user.
         confidence: the prediction's; None without one.
     """
@@ -89,7 +89,7 @@ class Library:
 
     Attributes:
         folder: the folder.
-        backups: the copies and the journal.
+        backups: the backups and the journal.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -126,7 +126,7 @@ class Library:
     def decided(
         self, review: Path, settings: LibrarySettings, films: Iterable[LibraryFilm] | None = None
     ) -> Iterator[Plan]:
-        """Plan what a review decided: a list of `review_row` that a person edited in a spreadsheet.
+        """Plan what an edited review says: a list of `review_row` in which a person filled in the decisions.
 
         Films of the review that are not in the library become errors.
 
@@ -177,7 +177,7 @@ class Library:
         """Return the runs that can be undone, oldest first, with the number of files that each changed.
 
         Raises:
-            UsageError: nothing was ever tagged here.
+            UsageError: nothing was tagged here.
         """
         if not (self.folder / STATE).is_dir():
             raise UsageError(
@@ -188,12 +188,12 @@ class Library:
     def undo(
         self, films: Sequence[str] = (), *, run: str | None = None, force: bool = False, follow: bool = False
     ) -> Iterator[Undone]:
-        """Restore files as they were.
+        """Restore files that runs changed.
 
         Args:
-            films: only these: paths of NFO files or folders, in the library or as they are.
+            films: only these: paths of NFO files or folders, relative to the library or not.
             run: only what this run wrote: its name, the beginning of its name, or "last".
-            force: also files that another program changed since.
+            force: also files that another program has changed in the meantime.
             follow: also files outside the library that a link in it leads to.
 
         Raises:
@@ -258,7 +258,7 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """Settings, and what they mean for a model: the user's names, the model's genres, and the excluded ones."""
+    """Settings applied to a model: the user's names, the model's genres, and the excluded ones."""
 
     settings: LibrarySettings
     names: GenreNames
@@ -279,7 +279,7 @@ class _Rules:
         return cls(settings, names, labels, frozenset(excluded))
 
     def merge(self, present: Sequence[str], predicted: Sequence[str]) -> tuple[str, ...]:
-        """Return the genres to write: the ones to keep in their own spelling, then new ones in the user's names.
+        """Return the genres to write: kept ones in their own spelling, then new ones by the user's names.
 
         >>> _Rules.of(LibrarySettings(mode="add", names="german"), ()).merge(["Krimi"], ["Crime", "Comedy"])
         ('Krimi', 'Komödie')
@@ -304,7 +304,7 @@ class _Rules:
 def _plans(
     films: Iterable[LibraryFilm], rules: _Rules, classifier: Classifier | None, complete: Complete | None
 ) -> Iterator[Plan]:
-    """Read films and decide on each, in order, a chunk at a time."""
+    """Yield a plan for each film, in order; films are read and predicted a chunk at a time."""
     remaining = iter(films)
     while chunk := [read_film(film) for film in islice(remaining, CHUNK)]:
         plans = [_settled(film, rules.settings) for film in chunk]
@@ -379,7 +379,7 @@ def _doubt(prediction: Prediction, min_confidence: float | None, chosen: Sequenc
 
 
 def _checked(plan: Plan, settings: LibrarySettings) -> Plan:
-    """Return the plan to write its proposed genres, or why the film's NFO cannot be written."""
+    """Return the plan to write the proposed genres, or the reason the film's NFO cannot be written."""
     film = plan.film
     if film.nfo is None:
         if film.new_nfo in film.nfos:
@@ -399,7 +399,7 @@ def _checked(plan: Plan, settings: LibrarySettings) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row of a review: the genres that its film had then, the proposed ones, and what the user decided."""
+    """A row of a review: the film's genres at that time, the proposed ones, and the user's decision."""
 
     number: int
     genres: tuple[str, ...]
@@ -442,7 +442,7 @@ def _read_review(path: Path) -> dict[str, list[_Row]]:
 
 
 def _decided(film: LibraryFilm, rows: list[_Row], settings: LibrarySettings) -> Plan:
-    """Return the plan for a film that is in a review, usually in one row."""
+    """Return the plan for a film in a review, which usually has one row for it."""
     plan, row = _plan(film, settings, "skipped", film.skipped or ""), rows[0]
     if film.problem:
         return replace(plan, status="error", reason=film.problem)
@@ -453,7 +453,7 @@ def _decided(film: LibraryFilm, rows: list[_Row], settings: LibrarySettings) -> 
         if genres is None or film.skipped:
             return plan
         if [genre.casefold() for genre in plan.present] != [genre.casefold() for genre in row.genres]:
-            raise InputError(f"row {row.number} of the review: its genres were changed since; scan again")
+            raise InputError(f"row {row.number} of the review: its genres have changed since; scan again")
     except InputError as error:
         return replace(plan, status="error", reason=str(error))
     return _checked(replace(plan, proposed=genres), settings)

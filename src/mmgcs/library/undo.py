@@ -1,8 +1,8 @@
-"""Write to a library in such a way that every file can be restored exactly.
+"""Change files of a library so that each can be restored exactly.
 
-`.mmgcs/` in the library holds a copy of each file from before it was changed, and `journal.jsonl`, which records what
-was written where, and by which run. Both are on disk before a file is replaced, so a process that is killed at any
-moment leaves every file complete, either old or new, and `restore` knows which.
+`.mmgcs/` in the library holds a backup of each changed file, and `journal.jsonl`, which records what each run wrote and
+where. Both are on disk before a file is replaced, so a process that is killed at any moment leaves every file complete,
+either old or new, and `restore` knows which.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import atomic_path, is_inside, lock_folder, remove_parts, remove_parts_of, sha256
 
 STATE = ".mmgcs"
-"""The folder in a library that holds the copies, the journal and the settings."""
-# Media servers skip folders with these files, so the copies never show up as films.
+"""The folder in a library that holds the backups, the journal and the settings."""
+# Media servers skip folders with these files, so the backups never show up as films.
 MARKERS = (".ignore", ".nomedia", ".plexignore")
-CHANGED = "it was changed since it was read; run again"
+CHANGED = "another program changed it after it was read; run again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Write:
     """One line of the journal: a file was replaced.
 
     Attributes:
-        before: the SHA-256 of what was there; None if there was no file.
-        after: the SHA-256 of what was written.
-        backup: the name of the copy in the state folder; None if there was no file.
+        before: the SHA-256 of the old content; None if there was no file.
+        after: the SHA-256 of the new content.
+        backup: the backup's name in the state folder; None if there was no file.
         run: the run that wrote.
     """
 
@@ -47,11 +47,11 @@ class Write:
 
 
 class Backups:
-    """The copies and the journal of the library in the folder `root`.
+    """The backups and the journal of the library in the folder `root`.
 
     Attributes:
-        writes: the writes of each changed file that was not restored since, oldest first, by its path in the library,
-            in the order of the first change. The first one's `before` is the original file.
+        writes: for each changed file (by its path in the library, in the order of the first change), its writes that
+            were not undone, oldest first. The `before` of the first is the original.
     """
 
     def __init__(self, root: Path) -> None:
@@ -62,7 +62,7 @@ class Backups:
         self.writes = self._read_journal()
 
     def runs(self) -> dict[str, int]:
-        """Return the runs that can be undone, oldest first, with the number of files that each changed."""
+        """Return the runs that can be undone, oldest first, with the number of files each changed."""
         of_files = [{write.run for write in writes} for writes in self.writes.values()]
         return {run: sum(run in runs for runs in of_files) for run in sorted(set().union(*of_files))}
 
@@ -81,7 +81,7 @@ class Backups:
                 stack.enter_context(lock_folder(self.folder, f"in {self.root}"))
             except OSError as error:
                 raise UsageError(
-                    f"{self.folder} cannot be written ({error.strerror}), and without copies nothing is changed; "
+                    f"{self.folder} cannot be written ({error.strerror}), and nothing is changed without backups; "
                     "make the library writable"
                 ) from error
             self.writes = self._read_journal()  # another run may have written in the meantime
@@ -92,16 +92,16 @@ class Backups:
             yield
 
     def write(self, path: Path, new: bytes | Callable[[bytes], bytes], *, expected: str | None) -> None:
-        """Replace the content of a file, or create it, and keep a copy of what was there.
+        """Replace or create a file, after a backup of its old content.
 
         Args:
             path: the file, in the library. If it is a link, its target is written.
-            new: the bytes to write, or a function that makes them from the present ones (b"" for a new file).
+            new: the bytes to write, or a function from the old bytes (b"" for a new file) to the new ones.
             expected: the SHA-256 that the file had when it was read; None if there was no file.
 
         Raises:
-            InputError: another program changed the file since, or it cannot be written; it is as it was.
-            MmgcsError: the copy or the journal cannot be written: no further file may be touched.
+            InputError: another program changed the file in the meantime, or it cannot be written; it is unchanged.
+            MmgcsError: the backup or the journal cannot be written, so no more files may be changed.
         """
         name = self._relative(path)
         if not is_inside(name):
@@ -123,7 +123,7 @@ class Backups:
             self._note(name, before=expected, after=after, backup=backup, run=self.run)
         except OSError as error:
             raise MmgcsError(
-                f"the copy of {path} cannot be written ({error.strerror}), so it and all further films are left alone; "
+                f"the backup of {path} cannot be written ({error.strerror}), so no more films are changed; "
                 "fix that and run again"
             ) from error
         try:
@@ -135,10 +135,10 @@ class Backups:
                 self._drop({backup})
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"cannot be written ({error.strerror}); it is as it was") from error
+            raise InputError(f"cannot be written ({error.strerror}); it is unchanged") from error
 
     def restore(self, name: str, *, run: str | None = None, force: bool = False, follow: bool = False) -> str:
-        """Restore a file as it was, with its owner, mode and times.
+        """Restore a file with its owner, mode and times.
 
         Args:
             name: the file, a key of `writes`.
@@ -151,7 +151,7 @@ class Backups:
 
         Raises:
             InputError: the file was changed or removed by another program or a later run, a link leads out of the
-                library, its copy is lost or damaged, or it cannot be written.
+                library, its backup is lost or damaged, or it cannot be written.
         """
         writes = self.writes[name]
         first = 0 if run is None else next(number for number, write in enumerate(writes) if write.run == run)
@@ -170,7 +170,7 @@ class Backups:
                 outcome = "unchanged"
             elif now not in {write.after for write in undone} and not force:
                 what = "removed" if now is None else "changed"
-                raise InputError(f"it was {what} since; check it, then use --force to restore the old one anyway")
+                raise InputError(f"it was {what} in the meantime; check it, then use --force to restore it anyway")
             elif original.backup is None:
                 target.unlink()
                 outcome = "removed"
@@ -178,7 +178,7 @@ class Backups:
                 copy = self.folder / original.backup
                 content = copy.read_bytes()
                 if hashlib.sha256(content).hexdigest() != original.before:
-                    raise InputError(f"its copy {copy} is damaged")
+                    raise InputError(f"its backup {copy} is damaged")
                 _replace(target, content, now, like=copy, times=True)
                 outcome = "restored"
             self._note(name, undone=True, writes=first)
@@ -190,7 +190,7 @@ class Backups:
         return outcome
 
     def _keep(self, name: str, target: Path, content: bytes, checksum: str) -> str:
-        """Copy a file that is about to be changed, with its times. Returns the copy's name."""
+        """Back up a file that is about to be changed, with its times. Returns the backup's name."""
         backup = hashlib.sha256(os.fsencode(name) + checksum.encode()).hexdigest()[:32] + ".bak"
         copy = self.folder / backup
         if not copy.exists():
@@ -198,9 +198,9 @@ class Backups:
                 temporary.write_bytes(content)
         return backup
 
-    def _drop(self, copies: set[str | None]) -> None:
-        """Remove copies that no write in the journal needs."""
-        for name in copies - {write.backup for writes in self.writes.values() for write in writes}:
+    def _drop(self, backups: set[str | None]) -> None:
+        """Remove backups that no write in the journal needs."""
+        for name in backups - {write.backup for writes in self.writes.values() for write in writes}:
             if name is not None:
                 (self.folder / name).unlink(missing_ok=True)
 
@@ -258,7 +258,7 @@ def _apply_line(files: dict[str, list[Write]], line: dict[str, Any]) -> None:
         del writes[remaining if isinstance(remaining, int) and remaining > 0 else 0 :]
     else:
         write = Write(line.get("before"), str(line.get("after")), line.get("backup"), str(line.get("run", "")))
-        # If another program changed the file in between, what it left is the new original.
+        # If another program changed the file in between, its version is the new original.
         if writes and write.before not in {writes[0].before, *(known.after for known in writes)}:
             writes.clear()
         writes.append(write)
@@ -276,7 +276,7 @@ def _replace(target: Path, content: bytes, expected: str | None, *, like: Path |
 
 
 def _swap(temporary: Path, target: Path, expected: str | None, after: str) -> None:
-    """Put a finished file in its place, and put back what another program wrote there in the last moment.
+    """Put a finished file in its place; if another program wrote there in the last moment, put its version back.
 
     Raises:
         InputError: another program wrote; its file is in place.

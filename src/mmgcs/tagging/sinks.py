@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-import mmgcs
 from mmgcs.bundle import MANIFEST
 from mmgcs.errors import MmgcsError, UsageError, printable
 from mmgcs.files import LOCK, atomic_writer, check_free, lock_folder, remove_parts, remove_parts_of, sha256, write_json
@@ -53,6 +52,7 @@ from mmgcs.tables import (
 from mmgcs.tagging.lists import FILM_LISTS
 from mmgcs.tagging.pipeline import Pipeline, Predictor, Progress, Sink, TagOptions
 from mmgcs.tagging.summary import TagSummary
+from mmgcs.version import __version__
 
 LOG = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ def _fingerprint(table: FilmTable, classifier: Classifier, options: TagOptions =
         "set of columns": dict(table.sources),
         "posters folder": printable(str(posters.resolve())) if isinstance(posters, Path) else posters.address,
         "model": sha256(classifier.bundle.path / MANIFEST),
-        "version of mmgcs": mmgcs.__version__,
+        "version of mmgcs": __version__,
         "chunk size": CHUNK,
         "setting of --only-missing": options.only_missing,
         "setting of --enrich": options.complete is not None,

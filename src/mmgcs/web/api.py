@@ -10,9 +10,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import BadRequest, HTTPException, UnprocessableEntity, UnsupportedMediaType
 from werkzeug.utils import send_file
 
-import mmgcs
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import Explanation
+from mmgcs.version import __version__
 from mmgcs.web import schemas
 from mmgcs.web.openapi import FAILURES, OPERATIONS, ORIGINAL, V1, describe, description
 from mmgcs.web.state import state
@@ -193,7 +193,7 @@ def model() -> Any:
             inputs: dict(zip(config.genres, decision.thresholds, strict=True))
             for inputs, decision in config.decisions.items()
         },
-        "version": mmgcs.__version__,
+        "version": __version__,
         "card": bundle.card(),
     }
 

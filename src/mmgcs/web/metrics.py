@@ -18,8 +18,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-import mmgcs
 from mmgcs.film import Prediction
+from mmgcs.version import __version__
 from mmgcs.web.logs import LOG
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
@@ -48,7 +48,7 @@ class Metrics:
         self.registry = one = CollectorRegistry()
         ProcessCollector(registry=one)
         build = Info("mmgcs_build", "The version of mmgcs and the model it serves.", registry=one)
-        build.info({"version": mmgcs.__version__, "model": model})
+        build.info({"version": __version__, "model": model})
         self.requests = Counter("mmgcs_requests", "Requests answered.", ("method", "route", "status"), registry=one)
         self.seconds = Histogram(
             "mmgcs_request_duration_seconds", "Time to answer.", ("route",), registry=one, buckets=_SECONDS

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge, UnprocessableEntity, UnsupportedMediaType
 
-import mmgcs
 from mmgcs.film import Film, Prediction
+from mmgcs.version import __version__
 from mmgcs.web.openapi import FAILURES, V2, describe, invalid_request
 from mmgcs.web.schemas import FilmIn, InferIn, TensorIn
 from mmgcs.web.state import state
@@ -40,7 +40,7 @@ _PATH = {"name": 'The model\'s name from /api/v1/model, or "mmgcs".', "version":
 @describe(V2, "oipServer", None, "The server.")
 def server() -> Any:
     """Return the server's metadata."""
-    return {"name": "mmgcs", "version": mmgcs.__version__, "extensions": ["binary_tensor_data", "model_repository"]}
+    return {"name": "mmgcs", "version": __version__, "extensions": ["binary_tensor_data", "model_repository"]}
 
 
 @blueprint.get("/health/live")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from spectree import Response as Responses
 from spectree import SpecTree, Tag
 
-import mmgcs
+from mmgcs.version import __version__
 from mmgcs.web import schemas
 from mmgcs.web.schemas import ErrorOut
 from mmgcs.web.settings import Settings
@@ -65,7 +65,7 @@ spec = SpecTree(
     naming_strategy=lambda model: model.__name__,
     nested_naming_strategy=lambda _parent, name: name,
     title="MMGCS",
-    version=mmgcs.__version__,
+    version=__version__,
     description="Predicts a film's genres from its plot, its poster, or both, with a confidence and an explanation.",
 )
 

@@ -9,11 +9,11 @@ from flask import Blueprint, render_template, request, send_file, url_for
 from markdown_it import MarkdownIt
 from werkzeug.exceptions import NotFound
 
-import mmgcs
 from mmgcs.bundle import CARD_TEXT
 from mmgcs.film import Film
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.tables import READERS
+from mmgcs.version import __version__
 from mmgcs.web.charts import conditions, films_by, part
 from mmgcs.web.openapi import description
 from mmgcs.web.state import state
@@ -30,7 +30,7 @@ def shared_values() -> dict[str, Any]:
         "limits": settings,
         "keyed": bool(settings.api_key),
         "root": url_for("pages.index"),
-        "version": mmgcs.__version__,
+        "version": __version__,
     }
 
 

@@ -1,0 +1,371 @@
+"""Labelled data sets, published or your own, read into one table of films; and such a table written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mmgcs.errors import InputError, UsageError
+from mmgcs.files import atomic_path
+from mmgcs.genres import LABEL_SETS, canonical
+from mmgcs.tables import ALIASES, WRITERS, Frame, read_frame, sources_of, table_columns, table_format, write_table
+
+RAW_SCHEMA: Mapping[str, pl.DataType] = {
+    "id": pl.String(),
+    "title": pl.String(),
+    "year": pl.Int32(),
+    **dict.fromkeys(("plot", "genres", "poster", "poster_path", "poster_url", "collection"), pl.String()),
+    **dict.fromkeys(("labels", "split", "language", "cohort"), pl.String()),
+}
+"""The columns that every reader returns. `genres` is as the source spells it (any form that `mmgcs.genres` parses);
+`poster` is a file in the folder of posters, `poster_path` a path at TMDB, `poster_url` a whole address; `collection` is
+the name of the series if the source knows it; `language` and `cohort` are kept for `mmgcs evaluate --by`."""
+
+SPLITS = ("train", "valid", "test")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
+"""The extensions of posters."""
+
+
+def read_source(path: Path, name: str = "auto") -> tuple[str, Frame]:
+    """Read a data set. Returns its name in `SOURCES`, and its films with the columns of `RAW_SCHEMA`.
+
+    Args:
+        path: the data set's file or folder.
+        name: its name in `SOURCES`; "auto" detects it.
+
+    Raises:
+        InputError: it cannot be read as that data set, or is none of the known ones.
+        UsageError: there is no such name, or the path does not exist.
+    """
+    if name == "auto":
+        name = detect_source(path)
+    elif name not in SOURCES:
+        raise UsageError(f"there is no data source {name!r}; known: {', '.join(sorted(SOURCES))}")
+    return name, SOURCES[name].read(path)
+
+
+def detect_source(path: Path) -> str:
+    """Return the name of the data set that `path` looks like.
+
+    Raises:
+        InputError: it is none of the known ones.
+        UsageError: it does not exist or cannot be read.
+    """
+
+    def detect(columns: Sequence[str]) -> str | None:
+        return next((name for name, source in SOURCES.items() if source.recognises(path, columns)), None)
+
+    columns: list[str] = []
+    found = detect(columns) if path.is_dir() else None  # MM-IMDb's folder is no table
+    if found is None:
+        with contextlib.suppress(UsageError) if path.is_dir() else contextlib.nullcontext():
+            columns = table_columns(path)
+        found = detect(columns)
+    if found is not None:
+        return found
+    what = f"its columns are {', '.join(columns[:12])}" if columns else "the folder has no <id>.json files and no table"
+    sources = "; ".join(f"{name}, {source.about}" for name, source in sorted(SOURCES.items()))
+    raise InputError(f"{path} is not a known data set ({what}); say which it is with --from: {sources}")
+
+
+# Our own table of films
+
+_FILMS: Mapping[str, Sequence[str]] = {
+    **ALIASES,
+    "poster": ("poster", "image", "poster_file"),
+    "poster_path": ("poster_path",),
+    "poster_url": ("poster_url", "image_url", "poster_link"),
+    **{name: (name,) for name in ("collection", "language", "cohort")},
+}
+"""The columns that every command reads a film from, and the ones that only matter before training."""
+
+
+def read_films(path: Path, columns: Mapping[str, str] | None = None) -> Frame:
+    """Read a table of films into the columns of `RAW_SCHEMA`; the ones it lacks are empty.
+
+    Args:
+        path: as for `mmgcs.tables.read_films`.
+        columns: film field to the column to read it from.
+
+    Raises:
+        InputError: the table has no `id`.
+        UsageError: it cannot be read.
+    """
+    there = table_columns(path)
+    sources = sources_of(there, _FILMS, named=columns)
+    if "id" not in sources:
+        raise InputError(f"{path} has no column id (nor imdb_id); its columns are {', '.join(there[:12])}")
+    raw = read_frame(path, _to_raw(there, {field: (column,) for field, column in sources.items()}))
+    # An address, or a path at TMDB, is where the poster can be downloaded from, whatever its column is called.
+    address, at_tmdb = pl.col("poster").str.contains("(?i)^https?://"), pl.col("poster").str.contains(r"^/[\w-]+\.\w+$")
+    frame = raw.frame.with_columns(
+        pl.when(~address & ~at_tmdb).then("poster").alias("poster"),
+        pl.coalesce("poster_url", pl.when(address).then("poster")).alias("poster_url"),
+        pl.coalesce("poster_path", pl.when(at_tmdb).then("poster")).alias("poster_path"),
+    )
+    return replace(raw, frame=frame)
+
+
+_QUICK: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
+    ".csv": pl.DataFrame.write_csv,
+    ".jsonl": pl.DataFrame.write_ndjson,
+    ".ndjson": pl.DataFrame.write_ndjson,
+    # A fifth larger than at the usual level 3, in half the time.
+    **dict.fromkeys((".parquet", ".pq"), partial(pl.DataFrame.write_parquet, compression_level=1)),
+}
+"""What polars writes by itself; `write_table` writes the other formats, row by row."""
+
+
+def check_writable(path: Path) -> None:
+    """Raise UsageError for a path that `write_films` cannot write, before any work is done for it."""
+    problem = "is a folder" if path.is_dir() else None if table_format(path)[0] in WRITERS else "has no known extension"
+    if problem is not None:
+        raise UsageError(f"{path} {problem}; name a file ending in .csv, .tsv, .jsonl or .parquet")
+
+
+def write_films(frame: pl.DataFrame, path: Path) -> None:
+    """Write a table of films by the extension of `path`, completely or not at all.
+
+    Raises:
+        UsageError: there is no writer for that extension.
+    """
+    check_writable(path)
+    suffix, compressed = table_format(path)
+    if compressed or suffix not in _QUICK:
+        write_table(frame.iter_rows(named=True), path, frame.schema)
+        return
+    with atomic_path(path) as temporary:
+        _QUICK[suffix](frame, temporary)
+
+
+# TMDB as published on Kaggle (the dump of 1.2 million films, and TMDB-5000), and MovieLens' The Movies Dataset
+
+_TMDB = {
+    "id": ("id", "movie_id"),
+    "title": ("title", "original_title"),
+    "year": ("release_date",),
+    "plot": ("overview",),
+    "genres": ("genres",),
+    "poster_path": ("poster_path",),
+    "collection": ("belongs_to_collection", "collection"),
+}
+
+
+def _read_tmdb(path: Path) -> Frame:
+    """Read the dump (genres as `A, B`), TMDB-5000 (genres as a JSON list) or MovieLens (Python-style lists).
+
+    Rows whose id is not a number are pieces of broken rows, which the published files have; they are only counted.
+    """
+    raw = read_frame(path, _to_raw(table_columns(path), _TMDB))
+    # MovieLens' collection is a Python-style dictionary; its name is what a series shares.
+    collection = pl.col("collection")
+    names = [collection.str.extract(rf"'name':\s*{quote}([^{quote}]+){quote}") for quote in ("'", '"')]
+    plain = pl.when(~collection.str.contains(r"^\s*\{")).then(collection)
+    sound = raw.frame["id"].str.contains(r"^\d+(\.0)?$").fill_null(False)
+    frame = raw.frame.filter(sound).with_columns(
+        pl.col("id").str.strip_suffix(".0"), pl.coalesce(*names, plain).alias("collection"), labels=pl.lit("tmdb")
+    )
+    broken = (f"{path.name}, record {row + 1}" for row in (~sound).arg_true())
+    return Frame(frame, (*raw.problems, *broken))
+
+
+# The original system's strictly_balanced_top10.csv: genres as a list in a string, and one-hot columns
+
+_ORIGINAL = {
+    "id": ("id", "tmdb_id", "movie_id", "imdb_id"),
+    "title": ("title", "original_title"),
+    "year": ("release_date", "year"),
+    "plot": ("overview", "plot", "clean_overview", "description"),
+    "genres": ("genres", "genre_list", "genre"),
+    "poster_path": ("poster_path",),
+    "poster_url": ("poster_url", "poster"),
+}
+
+
+def _one_hot_columns(columns: Sequence[str]) -> list[str]:
+    known = {canonical(genre) for genres in LABEL_SETS.values() for genre in genres}
+    return [name for name in columns if canonical(name.removeprefix("genre_")) in known]
+
+
+def _read_original(path: Path) -> Frame:
+    """Read the original's table. A film without a list of genres gets those of its one-hot columns."""
+    columns = table_columns(path)
+    named = [
+        pl.when(pl.col(name).cast(pl.String).is_in(["1", "1.0", "True", "true"])).then(
+            pl.lit(name.removeprefix("genre_"))
+        )
+        for name in _one_hot_columns(columns)
+    ]
+    hot = pl.concat_str(named, separator="|", ignore_nulls=True).alias("__hot")
+    raw = read_frame(path, [*_to_raw(columns, _ORIGINAL), hot])
+    listed = pl.col("genres").str.contains(r"\w")
+    frame = raw.frame.with_columns(pl.when(listed).then("genres").otherwise("__hot").alias("genres"))
+    frame = frame.drop("__hot").with_columns(labels=pl.lit("tmdb"))
+    if frame["id"].null_count() == frame.height:  # the original's table has no ids
+        frame = frame.with_columns(pl.int_range(1, pl.len() + 1).cast(pl.String).alias("id"))
+    return replace(raw, frame=frame)
+
+
+# MM-IMDb: a folder of <id>.json and <id>.jpeg, and split.json (Arevalo et al., 2017, arXiv 1702.01992)
+
+_MMIMDB_SPLITS = {**{name: name for name in SPLITS}, **dict.fromkeys(("dev", "val", "validation"), "valid")}
+
+
+def mmimdb_folder(root: Path) -> Path | None:
+    """Return the folder of MM-IMDb's films: `root`, or its `dataset` folder as in the published archive."""
+    for folder in (root, root / "dataset"):
+        if folder.is_dir() and any(item.stem != "split" for item in folder.glob("*.json")):
+            return folder
+    return None
+
+
+def _read_mmimdb(root: Path) -> Frame:
+    """Read MM-IMDb. `poster` is relative to the folder of the films; the longest of several plots is used.
+
+    Files that are not a film's JSON are counted as broken.
+    """
+    folder = mmimdb_folder(root)
+    if folder is None:
+        raise InputError(f"{root} has no <id>.json files; give the folder that MM-IMDb's archive unpacks to")
+    splits = _read_splits(root)
+    pictures = {item.stem: item.name for item in folder.iterdir() if item.suffix.lower() in PICTURES}
+    rows: list[dict[str, Any]] = []
+    broken: list[str] = []
+    for path in sorted(folder.glob("*.json")):
+        if path.name == "split.json":
+            continue
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            plots, genres, year = record.get("plot") or [], record.get("genres") or [], str(record.get("year"))
+            film = {
+                "id": path.stem,
+                "title": record.get("title"),
+                "year": int(year) if year.isdigit() else None,
+                "plot": plots if isinstance(plots, str) else max(map(str, plots), key=len, default=None),
+                "genres": genres if isinstance(genres, str) else json.dumps(genres),
+                "poster": pictures.get(path.stem),
+                "split": splits.get(path.stem),
+                "labels": "imdb",
+            }
+        except (OSError, ValueError, AttributeError, TypeError):
+            broken.append(path.name)
+        else:
+            rows.append(dict.fromkeys(RAW_SCHEMA) | film)
+    return Frame(pl.DataFrame(rows, schema=dict(RAW_SCHEMA)), tuple(broken))
+
+
+def _read_splits(root: Path) -> dict[str, str]:
+    """Return the paper's split by film id, "train", "valid" or "test"; empty if there is no `split.json`."""
+    path = next((file for file in (root / "split.json", root / "dataset" / "split.json") if file.is_file()), None)
+    if path is None:
+        return {}
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not JSON ({error}); get MM-IMDb's split.json again") from None
+    if not isinstance(parts, dict) or not all(isinstance(ids, list) for ids in parts.values()):
+        raise InputError(f"{path} is not an object of lists of ids; get MM-IMDb's split.json again")
+    splits: dict[str, str] = {}
+    for part, ids in parts.items():
+        if part not in _MMIMDB_SPLITS:
+            raise InputError(f"{path} names a part {part!r}; known: {', '.join(_MMIMDB_SPLITS)}")
+        for film in map(str, ids):
+            if splits.setdefault(film, _MMIMDB_SPLITS[part]) != _MMIMDB_SPLITS[part]:
+                raise InputError(f"{path} has film {film} in both {splits[film]} and {part}; a film has one part")
+    return splits
+
+
+# All of them
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A data set that can be read.
+
+    Attributes:
+        about: a description, for messages.
+        recognises: returns True if a path looks like this data set, from its columns (empty for a folder).
+        read: reads it: one row per film, with the columns of `RAW_SCHEMA` and None for missing values.
+    """
+
+    about: str
+    recognises: Callable[[Path, Sequence[str]], bool]
+    read: Callable[[Path], Frame]
+
+
+SOURCES: Mapping[str, Source] = {
+    "mmimdb": Source(
+        "MM-IMDb: a folder of <id>.json, <id>.jpeg and split.json",
+        lambda path, columns: path.is_dir() and mmimdb_folder(path) is not None,
+        _read_mmimdb,
+    ),
+    "original": Source(
+        "the original's strictly_balanced_top10.csv (list strings, one-hot columns)",
+        lambda path, columns: len(_one_hot_columns(columns)) >= 3 and bool(set(_ORIGINAL["plot"]) & set(columns)),
+        _read_original,
+    ),
+    "movielens": Source(
+        "MovieLens' The Movies Dataset: movies_metadata.csv",
+        lambda path, columns: {"id", "overview", "genres", "belongs_to_collection", "imdb_id"} <= set(columns),
+        _read_tmdb,
+    ),
+    "tmdb": Source(
+        "Kaggle's TMDB dump or TMDB-5000: a CSV file",
+        lambda path, columns: (
+            {"id", "overview", "genres"} <= set(columns) and bool({"release_date", "vote_average"} & set(columns))
+        ),
+        _read_tmdb,
+    ),
+    "films": Source(
+        "a FILMS table: CSV, JSONL or Parquet with id, plot and genres",
+        lambda path, columns: {"id", "genres"} <= sources_of(columns).keys(),
+        read_films,
+    ),
+}
+"""The known data sets. A path is read as the first one that recognises it, so the more particular come first."""
+
+
+def _to_raw(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[pl.Expr]:
+    """Return expressions that turn a source's columns into those of `RAW_SCHEMA`.
+
+    Args:
+        columns: the columns that the source has.
+        names: for each column of ours, the source's names for it, best first; ours without one stay empty.
+    """
+    expressions = []
+
+    def text(name: str) -> pl.Expr:
+        return pl.col(name).map_batches(_as_text, return_dtype=pl.String)
+
+    for ours, dtype in RAW_SCHEMA.items():
+        theirs = [name for name in names.get(ours, ()) if name in columns]
+        if not theirs:
+            expressions.append(pl.lit(None, dtype=dtype).alias(ours))
+        elif ours == "year":
+            # A release date begins with the year in every source; MovieLens and Excel may write 1999.0.
+            year = text(theirs[0]).str.extract(r"(\d{4})").cast(pl.Int32, strict=False)
+            expressions.append(pl.when(year.is_between(1870, 2100)).then(year).alias(ours))
+        else:
+            expressions.append(pl.coalesce(text(name) for name in theirs).alias(ours))
+    return expressions
+
+
+def _as_text(values: pl.Series) -> pl.Series:
+    """Return values of any type as text: lists of names as `A|B`, other nested values as JSON."""
+    if isinstance(values.dtype, pl.Struct) and [field.name[:1] for field in values.dtype.fields] == ["$"]:
+        values = values.struct.field(values.dtype.fields[0].name)  # MongoDB's extended JSON, such as {"$oid": "573a…"}
+    if values.dtype == pl.List(pl.String):
+        return values.list.join("|")
+    if not values.dtype.is_nested():
+        return values.cast(pl.String)
+    texts = [
+        None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in values.to_list()
+    ]
+    return pl.Series(values.name, texts, dtype=pl.String)
