@@ -135,7 +135,7 @@ def split(
 ) -> None:
     """Split films with each genre in proportion; a series, poster or near-duplicate plot stays within one split.
 
-    With --check the exit status is 1 if films of different splits share an id, a series, a poster or a near-duplicate plot.
+    With --check the exit status is 1 if related films (by id, series, poster or near-duplicate plot) are in two splits.
     """
     from mmgcs import datasets
     from mmgcs.tables import need_column

@@ -38,7 +38,7 @@ Add = Annotated[bool, _setting("--add", help="Add genres to the ones that a film
 Replace = Annotated[bool, _setting("--replace", help="Replace the genres that the model knows; others stay.")]
 MinConfidence = Annotated[
     float | None,
-    _setting(min=0, max=1, help="Change only films with this confidence; default: the model's own threshold."),
+    _setting(min=0, max=1, help="The confidence that a change needs; default: the model's own threshold."),
 ]
 MaxGenres = Annotated[int | None, _setting(min=1, metavar="N", help="Add genres until a film has N; never remove any.")]
 Exclude = Annotated[
