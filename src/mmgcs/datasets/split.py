@@ -268,8 +268,8 @@ def split_counts(frame: pl.DataFrame) -> dict[str, int]:
 def find_leaks(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """Return pairs of related films in different splits: they share an id, a series, a poster, or nearly a plot.
 
-    Each has the `reason`, the ids of the two `films`, and their `splits`. Films without a split are ignored. Relations are
-    computed from the table itself.
+    Each has the `reason`, the ids of the two `films`, and their `splits`. Films without a split are ignored. All of it
+    is computed from the table itself.
     """
     frame = frame.filter(pl.col("split").is_in(SPLITS))
     links = leak_groups(frame)
