@@ -340,9 +340,9 @@ def test_existing_genres_change_only_with_add_or_replace_and_the_dry_run_explain
     assert eager(library, tiny_bundle, "--replace", "--exclude", "Music")["Noir"]["new_genres"][:4] == by_hand
     out = run("tag", library, "--model", tiny_bundle, "--min-confidence", "0", "--replace")[1]
     assert "Genres to remove: " in out
-    assert "--replace removes genres that the model knows and does not predict, also ones written by hand" in out
+    assert "--replace removes genres that the model knows and does not predict, even ones entered by hand" in out
     out = run("tag", library, "--model", tiny_bundle, "--min-confidence", "0", "--add")[1]
-    assert "--add adds to the genres that are there and removes none" in out
+    assert "--add keeps the genres that a film has" in out
 
 
 def test_tags_are_written_instead_of_genres(library: Path, eager_bundle: Path) -> None:
