@@ -7,7 +7,6 @@ import sys
 import traceback
 from pathlib import Path
 
-from pythonjsonlogger.core import LogData
 from pythonjsonlogger.json import JsonFormatter
 
 LOG = logging.getLogger("mmgcs.web")
@@ -38,10 +37,6 @@ class JsonLines(JsonFormatter):
             more = {"levelname": record.levelname, **place, **(describe_error(error) if error is not None else {})}
             record = logging.makeLogRecord({"msg": "the HTTP server reports a problem", **more})
         return super().format(record)
-
-    def process_log_record(self, log_data: LogData) -> LogData:
-        """Drop fields that are not set."""
-        return {name: value for name, value in log_data.items() if value is not None}
 
 
 def log_to_stderr() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import threading
 import time
@@ -69,7 +68,7 @@ class State:
             encoded = poster.partition(",")[2] if poster.startswith("data:") else poster
             try:
                 poster = base64.b64decode(encoded, validate=True)
-            except (binascii.Error, ValueError):
+            except ValueError:
                 raise UnprocessableEntity("poster: not base64; send an image file's bytes in base64") from None
         if poster is not None:
             size, limit = len(poster), settings.max_poster

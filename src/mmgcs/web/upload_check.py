@@ -6,6 +6,7 @@ a damaged one may even abort the process. So packed tables are counted by a proc
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -79,9 +80,8 @@ def _main() -> None:
     if sys.platform != "win32":
         import resource
 
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        memory = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        with contextlib.suppress(ValueError):  # there is a lower limit already
+            resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     from polars.exceptions import PanicException
 
     try:
