@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.film import Film
-from mmgcs.tables import FilmTable, open_films, read_films
+from mmgcs.tables import FilmTable, read_films, read_frame, spooled_stdin
 
 
 def films_of(path: Path, **options: object) -> list[Film]:
@@ -27,6 +27,7 @@ def films_of(path: Path, **options: object) -> list[Film]:
 
 
 def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
@@ -219,6 +220,15 @@ def test_usual_names_of_the_plot_are_recognised_and_announced(tmp_path: Path, co
     assert any("plot is read" in notice for notice in table.notices) == (column.strip().lower() != "plot")
 
 
+def test_a_whole_table_is_read_as_text_whatever_its_format(tmp_path: Path) -> None:
+    film = {"id": {"$oid": "1"}, "genres": ["Drama", "War"], "year": 1999, "plot": None}
+    write(tmp_path / "year=2000" / "f.jsonl", json.dumps(film))
+    write(tmp_path / "f.csv", "id,genres\n2,Drama|War\n3\n4,Drama\n")
+    read = read_frame(tmp_path, [pl.col("id"), pl.col("genres"), pl.col("year")])
+    assert read.frame.rows() == [("2", "Drama|War", None), ("4", "Drama", None), ("1", "Drama|War", "1999")]
+    assert [problem.split(" has")[0] for problem in read.problems] == ["f.csv, line 3"]
+
+
 def test_a_column_can_be_named(tmp_path: Path) -> None:
     path = write(tmp_path / "f.csv", "id,plot,what happens\n1,no,A ghost.\n")
     (film,) = films_of(path, columns={"plot": "What Happens"})
@@ -403,9 +413,9 @@ def test_standard_input_is_a_table_too(tmp_path: Path, monkeypatch: pytest.Monke
     path = write(tmp_path / "in.csv", "id,plot\na,one\n")
     with path.open() as handle:
         monkeypatch.setattr("sys.stdin", handle)
-        with open_films(Path("-"), posters=tmp_path) as table:
-            assert [film.id for chunk in table.chunks() for film in chunk] == ["a"]
-        assert not table.path.exists()
+        with spooled_stdin(".csv") as spooled:
+            assert [film.id for film in films_of(spooled)] == ["a"]
+        assert not spooled.exists()
 
 
 @given(st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=1, max_size=20))

@@ -191,7 +191,7 @@ def tag(
         _report(summary, {"out": str(out)}, as_json=as_json, quiet=quiet)
         return
 
-    from mmgcs.tables import open_films, without_format
+    from mmgcs.tables import FilmTable, spooled_stdin, without_format
     from mmgcs.tagging import TagOptions, TagSummary, check_output, is_finished
 
     to_stdout = out == STDIO
@@ -209,13 +209,14 @@ def tag(
         say(FINISHED.format(out))
         summary, quiet = TagSummary(), True
     else:
-        stdin_format = f".{stdin_format.lstrip('.')}"
+        from_stdin = films == STDIO
+        spooled = spooled_stdin(f".{stdin_format.lstrip('.')}") if from_stdin else contextlib.nullcontext(films)
         with tempfile.TemporaryDirectory(prefix="mmgcs-") if to_stdout else contextlib.nullcontext("") as folder:
             target = Path(folder, f"out.{out_format.lstrip('.')}") if to_stdout else out
             check_output(target, resume=resume, overwrite=overwrite, lists=written)
-            with open_films(
-                films, posters=posters, delimiter=delimiter, stdin_format=stdin_format, columns=names
-            ) as opened:
+            with spooled as path:
+                around = Path.cwd() if from_stdin and posters is None else posters
+                opened = FilmTable(path, posters=around, delimiter=delimiter, columns=names)
                 for notice in () if quiet else opened.notices:
                     say(notice)
                 again = {"resume": resume, "overwrite": overwrite}

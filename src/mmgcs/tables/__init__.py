@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from mmgcs.registry import lazy_exports
 from mmgcs.tables import delimited, json_files  # noqa: F401  they register their readers
-from mmgcs.tables.films import CHUNK, STDIN, FilmTable, fetch_posters, need_column, open_films, read_films
+from mmgcs.tables.films import CHUNK, FilmTable, fetch_posters, need_column, read_films
 from mmgcs.tables.frames import Frame, read_frame, table_columns
 from mmgcs.tables.locations import Folder, find_tables, is_remote, normal_address
 from mmgcs.tables.readers import PACKED, READERS
 from mmgcs.tables.rows import ALIASES, RowReader, check_named, sources_of
-from mmgcs.tables.source import Row, table_format, without_format
+from mmgcs.tables.source import Row, spooled_stdin, table_format, without_format
 from mmgcs.tables.writers import ANSWER_COLUMNS, WRITERS, RecordBuilder, infer_types, json_line, to_frame, write_table
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ __all__ = [
     "CHUNK",
     "PACKED",
     "READERS",
-    "STDIN",
     "WRITERS",
     "FilmDatabase",
     "FilmTable",
@@ -43,10 +42,10 @@ __all__ = [
     "json_line",
     "need_column",
     "normal_address",
-    "open_films",
     "read_films",
     "read_frame",
     "sources_of",
+    "spooled_stdin",
     "table_columns",
     "table_format",
     "to_frame",

@@ -198,13 +198,7 @@ def _records(lines: Iterator[Line], dialect: Dialect, width: int, sample: Sequen
 
 
 def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dialect:
-    """Return the dialect under which most lines of a sample are sound rows.
-
-    Args:
-        sample: the first lines, the header first.
-        given: the delimiter the user gave.
-        usual: the delimiter that the file's extension suggests.
-    """
+    """Return the dialect under which most lines of a sample are sound rows; see `read_csv` for `given` and `usual`."""
 
     def header(delimiter: str) -> list[str]:
         return Dialect(delimiter, spaced=True).parse_line(sample[0].text)

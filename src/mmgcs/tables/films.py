@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import itertools
@@ -23,7 +22,7 @@ from mmgcs.film import Film
 from mmgcs.tables.locations import Folder, find_tables, fixed_part, is_remote
 from mmgcs.tables.readers import READERS, Table
 from mmgcs.tables.rows import ALIASES, RowReader, check_named, list_columns, notices_of
-from mmgcs.tables.source import Row, spooled_stdin
+from mmgcs.tables.source import Row
 
 CHUNK = 512
 """Films per chunk: enough to sort by length within, few enough that their decoded posters take 60 MB."""
@@ -33,8 +32,6 @@ MAX_CHUNK_MEMORY = 16 * 2**20
 
 FETCHES = 16
 """Posters that are fetched from an object store at the same time."""
-
-STDIN = Path("-")
 
 
 class FilmTable:
@@ -163,15 +160,17 @@ class FilmTable:
             fetch: False to leave posters in an object store where they are; see `fetch_posters`.
         """
         seen = _SeenIds()
-        rows = enumerate(self.rows(), 1)
         films: list[Film] = []
         held = 0
-        for number, row in itertools.chain(rows, [(0, None)]):
+        for number, row in itertools.chain(enumerate(self.rows(), 1), [(0, None)]):
             if row is not None:
                 films.append(self._rows.film(row, number))
                 held += row.size
             if films and (row is None or len(films) == size or held > MAX_CHUNK_MEMORY):
-                films = _with_duplicates(films, seen)
+                for place, again in enumerate(seen.add([film.id for film in films])):
+                    if again:
+                        warning = f"the id {films[place].id[:80]!r} occurs earlier in the table"
+                        films[place] = replace(films[place], warnings=(*films[place].warnings, warning))
                 yield fetch_posters(films, self.posters) if fetch and isinstance(self.posters, Folder) else films
                 films, held = [], 0
 
@@ -190,23 +189,6 @@ class FilmTable:
         return prints[0] if len(prints) == 1 else hashlib.sha256("\n".join(prints).encode()).hexdigest()
 
 
-@contextlib.contextmanager
-def open_films(
-    path: str | Path,
-    *,
-    posters: str | Path | None = None,
-    delimiter: str | None = None,
-    stdin_format: str = ".csv",
-    columns: Mapping[str, str] | None = None,
-) -> Iterator[FilmTable]:
-    """Open a FilmTable, of standard input if `path` is `-`. Raises as FilmTable does."""
-    if Path(path) == STDIN:
-        with spooled_stdin(stdin_format) as spooled:
-            yield FilmTable(spooled, posters=posters or Path.cwd(), delimiter=delimiter, columns=columns)
-    else:
-        yield FilmTable(path, posters=posters, delimiter=delimiter, columns=columns)
-
-
 def read_films(
     path: str | Path,
     posters: str | Path | None = None,
@@ -218,15 +200,8 @@ def read_films(
 ) -> Iterator[list[Film]]:
     """Return the films of a table in order, `chunk` at a time, in memory that does not grow with the table.
 
-    A row that cannot be read becomes a film with a `problem`. Raises as FilmTable does, when it is called.
-
-    Args:
-        path: as for FilmTable.
-        posters: the folder of posters; by default the table's own folder.
-        chunk: films per chunk.
-        delimiter: the delimiter of CSV; detected by default.
-        columns: film field to the column to read it from.
-        notify: called with each of the table's notices.
+    A row that cannot be read becomes a film with a `problem`. `notify` is called with each of the table's notices; the
+    other arguments and errors are those of FilmTable, and errors are raised at once.
     """
     table = FilmTable(path, posters=posters, delimiter=delimiter, columns=columns)
     if notify is not None:
@@ -291,12 +266,3 @@ class _SeenIds:
             run = np.union1d(self._runs.pop(), run)
         self._runs.append(run)
         return [bool(name) and bool(was) for name, was in zip(ids, again, strict=True)]
-
-
-def _with_duplicates(films: list[Film], seen: _SeenIds) -> list[Film]:
-    return [
-        replace(film, warnings=(*film.warnings, f"the id {film.id[:80]!r} occurs earlier in the table"))
-        if again
-        else film
-        for film, again in zip(films, seen.add([film.id for film in films]), strict=True)
-    ]

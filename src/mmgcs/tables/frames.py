@@ -19,8 +19,9 @@ import polars as pl
 from mmgcs.errors import InputError
 from mmgcs.tables.locations import TableFile, find_tables
 from mmgcs.tables.readers import READERS, Table
+from mmgcs.tables.rows import unwrap
 from mmgcs.tables.source import open_table
-from mmgcs.tables.writers import as_text
+from mmgcs.tables.writers import as_cell
 
 BATCH = 10_000
 """Rows that are read one by one before they become a frame."""
@@ -120,7 +121,7 @@ def _row_by_row(
                 problems.append(f"{Path(file.address).name}, {row.problem}")
                 continue
             values = {**file.partition, **row.values}
-            yield [as_text(values.get(name)) or None for name in schema]
+            yield [as_cell(name, unwrap(values.get(name))) or None for name in schema]
 
     remaining, batch = rows(), None
     while batch is None or batch:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote
 
 from mmgcs.errors import MmgcsError, UsageError
@@ -24,8 +25,7 @@ _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs":
 _ONLY_ALONE = {".json", ".txt"}
 """Formats that are skipped in a folder with tables of other formats: they are usually reports and notes."""
 _WILD = re.compile(r"[*?\[]")
-
-P = TypeVar("P", bound=PurePath)
+_HIDDEN = re.compile(r"(?:^|/)[._][^/=]*(?:/|$)")
 
 
 def is_remote(address: str | Path) -> bool:
@@ -166,23 +166,11 @@ def find_tables(address: str | Path) -> list[TableFile]:
         UsageError: nothing is there, or it cannot be read.
     """
     address = normal_address(address)
-    if is_remote(address):
-        tables = _find_remote(address)
-    else:
-        path = Path(address)
-        if path.is_dir():
-            root, found = path, _without_notes(sorted(path.rglob("*")))
-        elif _WILD.search(address) and not path.exists():
-            root, found = fixed_part(address), sorted(map(Path, glob.glob(address, recursive=True)))  # noqa: PTH207
-        else:
-            check_readable(path)
-            READERS[table_format(path)[0]]
-            return [_table_file(str(path), PurePosixPath(path.name), path.stat().st_size)]
-        tables = [
-            _table_file(str(file), PurePosixPath(file.relative_to(root)), file.stat().st_size)
-            for file in found
-            if file.is_file() and _is_table(file.relative_to(root))
-        ]
+    kind, tables = _find_remote(address) if is_remote(address) else _find_local(address)
+    if kind != "file":
+        tables = [file for file in tables if file.format in READERS and not _HIDDEN.search(file.below)]
+    if kind == "folder":
+        tables = [file for file in tables if file.format not in _ONLY_ALONE] or tables
     if not tables:
         raise UsageError(f"there is no table of films at {address}; known formats: {', '.join(READERS)}")
     return tables
@@ -191,23 +179,39 @@ def find_tables(address: str | Path) -> list[TableFile]:
 def fixed_part(address: str) -> Path:
     """Return the folder that a pattern's files are all in."""
     parts = Path(address).parts
-    fixed = next((number for number, part in enumerate(parts) if _WILD.search(part)), len(parts))
-    return Path(*parts[:fixed])
+    return Path(*itertools.takewhile(lambda part: not _WILD.search(part), parts))
 
 
-def _find_remote(address: str) -> list[TableFile]:
+def _find_local(address: str) -> tuple[str, list[TableFile]]:
+    """Return what an address is (a "file", "folder" or "pattern"), and the files there."""
+    path = Path(address)
+    if path.is_dir():
+        kind, root, found = "folder", path, sorted(path.rglob("*"))
+    elif _WILD.search(address) and not path.exists():
+        found = sorted(map(Path, glob.glob(address, recursive=True)))  # noqa: PTH207
+        kind, root = "pattern", fixed_part(address)
+    else:
+        check_readable(path)
+        READERS[table_format(path)[0]]
+        kind, root, found = "file", path.parent, [path]
+    return kind, [
+        _table_file(str(file), PurePosixPath(file.relative_to(root)), file.stat().st_size)
+        for file in found
+        if file.is_file()
+    ]
+
+
+def _find_remote(address: str) -> tuple[str, list[TableFile]]:
     files, path = _file_system(address)
-    root = PurePosixPath(path)
     try:
         if _WILD.search(path):
-            root, found = PurePosixPath(fixed_part(path)), files.glob(path, detail=True)
+            kind, root, found = "pattern", PurePosixPath(fixed_part(path)), files.glob(path, detail=True)
         elif files.isdir(path):
-            found = files.find(path, detail=True)
-            found = {str(name): found[str(name)] for name in _without_notes(list(map(PurePosixPath, found)))}
+            kind, root, found = "folder", PurePosixPath(path), files.find(path, detail=True)
         else:
-            root, found = root.parent, {path: files.info(path)}
+            kind, root, found = "file", PurePosixPath(path).parent, {path: files.info(path)}
     except FileNotFoundError:
-        return []
+        return "file", []
     except Exception as error:  # each file system raises its own
         raise MmgcsError(f"{address} cannot be reached ({str(error).strip()[:200]}); check the credentials") from error
     scheme = address.partition("://")[0]
@@ -215,23 +219,13 @@ def _find_remote(address: str) -> list[TableFile]:
     for name, entry in sorted(found.items()):
         file = PurePosixPath(name)
         below = file.relative_to(root) if file.is_relative_to(root) else file
-        if entry["type"] == "file" and _is_table(below):
+        if entry["type"] == "file":
             version = next((entry[key] for key in ("ETag", "mtime", "LastModified", "created") if entry.get(key)), "")
             tables.append(_table_file(f"{scheme}://{name}", below, int(entry["size"] or 0), str(version)))
-    return tables
+    return kind, tables
 
 
 def _table_file(address: str, below: PurePosixPath, size: int, version: str = "") -> TableFile:
     pairs = [part.split("=", 1) for part in below.parts[:-1] if "=" in part]
     partition = {key: None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value) for key, value in pairs}
     return TableFile(address, table_format(below)[0], str(below), partition, size, version)
-
-
-def _without_notes(paths: list[P]) -> list[P]:
-    tables = [path for path in paths if (form := table_format(path)[0]) in READERS and form not in _ONLY_ALONE]
-    return tables or paths
-
-
-def _is_table(path: PurePath) -> bool:
-    hidden = any(part.startswith((".", "_")) for part in path.parts if "=" not in part)
-    return table_format(path)[0] in READERS and not hidden

@@ -64,7 +64,7 @@ class RowReader:
         values = row.values
         # JSON lines may each have other keys; a column that the first lines lack is found here.
         sources = self.sources if values.keys() <= self._known else sources_of(tuple(values), named=self._named)
-        taken = {field: _plain(values.get(column)) for field, column in sources.items()}
+        taken = {field: unwrap(values.get(column)) for field, column in sources.items()}
         warnings = list(row.warnings)
         problem = row.problem
 
@@ -185,7 +185,7 @@ def _fold(name: str) -> str:
     return re.sub(r"[\s-]+", "_", name.strip().casefold())
 
 
-def _plain(value: Any) -> Any:
+def unwrap(value: Any) -> Any:
     """Unwrap MongoDB's extended JSON, such as `{"$oid": "573a…"}`."""
     if isinstance(value, Mapping) and len(value) == 1:
         (key,) = value

@@ -164,8 +164,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def as_text(value: Any) -> str | None:
-    """Return a value as text: dates and numbers as they are written, lists and objects as JSON."""
+def _text(value: Any) -> str | None:
     value = _plain(value)
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
@@ -183,7 +182,7 @@ def write_delimited(rows: Iterable[Mapping[str, Any]], out: Path, types: Types, 
         writer.writerow(name if genre is None else f"p_{genre}" for name, genre in cells)
         for row in rows:
             writer.writerow(
-                _cell(name, row.get(name) if genre is None else (row.get(name) or {}).get(genre))
+                as_cell(name, row.get(name) if genre is None else (row.get(name) or {}).get(genre))
                 for name, genre in cells
             )
 
@@ -192,10 +191,11 @@ WRITERS.register(".csv")(functools.partial(write_delimited, delimiter=","))
 WRITERS.register(".tsv", ".tab", ".txt")(functools.partial(write_delimited, delimiter="\t"))
 
 
-def _cell(name: str, value: Any) -> str:
+def as_cell(name: str, value: Any) -> str:
+    """Return the value of a column as one cell of a delimited file; "" for None."""
     if _is_texts(value):
         return SEPARATORS.get(name, "|").join(value)
-    return as_text(value) or ""
+    return _text(value) or ""
 
 
 @WRITERS.register(".parquet", ".pq")
@@ -224,7 +224,7 @@ def to_frame(rows: Sequence[Mapping[str, Any]], types: Types) -> pl.DataFrame:
     def value(row: Mapping[str, Any], name: str, kind: pl.DataType) -> Any:
         if name == "probabilities":
             return row.get(name) or None
-        return as_text(row.get(name)) if kind == pl.String else row.get(name)
+        return _text(row.get(name)) if kind == pl.String else row.get(name)
 
     return pl.DataFrame(
         [pl.Series(name, [value(row, name, kind) for row in rows], dtype=kind) for name, kind in types.items()]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from mmgcs.registry import lazy_exports
 from mmgcs.tagging.api import tag
-from mmgcs.tagging.pipeline import Pipeline, TagOptions
+from mmgcs.tagging.pipeline import Pipeline, TagOptions, TagSummary
 from mmgcs.tagging.sinks import (
     FileSink,
     FolderSink,
@@ -15,7 +15,6 @@ from mmgcs.tagging.sinks import (
     partial_folder,
     tag_table,
 )
-from mmgcs.tagging.summary import TagSummary
 
 if TYPE_CHECKING:
     from mmgcs.tagging.database import tag_database

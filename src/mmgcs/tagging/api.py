@@ -13,9 +13,8 @@ from mmgcs.errors import UsageError
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier, load
 from mmgcs.tables import ANSWER_COLUMNS, CHUNK, FilmTable, RecordBuilder, Row, RowReader, check_named, to_frame
-from mmgcs.tagging.pipeline import Pipeline, Progress, TagOptions
+from mmgcs.tagging.pipeline import Pipeline, Progress, TagOptions, TagSummary
 from mmgcs.tagging.sinks import RowSink, is_finished, tag_table
-from mmgcs.tagging.summary import TagSummary
 
 
 def tag(

@@ -9,8 +9,7 @@ from mmgcs.bundle import MANIFEST
 from mmgcs.files import sha256
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import Classifier
-from mmgcs.tagging.pipeline import Pipeline, Progress, Sink, TagOptions
-from mmgcs.tagging.summary import TagSummary
+from mmgcs.tagging.pipeline import Pipeline, Progress, Sink, TagOptions, TagSummary
 
 if TYPE_CHECKING:
     from mmgcs.tables import FilmDatabase

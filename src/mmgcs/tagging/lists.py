@@ -37,7 +37,15 @@ _FILM = {"place": _TEXT, "id": _TEXT, "title": _TEXT}
 
 
 def _review(film: Film, prediction: Prediction, least: float) -> list[dict[str, Any]]:
-    reasons = review_reasons(prediction, least)
+    reasons = []
+    if prediction.error is not None:
+        reasons.append(prediction.error)
+    elif prediction.inputs:
+        if not prediction.genres:
+            reasons.append("no genre is likely enough")
+        elif prediction.confidence < least:
+            reasons.append(f"the confidence {prediction.confidence:.2f} is under {least:.2f}")
+        reasons += [STRANGE.format(name) for name in prediction.strange]
     if not reasons:
         return []
     predicted = prediction.error is None
@@ -45,47 +53,25 @@ def _review(film: Film, prediction: Prediction, least: float) -> list[dict[str, 
         "genres": list(prediction.genres or prediction.top(1)) if predicted else [],
         "confidence": prediction.confidence if predicted else None,
         "possible": list(prediction.possible),
-        "reasons": reasons,
+        "reasons": list(dict.fromkeys([*reasons, *prediction.warnings])),
         "given_genres": list(film.genres or ()),
     }
     return [{"place": film.place, "id": film.id, "title": film.title, **row}]
 
 
-def review_reasons(prediction: Prediction, least: float) -> list[str]:
-    """Return why a prediction is worth a look; empty if it is not, or if the film was not to be predicted.
-
-    Args:
-        prediction: the prediction.
-        least: the confidence needed to be sure.
-    """
-    if prediction.error is not None:
-        return [prediction.error, *prediction.warnings]
-    if not prediction.inputs:
-        return []
-    reasons = []
-    if not prediction.genres:
-        reasons.append("no genre is likely enough")
-    elif prediction.confidence < least:
-        reasons.append(f"the confidence {prediction.confidence:.2f} is under {least:.2f}")
-    reasons += [STRANGE.format(name) for name in prediction.strange]
-    return list(dict.fromkeys([*reasons, *prediction.warnings])) if reasons else []
-
-
 def _compare(film: Film, prediction: Prediction, least: float) -> list[dict[str, Any]]:
     del least  # a disagreement counts however sure the model is
-    if not film.genres or not prediction.inputs:
-        return []
-    add = [genre for genre in prediction.genres if genre not in film.genres]
-    chances = prediction.probabilities
-    remove = [genre for genre in film.genres if genre in chances and genre not in prediction.genres]
-    if not add and not remove:
+    given, chances = film.genres or (), prediction.probabilities
+    add = [genre for genre in prediction.genres if genre not in given]
+    remove = [genre for genre in given if genre in chances and genre not in prediction.genres]
+    if not given or not prediction.inputs or not (add or remove):
         return []
     row = {
-        "score": round(label_quality(film.genres, chances), 6),
+        "score": round(label_quality(given, chances), 6),
         "place": film.place,
         "id": film.id,
         "title": film.title,
-        "given_genres": list(film.genres),
+        "given_genres": list(given),
         "genres": list(prediction.genres),
         "add": [f"{genre} {chances[genre]:.2f}" for genre in add],
         "remove": [f"{genre} {chances[genre]:.2f}" for genre in sorted(remove, key=lambda genre: chances[genre])],
@@ -95,12 +81,9 @@ def _compare(film: Film, prediction: Prediction, least: float) -> list[dict[str,
 
 def _problems(film: Film, prediction: Prediction, least: float) -> list[dict[str, Any]]:
     del least
-    where = {"place": film.place, "id": film.id}
-    errors = [] if prediction.error is None else [prediction.error]
-    warnings = dict.fromkeys([*film.warnings, *prediction.warnings])
-    return [{**where, "kind": "error", "problem": text} for text in errors] + [
-        {**where, "kind": "warning", "problem": text} for text in warnings
-    ]
+    found = [("error", prediction.error)] if prediction.error is not None else []
+    found += [("warning", text) for text in dict.fromkeys([*film.warnings, *prediction.warnings])]
+    return [{"place": film.place, "id": film.id, "kind": kind, "problem": text} for kind, text in found]
 
 
 _REVIEW = {"genres": _TEXTS, "confidence": _NUMBER, "possible": _TEXTS, "reasons": _TEXTS, "given_genres": _TEXTS}

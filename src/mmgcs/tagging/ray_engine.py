@@ -22,9 +22,8 @@ from mmgcs.errors import MmgcsError
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import load, predict_chunks
 from mmgcs.tables import FilmTable, Folder, fetch_posters, is_remote
-from mmgcs.tagging.pipeline import Pipeline, Progress
+from mmgcs.tagging.pipeline import Pipeline, Progress, TagSummary
 from mmgcs.tagging.sinks import PART_FILMS, FolderSink
-from mmgcs.tagging.summary import TagSummary
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports about a user's cluster
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors that end a run are raised here
@@ -165,11 +164,11 @@ def _start(address: str | None) -> None:
     try:
         with _no_chatter():
             ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise MmgcsError(
-            f"the Ray cluster {address or 'here'} cannot be reached ({reason[:200]}); check --address"
-        ) from None
+    except Exception as error:  # of many types, plain Exception among them
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        if address is None:
+            raise MmgcsError(f"Ray does not start on this machine ({reason}); try again") from error
+        raise MmgcsError(f"the Ray cluster {address} cannot be reached ({reason}); check --address") from error
 
 
 @contextlib.contextmanager

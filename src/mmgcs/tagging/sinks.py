@@ -20,7 +20,6 @@ import tempfile
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -36,7 +35,6 @@ from mmgcs.film import Film, Prediction
 from mmgcs.runtime import Classifier
 from mmgcs.tables import (
     CHUNK,
-    STDIN,
     WRITERS,
     FilmTable,
     Folder,
@@ -50,8 +48,7 @@ from mmgcs.tables import (
     write_table,
 )
 from mmgcs.tagging.lists import FILM_LISTS
-from mmgcs.tagging.pipeline import Pipeline, Predictor, Progress, Sink, TagOptions
-from mmgcs.tagging.summary import TagSummary
+from mmgcs.tagging.pipeline import Pipeline, Predictor, Progress, Sink, TagOptions, TagSummary
 from mmgcs.version import __version__
 
 LOG = logging.getLogger(__name__)
@@ -161,7 +158,7 @@ def is_finished(out: Path, lists: Mapping[str, Path], films: Path) -> bool:
     written = any(out.iterdir()) if out.is_dir() else out.is_file()
     if partial_folder(out).is_dir() or not written or not all(path.is_file() for path in lists.values()):
         return False
-    files = [] if films == STDIN else [Path(file.address) for file in find_tables(films) if not file.remote]
+    files = [] if films == Path("-") else [Path(file.address) for file in find_tables(films) if not file.remote]
     if any(file.stat().st_mtime_ns > out.stat().st_mtime_ns for file in files):
         raise UsageError(f"{films} changed after {out} was written; tag it again with --overwrite")
     return True
@@ -464,15 +461,7 @@ class FolderSink(Sink):
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
-        """Check the folder.
-
-        Args:
-            table: the films.
-            folder: where the parts go.
-            classifier: the model.
-            part_films: films per part.
-            resume: continue an unfinished run; a finished one is left as it is.
-            overwrite: remove what an earlier run wrote.
+        """Check the folder. See `tag_with_ray` for the arguments.
 
         Raises:
             UsageError: the folder holds other files, or a run that is not to be continued.
@@ -505,7 +494,7 @@ class FolderSink(Sink):
         """Return the counts of the parts that are written."""
         summary = TagSummary()
         for note in self._notes:
-            summary.merge(TagSummary(**note["summary"]))
+            summary.merge(note["summary"])
         return summary
 
     def write(self, films: list[Film], predictions: list[Prediction]) -> None:
@@ -534,7 +523,7 @@ class FolderSink(Sink):
             data = path.read_bytes()
         self._folder.write(name, data)
         note = {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        note |= {"summary": asdict(self._counts)}
+        note |= {"summary": self._counts.to_json()}
         self._folder.write(f"{NOTES}/{name}.json", json.dumps(note).encode())
         self._notes.append(note)
         self._rows, self._counts = [], TagSummary()
