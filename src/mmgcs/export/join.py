@@ -133,21 +133,16 @@ def _condition(
 
     Their constants are added to `constants`.
     """
-    reads = {name: [float(branch.input == name) for branch in branches] for name in ("plot", "poster")}
-    constants.update({f"reads_{name}": np.array(row, dtype=np.float32)[:, None] for name, row in reads.items()})
-    constants.update({"zero": np.array(0.0, dtype=np.float32), "one": np.array(1.0, dtype=np.float32)})
-    nodes = []
-    for name in ("plot", "poster"):
-        nodes += [
-            helper.make_node("MatMul", ["present", f"reads_{name}"], [f"count_{name}"]),
-            helper.make_node("Clip", [f"count_{name}", "zero", "one"], [f"has_{name}"]),
-            helper.make_node("Sub", ["one", f"has_{name}"], [f"lacks_{name}"]),
-        ]
-    columns = []
-    for condition in conditions:
-        there = condition.split("+")
-        plot, poster = (f"{'has' if name in there else 'lacks'}_{name}" for name in ("plot", "poster"))
-        nodes.append(helper.make_node("Mul", [plot, poster], [f"is_{condition}"]))
-        columns.append(f"is_{condition}")
-    nodes.append(helper.make_node("Concat", columns, ["condition"], axis=1))
-    return nodes
+    inputs = [name for name in ("plot", "poster") if name in conditions]
+    reads = np.array([[branch.input == name for name in inputs] for branch in branches], dtype=np.float32)
+    constants.update({"reads": reads, "zero": np.array(0.0, dtype=np.float32), "one": np.array(1.0, dtype=np.float32)})
+    # A film with both inputs has each of them, and the combination: only the combination must stay.
+    constants["apart"] = apart = np.eye(len(conditions), dtype=np.float32)
+    apart[-1, :-1] = -1.0
+    return [
+        helper.make_node("MatMul", ["present", "reads"], ["counts"]),
+        helper.make_node("Clip", ["counts", "zero", "one"], ["has"]),
+        helper.make_node("ReduceMin", ["has", "axis"], ["has_all"]),
+        helper.make_node("Concat", ["has", "has_all"] if len(inputs) == 2 else ["has"], ["has_each"], axis=1),
+        helper.make_node("MatMul", ["has_each", "apart"], ["condition"]),
+    ]
