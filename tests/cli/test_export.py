@@ -14,7 +14,7 @@ from tiny_training import write_recipe
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel
 
-from mmgcs.bundle import Bundle
+from mmgcs.bundle import DEFAULT_BUNDLE, Bundle
 from mmgcs.cli import main
 from mmgcs.export import is_int8
 from mmgcs.runtime import load, verify
@@ -69,6 +69,11 @@ def test_a_runs_bundle_is_written_as_it_is(run, tmp_path, capsys):
     # one that is small enough already needs no films
     assert main(["export", str(tmp_path / "out"), "--out", str(tmp_path / "again"), "--max-size-mb", "99"]) == 0
     assert Bundle(tmp_path / "again").files == Bundle(run / "bundle").files
+
+
+def test_default_is_the_bundle_in_the_package(tmp_path):
+    assert main(["export", "default", "--out", str(tmp_path / "out")]) == 0
+    assert Bundle(tmp_path / "out").files == Bundle(DEFAULT_BUNDLE).files
 
 
 def test_int8_makes_the_graph_a_quarter_fits_decisions_again_and_says_so(run, tmp_path, capsys):
