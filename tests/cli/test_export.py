@@ -73,7 +73,7 @@ def test_a_runs_bundle_is_written_as_it_is(run, tmp_path, capsys):
 
 def test_default_is_the_bundle_in_the_package(tmp_path):
     assert main(["export", "default", "--out", str(tmp_path / "out")]) == 0
-    assert Bundle(tmp_path / "out").files == Bundle(DEFAULT_BUNDLE).files
+    assert Bundle(tmp_path / "out").config == Bundle(DEFAULT_BUNDLE).config
 
 
 def test_int8_makes_the_graph_a_quarter_fits_decisions_again_and_says_so(run, tmp_path, capsys):
