@@ -62,6 +62,24 @@ def test_preparing_writes_the_films_and_says_what_became_of_the_others(dump, tmp
     assert pl.read_csv(out).columns[:7] == ["id", "title", "year", "plot", "genres", "poster", "poster_path"]
 
 
+def test_columns_of_any_name_are_read(tmp_path, capsys):
+    table, out = tmp_path / "own.csv", tmp_path / "films.csv"
+    rows = ["key;blurb;kind", *(f"{key};A boat leaves harbour {key} at dusk.;Drama, War" for key in range(4))]
+    table.write_text("\n".join(rows), encoding="utf-8")
+    names = ["--columns", "id=key", "plot=blurb", "genres=kind"]
+    status, _, errors = run(capsys, "data", "prepare", table, "--out", out, *names)
+    assert status == 0, errors
+    prepared = read_films(out).frame
+    assert prepared["plot"][3] == "A boat leaves harbour 3 at dusk."
+    assert prepared["genres"].to_list() == ["Drama|War"] * 4
+    status, printed, errors = run(capsys, "data", "inspect", table, "--json", *names)
+    assert status == 0, errors
+    assert json.loads(printed)["genres"] == {"Drama": 4, "War": 4}
+    status, _, errors = run(capsys, "data", "inspect", table, "--json", "--from", "tmdb", *names)
+    assert status == 2
+    assert "--columns is for tables of your own" in errors
+
+
 def test_the_same_seed_gives_the_same_bytes(dump, tmp_path):
     for name in ("a.csv", "b.csv"):
         prepare(dump, tmp_path / name, PrepareOptions(split="80/10/10", balance="top10", seed=3))

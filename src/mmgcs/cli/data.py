@@ -53,6 +53,7 @@ def prepare(
     source: Annotated[Path, Argument(metavar="DATASET", help=DATASET_HELP, parser=data_path)],
     out: Annotated[Path, Option(metavar="FILE", help=TABLE_HELP)],
     form: Format = "auto",
+    columns: Columns = None,
     genres: Annotated[str | None, _choice(help=GENRES_HELP, show_default="default")] = None,
     balance: Annotated[str, _choice(help=BALANCE_HELP)] = "none",
     per_genre: Annotated[
@@ -76,6 +77,7 @@ def prepare(
         raise UsageError("--genres names no genre; write it like Drama,Comedy, or leave it out")
     options = datasets.PrepareOptions(
         source=form,
+        columns=parse_columns(columns),
         genres=chosen,
         balance=balance,
         per_genre=per_genre,
@@ -96,6 +98,7 @@ def inspect(
         Path | None, Option(metavar="FILE", help="The HTML page to write.", show_default="FILMS.html")
     ] = None,
     form: Format = "auto",
+    columns: Columns = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -110,7 +113,7 @@ def inspect(
         if page.suffix.lower() not in (".html", ".htm"):
             raise UsageError(f"--out {page} is not an HTML file; give it a name ending in .html")
         check_free(page, "--out", overwrite=overwrite)
-    summary = inspect_films(films, page, form)
+    summary = inspect_films(films, page, form, parse_columns(columns))
     text = f"{summary.films:,} films, {len(summary.genres)} genres; the page is {page}"
     print_result(summary.to_json(), text, as_json)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,18 +53,21 @@ class DataSummary:
         return asdict(self)
 
 
-def inspect_films(path: Path, out: Path | None, source: str = "auto") -> DataSummary:
+def inspect_films(
+    path: Path, out: Path | None, source: str = "auto", columns: Mapping[str, str] | None = None
+) -> DataSummary:
     """Summarise a data set's genres, co-occurrence, lengths, years, missing parts and duplicates, and write a page.
 
     Args:
         path: a table of films, or a data set that a reader knows.
         out: the page to write; None for none.
         source: the reader, or "auto".
+        columns: film field to the column to read it from, for a table of your own.
 
     Raises:
         InputError: the data set cannot be read.
     """
-    _, raw = read_source(path, source)
+    _, raw = read_source(path, source, columns)
     summary = summarise(raw.frame)
     if out is not None:
         with atomic_writer(out) as handle:

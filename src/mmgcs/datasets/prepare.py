@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class PrepareOptions:
 
     Attributes:
         source: a name in `SOURCES`, or "auto".
+        columns: film field to the column to read it from, for a table of your own.
         genres: genre names, the name of a label set, or "data" (or "all") to keep every genre of the data; None is
             the default set (with `balance` "top10": "data").
         balance: "top10" takes equally many films for each of the ten most common genres; "none" takes all.
@@ -45,6 +46,7 @@ class PrepareOptions:
     """
 
     source: str = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
     genres: tuple[str, ...] | None = None
     balance: str = "none"
     per_genre: int | None = None
@@ -91,7 +93,7 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
     options.check()
     check_writable(out)
     began = time.perf_counter()
-    source, raw = read_source(path, options.source)
+    source, raw = read_source(path, options.source, options.columns)
     read = raw.frame.height + len(raw.problems)
     cleaned = clean(raw, genres=options.wanted_genres(), min_words=options.min_words, need_plot=options.need_plot)
     del raw

@@ -33,17 +33,22 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 """The extensions of posters."""
 
 
-def read_source(path: Path, name: str = "auto") -> tuple[str, Frame]:
+def read_source(path: Path, name: str = "auto", columns: Mapping[str, str] | None = None) -> tuple[str, Frame]:
     """Read a data set. Returns its name in `SOURCES`, and its films with the columns of `RAW_SCHEMA`.
 
     Args:
         path: the data set's file or folder.
         name: its name in `SOURCES`; "auto" detects it.
+        columns: film field to the column to read it from, for a table of films of your own.
 
     Raises:
         InputError: it cannot be read as that data set, or is none of the known ones.
-        UsageError: there is no such name, or the path does not exist.
+        UsageError: there is no such name, the path does not exist, or `columns` are given for a published data set.
     """
+    if columns:
+        if name not in ("auto", "films"):
+            raise UsageError(f"--columns is for tables of your own, not for --from {name}, whose columns are known")
+        return "films", read_films(path, columns)
     if name == "auto":
         name = detect_source(path)
     elif name not in SOURCES:
