@@ -23,7 +23,7 @@ import torch
 
 from mmgcs.machine import cores
 from mmgcs.training.branch import fit_branch
-from mmgcs.training.data import Labelled, read_labelled
+from mmgcs.training.labelled import Labelled, read_labelled
 from mmgcs.training.recipe import Recipe
 from mmgcs.training.rundir import Run
 

@@ -38,7 +38,7 @@ from mmgcs.machine import cores
 from mmgcs.models import ENCODERS, vectors_of
 from mmgcs.training.batches import Batches, BranchData
 from mmgcs.training.branch import fit_branch, learn_words, make_encoder
-from mmgcs.training.data import Labelled, read_labelled
+from mmgcs.training.labelled import Labelled, read_labelled
 from mmgcs.training.recipe import Recipe, read_recipe
 from mmgcs.training.rundir import Run
 

@@ -7,7 +7,7 @@ import torch
 from mmgcs.film import Film
 from mmgcs.models import TokenBagEncoder, TokenEncoder
 from mmgcs.training.bag import add_bag
-from mmgcs.training.data import Labelled
+from mmgcs.training.labelled import Labelled
 
 
 class Counted(TokenEncoder):

@@ -14,8 +14,8 @@ from mmgcs.errors import UsageError
 from mmgcs.runtime import verify
 from mmgcs.sample import sample_table
 from mmgcs.training import read_recipe, train
-from mmgcs.training.data import read_own
 from mmgcs.training.head import LEAST_FILMS, logistic
+from mmgcs.training.labelled import read_own
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune-head.yaml"
 # Other genres than the encoders' own, told by words that the tiny bundle's features react to.

@@ -13,7 +13,7 @@ from mmgcs.film import Film
 from mmgcs.models import ENCODERS
 from mmgcs.sample import sample_films
 from mmgcs.training.batches import Batches, BranchData, batches_by_length, cache_pays
-from mmgcs.training.data import own_labels
+from mmgcs.training.labelled import own_labels
 from mmgcs.training.losses import make_loss
 from mmgcs.training.progress import StageProgress
 

@@ -48,8 +48,8 @@ MODULES = {
     "train-all": "train",
     "tune": "train",
     "ensemble": "export",
-    "push": "hub",
-    "pull": "hub",
+    "push": "push_pull",
+    "pull": "push_pull",
 }
 """The modules of the commands that are not in a module of their own name."""
 

@@ -1,8 +1,8 @@
 """Media libraries: folders of films with NFO files, scanned, tagged and restored."""
 
 from mmgcs.library.nfo import read_nfo
+from mmgcs.library.saved_options import LibrarySettings, load_names, load_settings, save_settings, write_cells
 from mmgcs.library.scan import LibraryFilm, find_films, read_film
-from mmgcs.library.settings import LibrarySettings, load_names, load_settings, save_settings, write_cells
 from mmgcs.library.tagging import REVIEW, Complete, Library, Plan, Undone
 
 __all__ = [

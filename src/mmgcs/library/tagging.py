@@ -16,8 +16,8 @@ from mmgcs.errors import InputError, UsageError, printable
 from mmgcs.film import Film, Prediction
 from mmgcs.genres import LABEL_SETS, canonical
 from mmgcs.library.nfo import NOT_XML, new_nfo, split_genres, with_values
+from mmgcs.library.saved_options import GenreNames, LibrarySettings, load_names, read_cells
 from mmgcs.library.scan import LibraryFilm, find_films, read_film
-from mmgcs.library.settings import GenreNames, LibrarySettings, load_names, read_cells
 from mmgcs.library.undo import STATE, Backups
 from mmgcs.preprocess import UNLEARNED
 from mmgcs.wording import did_you_mean

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from mmgcs.preprocess.base import PREPROCESSORS, Prepared, Preprocessor
 from mmgcs.preprocess.image import PosterPixels
 from mmgcs.preprocess.languages import ENGLISH, LANGUAGES, UNLEARNED, identify_language, unlearned_language
+from mmgcs.preprocess.prepared import PREPROCESSORS, Prepared, Preprocessor
 from mmgcs.preprocess.text import PLACEHOLDER, PlotTokens, clean_text, film_text, is_placeholder, placeholder_warning
 from mmgcs.registry import lazy_exports
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmgcs.errors import InputError
 from mmgcs.film import Film
-from mmgcs.preprocess.base import PREPROCESSORS, Prepared, whole_number
+from mmgcs.preprocess.prepared import PREPROCESSORS, Prepared, whole_number
 
 
 class PosterPixels:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from mmgcs.errors import BundleError, InputError
 from mmgcs.film import Film
-from mmgcs.preprocess.base import PREPROCESSORS, Prepared, whole_number
+from mmgcs.preprocess.prepared import PREPROCESSORS, Prepared, whole_number
 
 MAX_CHARACTERS = 20_000
 """Characters of a plot that are read: far more than any encoder uses, few enough to be instant."""

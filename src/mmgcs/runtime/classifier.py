@@ -26,9 +26,9 @@ from mmgcs.preprocess import (
     placeholder_warning,
     unlearned_language,
 )
-from mmgcs.runtime.branch import LoadedBranch, open_session, run_graph
 from mmgcs.runtime.decisions import DecisionRule, sigmoid
 from mmgcs.runtime.domain import PictureDetector
+from mmgcs.runtime.graph import LoadedBranch, open_session, run_graph
 
 STRANGE = "the {} is unlike those of the films that the model learned from, so the answer is marked as not sure"
 """The warning about an input that may not belong to a film."""

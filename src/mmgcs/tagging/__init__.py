@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from mmgcs.registry import lazy_exports
-from mmgcs.tagging.api import tag
 from mmgcs.tagging.pipeline import Pipeline, TagOptions, TagSummary
+from mmgcs.tagging.python import tag
 from mmgcs.tagging.sinks import (
     FileSink,
     FolderSink,

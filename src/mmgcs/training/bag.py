@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmgcs.evaluation import macro_average_precision
 from mmgcs.models import Encoder, TokenBagEncoder, TokenEncoder
 from mmgcs.preprocess import Prepared
-from mmgcs.training.data import Labelled
+from mmgcs.training.labelled import Labelled
 
 SHARES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75)
 """Weights of the linear model's logits that are tried; the best on `valid` is used."""

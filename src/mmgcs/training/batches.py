@@ -21,7 +21,7 @@ from mmgcs.film import Film
 from mmgcs.models import Encoder
 from mmgcs.preprocess import Prepared
 from mmgcs.training.augment import Augmenter
-from mmgcs.training.data import Labelled
+from mmgcs.training.labelled import Labelled
 from mmgcs.training.progress import track
 from mmgcs.training.rundir import Log
 

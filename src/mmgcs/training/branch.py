@@ -25,8 +25,8 @@ from mmgcs.training.assemble import FinishedBranch, assemble, score_branch
 from mmgcs.training.augment import Augmenter
 from mmgcs.training.bag import add_bag
 from mmgcs.training.batches import Batches, BranchData, Rows, cache_pays
-from mmgcs.training.data import Labelled, fingerprint
 from mmgcs.training.distill import read_soft_targets
+from mmgcs.training.labelled import Labelled, fingerprint
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import BranchModule
 from mmgcs.training.recipe import OWN_PLOTS, BranchRecipe

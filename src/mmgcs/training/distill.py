@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
 from mmgcs.runtime import load, sigmoid, without
-from mmgcs.training.data import Labelled
+from mmgcs.training.labelled import Labelled
 
 CHUNK = 1024
 

@@ -18,8 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 from mmgcs.bundle import Bundle, write_bundle
 from mmgcs.film import Film
 from mmgcs.runtime import load
-from mmgcs.training.data import own_labels
 from mmgcs.training.head import LEAST_FILMS, train_head
+from mmgcs.training.labelled import own_labels
 from mmgcs.training.recipe import HeadRecipe, Recipe
 from mmgcs.training.rundir import Run
 

@@ -18,7 +18,7 @@ from mmgcs.errors import UsageError
 from mmgcs.evaluation import fit_decision, macro_average_precision
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Features
-from mmgcs.training.data import Labelled
+from mmgcs.training.labelled import Labelled
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import FusionModule, input_masks
 from mmgcs.training.recipe import Recipe

@@ -28,7 +28,7 @@ from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.models import FUSIONS, GatedFusion
 from mmgcs.runtime import CARD_KEY, PICTURES, Classifier, Features, load, record_samples, write_carded_bundle
 from mmgcs.training.card import card_text, make_card
-from mmgcs.training.data import fingerprint, learned_languages
+from mmgcs.training.labelled import fingerprint, learned_languages
 from mmgcs.training.progress import track
 from mmgcs.training.recipe import HeadRecipe
 from mmgcs.training.rundir import Run

@@ -28,9 +28,9 @@ from mmgcs.runtime import Classifier, write_carded_bundle
 from mmgcs.training.assemble import FinishedBranch, assemble
 from mmgcs.training.branch import train_branch
 from mmgcs.training.card import card_text, make_card, scores_line
-from mmgcs.training.data import Labelled, learned_languages, read_labelled, read_own
 from mmgcs.training.fusion import FusionFilms, choose_holdout, fit_decisions, train_fusion
 from mmgcs.training.head import LEAST_FILMS, train_head
+from mmgcs.training.labelled import Labelled, learned_languages, read_labelled, read_own
 from mmgcs.training.progress import peak_memory
 from mmgcs.training.recipe import Recipe, read_recipe
 from mmgcs.training.rundir import Log, Run, lock_run_dir

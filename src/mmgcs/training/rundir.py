@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmgcs.errors import UsageError
 from mmgcs.files import lock_folder, remove_parts, write_json
-from mmgcs.training.data import Labelled
+from mmgcs.training.labelled import Labelled
 from mmgcs.training.recipe import Recipe
 
 Log = Callable[[str], None]

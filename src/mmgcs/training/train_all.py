@@ -22,7 +22,7 @@ from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.runtime import load, verify
 from mmgcs.tables import FilmTable, read_films
 from mmgcs.templates import fill_template
-from mmgcs.training.data import read_labelled
+from mmgcs.training.labelled import read_labelled
 from mmgcs.training.recipe import PARTS, Recipe, find_recipe, read_recipe
 from mmgcs.training.run import RESOURCES, train
 from mmgcs.training.rundir import Log, is_made_from

@@ -29,8 +29,8 @@ from torch.multiprocessing.spawn import spawn
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import atomic_path, atomic_writer
 from mmgcs.training.branch import fit_branch
-from mmgcs.training.data import Labelled, read_labelled
 from mmgcs.training.fusion import choose_holdout
+from mmgcs.training.labelled import Labelled, read_labelled
 from mmgcs.training.module import NotFiniteError
 from mmgcs.training.recipe import Recipe, change_recipe
 from mmgcs.training.rundir import Log, Run, lock_run_dir

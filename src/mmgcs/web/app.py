@@ -22,8 +22,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from mmgcs.preprocess import MAX_PIXELS, PosterPixels
 from mmgcs.runtime import Classifier, load
 from mmgcs.web import api, oip, pages
-from mmgcs.web.errors import busy, register_error_handlers
-from mmgcs.web.metrics import Metrics, observe_requests
+from mmgcs.web.error_pages import busy, register_error_handlers
+from mmgcs.web.monitoring import Metrics, observe_requests
 from mmgcs.web.settings import Settings, load_settings
 from mmgcs.web.state import State
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import BATCH, Classifier, PreparedFilm
-from mmgcs.web.errors import busy
+from mmgcs.web.error_pages import busy
 
 GATHER = 0.2
 """How long a batch waits for the clients answered last, as a share of the time the last batch took."""

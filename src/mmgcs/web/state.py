@@ -19,9 +19,9 @@ from mmgcs.preprocess import read_poster_size
 from mmgcs.runtime import Classifier, Explanation, explain
 from mmgcs.web.batching import Batcher
 from mmgcs.web.charts import inspected_films
-from mmgcs.web.errors import busy
+from mmgcs.web.error_pages import busy
 from mmgcs.web.jobs import JobQueue
-from mmgcs.web.metrics import Metrics
+from mmgcs.web.monitoring import Metrics
 from mmgcs.web.settings import Settings
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mmgcs.errors import UsageError
 from mmgcs.genres import LABEL_SETS, canonical
-from mmgcs.library.settings import GenreNames, LibrarySettings, load_names
+from mmgcs.library.saved_options import GenreNames, LibrarySettings, load_names
 from mmgcs.library.tagging import _Rules
 
 
