@@ -101,7 +101,7 @@ def test_every_film_gets_one_row_and_the_source_stays_as_it_was(classifier: Clas
     columns = [row[1] for row in sqlite_rows(path, "select * from pragma_table_info('mmgcs_predictions')")]
     assert columns == [*COLUMNS.split(", "), "tagged_at"]
     (query,) = re.findall(r"```sql\n(.+?)\n```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    joined = sqlite_rows(path, query.replace("films.id", "films.film_no"))
+    joined = sqlite_rows(path, query.replace("f.id", "f.film_no"))
     assert len(joined) == 600
 
 
