@@ -23,7 +23,7 @@ genre that TMDB has too, ✗ one that it does not have; *missed* lists TMDB's ge
 are from before 1931 and in the public domain in the United States. Made by `python tools/gallery.py`.
 
 The model errs most where a poster says little: silent-film posters look alike to a model that mostly saw posters from
-after 1990, so from the poster alone nearly everything is Drama. With the plot, the typical mistakes are neighbours
+after 1990, so from the poster alone it is often wrong. With the plot, the typical mistakes are neighbours
 (Thriller for Horror, Action for Adventure) and the missing Drama of adventure films.
 
 | Poster | Film | Plot and poster | Poster alone |
