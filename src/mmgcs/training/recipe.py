@@ -283,6 +283,7 @@ class Recipe(_Settings):
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         plot, poster, logger = self.plot, self.poster, self.logger
+        first = plot or poster
         unknown = [code for code in self.languages or () if code not in LANGUAGES]
         listed = self.genres if isinstance(self.genres, list) else ["any", "two"]
         mistakes = {
@@ -297,8 +298,8 @@ class Recipe(_Settings):
                 self.fusion and not (plot and poster)
             ),
             "poster.token_bag: only plots have tokens; leave it out": poster and poster.token_bag,
-            "distill.teacher: plot is for the posters of a recipe that also names `plot`; give a bundle's folder": any(
-                each and each.distill and each.distill.teacher == OWN_PLOTS for each in (plot, None if plot else poster)
+            "distill.teacher: plot is for the posters of a recipe that also names `plot`; give a bundle's folder": (
+                first and first.distill and first.distill.teacher == OWN_PLOTS
             ),
             "plot.training.cutmix: only posters can be cut and pasted; use mixup": plot and plot.training.cutmix,
             "poster.training has both mixup and cutmix; give one": (
