@@ -1,6 +1,6 @@
 """What a bundle loses and gains when it is made smaller. Prints a table in Markdown: size, speed, macro-F1.
 
-    python benchmarks/compression.py FILMS --posters DIR [--bundle DIR] [--sizes 46 39 31]
+    python benchmarks/compression.py FILMS --posters DIR [--bundle DIR] [--sizes 46 39 31] [--films 1000]
 
 Every line is what `mmgcs export --max-size-mb` makes, fitted on `valid`; `test` is only reported. Speeds are
 ratios to the bundle as it was, of one film by itself, measured in the same run.
@@ -9,16 +9,18 @@ ratios to the bundle as it was, of one film by itself, measured in the same run.
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from mmgcs import Film
 from mmgcs.bundle import DEFAULT_BUNDLE
 from mmgcs.errors import UsageError
 from mmgcs.evaluation import evaluate
 from mmgcs.runtime import Classifier
 from mmgcs.tables import read_films
-from mmgcs.training.compress import export_bundle, measure, open_source
+from mmgcs.training.compress import export_bundle, measure_bundle, open_source
 
 SHOWN = ("all films", "plot only", "poster only")
 
@@ -28,21 +30,29 @@ def macro_f1(conditions: list[dict[str, Any]]) -> list[str]:
     return [f"{found[name]:.3f}" if name in found else "" for name in SHOWN]
 
 
+def sample(films: list[Film], split: str, number: int) -> list[Film]:
+    own = [film for film in films if film.split == split]
+    return random.Random(0).sample(own, min(number, len(own)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--posters", type=Path)
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
     parser.add_argument("--sizes", type=float, nargs="+", default=[61.0, 46.5, 39.0, 38.0, 31.0, 26.5, 25.0])
+    parser.add_argument("--films", type=int, help="films of valid, and of test, that are used; by default all")
     arguments = parser.parse_args()
     films = [film for chunk in read_films(arguments.data, posters=arguments.posters) for film in chunk]
+    if arguments.films:
+        films = [film for split in ("valid", "test") for film in sample(films, split, arguments.films)]
     classifier = Classifier(open_source(arguments.bundle))
     test = [film for film in films if film.split == "test"]
     names = " | ".join(f"macro-F1 on test, {name}" for name in SHOWN)
     print(f"| asked | MB | × as fast | mAP on valid | {names} | how |\n|---|---|---|---|{'---|' * len(SHOWN)}---|")
     before = evaluate(classifier, test, bootstrap=0).to_json()["conditions"]
     size = sum(entry["bytes"] for entry in classifier.bundle.files.values()) / 1e6
-    precision = measure(classifier, [film for film in films if film.genres])[1]["valid_mean_average_precision"]
+    precision = measure_bundle(classifier, [film for film in films if film.genres])[1]["valid_mean_average_precision"]
     print(f"| as it is | {size:.1f} | 1.00 | {precision:.4f} | {' | '.join(macro_f1(before))} | |", flush=True)
     for asked in arguments.sizes:
         with tempfile.TemporaryDirectory() as folder:

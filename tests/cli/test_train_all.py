@@ -35,13 +35,15 @@ class Order:
         self.table, self.posters = folder / "films.csv", folder / "posters"
         films = pl.read_csv(sample_table())
         names = films["poster"].fill_null("none.jpg").str.split("/").list.last()
-        films.drop("poster").with_columns(poster_url=url + "/" + names).write_csv(self.table)
+        films = films.drop("poster").rename({"plot": "Handlung"}).with_columns(poster_url=url + "/" + names)
+        films.write_csv(self.table)
         numbers = np.random.default_rng(0).normal(size=(3, 50)).round(3)
         words = zip(("the", "a", "man"), numbers, strict=True)
         self.source.write_text("".join(f"{word} {' '.join(map(str, row))}\n" for word, row in words), encoding="utf-8")
 
     def call(self, *more: str) -> int:
         args = ["train-all", "--data", str(self.table), "--posters", str(self.posters), "--out", str(self.out)]
+        args += ["--columns", "plot=Handlung"]
         args += ["--recipes", "text-original,poster-original", "--glove", str(self.source), "--allow-private"]
         for setting in (f"plot.encoder.options.glove={self.vectors}", *SMALL):
             args += ["--set", setting]

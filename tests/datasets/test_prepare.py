@@ -12,7 +12,7 @@ import pytest
 from http_server import picture, send
 
 from mmgcs.cli import main
-from mmgcs.datasets import PrepareOptions, prepare, read_films, write_films
+from mmgcs.datasets import PrepareOptions, prepare, read_raw_films, write_films
 from mmgcs.datasets.inspect import page, summarise
 
 WORDS = "amber boat cellar dune ember field ghost harbour island jewel kettle ladder mirror needle orchard".split()
@@ -53,7 +53,7 @@ def test_preparing_writes_the_films_and_says_what_became_of_the_others(dump, tmp
     status, text, _ = run(capsys, "data", "prepare", dump, "--out", out, "--split", "80/10/10")
     assert status == 0
     assert "2 dropped: no plot" in text
-    films = read_films(out).frame
+    films = read_raw_films(out).frame
     report = json.loads((tmp_path / "films.report.json").read_text())
     assert report["kept"] == films.height == report["read"] - sum(report["dropped"].values())
     assert report["dropped"]["duplicate plot"] == 1
@@ -69,7 +69,7 @@ def test_columns_of_any_name_are_read(tmp_path, capsys):
     names = ["--columns", "id=key", "plot=blurb", "genres=kind"]
     status, _, errors = run(capsys, "data", "prepare", table, "--out", out, *names)
     assert status == 0, errors
-    prepared = read_films(out).frame
+    prepared = read_raw_films(out).frame
     assert prepared["plot"][3] == "A boat leaves harbour 3 at dusk."
     assert prepared["genres"].to_list() == ["Drama|War"] * 4
     status, printed, errors = run(capsys, "data", "inspect", table, "--json", *names)
@@ -230,7 +230,7 @@ def test_charts_can_be_drawn_of_anything(tmp_path):
     path = tmp_path / "films.csv"
     for content in ("1,A plot,Drama,1999\n", "1,,,\n", "1,A plot,<script>alert(1)</script>,\n"):
         path.write_text("id,plot,genres,year\n" + content)
-        summary = summarise(read_films(path).frame)
+        summary = summarise(read_raw_films(path).frame)
         assert "<script" not in page(summary, "<script>")
 
 
@@ -245,7 +245,7 @@ def test_posters_are_fetched_by_the_command(dump, tmp_path, capsys, server):
     assert status == 3
     assert json.loads(text)["reasons"] == {"the answer is a web page, not an image": 1}
     assert "failed.jsonl" in err
-    assert read_films(out).frame["poster"].to_list() == ["2.jpg", None]
+    assert read_raw_films(out).frame["poster"].to_list() == ["2.jpg", None]
 
 
 def test_word_vectors_are_taken_from_a_file_by_the_command(tmp_path, capsys):
@@ -302,9 +302,14 @@ def test_posters_bring_their_own_earlier_table_up_to_date_and_no_other(kind, tmp
     assert run(capsys, *common)[0] == 3
     server.answers["/2.jpg"] = send(picture())
     assert run(capsys, *common, "--retry-failed")[0] == 0
-    assert read_films(out).frame["poster"].to_list() == ["1.jpg", "2.jpg"]
-    mine = read_films(out).frame.with_columns(poster=pl.lit("mine.jpg"))
-    for other in (mine, mine.drop("poster"), mine.head(1), read_films(films).frame.with_columns(rating=pl.lit("5"))):
+    assert read_raw_films(out).frame["poster"].to_list() == ["1.jpg", "2.jpg"]
+    mine = read_raw_films(out).frame.with_columns(poster=pl.lit("mine.jpg"))
+    for other in (
+        mine,
+        mine.drop("poster"),
+        mine.head(1),
+        read_raw_films(films).frame.with_columns(rating=pl.lit("5")),
+    ):
         write_films(other, out)
         before = out.read_bytes()
         status, _, err = run(capsys, *common)

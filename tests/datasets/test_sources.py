@@ -8,7 +8,7 @@ import json
 import polars as pl
 import pytest
 
-from mmgcs.datasets import RAW_SCHEMA, detect_source, read_films, read_source, write_films
+from mmgcs.datasets import RAW_SCHEMA, detect_source, read_raw_films, read_source, write_films
 from mmgcs.errors import InputError, UsageError
 from mmgcs.genres import parse_genres
 from mmgcs.tables import read_films as tag_reads
@@ -149,7 +149,7 @@ def test_what_tag_reads_is_read_alike_before_training(name, tmp_path):
         for films in tag_reads(path)
         for film in films
     ]
-    frame = read_films(path).frame.select("id", "title", "plot", "genres", "split")
+    frame = read_raw_films(path).frame.select("id", "title", "plot", "genres", "split")
     assert [(*row[:3], parse_genres(row[3]), row[4]) for row in frame.rows()] == ours
     assert ours[0][3] == ("Drama", "Music")
 
@@ -163,7 +163,7 @@ def test_a_table_of_films_is_read_as_it_was_written(tmp_path, suffix):
          "genres": ["Drama|Music", None], "poster": [None, "b.jpg"], "split": ["train", None]}
     )  # fmt: skip
     write_films(frame, tmp_path / f"films{suffix}")
-    again = read_films(tmp_path / f"films{suffix}").frame
+    again = read_raw_films(tmp_path / f"films{suffix}").frame
     assert again.select(frame.columns).rows() == frame.rows()
     assert [file.name for file in tmp_path.iterdir()] == [f"films{suffix}"]
 
@@ -171,13 +171,13 @@ def test_a_table_of_films_is_read_as_it_was_written(tmp_path, suffix):
 def test_rows_that_a_stray_quote_would_merge_are_read_apart(tmp_path):
     path = tmp_path / "films.csv"
     path.write_text(f'id,plot,genres\n1,{PLOT},Drama\n2,"One,Drama\n3,Two,Comedy\n4,Three",Music\n5,"a\nb",War\n')
-    assert read_films(path).frame["id"].to_list() == ["1", "2", "3", "4", "5"]
+    assert read_raw_films(path).frame["id"].to_list() == ["1", "2", "3", "4", "5"]
 
 
 def test_addresses_of_posters_are_found_in_the_column_poster_too(tmp_path):
     path = tmp_path / "films.csv"
     path.write_text("id,plot,genres,poster\n1,a,War,https://m.example.org/a.jpg\n2,b,War,/b.jpg\n3,c,War,c.jpg\n")
-    frame = read_films(path).frame
+    frame = read_raw_films(path).frame
     assert frame["poster_url"].to_list() == ["https://m.example.org/a.jpg", None, None]
     assert frame["poster_path"].to_list() == [None, "/b.jpg", None]
     assert frame["poster"].to_list() == [None, None, "c.jpg"]
@@ -189,7 +189,7 @@ def test_a_folder_of_tables_is_one_data_set(tmp_path):
         folder.mkdir()
         pl.DataFrame({"id": [country], "plot": [PLOT], "genres": ["Drama"]}).write_parquet(folder / "films.parquet")
     assert detect_source(tmp_path) == "films"
-    assert read_films(tmp_path).frame["id"].to_list() == ["fr", "us"]
+    assert read_raw_films(tmp_path).frame["id"].to_list() == ["fr", "us"]
 
 
 @pytest.mark.parametrize(
@@ -214,5 +214,5 @@ def test_a_file_that_is_no_data_set_ends_in_one_clear_line(tmp_path, name, conte
 def test_language_and_cohort_are_kept_for_the_evaluation(tmp_path):
     path = tmp_path / "films.csv"
     path.write_text(f"id,plot,genres,language,cohort,studio\n1,{PLOT},Drama,pt,new,Ufa\n", encoding="utf-8")
-    (film,) = read_films(path).frame.rows(named=True)
+    (film,) = read_raw_films(path).frame.rows(named=True)
     assert (film["language"], film["cohort"], "studio" in film) == ("pt", "new", False)

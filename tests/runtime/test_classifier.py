@@ -107,3 +107,10 @@ def test_what_is_no_text_and_no_picture_is_refused_by_its_type(tiny_bundle: Path
         classifier.predict(**given)
     (prediction,) = classifier.predict_batch([Film(**given)])
     assert prediction.error is not None
+
+
+@pytest.mark.parametrize(("plot", "strange"), [("War.", ("plot",)), ("A war and a love.", ())])
+def test_a_plot_of_a_few_words_is_answered_but_never_sure(tiny_bundle, plot, strange):
+    (prediction,) = load(tiny_bundle).predict_batch([Film(plot=plot)])
+    assert prediction.probabilities and prediction.strange == strange
+    assert not (strange and prediction.sure)

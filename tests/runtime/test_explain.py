@@ -17,7 +17,7 @@ from mmgcs import Film, load
 from mmgcs.bundle import seal
 from mmgcs.cli import main
 from mmgcs.errors import InputError, UsageError
-from mmgcs.runtime import MAX_PASSES, explain, read_poster, to_html, to_png
+from mmgcs.runtime import MAX_PASSES, explain, explanation_page, read_poster, to_png
 
 PLOT = "A detective hunts a ghost in the village"
 
@@ -118,7 +118,7 @@ def test_pictures_are_whole_and_plots_in_them_are_only_text(tiny_bundle: Path, p
     classifier = load(tiny_bundle)
     film = Film(plot=f"{PLOT} <script>alert(1)</script> & more", poster=poster)
     why = explain(classifier, film)
-    page = to_html(why, read_poster(classifier, film))
+    page = explanation_page(why, read_poster(classifier, film))
     tags: list[str] = []
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attrs: tags.append(tag)  # type: ignore[method-assign]

@@ -129,3 +129,9 @@ def test_what_cannot_be_searched_is_refused_before_any_trial(tmp_path, places, m
         search(recipe, tmp_path / "search")
     assert message in str(error.value)
     assert not (tmp_path / "search").exists()
+
+
+def test_a_plot_is_read_from_the_named_column(tmp_path):
+    recipe = write_recipe(tmp_path / "r.yaml", plot=PLOT, search=SEARCH)
+    with pytest.raises(UsageError, match="Handlung"):
+        search(recipe, tmp_path / "search", columns={"plot": "Handlung"})

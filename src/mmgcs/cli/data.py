@@ -88,7 +88,7 @@ def prepare(
         seed=seed,
     )
     report = datasets.prepare(source, out, options)
-    print_result(report, datasets.describe(report), as_json)
+    print_result(report, datasets.describe_preparation(report), as_json)
 
 
 @app.command(epilog=examples("mmgcs data inspect films.csv", "mmgcs data inspect films.csv --json"))
@@ -152,7 +152,7 @@ def split(
     check_free(out, "--out", overwrite=overwrite)
     datasets.check_writable(out)
     wanted = datasets.parse_shares(shares)
-    frame = datasets.read_films(films, names).frame
+    frame = datasets.read_raw_films(films, names).frame
     if not frame.height or not frame["genres"].str.contains(r"\w").any():
         need_column(films, "genres")
         raise InputError(f"no film of {films} has a genre, so there is nothing to split by; check the column genres")
@@ -172,9 +172,9 @@ def split(
 
 
 def _check(films: Path, columns: dict[str, str], *, as_json: bool) -> None:
-    from mmgcs.datasets import find_leaks, read_films, split_counts
+    from mmgcs.datasets import find_leaks, read_raw_films, split_counts
 
-    frame = read_films(films, columns).frame
+    frame = read_raw_films(films, columns).frame
     counts = split_counts(frame)
     if sum(count > 0 for count in counts.values()) < 2:
         raise InputError(f"{films} has fewer than two splits, so there is nothing to check; make them with --out FILE")
@@ -236,7 +236,7 @@ def posters(
         retry_failed=retry_failed,
         allow_private=allow_private,
     )
-    frame = datasets.read_films(films, parse_columns(columns)).frame
+    frame = datasets.read_raw_films(films, parse_columns(columns)).frame
     if films_out is not None:
         check_free(films_out, "--films-out", overwrite=overwrite or datasets.is_with_posters(frame, films_out))
     kept = f"fetched posters are kept in {out}; run the same command again to continue"

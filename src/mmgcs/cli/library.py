@@ -184,7 +184,7 @@ def undo(
 
 def _open(ctx: typer.Context, folder: Path) -> tuple[Library, LibrarySettings]:
     """Open a library and return its settings: the options given on the command line, then the saved ones."""
-    from mmgcs.library import Library, LibrarySettings, load_settings, save_settings
+    from mmgcs.library import Library, LibrarySettings, load_library_settings, save_settings
 
     library, options = Library(folder), ctx.params
     modes = [mode for mode in MODES if options[mode.replace("-", "_")]]
@@ -196,7 +196,7 @@ def _open(ctx: typer.Context, folder: Path) -> tuple[Library, LibrarySettings]:
         given["exclude"] = split_list(given["exclude"])
     if given["names"] is not None and Path(given["names"]).is_file():
         given["names"] = str(Path(given["names"]).resolve())
-    saved = load_settings(folder).model_dump(exclude_unset=True)
+    saved = load_library_settings(folder).model_dump(exclude_unset=True)
     if saved:
         say(f"using {folder}/.mmgcs/settings.toml")
     settings = LibrarySettings(**{**saved, **{name: value for name, value in given.items() if value is not None}})

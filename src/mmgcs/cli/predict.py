@@ -159,13 +159,13 @@ def _explain(
     """Explain a film and print it as text or JSON; also write a page or an image if asked."""
     from mmgcs.files import atomic_path
     from mmgcs.runtime import explain as run
-    from mmgcs.runtime import read_poster, to_html, to_png
+    from mmgcs.runtime import explanation_page, read_poster, to_png
 
     explanation = run(classifier, film, genres)
     image = read_poster(classifier, film) if html or png else None
     if html is not None:
         with atomic_path(html) as temporary:
-            temporary.write_text(to_html(explanation, image), encoding="utf-8")
+            temporary.write_text(explanation_page(explanation, image), encoding="utf-8")
     if png is not None:
         with atomic_path(png) as temporary:
             temporary.write_bytes(to_png(explanation, image))

@@ -249,9 +249,9 @@ def _tag_table(
     """Tag a table in this process; with `to_stdout`, `out` is a temporary file."""
     from mmgcs.runtime import load
     from mmgcs.tables import WRITERS, RecordBuilder, json_line, table_format
-    from mmgcs.tagging import Pipeline, RowSink, check_columns, partial_folder, tag_table
+    from mmgcs.tagging import Pipeline, RowSink, check_needed_columns, partial_folder, tag_table
 
-    check_columns(table, options)
+    check_needed_columns(table, options)
     classifier = load(model)
     suffix, compressed = table_format(out)
     if to_stdout and not options.lists and not compressed and WRITERS[suffix] is WRITERS[".jsonl"]:

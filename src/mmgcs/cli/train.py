@@ -96,6 +96,7 @@ def tune(
     trials: Annotated[int, Option(min=1, help="Trials in total, including those before --resume.")] = 20,
     workers: Annotated[int, Option(min=1, help="Processes that run trials in parallel.")] = 1,
     resume: Annotated[bool, Option("--resume", help="Continue the search in --out.")] = False,
+    columns: Columns = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -108,7 +109,17 @@ def tune(
 
     loaded = read_recipe(recipe, settings)
     with explain_interrupt(f"finished trials are kept in {out}; run the same command with --resume to continue"):
-        found = search_settings(loaded, data, posters, out, trials=trials, workers=workers, resume=resume, log=say)
+        found = search_settings(
+            loaded,
+            data,
+            posters,
+            out,
+            columns=parse_columns(columns),
+            trials=trials,
+            workers=workers,
+            resume=resume,
+            log=say,
+        )
     value = {"valid_map": found.score, "settings": found.settings, "trials": found.trials}
     best = ", ".join(f"{place}={value}" for place, value in found.settings.items())
     text = f"Best on valid: {found.score:.4f} with {best}. Train it: mmgcs train {found.recipe} …"
@@ -127,6 +138,7 @@ def train_all(
     out: Annotated[Path, Option(metavar="DIR", help="Gets a folder per recipe, and the report.")],
     posters: Annotated[Path | None, Option(metavar="DIR", help=POSTERS_HELP, show_default="DIR/posters")] = None,
     recipes: Annotated[str, Option(help="Recipes or YAML files, separated by commas.")] = "text,poster,english",
+    columns: Columns = None,
     settings: Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help=SETTINGS_HELP)] = None,
     glove: Annotated[
         Path | None, download(metavar="FILE", help="Word vectors on disk: a .zip, .txt or .txt.gz.")
@@ -156,6 +168,7 @@ def train_all(
         fetch=fetch,
         base_url=base_url,
         allow_private=allow_private,
+        columns=parse_columns(columns),
         devices=devices,
         progress=not quiet,
         log=say,

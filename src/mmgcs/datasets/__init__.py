@@ -14,13 +14,13 @@ from mmgcs.datasets.posters import (
     poster_urls,
     with_posters,
 )
-from mmgcs.datasets.prepare import PrepareOptions, describe, prepare, report_path
+from mmgcs.datasets.prepare import PrepareOptions, describe_preparation, prepare, report_path
 from mmgcs.datasets.sources import (
     RAW_SCHEMA,
     SOURCES,
     check_writable,
     detect_source,
-    read_films,
+    read_raw_films,
     read_source,
     write_films,
 )
@@ -36,7 +36,7 @@ __all__ = [
     "PrepareOptions",
     "check_writable",
     "clean",
-    "describe",
+    "describe_preparation",
     "detect_source",
     "deviation",
     "download_posters",
@@ -51,7 +51,7 @@ __all__ = [
     "poster_stem",
     "poster_urls",
     "prepare",
-    "read_films",
+    "read_raw_films",
     "read_source",
     "report_path",
     "split_counts",

@@ -19,7 +19,7 @@ import polars as pl
 from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
-from mmgcs.datasets.sources import PICTURES, read_films
+from mmgcs.datasets.sources import PICTURES, read_raw_films
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import atomic_writer, lock_folder, remove_parts
 from mmgcs.http import FetchError, WebClient, WebOptions
@@ -101,7 +101,7 @@ def is_with_posters(films: pl.DataFrame, path: Path) -> bool:
     try:
         if table_columns(path) != films.columns:
             return False
-        old = read_films(path).frame
+        old = read_raw_films(path).frame
     except MmgcsError:
         return False
     # CSV has one spelling for an empty text and for none.

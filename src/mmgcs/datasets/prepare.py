@@ -242,7 +242,7 @@ def _warnings(frame: pl.DataFrame, labels: LabelSets, outside: int) -> list[str]
     return warnings
 
 
-def describe(report: dict[str, Any]) -> str:
+def describe_preparation(report: dict[str, Any]) -> str:
     """Return a report as text for people."""
     lines = [f"{report['read']:,} records read from {report['input']} ({report['source']})"]
     lines += [f"  {count:>11,} dropped: {reason}" for reason, count in report["dropped"].items() if count]

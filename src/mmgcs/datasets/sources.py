@@ -48,7 +48,7 @@ def read_source(path: Path, name: str = "auto", columns: Mapping[str, str] | Non
     if columns:
         if name not in ("auto", "films"):
             raise UsageError(f"--columns is for tables of your own, not for --from {name}, whose columns are known")
-        return "films", read_films(path, columns)
+        return "films", read_raw_films(path, columns)
     if name == "auto":
         name = detect_source(path)
     elif name not in SOURCES:
@@ -92,7 +92,7 @@ _FILMS: Mapping[str, Sequence[str]] = {
 """The columns that every command reads a film from, and the ones that only matter before training."""
 
 
-def read_films(path: Path, columns: Mapping[str, str] | None = None) -> Frame:
+def read_raw_films(path: Path, columns: Mapping[str, str] | None = None) -> Frame:
     """Read a table of films into the columns of `RAW_SCHEMA`; the ones it lacks are empty.
 
     Args:
@@ -331,7 +331,7 @@ SOURCES: Mapping[str, Source] = {
     "films": Source(
         "a FILMS table: CSV, JSONL or Parquet with id, plot and genres",
         lambda path, columns: {"id", "genres"} <= sources_of(columns).keys(),
-        read_films,
+        read_raw_films,
     ),
 }
 """The known data sets. A path is read as the first one that recognises it, so the more particular come first."""

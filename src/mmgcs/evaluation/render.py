@@ -24,7 +24,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     """Write report.json, report.md and report.html into `folder`, each whole or not at all. Returns their paths."""
     paths = report_paths(folder)
     write_json(paths[0], report.to_json())
-    for path, text in zip(paths[1:], (to_markdown(report), to_html(report)), strict=True):
+    for path, text in zip(paths[1:], (to_markdown(report), report_page(report)), strict=True):
         with atomic_writer(path) as file:
             file.write(text)
     return paths
@@ -48,7 +48,7 @@ def to_markdown(report: Report, *, figures: bool = False) -> str:
     )
 
 
-def to_html(report: Report) -> str:
+def report_page(report: Report) -> str:
     """Return the report as one HTML page with its figures inside."""
     from markdown_it import MarkdownIt
     from markupsafe import Markup

@@ -64,7 +64,7 @@ class LibrarySettings(BaseModel):
     enrich: str | None = None
 
 
-def load_settings(root: Path) -> LibrarySettings:
+def load_library_settings(root: Path) -> LibrarySettings:
     """Return the settings of the library in the folder `root`; the defaults if it has no file.
 
     Raises:

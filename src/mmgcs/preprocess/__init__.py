@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mmgcs.preprocess.image import PosterPixels
-from mmgcs.preprocess.languages import ENGLISH, LANGUAGES, UNLEARNED, identify_language, unlearned_language
+from mmgcs.preprocess.languages import ENGLISH, LANGUAGES, UNLEARNED, identify_language, odd_plot
 from mmgcs.preprocess.prepared import PREPROCESSORS, Prepared, Preprocessor
 from mmgcs.preprocess.text import PLACEHOLDER, PlotTokens, clean_text, film_text, is_placeholder, placeholder_warning
 from mmgcs.registry import lazy_exports
@@ -27,9 +27,9 @@ __all__ = [
     "film_text",
     "identify_language",
     "is_placeholder",
+    "odd_plot",
     "placeholder_warning",
     "read_poster_size",
-    "unlearned_language",
 ]
 
 # Loading Pillow takes longer than answering a plot.

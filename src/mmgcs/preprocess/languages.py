@@ -26,6 +26,8 @@ LANGUAGES = dict(pair.split(":") for pair in _NAMES.split())
 
 LEAST_WORDS = 8
 """A text of fewer words in Latin letters is too short to tell its language."""
+SHORTEST = 5
+"""A plot of fewer words is odd: no film that the default model learned from has one."""
 LEAST_PROBABILITY = 0.9
 """A language that is less probable is not named."""
 UNLEARNED = "a language the model has not learned"
@@ -52,11 +54,9 @@ def identify_language(text: str) -> str | None:
     'de'
     """
     text = text[:LONGEST]
-    letters = [letter for letter in text if letter.isalpha()]
-    latin = sum(letter <= "\u024f" for letter in letters)  # scripts without spaces have few "words"
     found = _WORD.findall(text.lower())
     words = len(found)
-    if not letters or (latin >= len(letters) / 2 and words < LEAST_WORDS):
+    if not words or (words < LEAST_WORDS and _is_latin(text)):
         return None
     if sum(word in _ENGLISH_WORDS for word in found) >= max(3, words / 8):
         return ENGLISH
@@ -68,14 +68,27 @@ def identify_language(text: str) -> str | None:
     return UNCLEAR if words >= UNCLEAR_WORDS and probability < UNCLEAR_PROBABILITY else None
 
 
-def unlearned_language(plot: str, learned: Collection[str]) -> str | None:
-    """Return the warning about a plot in a language that a model has not learned; None if there is nothing to say."""
+def odd_plot(plot: str, learned: Collection[str]) -> str | None:
+    """Return the warning about a plot that is too short, or in a language that a model has not learned; None otherwise.
+
+    >>> odd_plot("A vampire.", {"en"})
+    'the plot has fewer than 5 words; expect errors'
+    """
+    plot = plot[:LONGEST]
+    if len(_WORD.findall(plot)) < SHORTEST and _is_latin(plot):
+        return f"the plot has fewer than {SHORTEST} words; expect errors"
     code = identify_language(plot)
     if code is None or code in learned:
         return None
     if code == UNCLEAR:
         return "the plot does not read like sentences in any known language; expect errors"
     return f"the plot seems to be in {LANGUAGES[code]}, {UNLEARNED}; expect errors"
+
+
+def _is_latin(text: str) -> bool:
+    """Return True if at least half of the letters are Latin. Some other scripts have no spaces, so few "words"."""
+    letters = [letter for letter in text if letter.isalpha()]
+    return sum(letter <= "\u024f" for letter in letters) >= len(letters) / 2
 
 
 @cache

@@ -13,7 +13,7 @@ from mmgcs.runtime.explanation import MAX_PASSES, Explanation, explain
 if TYPE_CHECKING:
     from mmgcs.runtime.batch import predict_chunks
     from mmgcs.runtime.checks import CARD_KEY, Check, record_samples, verify, write_carded_bundle
-    from mmgcs.runtime.picture import read_poster, to_html, to_png
+    from mmgcs.runtime.picture import explanation_page, read_poster, to_png
 
 __all__ = [
     "BATCH",
@@ -30,6 +30,7 @@ __all__ = [
     "PreparedFilm",
     "expected_f1",
     "explain",
+    "explanation_page",
     "load",
     "log_odds",
     "margins",
@@ -38,7 +39,6 @@ __all__ = [
     "read_poster",
     "record_samples",
     "sigmoid",
-    "to_html",
     "to_png",
     "verify",
     "without",
@@ -52,6 +52,6 @@ __getattr__ = lazy_exports(
     {
         "batch": ["predict_chunks"],
         "checks": ["CARD_KEY", "Check", "record_samples", "verify", "write_carded_bundle"],
-        "picture": ["read_poster", "to_html", "to_png"],
+        "picture": ["read_poster", "explanation_page", "to_png"],
     },
 )

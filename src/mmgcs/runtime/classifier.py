@@ -23,8 +23,8 @@ from mmgcs.preprocess import (
     clean_text,
     identify_language,
     is_placeholder,
+    odd_plot,
     placeholder_warning,
-    unlearned_language,
 )
 from mmgcs.runtime.decisions import DecisionRule, sigmoid
 from mmgcs.runtime.domain import PictureDetector
@@ -68,7 +68,7 @@ class PreparedFilm:
     parts: tuple[Prepared | None, ...]
     warnings: tuple[str, ...]  # what was odd about the input
     error: str | None  # why nothing can be predicted; None if something can
-    unlearned: bool = False  # True if the plot is in a language that the model has not learned
+    odd_plot: bool = False  # True if the plot is too short, or in a language that the model has not learned
 
 
 @dataclass(slots=True)
@@ -225,10 +225,10 @@ class Classifier:
                 problem = f"{placeholder or 'the plot is empty'}; give a plot in words, or a poster"
             return PreparedFilm((), tuple(warnings), problem)
         warnings.extend(failed.values())
-        language = unlearned_language(plot, self.bundle.config.languages) if plot and "plot" in reads else None
-        if language is not None:
-            warnings.append(language)
-        return PreparedFilm(tuple(parts), tuple(dict.fromkeys(warnings)), None, language is not None)
+        odd = odd_plot(plot, self.bundle.config.languages) if plot and "plot" in reads else None
+        if odd is not None:
+            warnings.append(odd)
+        return PreparedFilm(tuple(parts), tuple(dict.fromkeys(warnings)), None, odd is not None)
 
     def features(self, films: Sequence[Film]) -> Features:
         """Run the branches' graphs on films' inputs."""
@@ -257,7 +257,7 @@ class Classifier:
             if check and ready:
                 # All at once: a small product between two runs of a graph waits for that graph's idle threads.
                 if branch.spec.input == "plot":
-                    strange[rows, column] = [prepared[row].unlearned for row in rows]
+                    strange[rows, column] = [prepared[row].odd_plot for row in rows]
                 elif self._pictures is not None:
                     strange[rows, column] = self._pictures.strange([part.value for _, part in ready])
         warnings, errors = [film.warnings for film in prepared], [film.error or "" for film in prepared]

@@ -30,7 +30,7 @@ def read_poster(classifier: Classifier, film: Film) -> Image.Image | None:
     return None
 
 
-def to_html(explanation: Explanation, poster: Image.Image | None = None) -> str:
+def explanation_page(explanation: Explanation, poster: Image.Image | None = None) -> str:
     """Return a self-contained page: for each genre the plot with shaded words, and the poster's regions."""
     from mmgcs.templates import fill_template
 

@@ -134,7 +134,7 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> N
 
 
 @WRITERS.register(".json")
-def write_json(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
+def write_json_rows(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
     """Write one JSON list, a row per line."""
     del types
     with out.open("wb") as handle:

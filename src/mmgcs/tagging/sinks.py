@@ -164,7 +164,7 @@ def is_finished(out: Path, lists: Mapping[str, Path], films: Path) -> bool:
     return True
 
 
-def check_columns(table: FilmTable, options: TagOptions) -> None:
+def check_needed_columns(table: FilmTable, options: TagOptions) -> None:
     """Raise UsageError if the table lacks a column that the options need."""
     if options.only_missing and "genres" not in table.sources:
         raise UsageError(f"--only-missing needs a column of genres; {table.path} has {', '.join(table.columns)[:300]}")
@@ -206,7 +206,7 @@ class FileSink(Sink):
         Raises:
             UsageError: the table lacks a column that the options need, or its files have no place in the folder `out`.
         """
-        check_columns(table, options)
+        check_needed_columns(table, options)
         self.folder = partial_folder(out)
         self._table, self._out, self._classifier, self._options = table, out, classifier, options
         self._several = _is_folder(out)

@@ -139,10 +139,12 @@ def fit_branch(
     if recipe.distill:
         run.log(f"{name}: computing the teacher's probabilities")
         teacher, shown = recipe.distill.teacher, name
+        answers = folder / "teacher.npy"
         if teacher == OWN_PLOTS:
             teacher, shown = str(folder / "teacher"), "plot"
-            write_bundle(folder / "teacher", *assemble(run, [finished_branch(run, "plot")]), replace=True)
-        films.soft = read_soft_targets(folder / "teacher.npy", teacher, data, rows, shown)
+            if not answers.is_file():
+                write_bundle(folder / "teacher", *assemble(run, [finished_branch(run, "plot")]), replace=True)
+        films.soft = read_soft_targets(answers, teacher, data, rows, shown)
         shutil.rmtree(folder / "teacher", ignore_errors=True)
     head = SourceHead(encoder.width, len(data.genres), len(data.sources), 0)
     positives = torch.from_numpy(data.shares(rows)).clamp(1e-3, 1 - 1e-3)

@@ -99,7 +99,7 @@ def export_bundle(
     out.parent.mkdir(parents=True, exist_ok=True)
     recipe = source.card().get("recipe") or {}
     coverage = float(recipe.get("coverage", Recipe.model_fields["coverage"].default))
-    _, was = measure(Classifier(source), films, coverage)
+    _, was = measure_bundle(Classifier(source), films, coverage)
     (bits, words), graphs = _climb_down(source, path, models, films, size, before, log)
 
     def fill(folder: Path) -> None:
@@ -112,7 +112,7 @@ def export_bundle(
     log("fitting decisions again")
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         trial = write_bundle(Path(temporary) / "trial", source.config, fill)
-        decisions, now = measure(Classifier(trial), films, coverage)
+        decisions, now = measure_bundle(Classifier(trial), films, coverage)
     table = [
         {"what": "before", "megabytes": round(before / MEGABYTE, 2), **was},
         {"what": _named(bits, words), "megabytes": 0.0, **now},
@@ -233,7 +233,7 @@ def _prune(graph: onnx.ModelProto, words: float, train: Sequence[Prepared]) -> o
     return prune_vocabulary(graph, counts, words, sorted(always))
 
 
-def measure(
+def measure_bundle(
     classifier: Classifier, films: Sequence[Film], coverage: float = 0.8
 ) -> tuple[dict[str, Decision], dict[str, Any]]:
     """Fit decisions for a bundle on the films of split `valid` and measure it there.

@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class TrainAllOptions:
     fetch: bool = True  # False to download nothing
     base_url: str | None = None  # the address before a `poster_path`; None for TMDB's
     allow_private: bool = False  # also download from private addresses
+    columns: Mapping[str, str] = field(default_factory=dict)  # film field to the column of `data` to read it from
     devices: int = 1  # as in `train`
     progress: bool = True  # as in `train`
     log: Log = print  # called with one line per step
@@ -65,12 +66,18 @@ class TrainAllOptions:
     @cached_property
     def fingerprint(self) -> str:
         """Return the fingerprint of `data`."""
-        return FilmTable(self.data).fingerprint()
+        return FilmTable(self.data, columns=self.columns).fingerprint()
 
     @property
-    def table(self) -> Path:
-        """Return the table to train on: the given one, or the copy with the downloaded posters."""
-        return self.out / "films.jsonl" if _is_current(self.out / "posters.json", self.fingerprint) else self.data
+    def table(self) -> tuple[Path, Mapping[str, str]]:
+        """Return the table to train on and its `columns`: the given one, or the copy with the downloaded posters."""
+        if _is_current(self.out / "posters.json", self.fingerprint):
+            return self.out / "films.jsonl", {}
+        return self.data, self.columns
+
+    def frame(self) -> pl.DataFrame:
+        """Return the films of `data`."""
+        return datasets.read_raw_films(self.data, self.columns).frame
 
     @property
     def shown(self) -> Path | None:
@@ -122,7 +129,9 @@ def make_plan(options: TrainAllOptions) -> list[Step]:
         if (out / name).exists():
             raise UsageError(f"{out / name} exists and was not written by mmgcs train-all; give another --out")
     for recipe in options.recipes.values():
-        labelled = read_labelled(data, options.shown, recipe.genre_list(), recipe.target_source, recipe.sources())
+        labelled = read_labelled(
+            data, options.shown, recipe.genre_list(), recipe.target_source, recipe.sources(), options.columns
+        )
         if not (labelled.split == "test").any():
             raise UsageError(f"{data} has no films of the split 'test' to measure on; make splits: mmgcs data split")
     what = "look for leaks: films that belong together in different splits"
@@ -178,14 +187,17 @@ def _recipe_steps(options: TrainAllOptions, name: str) -> list[Step]:
     folder, recipe = options.out / name, options.recipes[name]
     bundle, manifest = folder / "bundle", folder / "bundle" / MANIFEST
     command = ["mmgcs", "train-all", "--data", options.data.name, "--out", options.out.name, "--recipes", name]
+    command += [word for name, column in options.columns.items() for word in ("--columns", f"{name}={column}")]
     command += [word for setting in options.settings for word in ("--set", setting)]
 
     def learn() -> None:
+        table, columns = options.table
         train(
             recipe,
-            options.table,
+            table,
             folder,
             posters=options.shown,
+            columns=columns,
             resume=True,
             command=shlex.join(command),
             log=options.log,
@@ -195,13 +207,16 @@ def _recipe_steps(options: TrainAllOptions, name: str) -> list[Step]:
 
     def learned() -> bool:
         # For a bundle of another recipe or other data, training raises its own error.
-        return manifest.is_file() and is_made_from(folder / "run.json", recipe, FilmTable(options.table).fingerprint())
+        table, columns = options.table
+        made_from = FilmTable(table, columns=columns).fingerprint()
+        return manifest.is_file() and is_made_from(folder / "run.json", recipe, made_from)
 
     def current(file: Path) -> bool:
         return learned() and _is_current(file, _manifests(options.out, [name]))
 
     def score() -> None:
-        films = [film for chunk in read_films(options.table, posters=options.shown) for film in chunk]
+        table, columns = options.table
+        films = [film for chunk in read_films(table, posters=options.shown, columns=columns) for film in chunk]
         train, valid, test = ([film for film in films if film.split == each] for each in ("train", "valid", "test"))
         source = {"data": options.data.name, "data SHA-256": options.fingerprint}
         report = evaluate(load(bundle), test, train=train, valid=valid, sources=recipe.sources(), data=source)
@@ -220,7 +235,7 @@ def _recipe_steps(options: TrainAllOptions, name: str) -> list[Step]:
 
 
 def _check(options: TrainAllOptions) -> None:
-    frame = datasets.read_films(options.data).frame
+    frame = options.frame()
     leaks = len(datasets.find_leaks(frame))
     if leaks:
         options.log(f"{leaks:,} pairs of films belong together but are in different splits: scores will be too high;")
@@ -245,7 +260,7 @@ def _glove_step(options: TrainAllOptions, path: Path) -> Step:
 
 def _missing_posters(options: TrainAllOptions) -> pl.DataFrame:
     """Return the films without a poster file but with an address; none if nothing may be downloaded."""
-    frame = datasets.read_films(options.data).frame
+    frame = options.frame()
     reads = any(recipe.poster is not None for recipe in options.recipes.values())
     if not options.fetch or not reads or not {"poster_url", "poster_path"} & set(frame.columns):
         return frame.clear()
@@ -277,7 +292,7 @@ def _fetch_posters(options: TrainAllOptions) -> None:
             f"none of {len(result.failed):,} posters could be downloaded ({next(iter(result.reasons()))}); fix that "
             "and run the same command again, or add --no-fetch to train without them"
         )
-    frame = datasets.read_films(options.data).frame
+    frame = options.frame()
     fetched = datasets.with_posters(frame, options.posters)["poster"]
     own = _own_posters(frame, options.posters)
     frame = frame.with_columns(pl.when(own).then(pl.col("poster")).otherwise(fetched).alias("poster"))

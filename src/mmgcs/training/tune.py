@@ -56,6 +56,7 @@ def search_settings(
     posters: Path | None,
     out: Path,
     *,
+    columns: Mapping[str, str] | None = None,
     trials: int = 20,
     workers: int = 1,
     resume: bool = False,
@@ -68,6 +69,7 @@ def search_settings(
         data: the table of films with genres and splits.
         posters: the folder its posters lie in.
         out: the search's folder: study.db, best.yaml, trials.csv, history.png, importance.png.
+        columns: film field to the column it is read from, where the names differ.
         trials: the number of trials, including those of earlier calls.
         workers: processes that run trials in parallel.
         resume: continue the search in `out`.
@@ -78,7 +80,7 @@ def search_settings(
         MmgcsError: no trial was completed.
     """
     _check_search(recipe)
-    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources())
+    labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources(), columns)
     with lock_run_dir(out, recipe, labelled.fingerprint, resume, "search"), _quiet_optuna():
         study = _study(out, recipe.seed)
         if not study.trials:

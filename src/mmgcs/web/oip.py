@@ -21,7 +21,7 @@ from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge, Unp
 from mmgcs.film import Film, Prediction
 from mmgcs.version import __version__
 from mmgcs.web.openapi import FAILURES, V2, describe, invalid_request
-from mmgcs.web.schemas import FilmIn, InferIn, TensorIn
+from mmgcs.web.schemas import FilmIn, InferIn, InferOut, TensorIn
 from mmgcs.web.state import state
 
 blueprint = Blueprint("oip", __name__, url_prefix="/v2")
@@ -112,7 +112,7 @@ def model_ready(name: str, version: str = VERSION) -> Any:
 @describe(
     V2,
     None,
-    None,
+    InferOut,
     "The outputs. Those requested as binary data follow the JSON.",
     404,
     *FAILURES,

@@ -123,6 +123,5 @@ def description(settings: Settings) -> dict[str, Any]:
     plot["application/x-www-form-urlencoded"] = plot["multipart/form-data"]
     for infer in (methods["post"] for path, methods in paths.items() if path.endswith("/infer")):
         infer["requestBody"]["content"]["application/octet-stream"] = _BINARY
-        answer = {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": _BINARY}
-        infer["responses"]["200"]["content"] = answer
+        infer["responses"]["200"]["content"]["application/octet-stream"] = _BINARY
     return value

@@ -38,6 +38,14 @@ JOB |= {
     "result": None,
 }
 
+MODEL: dict[str, Any] = {
+    "name": "default",
+    "genres": ["Drama", "Thriller"],
+    "inputs": ["plot", "poster"],
+    "version": "1.0.0",
+}
+MODEL |= {"thresholds": {"plot": {"Drama": 0.41, "Thriller": 0.38}}, "card": {"name": "default"}}
+
 
 def _example(value: dict[str, Any]) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [value]})
@@ -276,6 +284,8 @@ class JobOut(BaseModel):
 class ModelOut(BaseModel):
     """The model being served."""
 
+    model_config = _example(MODEL)
+
     name: str = Field(description="The bundle's name; the same under /v2.")
     genres: list[str] = Field(description="The genres it knows.")
     inputs: list[str] = Field(description="The inputs it reads.")
@@ -341,3 +351,30 @@ class InferIn(BaseModel):
     parameters: Parameters = Field(
         default_factory=dict, description="binary_data_output: whether to send all outputs as binary data."
     )
+
+
+class TensorOut(BaseModel):
+    """An output tensor of the Open Inference Protocol."""
+
+    name: Literal["probabilities", "genres", "confidence", "sure"] = Field(description="The output.")
+    datatype: Literal["FP32", "BYTES", "BOOL"] = Field(description="The type of the values.")
+    shape: list[int] = Field(description="[films], for probabilities [films, genres].")
+    data: list[Any] | None = Field(None, description="The values, row by row; absent if they follow as binary data.")
+    parameters: Parameters = Field(default_factory=dict, description="binary_data_size, for binary data that follows.")
+
+
+class InferOut(BaseModel):
+    """An inference answer of the Open Inference Protocol."""
+
+    model_config = _example(
+        {
+            "model_name": "default",
+            "model_version": "1",
+            "outputs": [{"name": "genres", "datatype": "BYTES", "shape": [1], "data": ["Thriller|Drama"]}],
+        }
+    )
+
+    id: str | None = Field(None, description="The id that was sent.")
+    model_name: str = Field(description="The model's name.")
+    model_version: str = Field(description="Its version.")
+    outputs: list[TensorOut] = Field(description="The requested outputs.")
