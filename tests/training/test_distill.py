@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from tiny_training import PLOT, POSTER, errors, run_command, train_command, write_recipe
 
+from mmgcs.training.distill import read_soft_targets
+from mmgcs.training.labelled import read_labelled
+
 
 def test_a_student_learns_from_a_finished_bundle(tmp_path, one_thread):
     recipe = write_recipe(tmp_path / "student.yaml", plot={**PLOT, "distill": {"teacher": "default", "share": 0.9}})
@@ -41,3 +44,22 @@ def test_a_teacher_that_does_not_know_the_genres_is_refused(tmp_path, one_thread
     assert done.returncode == 2
     (line,) = errors(done.stderr)
     assert "distill.teacher: default does not know Kaiju; give another teacher" in line
+
+
+def test_a_plot_that_the_teacher_cannot_read_gets_the_answer_to_another_plot_of_the_film(tmp_path):
+    polish = "Dwaj detektywi ścigają mordercę przez miasto i sami stają się podejrzanymi o zbrodnię sprzed lat."
+    table = tmp_path / "films.csv"
+    rows = [
+        "tt1,Two detectives hunt a killer through the city and become suspects themselves.,Crime,train",
+        f"tt1,{polish},Crime,train",
+        f"tt2,{polish},Crime,train",
+        "tt3,A family inherits a farm and a donkey.,Comedy,valid",
+        "tt4,A donkey inherits a farm and a family.,Comedy,train",
+        "tt5,A murderer is caught by two detectives.,Crime,valid",
+    ]
+    table.write_text("\n".join(["id,plot,genres,split", *rows]), encoding="utf-8")
+    data = read_labelled(table, None, None, None)
+    said = read_soft_targets(tmp_path / "said.npy", "default", data, data.rows("train", "plot"), "plot")
+    english, other, alone = (said[row] for row in range(3))
+    assert np.isfinite(english).all() and (english == other).all()
+    assert np.isnan(alone).all()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
+from mmgcs.preprocess import identify_language
 from mmgcs.runtime import load, sigmoid, without
 from mmgcs.training.labelled import Labelled
 
@@ -25,6 +26,8 @@ def read_soft_targets(
 ) -> NDArray[np.float32]:
     """Return a finished bundle's probabilities for the training films, before calibration.
 
+    A plot in a language that the bundle has not learned gets the answer to another plot of the same film, if any.
+
     Args:
         path: the file they are kept in; a resumed training reads it.
         bundle: the bundle's folder, or "default" for the packaged one.
@@ -33,7 +36,7 @@ def read_soft_targets(
         shown: the only input that the teacher sees, "plot" or "poster".
 
     Returns:
-        (films, genres) float32, in the order of `data`; NaN for films that are not in `rows` or cannot be read.
+        (films, genres) float32, in the order of `data`; NaN for films not in `rows`, and without answer.
 
     Raises:
         UsageError: there is no bundle, or it does not know all the genres.
@@ -47,13 +50,20 @@ def read_soft_targets(
         raise UsageError(f"distill.teacher: {bundle} does not know {', '.join(missing)}; give another teacher")
     columns = [known.index(genre) for genre in data.genres]
     answers = np.full(data.truth.shape, np.nan, dtype=np.float32)
-    for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
+    learned = (None, *teacher.bundle.config.languages)
+    read = np.array([shown == "poster" or identify_language(data.films[row].plot or "") in learned for row in rows])
+    asked = rows[read]
+    for start in range(0, len(asked), CHUNK):
+        part = asked[start : start + CHUNK]
         films = [without(data.films[row], "poster" if shown == "plot" else "plot") for row in part]
         features = teacher.features([replace(film, title=None) for film in films] if shown == "poster" else films)
         said = sigmoid(teacher.logits(features))[:, columns]
         said[features.present.sum(1) == 0] = np.nan
         answers[part] = said
+    answered = {data.films[row].id: row for row in asked if data.films[row].id}
+    for row in rows[~read]:
+        if (other := answered.get(data.films[row].id)) is not None:
+            answers[row] = answers[other]
     with atomic_writer(path, "wb") as handle:
         np.save(handle, answers)
     return answers
