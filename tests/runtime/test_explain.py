@@ -93,7 +93,7 @@ def test_attention_is_shown_where_the_bundle_has_it_and_called_attention(
     assert [one.word for one in why.attention][:2] == ["a", "detective"]
     assert sum(one.weight for one in why.attention) == pytest.approx(1.0, abs=1e-3)
     assert main(["explain", "--plot", PLOT, "--model", str(attentive)]) == 0
-    assert "Attention (where the model looked, which need not be why)" in capsys.readouterr().out
+    assert "Attention (where the model looked, not necessarily why)" in capsys.readouterr().out
 
 
 def test_what_cannot_be_explained_is_refused(tiny_bundle: Path) -> None:

@@ -128,7 +128,7 @@ def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
     call = ["tag", str(tmp_path), "--out", str(tmp_path / "out"), "--engine", "ray"]
     done = subprocess.run([sys.executable, "-c", code, *call], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert '--engine ray needs ray, which is not installed; pip install "mmgcs[scale]"' in done.stderr
+    assert 'mmgcs tag needs ray, which is not installed; pip install "mmgcs[scale]"' in done.stderr
 
 
 def test_the_manifest_runs_a_command_that_exists_on_the_image_that_is_built(

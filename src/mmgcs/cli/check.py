@@ -14,8 +14,6 @@ from mmgcs.errors import UsageError
 
 app = new_app()
 
-MARKS = {"ok": "ok", "missing": "note", "wrong": "WRONG"}
-
 
 @app.command(epilog=examples("mmgcs verify", "mmgcs verify runs/default/bundle --json"))
 def verify(
@@ -34,9 +32,9 @@ def verify(
     path = bundle or model or DEFAULT_BUNDLE
     checks = run_checks(path)
     passed = all(check.passed for check in checks)
-    details = [{"name": check.name, "passed": check.passed, "detail": check.detail} for check in checks]
     lines = [f"{'ok    ' if check.passed else 'WRONG '} {check.name:<9} {check.detail}" for check in checks]
-    print_result({"bundle": str(path), "passed": passed, "checks": details}, "\n".join(lines), as_json)
+    value = {"bundle": str(path), "passed": passed, "checks": [asdict(check) for check in checks]}
+    print_result(value, "\n".join(lines), as_json)
     if not passed:
         raise typer.Exit(1)
 
@@ -49,8 +47,9 @@ def doctor(as_json: AsJson = False) -> None:
     findings = examine()
     working = works(findings)
     lines = []
+    marks = {"ok": "ok", "missing": "note", "wrong": "WRONG"}
     for finding in findings:
-        lines.append(f"{MARKS[finding.state]:<8}{finding.name:<15}{finding.detail}")
+        lines.append(f"{marks[finding.state]:<8}{finding.name:<15}{finding.detail}")
         if finding.fix is not None:
             lines.append(f"{'':<23}to fix it: {finding.fix}")
     lines.append("Prediction works." if working else "Prediction does not work; fix what is WRONG.")

@@ -35,34 +35,35 @@ app = new_app(
 
 FILMS_HELP = "A table of films, in any format that mmgcs tag reads, or hf:owner/name."
 Films = Annotated[Path, Argument(metavar="FILMS", help=FILMS_HELP, parser=data_path)]
-DATASET_HELP = "The data set's file, MM-IMDb's folder, or hf:owner/name."
-FORMAT_HELP = "The data set's format: auto, tmdb, movielens, mmimdb, original or films."
-Format = Annotated[str, Option("--from", help=FORMAT_HELP)]
+Format = Annotated[str, Option("--from", help="The format: auto, tmdb, movielens, mmimdb, original or films.")]
 TABLE_HELP = "The table to write: .csv, .tsv, .jsonl or .parquet."
 Seed = Annotated[int, Option(help="The seed of every random choice.")]
 
 GENRES_HELP = (
     "Genres to keep: A,B,C, or a set: default (TMDB's eighteen), ten, tmdb, imdb, mmimdb, kodi; data keeps all."
 )
-BALANCE_HELP = "none, or top10: equally many films for each of the ten most common genres."
 _choice = partial(Option, rich_help_panel="Which films")
 
 
 @app.command(epilog=examples("mmgcs data prepare movies_metadata.csv --out films.parquet --split 80/10/10"))
 def prepare(
-    source: Annotated[Path, Argument(metavar="DATASET", help=DATASET_HELP, parser=data_path)],
+    source: Annotated[
+        Path, Argument(metavar="DATASET", help="The file, MM-IMDb's folder, or hf:owner/name.", parser=data_path)
+    ],
     out: Annotated[Path, Option(metavar="FILE", help=TABLE_HELP)],
     form: Format = "auto",
     columns: Columns = None,
     genres: Annotated[str | None, _choice(help=GENRES_HELP, show_default="default")] = None,
-    balance: Annotated[str, _choice(help=BALANCE_HELP)] = "none",
+    balance: Annotated[
+        str, _choice(help="none, or top10: as many films for each of the ten most common genres.")
+    ] = "none",
     per_genre: Annotated[
         int | None, _choice(help="Films per genre.", min=1, show_default="as many as there are")
     ] = None,
     min_words: Annotated[int, _choice(help="Drop plots with fewer words.", min=1)] = 1,
     min_films: Annotated[int, _choice(help="Drop genres with fewer films.", min=1)] = 1,
     need_plot: Annotated[bool, _choice(help="Drop films without a plot, even if they have a poster.")] = True,
-    split: Annotated[str, Option(help="80/10/10 makes a split; keep, none; auto keeps one or makes none.")] = "auto",
+    split: Annotated[str, Option(help="Shares such as 80/10/10, keep or none; auto keeps splits that exist.")] = "auto",
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -123,10 +124,7 @@ def inspect(
 )
 def split(
     films: Films,
-    out: Annotated[
-        Path | None,
-        Option(metavar="FILE", help=TABLE_HELP),
-    ] = None,
+    out: Annotated[Path | None, Option(metavar="FILE", help=TABLE_HELP)] = None,
     shares: Annotated[str, Option("--split", help="The shares of train, valid and test.")] = "80/10/10",
     check: Annotated[
         bool, Option("--check", help="Write nothing; check that the splits do not leak into each other.")
@@ -244,19 +242,18 @@ def posters(
         result = datasets.download_posters(frame, out, options, partial(update, "posters"))
     if films_out is not None:
         datasets.write_films(datasets.with_posters(frame, out), films_out)
+    reasons = result.reasons()
     counts: dict[str, Any] = {
         "downloaded": result.downloaded,
         "already": result.already,
         "without_address": result.without,
         "failed": len(result.failed),
         "failed_before": result.left,
-        "reasons": result.reasons(),
+        "reasons": reasons,
     }
     fetched = f"{result.downloaded:,} posters fetched, {result.already:,} already present"
-    lines = [
-        f"{fetched}, {result.without:,} without address",
-        *(f"  {count:,} failed: {reason}" for reason, count in result.reasons().items()),
-    ]
+    lines = [f"{fetched}, {result.without:,} without address"]
+    lines += [f"  {count:,} failed: {reason}" for reason, count in reasons.items()]
     if result.left:
         lines.append(f"  {result.left:,} failed earlier and were skipped; try them again with --retry-failed")
     print_result(counts, "\n".join(lines), as_json)
@@ -270,7 +267,7 @@ def glove(
     out: Annotated[Path, Option(help="The folder for the vectors.", metavar="DIR")] = Path("data"),
     dim: Annotated[int, Option(help="Numbers per vector: 50, 100, 200 or 300.")] = 100,
     source: Annotated[
-        Path | None, Option("--from", metavar="FILE", help="A glove.6B.zip, .txt or .txt.gz that you have.")
+        Path | None, Option("--from", metavar="FILE", help="Word vectors on disk: a .zip, .txt or .txt.gz.")
     ] = None,
     url: Annotated[str | None, download(help="The archive's address.", show_default="Stanford's")] = None,
     sha256: Annotated[

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 app = new_app()
 
-COPY_HELP = "Only copy the sample into this folder: films.csv, posters/, plot.txt, poster.jpg."
-
 
 @app.command(epilog=examples("mmgcs demo", "mmgcs demo --copy practice"))
 def demo(
     model: Model = None,
-    copy: Annotated[Path | None, Option(metavar="DIR", help=COPY_HELP)] = None,
+    copy: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="Only copy the sample into this folder: films.csv, posters/, plot.txt, poster.jpg."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tag the shipped sample and compare with the true genres."""
@@ -70,7 +71,7 @@ def demo(
 
 
 def print_comparison(pairs: Sequence[tuple[Film, Prediction]]) -> None:
-    """Print a line or more of at most 100 columns per film: its predicted genres, marked right or wrong."""
+    """Print each film's predicted genres, marked right or wrong, in lines of at most 100 columns."""
     right, wrong = ("✓", "✗") if speaks_unicode() else ("+", "x")
     print(f"{'film':36}  {'read':11}  predicted, most probable first")
     hits = chosen = true = unsure = first = 0
@@ -86,7 +87,8 @@ def print_comparison(pairs: Sequence[tuple[Film, Prediction]]) -> None:
             for genre in prediction.genres
         ] or [prediction.error or "no genre is likely enough"]
         parts += [f"missed {genre}" for genre in given if genre not in prediction.genres]
-        parts += [] if prediction.sure else ["(not sure)"]
+        if not prediction.sure:
+            parts.append("(not sure)")
         name = textwrap.shorten(f"{film.title} ({film.year})", 36, placeholder="…")
         indent = f"{name:36}  {'+'.join(prediction.inputs):11}  "
         # A line never breaks inside a part: its spaces are non-breaking while lines are filled.
@@ -98,7 +100,7 @@ def print_comparison(pairs: Sequence[tuple[Film, Prediction]]) -> None:
 
 
 def as_typed() -> str:
-    """Return how to call this mmgcs: `mmgcs`, or how it was called if a shell would not find it."""
+    """Return the command that runs this mmgcs: `mmgcs`, or its path if the shell would not find it."""
     if shutil.which("mmgcs") is not None:
         return "mmgcs"
     installed = shutil.which("mmgcs", path=str(Path(sys.executable).parent))

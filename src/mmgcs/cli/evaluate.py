@@ -21,9 +21,6 @@ app = new_app()
 
 GENRES_HELP = "Score only these genres: ten, default, or a list such as Drama,Comedy."
 BY_HELP = "Also score the films of each value of a column; can be repeated."
-SECTIONS = ("Results", "Calibration", "Knowing", "Genres", "By ")
-"""The sections of a report that are printed."""
-BY_DEFAULT = "cohort and language, if there are such columns"
 
 
 @app.command(
@@ -39,7 +36,9 @@ def evaluate(
     columns: Columns = None,
     split: Annotated[str, Option(help="The split to score: test, valid, train, or all films.")] = "test",
     genres: Annotated[str | None, Option(help=GENRES_HELP, metavar="NAMES", show_default="all of the model's")] = None,
-    by: Annotated[list[str] | None, Option(help=BY_HELP, metavar="COLUMN", show_default=BY_DEFAULT)] = None,
+    by: Annotated[
+        list[str] | None, Option(help=BY_HELP, metavar="COLUMN", show_default="cohort and language, if present")
+    ] = None,
     baseline: Annotated[bool, Option(help="Compare with TF-IDF + logistic regression fitted on train.")] = True,
     bootstrap: Annotated[int, Option(help="Resamples for the 95% intervals; 0 for none.", min=0)] = 1000,
     report: Annotated[
@@ -119,16 +118,16 @@ def _read(data: Path, posters: Path | None, split: str, columns: dict[str, str])
 
 
 def _print_report(report: Report) -> None:
-    """Print the sections of the report that are read first; --report writes all of them."""
+    """Print the main sections of the report; --report writes all of them."""
     from rich.console import Console
     from rich.markdown import Markdown
 
     from mmgcs.evaluation import to_markdown
 
-    # A file or a pipe has no width: give the tables what they need.
+    # A file or a pipe has no width, so make room for the tables.
     console = Console(width=None if sys.stdout.isatty() else 200)
     head, *sections = to_markdown(report).split("\n## ")
     console.print(Markdown(head))
     for section in sections:
-        if section.startswith(SECTIONS):
+        if section.startswith(("Results", "Calibration", "Knowing", "Genres", "By ")):
             console.print(Markdown(f"## {section}"))

@@ -1,4 +1,4 @@
-"""`mmgcs export` and `mmgcs ensemble`: bundles from a training or from other bundles."""
+"""`mmgcs export` and `mmgcs ensemble`: bundles from a run or from other bundles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = new_app()
     )
 )
 def export(
-    run: Annotated[Path, Argument(metavar="RUN_OR_BUNDLE", help="The folder of a training or a bundle, or default.")],
+    run: Annotated[Path, Argument(metavar="RUN_OR_BUNDLE", help="The folder of a run or a bundle, or default.")],
     out: Annotated[Path, Option(help="The folder of the new bundle.", metavar="DIR")],
     int8: Annotated[bool, Option("--int8", help="Store all weights as 8-bit integers.")] = False,
     max_size_mb: Annotated[
@@ -31,7 +31,7 @@ def export(
     posters: Posters = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the bundle of a finished training, or another bundle, into a new folder.
+    """Write the bundle of a finished run, or another bundle, into a new folder.
 
     With --max-size-mb, settings are tried from the best to the smallest: weights in 8 bits, fewer words in embedding
     tables, weights in 4 bits. The first bundle below the size is written. Its thresholds are fitted again on the films

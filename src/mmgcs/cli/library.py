@@ -1,4 +1,4 @@
-"""`mmgcs library`: the genres of films in folders, as Jellyfin, Kodi and Emby keep them."""
+"""`mmgcs library`: tag films in folders, as Jellyfin, Kodi and Emby keep them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 Folder = Annotated[Path, Argument(metavar="DIR", help="The folder that holds the films.")]
 
-# The settings of `scan` and `tag`. `_open` reads them from the context.
+# The options that `scan` and `tag` share; `_open` reads them from the context.
 _setting = partial(Option, rich_help_panel="What to write")
 OnlyMissing = Annotated[bool, _setting("--only-missing", help="Fill in films without genres (the default).")]
 Add = Annotated[bool, _setting("--add", help="Add genres to the ones that a film has.")]
@@ -87,7 +87,7 @@ def scan(
     enrich: Enrich = None,
     save: Save = False,
 ) -> None:
-    """List the films: what each has, what `tag` would change and how confidently, or why not. Changes no film."""
+    """List the films: what each has, what `tag` would change, how confidently, or why not. Changes no film."""
     from mmgcs.files import check_free
     from mmgcs.library import REVIEW, write_cells
 
@@ -183,7 +183,7 @@ def undo(
 
 
 def _open(ctx: typer.Context, folder: Path) -> tuple[Library, LibrarySettings]:
-    """Open a library and return its settings: the options given on the command line, then the saved ones."""
+    """Open a library and return its settings: options on the command line override the saved ones."""
     from mmgcs.library import Library, LibrarySettings, load_library_settings, save_settings
 
     library, options = Library(folder), ctx.params
@@ -209,7 +209,7 @@ def _open(ctx: typer.Context, folder: Path) -> tuple[Library, LibrarySettings]:
 def _plans(
     ctx: typer.Context, library: Library, settings: LibrarySettings, model: Path | None, predict: bool
 ) -> Iterator[Plan]:
-    """Return the plans for every film; without `predict`, what the files say."""
+    """Plan every film; without `predict`, report only what its files say."""
     if not predict:
         return library.scan(settings, films=_films(library))
     from mmgcs.runtime import load
@@ -246,7 +246,7 @@ class _Report:
 
     Attributes:
         command: "scan", "tag" for a dry run, or "apply".
-        failure: why the work had to stop; None if all of it was done.
+        failure: the error that stopped the work, or None.
     """
 
     def __init__(self, library: Library, settings: LibrarySettings, command: str) -> None:
@@ -259,7 +259,7 @@ class _Report:
         self.has: Counter[str] = Counter()
 
     def print(self, plans: Iterator[Plan], as_json: bool, rows: list[Any] | None = None) -> None:
-        """Print plans and their summary, even if `apply` has to stop; add each film's row of a review to `rows`."""
+        """Print plans and their summary, even if `apply` has to stop; append each film's review row to `rows`."""
         films = []
         if self.command == "scan" and not as_json:
             print("plot poster nfo  film")
@@ -284,7 +284,7 @@ class _Report:
             print("\n".join(["", *self._summary(review=rows is not None)]))
 
     def finish(self) -> None:
-        """Raise what stopped the work, or exit with 3 if there were errors."""
+        """Raise the error that stopped the work, or exit with 3 if films are in error."""
         if self.failure is not None:
             raise self.failure
         if self.statuses["error"]:
@@ -357,7 +357,7 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
 
 
 def _shown(text: str) -> str:
-    # A name that is not UTF-8, or holds a line end, must not break the list.
+    # A name that is not UTF-8, or contains a line break or an escape sequence, must not garble the terminal.
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\n", "␤").replace("\x1b", "␛")
 
 

@@ -51,10 +51,7 @@ MODULES = {
     "push": "push_pull",
     "pull": "push_pull",
 }
-"""The modules of the commands that are not in a module of their own name."""
-
-# Packages that are imported under another name than pip installs them by.
-_PIP_NAMES = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "pytorch_lightning": "pytorch-lightning"}
+"""The modules of the commands whose module has another name."""
 
 
 class _Commands(TyperGroup):
@@ -130,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = app(repeat_columns(args), prog_name="mmgcs", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        _flush()  # the reader of our output has ended (`mmgcs … | head`)
+        _flush()  # the reader of our output has exited (`mmgcs … | head`)
         return 1
     except KeyboardInterrupt:
         status = INTERRUPTED
@@ -175,8 +172,12 @@ def _describe(error: Any, args: Sequence[str]) -> str:
 
 
 def _missing(command: str, module: str) -> str:
-    package = _PIP_NAMES.get(module.split(".")[0], module.split(".")[0])
-    install = 'pip install "mmgcs[train]"' if COMMANDS.get(command) == TRAIN else f"pip install {package}"
+    name = module.partition(".")[0]
+    pip_names = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "pytorch_lightning": "pytorch-lightning"}
+    package = pip_names.get(name, name)
+    extras = {"sqlalchemy": "db", "ray": "scale", "huggingface_hub": "hub"}
+    extra = extras.get(name) or ("train" if COMMANDS.get(command) == TRAIN else None)
+    install = f'pip install "mmgcs[{extra}]"' if extra else f"pip install {package}"
     return f"mmgcs {command} needs {package}, which is not installed; {install}"
 
 
@@ -191,7 +192,7 @@ def _fail(message: str, status: int, wants_json: bool) -> int:
 
 
 def _flush() -> None:
-    """Write what is left for stdout; if that fails, drop it, so that Python does not try again at exit."""
+    """Flush stdout; if that fails, drop what is left, so that Python does not try again at exit."""
     try:
         sys.stdout.flush()
     except OSError:

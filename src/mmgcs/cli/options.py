@@ -36,8 +36,9 @@ Posters = Annotated[Path | None, Option("--posters", metavar="DIR", help="The fo
 COLUMNS_HELP = "Read NAME (id, title, year, plot, genres, poster or split) from COLUMN; may be repeated."
 Columns = Annotated[list[str] | None, Option("--columns", metavar="NAME=COLUMN", help=COLUMNS_HELP)]
 
-SETTINGS_HELP = "Override a setting of the recipe; may be repeated."
-Settings = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help=SETTINGS_HELP)]
+Settings = Annotated[
+    list[str] | None, Option("--set", metavar="KEY=VALUE", help="Override a setting of the recipe; may be repeated.")
+]
 Devices = Annotated[int, Option("--devices", min=1, help="GPUs, or processes on a CPU, to train on.")]
 
 download = partial(Option, rich_help_panel="Downloads")
@@ -64,7 +65,7 @@ def repeat_columns(args: Sequence[str]) -> list[str]:
 
 
 def parse_columns(pairs: Sequence[str] | None) -> dict[str, str]:
-    """Return the columns to read by the names of a film's fields, from the values of `--columns`.
+    """Return a film's fields and the columns they are read from, given the values of `--columns`.
 
     >>> parse_columns(["plot=synopsis", "title=Movie Title"])
     {'plot': 'synopsis', 'title': 'Movie Title'}
@@ -84,7 +85,7 @@ def parse_columns(pairs: Sequence[str] | None) -> dict[str, str]:
 
 
 def split_list(text: str) -> list[str]:
-    """Return the items of a list with commas.
+    """Return the items of a comma-separated list.
 
     >>> split_list("Drama, Comedy,")
     ['Drama', 'Comedy']
@@ -104,8 +105,8 @@ def command_line(*words: str, **options: str | float | Path | list[str] | bool |
             if value is None or value is False:
                 continue
             parts.append(f"--{name.replace('_', '-')}")
-            if value is not True:
-                parts.append(
-                    value.name if isinstance(value, Path) else f"{value:g}" if isinstance(value, float) else value
-                )
+            if isinstance(value, Path):
+                parts.append(value.name)
+            elif value is not True:
+                parts.append(f"{value:g}" if isinstance(value, float) else value)
     return shlex.join(parts)

@@ -15,9 +15,6 @@ import typer
 
 from mmgcs.errors import InterruptedRunError
 
-LINE_SECONDS = 30.0
-"""The time between lines of progress, if stderr is not a terminal."""
-
 
 def new_app(help: str | None = None, epilog: str | None = None) -> typer.Typer:  # noqa: A002  typer's own word
     """Return the typer app of one command, or of a group of commands that shows its help when called alone.
@@ -37,11 +34,7 @@ def examples(*lines: str) -> str:
 
 @contextmanager
 def explain_interrupt(message: str) -> Iterator[None]:
-    """Turn Ctrl-C inside the block into exit status 130 with one line: what is kept, and how to resume.
-
-    Raises:
-        InterruptedRunError: Ctrl-C was pressed.
-    """
+    """Turn Ctrl-C inside the block into an `InterruptedRunError`: one line that says what is kept and how to resume."""
     try:
         yield
     except KeyboardInterrupt:
@@ -49,7 +42,7 @@ def explain_interrupt(message: str) -> Iterator[None]:
 
 
 def say(text: str = "") -> None:
-    """Print a message to stderr (stdout is for results). Errors of a full or closed stderr are ignored."""
+    """Print a message to stderr (stdout is for results), or nothing if stderr is full or closed."""
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 
@@ -86,7 +79,7 @@ def progress_bars(*, bytes: bool = False, lines: bool = False) -> Iterator[Calla
 
     Args:
         bytes: True to count bytes.
-        lines: True to print a line twice a minute if stderr is not a terminal, for logs of long runs.
+        lines: True to print a line every 30 seconds if stderr is not a terminal, for logs of long runs.
 
     Yields:
         A function to call with a stage's name, how much of it is done, of how much (None if unknown), and a note.
@@ -98,7 +91,7 @@ def progress_bars(*, bytes: bool = False, lines: bool = False) -> Iterator[Calla
     counts = (rich.DownloadColumn(), rich.TransferSpeedColumn()) if bytes else (rich.MofNCompleteColumn(),)
     columns = (rich.TextColumn("{task.description}"), rich.BarColumn(bar_width=20), *counts, rich.TimeRemainingColumn())
     note_column = rich.TextColumn("{task.fields[note]}")
-    # Lines on stdout pass through the bar only if both are one terminal; a file gets them as they are.
+    # Lines on stdout go through the bar only if stdout is a terminal too; a file gets them unchanged.
     redirect: dict[str, Any] = {"redirect_stdout": sys.stdout.isatty(), "disable": not console.is_terminal}
     with rich.Progress(*columns, note_column, console=console, transient=True, **redirect) as bars:
         tasks: dict[str, rich.TaskID] = {}
@@ -106,7 +99,7 @@ def progress_bars(*, bytes: bool = False, lines: bool = False) -> Iterator[Calla
         def update(stage: str, done: int, total: int | None = None, note: str = "") -> None:
             if not console.is_terminal:
                 now = time.monotonic()
-                if lines and now - shown.setdefault(stage, now) >= LINE_SECONDS:
+                if lines and now - shown.setdefault(stage, now) >= 30.0:
                     shown[stage] = now
                     say(f"{stage}: {done:,}{f' of {total:,}' if total else ''}{f', {note}' if note else ''}")
                 return
@@ -118,7 +111,7 @@ def progress_bars(*, bytes: bool = False, lines: bool = False) -> Iterator[Calla
 
 
 def prepare_streams() -> None:
-    """Make stdout show any file name, and replace standard streams that are closed by empty ones."""
+    """Make stdout print any file name, and replace closed standard streams with /dev/null."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  as long as the process

@@ -61,7 +61,7 @@ def predict(
     from mmgcs.bundle import DEFAULT_BUNDLE, Bundle
 
     bundle = Bundle(model or DEFAULT_BUNDLE)
-    # The graphs are read and checked while onnxruntime is imported; each takes a large part of the whole time.
+    # Read and check the graphs while onnxruntime is imported: both take a large part of the whole time.
     bundle.read_ahead(branch.graph for branch in bundle.config.branches if getattr(film, branch.input) is not None)
     from mmgcs.runtime import Classifier
 
@@ -94,7 +94,7 @@ def explain(
     overwrite: Annotated[bool, _output("--overwrite", help="Replace an existing page or image.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Explain why a film got its genres: hide words and poster regions, and show how much each genre loses.
+    """Explain a film's genres: hide words and poster regions, and show how much each genre's log-odds fall.
 
     Contributions are in log-odds: +0.7 doubles a genre's odds, -0.7 halves them.
     """
@@ -130,7 +130,7 @@ def _read_film(plot: str | None, plot_file: Path | None, poster: Path | None, ti
 
 
 def _print_prediction(prediction: Prediction) -> None:
-    """Print a prediction: a bar per genre, likely genres first and marked, then the verdict. Warnings go to stderr."""
+    """Print a prediction: a bar per genre, most probable first, then the verdict. Warnings go to stderr."""
     for warning in prediction.warnings:
         say(f"mmgcs: warning: {warning}")
     width = max(map(len, prediction.probabilities))
@@ -177,7 +177,7 @@ def _explain(
 
 
 def _print_explanation(explanation: Explanation) -> None:
-    """Print what each genre's log-odds owe to each input, word and region."""
+    """Print how much each input, word and region contributes to each genre's log-odds."""
     print("\nContributions in log-odds (+ speaks for the genre, - against it):")
     for genre in explanation.genres:
         print(f"\n{genre} {explanation.prediction.probabilities[genre]:.0%}")
@@ -194,5 +194,5 @@ def _print_explanation(explanation: Explanation) -> None:
                 print("    " + " ".join(f"{value:+6.2f}" for value in row))
     if explanation.attention:
         attended = sorted(explanation.attention, key=lambda one: -one.weight)[:WORDS]
-        print("\nAttention (where the model looked, which need not be why):")
+        print("\nAttention (where the model looked, not necessarily why):")
         print("  " + ", ".join(f"{one.word} {one.weight:.2f}" for one in attended))

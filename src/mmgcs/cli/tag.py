@@ -1,4 +1,4 @@
-"""`mmgcs tag`: the genres of every film in a table, a database, or many tables on a cluster."""
+"""`mmgcs tag`: tag every film of a table, a database, or many tables on a cluster."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ app = new_app()
 
 STDIO = Path("-")
 FINISHED = "{} is finished already; nothing to do (--overwrite tags it again)"
-LISTS = ("--review", "--compare", "--problems")
-CHOICE = ("--only-missing", "--min-confidence", *LISTS)
-OF_DATABASE = ("--table", "--schema", "--key", "--where", "--into", "--probabilities")
+CHOICE = ("--only-missing", "--min-confidence", "--review", "--compare", "--problems")
 
 Progress = Callable[["TagSummary"], None]
 _list = partial(Option, rich_help_panel="Which films, and lists of films worth a look")
@@ -80,9 +78,9 @@ def tag(
     stdin_format: Annotated[
         str, Option("--format", "--stdin-format", help="The format of stdin: csv, tsv, jsonl, parquet, csv.gz …")
     ] = "csv",
-    out_format: Annotated[str, Option("--out-format", help="The format of stdout, as --format.")] = "jsonl",
+    out_format: Annotated[str, Option("--out-format", help="The format of stdout; see --format.")] = "jsonl",
     as_json: Annotated[bool, Option("--json", help="Print the summary as one JSON value.")] = False,
-    quiet: Annotated[bool, Option("--quiet", help="No progress and no summary.")] = False,
+    quiet: Annotated[bool, Option("--quiet", help="Print no progress and no summary.")] = False,
     only_missing: Annotated[bool, _list("--only-missing", help="Keep the genres of films that have some.")] = False,
     min_confidence: Annotated[
         float | None, _list(min=0, max=1, help="Give no genres to films with a lower confidence.")
@@ -92,7 +90,7 @@ def tag(
         Path | None,
         _list(metavar="[FILE]", help="List given genres that are likely wrong; without FILE, next to the output."),
     ] = None,
-    problems: Annotated[Path | None, _list(help="List every error and warning with its line here.")] = None,
+    problems: Annotated[Path | None, _list(help="List every error and warning here, with its line number.")] = None,
     source: Annotated[
         str | None, _database("--from", metavar="URL", help="A database instead of FILMS: sqlite:///films.db …")
     ] = None,
@@ -115,7 +113,8 @@ def tag(
     _refuse(ctx, cluster, ("--from", "--enrich", *CHOICE), "--engine ray does not support {}; leave it out")
     _refuse(ctx, from_database, ("FILMS", "--out", "--resume", "--delimiter"), "--from tags a database; leave out {}")
     _refuse(ctx, from_database, CHOICE, "--from does not support {}; query the table of predictions instead")
-    _refuse(ctx, not from_database, OF_DATABASE, "{} needs a database; add --from")
+    database_options = ("--table", "--schema", "--key", "--where", "--into", "--probabilities")
+    _refuse(ctx, not from_database, database_options, "{} needs a database; add --from")
     _refuse(ctx, not cluster, ("--address", "--workers"), "{} needs a cluster; add --engine ray")
     _refuse(ctx, enrich is None, ("--enrich-cache",), "{} needs --enrich")
     _refuse(ctx, films != STDIO, ("--format",), "{} is the format of standard input; use it with - for FILMS")
@@ -135,11 +134,8 @@ def tag(
     if source is not None:
         if table is None:
             raise UsageError("--from needs --table, the table of films")
-        try:
-            from mmgcs.tables import FilmDatabase
-        except ModuleNotFoundError as error:
-            raise UsageError(f'--from needs {error.name}, which is not installed; pip install "mmgcs[db]"') from None
         from mmgcs.runtime import load
+        from mmgcs.tables import FilmDatabase
         from mmgcs.tagging import tag_database
 
         database = FilmDatabase(
@@ -163,13 +159,8 @@ def tag(
     if cluster:
         if STDIO in (films, out):
             raise UsageError("--engine ray reads and writes folders, not stdin and stdout; give addresses")
-        try:
-            from mmgcs.tagging import TagSummary, tag_with_ray
-        except ModuleNotFoundError as error:
-            if error.name is not None and error.name.startswith("mmgcs"):
-                raise
-            message = f'--engine ray needs {error.name}, which is not installed; pip install "mmgcs[scale]"'
-            raise UsageError(message) from None
+        from mmgcs.tagging import TagSummary, tag_with_ray
+
         kept = f"finished parts are kept in {out}; run the same command with --resume to continue"
         with explain_interrupt(kept), _progress(quiet) as progress:
             summary = tag_with_ray(
@@ -195,7 +186,7 @@ def tag(
     from mmgcs.tagging import TagOptions, TagSummary, check_output, is_finished
 
     to_stdout = out == STDIO
-    if compare == Path():  # given without a file
+    if compare == Path():  # --compare without a file
         if to_stdout:
             raise UsageError("--compare needs a file when --out is -")
         compare = out.with_name(f"{without_format(out)}.compare.csv")
@@ -226,7 +217,7 @@ def tag(
 
 
 def _refuse(ctx: typer.Context, refused: bool, names: Sequence[str], message: str) -> None:
-    """Raise UsageError for the first of these parameters that was given, if `refused`."""
+    """If `refused`, raise UsageError for the first of these parameters that is on the command line."""
     for parameter in ctx.command.params if refused else ():
         source = ctx.get_parameter_source(parameter.name or "")
         given = source and source.name == "COMMANDLINE" and ctx.params.get(parameter.name or "") is not False
@@ -272,7 +263,7 @@ def _tag_table(
 
 @contextlib.contextmanager
 def _progress(quiet: bool, share: Callable[[], float] = lambda: 0.0) -> Iterator[Progress | None]:
-    """Yield a function that shows a run's progress, given the share of the films that was read; None if `quiet`."""
+    """Yield a function that shows a run's progress, or None if `quiet`. `share` returns the share of the films read."""
     if quiet:
         yield None
         return

@@ -135,7 +135,7 @@ def tune(
 )
 def train_all(
     data: Data,
-    out: Annotated[Path, Option(metavar="DIR", help="Gets a folder per recipe, and the report.")],
+    out: Annotated[Path, Option(metavar="DIR", help="The folder for the report and a run per recipe.")],
     posters: Annotated[Path | None, Option(metavar="DIR", help=POSTERS_HELP, show_default="DIR/posters")] = None,
     recipes: Annotated[str, Option(help="Recipes or YAML files, separated by commas.")] = "text,poster,english",
     columns: Columns = None,
