@@ -55,7 +55,7 @@ def prepare(
     columns: Columns = None,
     genres: Annotated[str | None, _choice(help=GENRES_HELP, show_default="default")] = None,
     balance: Annotated[
-        str, _choice(help="none, or top10: as many films for each of the ten most common genres.")
+        str, _choice(help="none, or top10: the same number of films for each of the ten most common genres.")
     ] = "none",
     per_genre: Annotated[
         int | None, _choice(help="Films per genre.", min=1, show_default="as many as there are")

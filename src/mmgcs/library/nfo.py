@@ -27,13 +27,13 @@ from mmgcs.preprocess import is_placeholder
 MAX_BYTES = 16 * 2**20
 """The largest file that is read, a hundred times the size of the largest NFO that any tool writes."""
 MAX_ELEMENTS = 100_000
-"""Elements of a file that are kept in memory at once."""
+"""The most elements of one file that are kept in memory."""
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that no XML file can hold."""
+"""Characters that XML does not allow."""
 SEPARATORS = re.compile(r"[/,|;]")
 """What separates several genres in one element."""
 
-# Python's names of the encodings that NFO files are in; in some of its others, the bytes of `\u0041` are one letter.
+# The accepted encodings. Some of Python's other codecs, such as unicode_escape, read ASCII bytes as something else.
 _CODECS = re.compile(r"utf-8|utf-16(-[lb]e)?|ascii|iso8859-\d+|cp\d+|koi8-\w|mac-\w+|tis-620|hp-roman8|ptcp154|kz1048")
 _DECLARED = re.compile(rb"""[^<]*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)""")
 # What may come before the XML although XML allows nothing there: a byte order mark, white space, links.
@@ -44,9 +44,9 @@ _TOKEN = re.compile(
     r"|(?=[\s\d=<&])|())",
     re.DOTALL,
 )
-"""What begins with a `<`: a comment, CDATA (group 1), an instruction, an end tag (its name: group 2), a start tag (name
-and attributes: 3 and 4) with its text and end tag if there is nothing else between them (5), a `<` that is text as in
-"1 < 2", or one that is broken (6)."""
+"""What a `<` can begin: a comment, CDATA (group 1), an instruction, an end tag (name: 2), or a start tag (name: 3,
+attributes: 4), with its text (5) and end tag if there is only text between them. Otherwise the `<` is text, as in
+"1 < 2", or an error (6)."""
 _HIDDEN = re.compile(r"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>", re.DOTALL)
 _ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,8}|[A-Za-z][A-Za-z0-9]{1,31});")
 _FAULTS = (
@@ -75,10 +75,10 @@ class Nfo:
     """What a film's NFO says.
 
     Attributes:
-        title: `<title>`, or `<originaltitle>` without one.
+        title: `<title>`, or `<originaltitle>` if that is missing.
         year: `<year>`, or the year of `<premiered>` or `<releasedate>`.
         plot: `<plot>`, or `<outline>` if that is empty or a placeholder such as "N/A".
-        genres: the genres as the file spells them, "A / B" and comma lists taken apart, each once.
+        genres: the genres as the file spells them, each once; "A / B" and comma lists are split.
         tags: the `<tag>` elements.
         locked: the element that locks its genres ("lockdata" or "lockedfields"), or None.
         ids: the film's ids, by "tmdb" and "imdb".
@@ -131,7 +131,7 @@ def read_nfo(content: bytes) -> Nfo:
 
 
 def split_genres(text: str) -> list[str]:
-    """Return the genres in the text of one element: "Drama / Crime" and "Drama, Crime" are two; "N/A" is no genre."""
+    """Return the genres in an element's text: two in "Drama / Crime" and in "Drama, Crime", none in "N/A"."""
     if text.strip().casefold() == "n/a":
         return []
     return [part for piece in SEPARATORS.split(text) if (part := " ".join(piece.split()))]
@@ -141,8 +141,8 @@ def with_values(content: bytes, values: Sequence[str], name: str = "genre") -> b
     """Return the file with one `<genre>` for each value, and every other byte unchanged.
 
     Elements that already hold the right value are not touched; others get a new text and keep their attributes. Surplus
-    ones are removed with the white space before them. Missing ones follow the last one, or the film's last element if
-    there is none, indented like it and with the same line ending.
+    ones are removed with the white space before them. Missing ones are added after the last one, or after the film's
+    last element if there is none, with the same indentation and line ending.
 
     Args:
         content: the bytes of the file.
@@ -179,7 +179,7 @@ def with_values(content: bytes, values: Sequence[str], name: str = "genre") -> b
             edits.append((document.root.inner, document.root.inner, "".join(new)))
     parts, done = [], 0
     for start, end, replacement in edits:
-        # Of a file that is not in its own encoding, ASCII is right whatever it is read as.
+        # If the file has bytes of another encoding, use ASCII, which is right whichever encoding a reader assumes.
         codec = "ascii" if document.mixed else document.codec
         parts += [document.encode(text[done:start]), replacement.encode(codec, "xmlcharrefreplace")]
         done = end
@@ -189,7 +189,7 @@ def with_values(content: bytes, values: Sequence[str], name: str = "genre") -> b
 
 
 def new_nfo(title: str, year: int | None, values: Sequence[str], name: str = "genre") -> bytes:
-    """Return a minimal NFO for a film that has none. Characters of the title that XML cannot hold become U+FFFD."""
+    """Return a minimal NFO for a film that has none. Characters that XML does not allow become U+FFFD in the title."""
     lines = ['<?xml version="1.0" encoding="UTF-8" standalone="yes"?>', "<movie>"]
     lines += ["  <title>" + escape(NOT_XML.sub("\ufffd", title)) + "</title>"]
     lines += [f"  <year>{year}</year>"] if year else []
@@ -215,10 +215,10 @@ class _Document:
     Attributes:
         text: all of it; bytes that are not in the encoding are lone surrogates, so that `encode` gives them back.
         codec: its encoding.
-        mixed: whether there are such bytes.
+        mixed: True if there are such bytes.
         root: the film.
-        children: the elements in the root, in order, and before a `<genres>` the `<genre>` elements in it.
-        by_name: the same, by their names.
+        children: the elements in the root, in order; the `<genre>` elements in a `<genres>` come before it.
+        by_name: the same elements, by name.
     """
 
     text: str
@@ -300,7 +300,7 @@ def _decode(content: bytes) -> tuple[str, str, bool]:
             codec = ""
         if not _CODECS.fullmatch(codec):
             raise NfoError(f"its encoding {declared!r} cannot be read; save it as UTF-8")
-        if codec.startswith("utf-16"):  # .NET's StringWriter declares it, whatever the file is then saved in
+        if codec.startswith("utf-16"):  # .NET's StringWriter declares UTF-16 even if the file is saved as UTF-8
             codec = "utf-8"
     try:
         return content.decode(codec), codec, False
@@ -391,7 +391,7 @@ def _type_of(element: _Element) -> str:
 
 
 def _lock(document: _Document) -> str | None:
-    # Of several elements, each one counts.
+    # If there are several such elements, any of them locks the genres.
     if {value.casefold() for value in document.values("lockdata")} & {"true", "1", "yes"}:
         return "lockdata"
     fields = {word.strip().casefold() for value in document.values("lockedfields") for word in re.split(r"[|,]", value)}
@@ -404,14 +404,14 @@ def _is_plain(inner: str) -> bool:
 
 
 def _before_space(text: str, position: int) -> int:
-    """Return where the white space begins that ends at `position`."""
+    """Return the start of the white space that ends at `position`."""
     while text[position - 1] in " \t\r\n":
         position -= 1
     return position
 
 
 def _filled(document: _Document, element: _Element, inner: str) -> tuple[int, int, str]:
-    """Return the edit that gives an element a new content."""
+    """Return the edit that replaces an element's content."""
     if element.inner < element.end:
         return element.inner, element.close, inner
     tag = document.text[element.start : element.end]

@@ -20,8 +20,6 @@ from mmgcs.library.nfo import NOT_XML, SEPARATORS
 from mmgcs.library.undo import STATE
 from mmgcs.wording import refusal
 
-MAX_BYTES = 256 * 2**20
-HEAD = "# Options of `mmgcs library` for this library. Options on the command line come first.\n"
 FORMULA = ("=", "+", "-", "@", "'")
 """First characters of cells that a spreadsheet would read as a formula."""
 GERMAN = (
@@ -83,17 +81,18 @@ def load_library_settings(root: Path) -> LibrarySettings:
 
 
 def save_settings(root: Path, settings: LibrarySettings) -> Path:
-    """Write the settings that were given (not the defaults) of a library. Returns the file."""
+    """Save a library's settings that were set, not the defaults. Returns the file."""
     path = root / STATE / "settings.toml"
     given = settings.model_dump(mode="json", exclude_unset=True)
     with atomic_writer(path) as handle:
-        handle.write(HEAD)  # TOML writes these values as JSON does
+        handle.write("# Options of `mmgcs library` for this library. Options on the command line override them.\n")
+        # For these values, TOML's syntax is JSON's.
         handle.writelines(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in given.items())
     return path
 
 
 class GenreNames:
-    """Translates between our names for genres and the user's."""
+    """Translate between our names for genres and the user's."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         """Take a table from our names to the user's."""
@@ -118,7 +117,7 @@ class GenreNames:
 
 
 def load_names(name: str | None) -> GenreNames:
-    """Return the names of a known catalogue, or the ones in a file.
+    """Return the genre names of a known catalogue, or those in a file.
 
     Args:
         name: a key of `NAMES`; or a JSON file with an object, or a CSV file with two columns, from our names to the
@@ -136,7 +135,7 @@ def load_names(name: str | None) -> GenreNames:
     for ours, own in table.items():
         if not own or SEPARATORS.search(own) or NOT_XML.search(own):
             raise UsageError(
-                f"{path} names {ours} {own!r}; a name must not be empty, nor contain / , | ; or a control character"
+                f"{path} names {ours} {own!r}; a name must not be empty or contain / , | ; or a control character"
             )
     if not table:
         raise UsageError(f"{path} has no genres; give lines such as Crime,Krimi")
@@ -147,7 +146,7 @@ def _names_in(path: Path) -> dict[str, str]:
     if path.suffix.lower() == ".json":
         try:
             value = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise UsageError(f"{path} is not JSON ({error}); give an object of strings") from error
         if not isinstance(value, dict) or not all(isinstance(own, str) for own in value.values()):
             raise UsageError(f'{path} is not an object of strings, such as {{"Crime": "Krimi"}}')
@@ -181,12 +180,12 @@ def _workbook(path: Path) -> list[list[str]]:
 
 def _csv(path: Path) -> list[list[str]]:
     try:
-        text = decode_text(read_file(path, MAX_BYTES))
+        text = decode_text(read_file(path, 256 * 2**20))
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror or error}); check the path") from None
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
-    if said := re.match(r"sep=(.)\r?$", first, re.IGNORECASE):  # Excel's own way to name the delimiter
+    if said := re.match(r"sep=(.)\r?$", first, re.IGNORECASE):  # Excel's way to declare the delimiter
         text, delimiter = text[len(first) + 1 :], said[1]
     try:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))

@@ -2,7 +2,7 @@
 
 A film is a video, several parts of one, a disc, or an `.nfo` without any of these: alone in its folder
 (`Title (Year)/film.mkv` with `movie.nfo` or `film.nfo`), or next to other films (`A.mkv`, `A.nfo`, `B.mkv`, …). Each
-folder is listed once, in the order of the names; nothing is opened but the NFO files.
+folder is listed once, in order of name; only NFO files are opened.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DISC_NUMBER = re.compile(r"(?:.*[-._ ])?(?:cd|dvd|disc|disk)[-._ ]?\d{1,2}")
 """Folders such as "Disc 2": the film is the folder above."""
 COMPANIONS = frozenset("nfo nfos info artwork art cover covers poster posters".split())
 """Folders that hold the NFO files and posters of the films next to them."""
-# What media servers keep next to a film, what belongs to a disc, and what network disks add.
+# Folders without films: what media servers keep next to a film, parts of a disc, and what network disks add.
 NO_FILMS = frozenset(
     [
         *("behind the scenes", "deleted scenes", "featurettes", "interviews", "scenes", "shorts", "trailers", "clips"),
@@ -49,7 +49,7 @@ EXTRA_VIDEO = re.compile(
 )
 PART = re.compile(r"[-._ (\[]+(?P<word>cd|dvd|part|pt|disc|disk)[-._ ]?(?P<number>\d{1,2}|[a-d])[)\]]?$", re.IGNORECASE)
 VERSION = re.compile(r"\s*(?:$|[-_.\[({])")
-"""What follows the folder's name in the name of one of several versions of a film."""
+"""What follows the folder's name in the file name of one version of a film."""
 TITLE_YEAR = re.compile(r"^(?P<title>.+?)[-._ ]*[(\[](?P<year>(?:18|19|20)\d\d)[)\]]")
 ID_IN_NAME = re.compile(r"[\[{](?P<kind>imdb|tmdb)(?:id)?[-=](?P<id>tt\d+|\d+)[\]}]", re.IGNORECASE)
 
@@ -121,13 +121,13 @@ def find_films(root: Path) -> Iterator[LibraryFilm]:
         raise UsageError(f"there is no folder {root}; give the folder that holds the films")
     seen: set[str] = set()
     links = [str(root)]
-    # Linked folders come last, so that a film that is also here in its own place is reported there.
+    # Linked folders come last, so that a film that is also under `root` itself is reported there.
     while links:
         yield from _walk(links.pop(0), seen, links)
 
 
 def read_film(film: LibraryFilm) -> LibraryFilm:
-    """Read a film's NFO. Never raises for a bad file: the film then has a `problem` or was `skipped`."""
+    """Read a film's NFO. Never raises for a bad file: the film then has a `problem`, or is `skipped`."""
     if film.problem is not None or film.skipped is not None:
         return replace(film, nfo=next(iter(film.nfos), None))
     refused: NotAFilmError | None = None
@@ -196,7 +196,7 @@ def _ids_in(name: str) -> dict[str, str]:
 def _walk(folder: str, seen: set[str], links: list[str]) -> Iterator[LibraryFilm]:
     """Yield the films in `folder` and below it; add the linked folders to `links`."""
     real = os.path.realpath(folder)
-    # For "." and the like the real name; the root of a disk has none.
+    # "." and ".." stand for the real name; the root of a disk has none.
     name = Path(folder).name
     waiting = [(folder, real, name if name not in ("", "..") else Path(real).name)]
     while waiting:
@@ -226,14 +226,14 @@ def _walk(folder: str, seen: set[str], links: list[str]) -> Iterator[LibraryFilm
 
 
 def _list(path: str) -> tuple[list[os.DirEntry[str]], dict[str, str]]:
-    """Return the folders in a folder in order, and its files from lower-case name to name."""
+    """Return a folder's subfolders, sorted, and its files, from lower-case name to name."""
     folders, files = [], {}
     with os.scandir(path) as entries:
         for entry in entries:
             try:
                 is_folder = entry.is_dir()
             except OSError:
-                continue  # a link in a circle of links
+                continue  # a link that leads back to itself
             if is_folder:
                 folders.append(entry)
             else:
@@ -251,9 +251,9 @@ def _may_hold_films(name: str, disc: bool) -> bool:
 
 
 def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], disc: bool) -> list[os.DirEntry[str]]:
-    """Find the folders that belong to the film or films of the folder above, and add their NFO files and pictures.
+    """Find the subfolders that belong to a folder's films, and add their NFO files and pictures to `files`.
 
-    A disc's folder, folders with only NFO files or posters, and "Disc 1" and "Disc 2" of one film belong to it. `files`
+    These are a disc's folder, folders with only NFO files or posters, and "Disc 1" and "Disc 2" of one film. `files`
     maps lower-case names to paths.
     """
     videos = bool(_videos(files))
@@ -280,7 +280,7 @@ def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], d
         else:
             others += 1
     parts = {entry: _list(entry.path)[1] for entry in numbered}
-    # With several NFO files, or other films next to them, they are films of their own: a box, or disks with films.
+    # With several NFO files, or next to other films, they are films of their own, such as a box set.
     if not others and sum(any(name.endswith(".nfo") for name in inner) for inner in parts.values()) <= 1:
         found |= parts
     elif not videos and not disc:
@@ -293,7 +293,7 @@ def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], d
 
 
 def _films_in(base: Path, title: str, files: Mapping[str, str], disc: bool) -> Iterator[LibraryFilm]:
-    """Yield the films among the files of a folder that is called `title`."""
+    """Yield the films among the files of a folder named `title`."""
     nfos = [name for name in sorted(files) if name.endswith(".nfo") and name[0] != "." and not OTHER_NFO.match(name)]
     videos = [name for name in _videos(files) if not DISC_FILE.fullmatch(name)]
     if not nfos and not disc and not videos:
@@ -329,7 +329,7 @@ def _films_in(base: Path, title: str, files: Mapping[str, str], disc: bool) -> I
 
 
 def _videos(names: Iterable[str]) -> list[str]:
-    """Return the names (lower case) of videos that are no extras, sorted."""
+    """Return the lower-case names of videos that are not extras, sorted."""
     pairs = (name.rpartition(".") for name in sorted(names))
     return [
         f"{stem}.{extension}"
@@ -339,10 +339,10 @@ def _videos(names: Iterable[str]) -> list[str]:
 
 
 def _films_of(videos: Sequence[str], files: Mapping[str, str], pictures: Mapping[str, str]) -> dict[str, list[str]]:
-    """Group videos into films: from the name that its parts share to their names, without extensions.
+    """Group videos into films: from the name that a film's parts share to the parts' names, without extensions.
 
-    Parts are numbered from 1 (or a) on. "Part 1" and "Part 2" that have a poster or an NFO each are two films; discs
-    are always one.
+    Parts are numbered from 1, or lettered from a. "Part 1" and "Part 2" that each have a poster or an NFO are two
+    films; discs are always one.
     """
     stems = list(dict.fromkeys(video.rpartition(".")[0] for video in videos))
     parts: dict[str, dict[str, re.Match[str]]] = {}
@@ -391,7 +391,7 @@ def _pictures(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def _poster(folder: Path, pictures: Mapping[str, str], stems: Sequence[str], *, alone: bool) -> Path | None:
-    """Return a film's poster: in its own folder `poster`, `folder`, `cover`, `<name>-poster`, `movie`; else by name."""
+    """Return a film's poster by the film's names, or if it is alone in its folder also `poster`, `folder` and so on."""
     stems = list(dict.fromkeys(stems))
     shared = ("poster", "folder", "cover") if alone else ()
     own = (*(f"{stem}-poster" for stem in stems), *(("movie-poster", "movie") if alone else ()), *stems)

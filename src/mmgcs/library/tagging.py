@@ -112,10 +112,10 @@ class Library:
         """Plan what would be written for each film. Writes nothing.
 
         Args:
-            settings: what the user wants.
+            settings: what to write.
             classifier: predicts genres; None to report only what the files say.
             complete: looks up missing plots and posters before predicting.
-            films: the films of `films()`; all without it.
+            films: films from `films()`; None for all of them.
 
         Raises:
             UsageError: the settings name an unknown genre or table of names.
@@ -126,7 +126,7 @@ class Library:
     def decided(
         self, review: Path, settings: LibrarySettings, films: Iterable[LibraryFilm] | None = None
     ) -> Iterator[Plan]:
-        """Plan what an edited review says: a list of `review_row` in which a person filled in the decisions.
+        """Plan what an edited review says: a list of `review_row`s in which a person filled in the decisions.
 
         Films of the review that are not in the library become errors.
 
@@ -180,9 +180,7 @@ class Library:
             UsageError: nothing was tagged here.
         """
         if not (self.folder / STATE).is_dir():
-            raise UsageError(
-                f"nothing was tagged in {self.folder}: it has no {STATE}; give the folder that `tag` was given"
-            )
+            raise UsageError(f"nothing was tagged in {self.folder}: it has no {STATE}; give the folder that was tagged")
         return self.backups.runs()
 
     def undo(
@@ -217,7 +215,7 @@ class Library:
         return map(undone, names)
 
     def review_row(self, plan: Plan) -> list[str]:
-        """Return the row of a film in a review, in the order of `REVIEW`."""
+        """Return a film's row in a review, in the order of `REVIEW`."""
         film = plan.film
         has = [name for name, there in (("plot", film.plot), ("poster", film.poster), ("nfo", film.nfo)) if there]
         return [
@@ -234,7 +232,7 @@ class Library:
         ]
 
     def _key(self, film: LibraryFilm) -> str:
-        """Return a film's path in the library, as reviews have it."""
+        """Return a film's path in the library, as it is written in reviews."""
         return printable(film.path.relative_to(self.folder).as_posix()).replace("\\", "/")
 
     def _run_of(self, name: str) -> str:
@@ -247,7 +245,7 @@ class Library:
         raise UsageError(f"{'more than one' if found else 'no'} run {name!r}; known: {', '.join(runs) or 'none'}")
 
     def _is_in(self, name: str, film: str) -> bool:
-        """Return True if a file of the journal is a film's, or in a film's folder."""
+        """Return True if the file `name` of the journal is `film`, or in the folder `film`."""
         path = self.folder / name
         with contextlib.suppress(OSError):
             itself = (path.resolve(), path.parent.resolve() / path.name)
@@ -279,7 +277,7 @@ class _Rules:
         return cls(settings, names, labels, frozenset(excluded))
 
     def merge(self, present: Sequence[str], predicted: Sequence[str]) -> tuple[str, ...]:
-        """Return the genres to write: kept ones in their own spelling, then new ones by the user's names.
+        """Return the genres to write: kept ones as they are spelt, then new ones by the user's names.
 
         >>> _Rules.of(LibrarySettings(mode="add", names="german"), ()).merge(["Krimi"], ["Crime", "Comedy"])
         ('Krimi', 'Komödie')
@@ -297,7 +295,7 @@ class _Rules:
         new = [self.names.own(genre) for genre in meant if genre not in there]
         if self.settings.max_genres is not None:
             new = new[: max(0, self.settings.max_genres - len(stay))]
-        # Two of our genres may have one name of the user's.
+        # The user may have one name for two of our genres.
         return tuple({genre.casefold(): genre for genre in reversed([*stay, *new])}.values())[::-1]
 
 
@@ -352,7 +350,7 @@ def _predicted(film: LibraryFilm, prediction: Prediction, rules: _Rules) -> Plan
     guess = chosen or [genre for genre in prediction.top(3) if canonical(genre) not in rules.excluded][:1]
     plan = replace(plan, confidence=prediction.confidence, proposed=rules.merge(plan.present, guess))
     doubt = _doubt(prediction, rules.settings.min_confidence, chosen)
-    if not doubt or not prediction.strange:  # of a strange input, the doubt says what the warnings say
+    if not doubt or not prediction.strange:  # for a strange input, the doubt says the same as the warnings
         plan = replace(plan, notes=tuple(dict.fromkeys((*film.notes, *prediction.warnings))))
     if doubt and not chosen and guess:
         plan = replace(plan, notes=(f"closest: {guess[0]} {prediction.probabilities[guess[0]]:.0%}", *plan.notes))
@@ -379,7 +377,7 @@ def _doubt(prediction: Prediction, min_confidence: float | None, chosen: Sequenc
 
 
 def _checked(plan: Plan, settings: LibrarySettings) -> Plan:
-    """Return the plan to write the proposed genres, or the reason the film's NFO cannot be written."""
+    """Return the plan that writes the proposed genres, or one that says why nothing is written."""
     film = plan.film
     if film.nfo is None:
         if film.new_nfo in film.nfos:
@@ -442,7 +440,7 @@ def _read_review(path: Path) -> dict[str, list[_Row]]:
 
 
 def _decided(film: LibraryFilm, rows: list[_Row], settings: LibrarySettings) -> Plan:
-    """Return the plan for a film in a review, which usually has one row for it."""
+    """Return the plan for a film and its rows in a review, usually one."""
     plan, row = _plan(film, settings, "skipped", film.skipped or ""), rows[0]
     if film.problem:
         return replace(plan, status="error", reason=film.problem)

@@ -24,8 +24,6 @@ from mmgcs.files import atomic_path, is_inside, lock_folder, remove_parts, remov
 
 STATE = ".mmgcs"
 """The folder in a library that holds the backups, the journal and the settings."""
-# Media servers skip folders with these files, so the backups never show up as films.
-MARKERS = (".ignore", ".nomedia", ".plexignore")
 CHANGED = "another program changed it after it was read; run again"
 
 
@@ -50,8 +48,8 @@ class Backups:
     """The backups and the journal of the library in the folder `root`.
 
     Attributes:
-        writes: for each changed file (by its path in the library, in the order of the first change), its writes that
-            were not undone, oldest first. The `before` of the first is the original.
+        writes: for each changed file (by its path in the library, in order of the first change), the writes that were
+            not undone, oldest first. The `before` of the first is the original.
     """
 
     def __init__(self, root: Path) -> None:
@@ -76,7 +74,8 @@ class Backups:
         with contextlib.ExitStack() as stack:
             try:
                 self.folder.mkdir(exist_ok=True)
-                for name in MARKERS:
+                # Media servers skip folders with these files, so that the backups never show up as films.
+                for name in (".ignore", ".nomedia", ".plexignore"):
                     (self.folder / name).touch()
                 stack.enter_context(lock_folder(self.folder, f"in {self.root}"))
             except OSError as error:
@@ -130,7 +129,7 @@ class Backups:
             remove_parts_of(target)
             _replace(target, result, expected, like=target if content is not None else None)
         except (OSError, InputError) as error:
-            with contextlib.suppress(OSError):  # the journal may keep a write that never happened; undo copes
+            with contextlib.suppress(OSError):  # undo copes with a journal entry for a write that never happened
                 self._note(name, undone=True, writes=earlier)
                 self._drop({backup})
             if isinstance(error, InputError):
@@ -161,7 +160,7 @@ class Backups:
             raise InputError(f"it was changed again by the run {undone[-1].run}; undo that run first")
         try:
             target = Path(os.path.realpath(self.root / name))
-            # A journal can be forged: in a library that came from elsewhere, links and it could name any file.
+            # In a library that came from elsewhere, the journal and links may be forged to name any file.
             if not follow and not target.is_relative_to(os.path.realpath(self.root)):
                 raise InputError(f"a link leads out of the library, to {target}; if that is yours, use --follow-links")
             remove_parts_of(target)
@@ -207,7 +206,7 @@ class Backups:
     def _note(self, name: str, **what: Any) -> None:
         """Append a line to the journal and wait until it is on disk."""
         line = {"path": name, **what, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        # ASCII keeps names that are not UTF-8: their odd bytes are lone surrogates, which JSON can escape.
+        # ASCII keeps names that are not UTF-8: JSON escapes the lone surrogates that stand for their bytes.
         content = json.dumps(line).encode("ascii") + b"\n"
         with self.journal.open("a+b") as handle:
             if handle.tell():
@@ -233,7 +232,7 @@ class Backups:
         except OSError as error:
             raise MmgcsError(f"{self.journal} cannot be read ({error.strerror}); make it readable") from error
         for raw in lines:
-            with contextlib.suppress(ValueError):  # a line that was cut by a kill: its file was not yet touched
+            with contextlib.suppress(ValueError):  # a line cut short by a kill: its file was not touched yet
                 line = json.loads(raw)
                 if isinstance(line, dict) and _is_safe(line):
                     _apply_line(writes, line)
@@ -243,11 +242,9 @@ class Backups:
 def _is_safe(line: dict[str, Any]) -> bool:
     # A journal written by someone else must not make `undo` write or remove files elsewhere.
     path, backup = line.get("path"), line.get("backup")
-    return isinstance(path, str) and is_inside(path) and (backup is None or _is_name(backup))
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and is_inside(value) and PureWindowsPath(value).name == value
+    if not (isinstance(path, str) and is_inside(path)):
+        return False
+    return backup is None or (isinstance(backup, str) and is_inside(backup) and PureWindowsPath(backup).name == backup)
 
 
 def _apply_line(files: dict[str, list[Write]], line: dict[str, Any]) -> None:
@@ -267,7 +264,7 @@ def _apply_line(files: dict[str, list[Write]], line: dict[str, Any]) -> None:
 
 
 def _replace(target: Path, content: bytes, expected: str | None, *, like: Path | None, times: bool = False) -> None:
-    """Replace a file, unless it is no longer the one with the SHA-256 `expected` (None: there is none)."""
+    """Replace a file if its SHA-256 is still `expected` (None: there must be no file)."""
     after = hashlib.sha256(content).hexdigest()
     with atomic_path(
         target, like=like, times=times, commit=lambda temporary, _: _swap(temporary, target, expected, after)
@@ -276,7 +273,7 @@ def _replace(target: Path, content: bytes, expected: str | None, *, like: Path |
 
 
 def _swap(temporary: Path, target: Path, expected: str | None, after: str) -> None:
-    """Put a finished file in its place; if another program wrote there in the last moment, put its version back.
+    """Put a finished file in its place; if another program wrote there at the last moment, put its version back.
 
     Raises:
         InputError: another program wrote; its file is in place.
