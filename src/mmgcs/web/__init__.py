@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "create_app", "load_settings", "serve"]
 
-# The process that counts an uploaded table (`upload_check`) needs no web application.
+# Lazy, because the process that counts an uploaded table (`upload_check`) needs no web application.
 __getattr__ = lazy_exports(
     __name__, {"app": ["create_app"], "server": ["serve"], "settings": ["Settings", "load_settings"]}
 )

@@ -23,8 +23,6 @@ _STARTED = (schemas.JobOut, "The job; see Location.")
 _DELETED = (None, "The job was deleted.")
 _JOB_ID = {"job_id": "The job's id."}
 
-FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
-
 
 @blueprint.before_request
 def check_body() -> None:
@@ -33,8 +31,9 @@ def check_body() -> None:
         return
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("compressed requests are not supported; send it without Content-Encoding")
+    forms = ("multipart/form-data", "application/x-www-form-urlencoded")
     empty = not request.content_length and not request.mimetype
-    if request.mimetype in FORMS or (empty and request.path in ("/predict", "/predict_image")):
+    if request.mimetype in forms or (empty and request.path in ("/predict", "/predict_image")):
         return
     if not request.is_json:
         raise UnsupportedMediaType("send JSON with Content-Type: application/json, or a form")
@@ -61,7 +60,7 @@ def predict_plot(json: schemas.LegacyIn, form: schemas.LegacyIn) -> Any:
 @blueprint.post("/predict_image")
 @describe(ORIGINAL, "predictPoster", schemas.LegacyOut, "The top three genres.", *FAILURES, validation_error_status=400)
 def predict_poster(form: schemas.LegacyPosterForm) -> Any:
-    """Predict from a poster, sent as the file poster of a form."""
+    """Predict from a poster, sent in a form as the file poster."""
     if form is None or form.poster is None:
         raise BadRequest("there is no poster; send a form with a file named poster")
     return _predict_like_the_original(state().make_film(poster=form.poster))
@@ -168,7 +167,7 @@ def job_result(job_id: str) -> Any:
     """Download a tagged table."""
     found = state().jobs.get(job_id)
     path = found.result_path()
-    # werkzeug's: spectree would read the file of a response of Flask's into memory.
+    # werkzeug's send_file: spectree would read the file of a Flask response into memory.
     return send_file(
         path,
         request.environ,
@@ -220,7 +219,7 @@ def prediction_json(prediction: Prediction, explanation: Explanation | None = No
 @blueprint.get("/healthz")
 @describe(OPERATIONS, "getHealth", None, "The process answers.")
 def health() -> Any:
-    """Answer while the process lives."""
+    """Answer 200 while the process is alive."""
     return {"status": "ok"}
 
 

@@ -28,10 +28,10 @@ from mmgcs.web.settings import Settings, load_settings
 from mmgcs.web.state import State
 
 GUARDED = ("POST", "DELETE")
-"""Methods that need a key and count towards the rate."""
+"""Methods that require the API key and count towards the rate limit."""
 
 WRONG_KEYS = parse("20/minute")
-"""Wrong keys accepted from one address; then it has to wait."""
+"""Wrong keys that one address may send before it has to wait."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -87,7 +87,7 @@ def create_app(model: Classifier | str | Path | None = None, settings: Settings 
     state = app.extensions["mmgcs"] = State(classifier, settings, metrics)
     _limit_requests(app, state)
 
-    # What follows changes responses; the last one comes first.
+    # The hooks below change responses. Flask runs them in reverse order.
     @app.after_request
     def close_connection(response: Response) -> Response:
         if state.draining:
@@ -116,7 +116,7 @@ def create_app(model: Classifier | str | Path | None = None, settings: Settings 
 
 
 def _limit_requests(app: Flask, state: State) -> None:
-    """Refuse requests without the key, too large, too many from one address, or too many at once."""
+    """Reject requests without the key or too large, too many from one address, and too many at once."""
     settings = state.settings
     limits = []
     if settings.rate:

@@ -1,7 +1,7 @@
-"""Requests that arrive together are predicted together: one thread runs the model on all films that wait for it.
+"""Predict requests that arrive together in one batch: one thread runs the model on all films that are waiting.
 
-Clients that were answered together often return together. So after a batch of several requests the next one waits a
-moment for them, a small part of the time that the last one took: two half batches cost more than a whole one.
+Clients that were answered together often ask again together. So after a batch of several requests, the next batch waits
+for them, for a fraction of the time that the last one took: two half batches cost more than a whole one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmgcs.runtime import BATCH, Classifier, PreparedFilm
 from mmgcs.web.error_pages import busy
 
 GATHER = 0.2
-"""How long a batch waits for the clients answered last, as a share of the time the last batch took."""
+"""How long a batch waits for the clients of the last one, as a share of the time that one took."""
 MAX_GATHER = 0.03
 """The longest such wait, in seconds."""
 
@@ -26,7 +26,7 @@ Request = tuple[list[PreparedFilm], Future[list[Prediction]]]
 
 
 class Batcher:
-    """Predict films for many threads. `waiting` is the number of films that wait for the model."""
+    """Predict films for many threads. `waiting` is the number of films waiting for the model."""
 
     def __init__(self, classifier: Classifier, capacity: int, observe: Callable[[int], object]) -> None:
         """Put a queue for `capacity` films in front of a classifier. `observe` is called with each batch's size."""
@@ -57,10 +57,10 @@ class Batcher:
         except TimeoutError:
             if answer.cancel():
                 raise busy("the request waited too long for the model") from None
-            return answer.result()  # its batch is running: the answer is near
+            return answer.result()  # its batch is already running
 
     def _run(self) -> None:
-        """Run the model once on the films that wait. Called once for each request; earlier runs may have served it."""
+        """Run the model once on the waiting films. Called once per request; an earlier run may have answered it."""
         with self._changed:
             if (left := self._gather_until - time.monotonic()) > 0 and self._queue:
                 self._changed.wait_for(lambda: len(self._queue) >= self._expected or self.waiting >= BATCH, left)

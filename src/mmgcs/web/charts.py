@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from mmgcs.errors import UsageError
 from mmgcs.preprocess import LANGUAGES
-
-SHIPPED = "default_films.json"
-"""The statistics of the films that the default bundle learned from, and the SHA-256 of their table."""
 
 SCORES = {
     "micro_f1": "micro-F1",
@@ -23,7 +19,7 @@ SCORES = {
 
 
 def part(value: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """Return the mapping at a path of keys; an empty one if there is none."""
+    """Return the mapping at a path of keys, or an empty one if there is none."""
     for key in keys:
         found = value.get(key)
         value = found if isinstance(found, Mapping) else {}
@@ -78,15 +74,16 @@ def films_by(card: Mapping[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def inspected_films(path: str, card: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the statistics in the file at `path` as data.html shows them.
+    """Return the statistics in the file at `path`, as data.html shows them.
 
-    Without a path return the shipped ones if the card names their table, otherwise None.
+    Without a path, return the shipped ones if they are of the card's training data, otherwise None.
 
     Raises:
         UsageError: the file is not what `mmgcs data inspect --json` prints.
     """
     if not path:
-        shipped = json.loads(files("mmgcs.web").joinpath(SHIPPED).read_text(encoding="utf-8"))
+        # The statistics of the default bundle's training data, and the SHA-256 of its table.
+        shipped = json.loads(Path(__file__).with_name("default_films.json").read_bytes())
         return _chart(shipped["summary"]) if part(card, "data").get("sha256") == shipped["sha256"] else None
     try:
         return _chart(json.loads(Path(path).read_bytes()))

@@ -1,4 +1,4 @@
-"""How errors are answered: JSON for programs, a page for people. Views raise werkzeug's exceptions."""
+"""Answer errors with JSON for programs and a page for people. Views raise werkzeug's exceptions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MESSAGES = {
 
 
 def busy(problem: str) -> ServiceUnavailable:
-    """Return the error for a request that the server has no capacity for now."""
+    """Return the error for a request that the server has no capacity for right now."""
     return ServiceUnavailable(f"{problem}; try again in a moment", retry_after=1)
 
 

@@ -1,4 +1,4 @@
-"""Tables that are tagged in the background: a file is uploaded, and its tagged copy downloaded when it is done."""
+"""Tag uploaded tables in the background, and keep the results for download."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ from mmgcs.web.schemas import JobOut, PreviewOut
 from mmgcs.web.settings import Settings
 from mmgcs.web.upload_check import count_films
 
-NO_POSTERS = "poster paths in an uploaded table are not read; send posters one by one, or use mmgcs tag"
 PREVIEW = 50
 """Rows of the preview."""
 _SWEEP = 1.0
-"""Seconds between two looks for tables that were kept long enough."""
+"""Seconds between checks for tables that are due to be deleted."""
 _FOLDER = "mmgcs-tables-"
 
 
 @dataclass(eq=False)
 class Job:
-    """One table: what the API shows of it, and its files. Their names are ours, not the sender's."""
+    """One table: what the API shows of it, and its files, whose names do not come from the sender."""
 
     shown: JobOut
     table: Path
@@ -80,13 +79,13 @@ class JobQueue:
         self._root: Path | None = None
         self._lock_of_root = contextlib.ExitStack()
         for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
-            # Of a server that was killed, if nobody holds its lock.
+            # If nobody holds its lock, it was left by a server that was killed.
             with contextlib.suppress(MmgcsError, OSError), lock_folder(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def active(self) -> int:
-        """The number of tables that are waiting or being tagged. A removed one counts until its thread has ended."""
+        """The number of tables that are waiting or being tagged. A removed one counts until its thread ends."""
         return sum(thread.is_alive() for thread in self._threads)
 
     def start(self, file: FileStorage, columns: Mapping[str, str] = {}) -> Job:
@@ -161,7 +160,7 @@ class JobQueue:
     def close(self, seconds: float = 10.0) -> bool:
         """Stop all jobs, delete their files, and wait for their threads. Returns True if all have ended.
 
-        A thread that is still in the model when the process ends would abort it.
+        A thread that is still running the model when the process exits would abort it.
         """
         until = time.monotonic() + seconds
         self._closed.set()
@@ -194,7 +193,7 @@ class JobQueue:
         shown = job.shown
         largest = 4 * self._settings.max_table
         shown.rows = count_films(job.table, job.columns, largest, self._settings.max_rows, job.stopped)
-        if job.stopped.is_set():  # not counted to the end, so it must not be read here
+        if job.stopped.is_set():  # it was not fully counted, so it may be too large to read
             raise MmgcsError("stopped")
         table = FilmTable(job.table, posters=job.table.parent, columns=job.columns)
 
@@ -219,10 +218,11 @@ class JobQueue:
 
 
 def _without_path(film: Film) -> Film:
-    # A path in a stranger's table must not read this machine's files.
+    # A path in a stranger's table must not make the server read its own files.
     if not isinstance(film.poster, Path):
         return film
-    return replace(film, poster=None, warnings=(*film.warnings, NO_POSTERS))
+    warning = "poster paths in an uploaded table are not read; send posters one by one, or use mmgcs tag"
+    return replace(film, poster=None, warnings=(*film.warnings, warning))
 
 
 def _preview(film: Film, prediction: Prediction) -> PreviewOut:

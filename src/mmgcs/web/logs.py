@@ -13,7 +13,7 @@ LOG = logging.getLogger("mmgcs.web")
 
 
 def describe_error(error: BaseException) -> dict[str, str]:
-    """Return the kind and place of an error, as log fields; its message may contain what a user sent."""
+    """Return an error's type and place as log fields, without its message, which may contain what a user sent."""
     places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
     return {"kind": type(error).__name__, "where": " ".join(places[-8:])}
 
@@ -31,7 +31,7 @@ class JsonLines(JsonFormatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
         if not record.name.startswith("mmgcs"):
-            # A message of the HTTP server may contain a path or a header; its place in the code says enough.
+            # The HTTP server's messages may contain a path or a header; their place in the code says enough.
             place = {"from": f"{record.name} {record.filename}:{record.lineno}"}
             error = record.exc_info[1] if record.exc_info else None
             more = {"levelname": record.levelname, **place, **(describe_error(error) if error is not None else {})}

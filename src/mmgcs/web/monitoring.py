@@ -23,7 +23,7 @@ from mmgcs.version import __version__
 from mmgcs.web.logs import LOG
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
-"""Routes of balancers and operators, which are neither counted nor logged."""
+"""Routes for load balancers and operators, which are neither counted nor logged."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

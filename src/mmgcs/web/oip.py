@@ -26,8 +26,6 @@ from mmgcs.web.state import state
 
 blueprint = Blueprint("oip", __name__, url_prefix="/v2")
 
-ALIAS = "mmgcs"
-"""A name that works for every model, in addition to its own."""
 VERSION = "1"
 INPUTS = ("plot", "title", "poster")
 OUTPUTS = {"probabilities": "FP32", "genres": "BYTES", "confidence": "FP32", "sure": "BOOL"}
@@ -46,7 +44,7 @@ def server() -> Any:
 @blueprint.get("/health/live")
 @describe(V2, "oipLive", None, "The process answers.")
 def live() -> Any:
-    """Answer while the process lives."""
+    """Answer 200 while the process is alive."""
     return {"live": True}
 
 
@@ -68,7 +66,7 @@ def index() -> Any:
 
 @blueprint.get("/models/<name>")
 @blueprint.get("/models/<name>/versions/<version>")
-@describe(V2, None, None, "Its inputs and outputs.", 404, path_parameter_descriptions=_PATH)
+@describe(V2, None, None, "The model's inputs and outputs.", 404, path_parameter_descriptions=_PATH)
 def metadata(name: str, version: str = VERSION) -> Any:
     """Return the model's inputs and outputs."""
     _check_name(name, version)
@@ -84,7 +82,7 @@ def metadata(name: str, version: str = VERSION) -> Any:
 
 @blueprint.get("/models/<name>/config")
 @blueprint.get("/models/<name>/versions/<version>/config")
-@describe(V2, None, None, "Its configuration.", 404, path_parameter_descriptions=_PATH)
+@describe(V2, None, None, "The model's configuration.", 404, path_parameter_descriptions=_PATH)
 def config(name: str, version: str = VERSION) -> Any:
     """Return the model's configuration, as tritonclient's get_model_config expects it."""
     _check_name(name, version)
@@ -136,7 +134,7 @@ def _name() -> str:
 
 
 def _check_name(name: str, version: str) -> None:
-    if name not in (_name(), ALIAS) or version != VERSION:
+    if name not in (_name(), "mmgcs") or version != VERSION:  # "mmgcs" works for every model
         raise NotFound(f"there is no such model; this server has {_name()}, version {VERSION}")
 
 
@@ -153,7 +151,7 @@ def _body() -> bytes:
     if encoding not in ("gzip", "deflate"):
         raise UnsupportedMediaType("unsupported Content-Encoding; use gzip, deflate or none")
     limit = state().settings.max_body
-    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)  # finds out which of the two it is
+    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)  # detects which of the two it is
     try:
         content = decompressor.decompress(content, limit)
     except zlib.error:
@@ -199,7 +197,7 @@ def _values(tensor: TensorIn, binary: bytes) -> tuple[list[bytes | str | None], 
     size = tensor.parameters.get("binary_data_size")
     if size is None:
         return [value[0] if isinstance(value, list) else value for value in tensor.data or []], binary
-    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(binary):
+    if not isinstance(size, int) or not 0 <= size <= len(binary):
         raise BadRequest(f"inputs: {tensor.name} has a binary_data_size beyond the body")
     values: list[bytes | str | None] = []
     at = 0

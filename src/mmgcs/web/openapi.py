@@ -1,4 +1,4 @@
-"""The API's OpenAPI description, and the validation of requests against it, both by spectree."""
+"""Describe the API as OpenAPI, and validate requests against that, both with spectree."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ V2 = Tag(name="v2", description="The Open Inference Protocol")
 OPERATIONS = Tag(name="operations", description="For operators")
 
 FAILURES = (400, 401, 413, 415, 422, 429, 503)
-"""Statuses of the errors that a prediction may have."""
+"""Statuses of the errors that a prediction may end in."""
 
 _ERRORS = {
     400: "The request is malformed.",
@@ -76,9 +76,9 @@ def describe(
     """Describe a view, and validate its requests.
 
     Args:
-        tag, operation_id: its group, and its id; None for one made from its path.
-        model, text: what a 200 holds, None if it is not described, and the description of that.
-        errors: the statuses that an error may have.
+        tag, operation_id: its group, and its id; None to make the id from the path.
+        model, text: the model of a 200's body (None if there is none), and its description.
+        errors: the statuses of its errors.
         more: further responses, such as HTTP_202, and further arguments of `SpecTree.validate`.
     """
     responses: dict[str, Any] = {name: more.pop(name) for name in list(more) if name.startswith("HTTP_")}
@@ -116,7 +116,7 @@ def description(settings: Settings) -> dict[str, Any]:
     del value["security"]
     if settings.api_key:
         value["components"]["securitySchemes"] = _SECURITY_SCHEMES
-    # What is not JSON, which spectree does not know of.
+    # Content that is not JSON, which spectree does not describe.
     paths["/api/v1/batch/{job_id}/result"]["get"]["responses"]["200"]["content"] = {"application/octet-stream": _BINARY}
     paths["/metrics"]["get"]["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
     plot = paths["/predict"]["post"]["requestBody"]["content"]

@@ -1,4 +1,4 @@
-"""The pages for people, and the sample films that they offer."""
+"""The web pages, and the sample films that they offer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ blueprint = Blueprint("pages", __name__)
 
 @blueprint.app_context_processor
 def shared_values() -> dict[str, Any]:
-    """Return what every page, also the error page, shows."""
+    """Return the values that every page shows, including the error page."""
     settings = state().settings
     return {
         "model": state().classifier.bundle.config,
@@ -37,7 +37,7 @@ def shared_values() -> dict[str, Any]:
 @blueprint.get("/")
 def index() -> str:
     """Show the page for one film."""
-    # Films with a poster first: they make the gallery.
+    # Films with a poster come first in the gallery.
     samples = sorted(enumerate(sample_films()), key=lambda one: one[1].poster is None)
     decisions = state().classifier.bundle.config.decisions
     required = {inputs: decision.confidence for inputs, decision in decisions.items()}
@@ -66,18 +66,18 @@ def model() -> str:
 
 
 def markdown_to_html(text: str) -> str:
-    """Convert CommonMark and tables to HTML without markup of the text's own, inline styles, or high headings.
+    """Convert CommonMark with tables to HTML. HTML in the text is escaped, and headings start at h3.
 
     >>> markdown_to_html("# Card <b>")
     '<h3>Card &lt;b&gt;</h3>\\n'
     """
-    # This preset is made for text by strangers, and a bundle may come from one.
+    # This preset is safe for untrusted text: a bundle may come from a stranger.
     parser = MarkdownIt("js-default")
     tokens = parser.parse(text)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"  # the page and the section have the first two levels
-        if token.attrs.pop("style", None) == "text-align:right":  # the Content-Security-Policy allows no style
+        if token.attrs.pop("style", None) == "text-align:right":  # the Content-Security-Policy forbids inline styles
             token.attrs["class"] = "number"
         if token.type == "table_open":
             token.attrs.update({"class": "scroll", "tabindex": 0})  # focusable, to scroll it with keys
@@ -98,7 +98,7 @@ def data() -> str:
     )
 
 
-# /metrics is for Prometheus.
+# Not /metrics, which is for Prometheus.
 @blueprint.get("/scores")
 def scores() -> str:
     """Show how good the model is."""
@@ -116,7 +116,7 @@ def api() -> str:
 
 @blueprint.get("/about")
 def about() -> str:
-    """Show what this is, and what happens to people's data."""
+    """Show what MMGCS is, and what happens to people's data."""
     return render_template("about.html")
 
 

@@ -74,7 +74,7 @@ def _split_columns(value: Any) -> Any:
 
 
 FormText = Annotated[str | None, BeforeValidator(lambda value: value.read() if hasattr(value, "read") else value)]
-"""A text, which curl may also send as a file of a form."""
+"""A text; curl may also send it as a file."""
 
 FormFile = Annotated[
     bytes | None,
@@ -92,7 +92,7 @@ FormUpload = Annotated[
 
 
 class StrictModel(BaseModel):
-    """A request. Unknown keys are rejected, because most are misspelt ones."""
+    """A request. Unknown keys are rejected, because most are misspelt."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -227,7 +227,7 @@ class PredictionOut(BaseModel):
         description="Very likely one or more of these; for 90% of films the set contains every true genre."
     )
     undecided: list[str] = Field(description="Genres, predicted or not, that are too close to their threshold to tell.")
-    strange: list[str] = Field(description="The inputs that are unlike those of the films that the model learned from.")
+    strange: list[str] = Field(description="The inputs that are unlike those the model was trained on.")
     warnings: list[str] = Field(description="What was ignored, such as an unreadable poster next to a plot.")
     explanation: ExplanationOut | None = Field(None, description="Only if requested.")
 
@@ -295,7 +295,7 @@ class ModelOut(BaseModel):
 
 
 class LegacyOut(BaseModel):
-    """The original application's answer, with additions."""
+    """The answer of the original application, with additions."""
 
     model_config = _example(ORIGINAL)
 
@@ -316,7 +316,7 @@ class ErrorOut(BaseModel):
 
 
 Parameters = dict[str, Any]
-"""Extension parameters of the Open Inference Protocol; unknown ones are ignored, as it demands."""
+"""Extension parameters of the Open Inference Protocol; it requires that unknown ones are ignored."""
 
 
 class TensorIn(BaseModel):
@@ -346,7 +346,7 @@ class InferIn(BaseModel):
     model_config = _example({"inputs": [{"name": "plot", "datatype": "BYTES", "shape": [1], "data": [PLOT]}]})
 
     id: str | None = Field(None, max_length=200, description="Returned with the answer.")
-    inputs: list[TensorIn] = Field(min_length=1, max_length=3, description="The inputs, for the same films each.")
+    inputs: list[TensorIn] = Field(min_length=1, max_length=3, description="The inputs, each for the same films.")
     outputs: list[RequestedOutput] = Field(default_factory=list, max_length=4, description="By default, all outputs.")
     parameters: Parameters = Field(
         default_factory=dict, description="binary_data_output: whether to send all outputs as binary data."

@@ -1,4 +1,4 @@
-"""Serve the application with waitress, and shut down in order."""
+"""Serve the application with waitress, and shut down gracefully."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from mmgcs.web.state import State
 class Server:
     """A server that listens at `address`, a host and a port.
 
-    waitress receives a whole body, into a temporary file if it is large, before a thread handles the request. So slow
-    clients hold up nobody.
+    waitress receives the whole body, into a temporary file if it is large, before a thread handles the request. So slow
+    clients do not block others.
     """
 
     def __init__(self, app: Flask, host: str, port: int) -> None:
@@ -66,17 +66,17 @@ class Server:
         self._state.backlog = lambda: len(self._dispatcher.queue)
 
     def stop(self) -> None:
-        """Begin to shut down: report not ready, then stop accepting connections, then finish what is in flight."""
+        """Begin to shut down: report not ready, then stop accepting connections, then finish requests in flight."""
         self._state.draining = True
         self._stopping.set()
 
     def run(self) -> bool:
-        """Answer requests until `stop` is called. Returns True if everything in flight was finished."""
+        """Answer requests until `stop` is called. Returns True if all requests in flight were answered."""
         self._loop(self._stopping.is_set)
         LOG.info("draining")
         self._loop(lambda: False, self._settings.drain)
         for listener in self._listeners:
-            wasyncore.dispatcher.close(listener)  # only the socket: its trigger still wakes the loop
+            wasyncore.dispatcher.close(listener)  # only its socket: its trigger still wakes the loop
         finished = self._loop(self._is_idle, self._settings.grace)
         finished = self._state.jobs.close() and finished
         self._dispatcher.shutdown(timeout=1)
@@ -86,7 +86,7 @@ class Server:
         return finished
 
     def _loop(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
-        """Run waitress's loop until `done`, or for some seconds. Returns True if it was done."""
+        """Run waitress's loop until `done` returns True. Returns False if that takes longer than `seconds`."""
         until = time.monotonic() + seconds
         while not done():
             left = until - time.monotonic()
@@ -103,7 +103,7 @@ class Server:
 
 
 def serve(app: Flask, host: str, port: int) -> None:
-    """Serve until SIGTERM or Ctrl-C, and shut down in order. Raises UsageError if the address is not available."""
+    """Serve until SIGTERM or Ctrl-C, then shut down gracefully. Raises UsageError if the address is not available."""
     log_to_stderr()
     server = Server(app, host, port)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -116,4 +116,4 @@ def serve(app: Flask, host: str, port: int) -> None:
         print(warning, file=sys.stderr, flush=True)
     if not server.run():
         sys.stderr.flush()
-        os._exit(1)  # a thread that is still in the model would abort an orderly exit
+        os._exit(1)  # a thread that is still running the model would abort a normal exit

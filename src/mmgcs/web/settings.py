@@ -16,7 +16,7 @@ from mmgcs.wording import refusal
 PREFIX = "MMGCS_"
 
 FORM_BYTES = 65_536
-"""Bytes for the form around a table, and of a body sent to a path that reads none."""
+"""Bytes allowed for the form around a table, and for a body sent to a path that reads none."""
 
 _PROTECTIVE = ("API_KEY", "RATE", "BURST", "TRUST_PROXY", "CORS_ORIGINS")
 """Settings whose misspelling would leave a server unprotected."""
@@ -75,11 +75,11 @@ class Settings(BaseSettings):
 
     @property
     def largest_body(self) -> int:
-        """The bytes that a request to any path may send."""
+        """The most bytes that any request may send."""
         return max(self.max_table, self.max_body) + FORM_BYTES
 
     def max_body_of(self, path: str) -> int:
-        """Return how many bytes a request to this path may send."""
+        """Return the most bytes that a request to this path may send."""
         if path.startswith("/api/v1/batch"):
             return self.largest_body
         return self.max_body if path.startswith(("/predict", "/api/v1/", "/v2/")) else FORM_BYTES

@@ -1,4 +1,4 @@
-"""What the application's requests share, and what they do with it."""
+"""The state that requests share: the classifier, the queue in front of it, and the tables being tagged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mmgcs.web.settings import Settings
 
 
 class State:
-    """What the application's requests share.
+    """The state that requests share.
 
     Attributes:
         classifier: the loaded bundle.
@@ -34,7 +34,7 @@ class State:
         metrics: the metrics.
         jobs: tables being tagged in the background.
         films: statistics of the training data; None if there are none for this bundle.
-        backlog: returns how many requests wait for a thread.
+        backlog: returns the number of requests that are waiting for a thread.
         draining: True once the server is shutting down.
     """
 
@@ -45,7 +45,7 @@ class State:
         self.films = inspected_films(settings.data, classifier.bundle.card())
         self.backlog: Callable[[], int] = lambda: 0
         self.draining = False
-        # Explaining is slow. If all threads of the server did it or waited for it, nobody else would be answered.
+        # Explaining is slow. If every thread of the server did it or waited for it, no other request would be answered.
         self._explaining = threading.BoundedSemaphore(2)
         self._explain_places = threading.BoundedSemaphore(2 + max(1, settings.threads // 2))
         metrics.queued.set_function(lambda: self.backlog())
@@ -55,7 +55,7 @@ class State:
     def make_film(
         self, *, plot: str | None = None, title: str | None = None, poster: bytes | str | None = None
     ) -> Film:
-        """Return the film of a request. A poster is an image file's bytes, as they are or in base64.
+        """Return the film of a request. A poster is an image file's bytes, raw or in base64.
 
         Raises:
             RequestEntityTooLarge: the poster exceeds a limit.
@@ -75,8 +75,8 @@ class State:
             if size > limit:
                 raise RequestEntityTooLarge(f"the poster has {size:,} bytes, over the limit of {limit:,}")
             try:
-                read_poster_size(poster, max_pixels=settings.max_pixels)  # of the header: nothing is decoded
-            except InputError as error:  # the classifier reports what is not an image
+                read_poster_size(poster, max_pixels=settings.max_pixels)  # reads the header and decodes nothing
+            except InputError as error:  # the classifier reports files that are not images
                 if "over the limit" in str(error):
                     raise RequestEntityTooLarge(str(error)) from None
         return Film(title=title, plot=plot, poster=poster)
@@ -102,7 +102,7 @@ class State:
             try:
                 predictions = self._batcher.predict(films, time.monotonic() + self.settings.timeout)
             except ServiceUnavailable:
-                time.sleep(0.2)  # people at the page come first
+                time.sleep(0.2)  # single films have priority
                 continue
             self.metrics.count(predictions)
             return predictions
@@ -119,7 +119,7 @@ class State:
 
 @contextmanager
 def _place(places: threading.Semaphore, seconds: float, problem: str) -> Iterator[None]:
-    """Hold one of some places. Raises ServiceUnavailable if none becomes free within some seconds."""
+    """Hold one of the places. Raises ServiceUnavailable if none becomes free in time."""
     if not places.acquire(timeout=max(0.0, seconds)):
         raise busy(problem)
     try:

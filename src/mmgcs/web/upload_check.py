@@ -22,7 +22,6 @@ from mmgcs.tables import PACKED, FilmTable
 MEMORY = 2**30
 """Bytes of memory that counting may take."""
 
-_SECONDS = 120
 _ONE = threading.Lock()
 """Held while a packed table is counted, so that several at once do not take `MEMORY` each."""
 
@@ -35,7 +34,7 @@ def count_films(table: Path, columns: Mapping[str, str], max_text: int, max_rows
     """
     if table.suffix not in PACKED:
         return _count(table, columns, max_text, max_rows, stopped)
-    # When memory has run out, a backtrace needs more of it and waits forever.
+    # A backtrace needs more memory, and would wait forever once there is none.
     environment = {**os.environ, "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "RUST_BACKTRACE": "0"}
     given = json.dumps([str(table), dict(columns), max_text, max_rows])
     command = [sys.executable, "-m", "mmgcs.web.upload_check", given]
@@ -43,12 +42,12 @@ def count_films(table: Path, columns: Mapping[str, str], max_text: int, max_rows
         _ONE,
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process,  # noqa: S603
     ):
-        until = time.monotonic() + _SECONDS
+        until = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < until and not stopped.wait(0.05):
             pass
         process.kill()
         found = json.loads(process.communicate()[0] or b"{}")
-    if not found and not stopped.is_set():  # out of memory, as a rule
+    if not found and not stopped.is_set():  # usually out of memory
         raise _too_large(max_text)
     if "error" in found:
         raise InputError(found["error"])
@@ -75,7 +74,7 @@ def _too_large(max_text: int) -> InputError:
 
 
 def _main() -> None:
-    """Count as a process of its own. Prints the number of films or the error, and nothing if memory runs out."""
+    """Count in a process of its own. Prints the number of films or the error, or nothing if memory runs out."""
     path, columns, max_text, max_rows = json.loads(sys.argv[1])
     if sys.platform != "win32":
         import resource

@@ -40,7 +40,7 @@ export function onDrop(zone, take) {
   zone.addEventListener("drop", (event) => { if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]); });
 }
 
-/** Copy text and say so on the button. Without https there is no clipboard API, only the old command. */
+/** Copy text and say so on the button. Without HTTPS there is no clipboard API, only the old command. */
 export async function copyText(text, button) {
   let done = true;
   if (navigator.clipboard) {
@@ -58,7 +58,7 @@ export async function copyText(text, button) {
   setTimeout(() => { button.textContent = label; }, 1500);
 }
 
-// A key lasts as long as the tab.
+// The key is kept for this tab only.
 if ($("key")) {
   try {
     $("key").value = sessionStorage.getItem("key") || "";

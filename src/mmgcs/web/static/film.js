@@ -156,9 +156,9 @@ function showVerdict(value, likely) {
   const verdict = value.sure ? `Confidence ${percent(value.confidence)}` : `Needs review: ${reviewReason(value)}`;
   $("verdict").textContent = verdict;
   $("verdict").className = value.sure ? "sure" : "unsure";
-  // The set is promised for films like those the model learned from, so not under a warning.
+  // The set is only reliable for films like those the model learned from, so it is not shown with a warning.
   const possible = !value.sure && !value.warnings.length ? value.possible : [];
-  const shown = [...likely, ...value.undecided]; // the chips say it already
+  const shown = [...likely, ...value.undecided]; // already in the chips
   $("possible").hidden = possible.every((name) => shown.includes(name)) || possible.length > genres.length / 2;
   $("possible").textContent = `Very likely one or more of ${new Intl.ListFormat("en", { type: "disjunction" }).format(possible)}.`;
   const others = value.warnings.filter((text) => !verdict.endsWith(text.slice(1)));
@@ -211,7 +211,7 @@ function curl() {
 function shareLink() {
   const query = new URLSearchParams(sample !== null ? { film: sample } : { title: title.value.trim(), plot: plot.value });
   if (!query.get("title")) query.delete("title");
-  return `${location.origin}${root}${`${query}`.length > 2000 ? "#" : "?"}${query}`; // servers refuse long addresses
+  return `${location.origin}${root}${`${query}`.length > 2000 ? "#" : "?"}${query}`; // servers reject long addresses
 }
 function copiedJson() {
   return JSON.stringify({ title: title.value.trim() || undefined, plot: plot.value || undefined, prediction: answer, explanation: reasons || undefined }, null, 2);
@@ -227,7 +227,7 @@ async function useSample(number) {
   sample = number;
   predict();
 }
-/** On a phone the answer is below what was pressed: bring it into view. If it can be seen, nothing moves. */
+/** Scroll the answer into view if it is not visible, as on a phone. */
 function bringUp() {
   const { top, bottom } = $("answer").getBoundingClientRect();
   if (top > innerHeight / 2 || bottom < 0 || top < 0) $("answer").scrollIntoView({ block: "start" });
@@ -290,13 +290,13 @@ $("gallery")?.addEventListener("click", (event) => {
   if (card) useSample(card.dataset.number).then(bringUp, (error) => fail(error.message));
 });
 $("more-films")?.addEventListener("click", () => {
-  const added = [...document.querySelectorAll(".film-card[hidden], li[hidden] > .film-card")];
-  for (const item of document.querySelectorAll("#gallery li[hidden]")) item.hidden = false;
+  const added = [...document.querySelectorAll("#gallery li[hidden]")];
+  for (const item of added) item.hidden = false;
   $("more-films").hidden = true;
-  added[0]?.focus();
+  added[0].firstElementChild.focus();
 });
 
-// A link to a film: /?plot=… and /?film=3. Longer plots may stand behind # instead.
+// Links to a film: /?plot=… and /?film=3. Long plots come after # instead.
 const linked = new URLSearchParams(location.search.slice(1) || location.hash.slice(1));
 if (/^\d+$/.test(linked.get("film") || "")) useSample(linked.get("film")).catch((error) => fail(error.message));
 else if (linked.get("plot") || linked.get("title")) {

@@ -19,17 +19,14 @@ const FUNCTION_WORDS = new Set(`a an the and or but nor so of to in on at by for
   de het een en van voor met op naar bij uit door over onder tot zijn haar is wordt heeft dat niet maar als ook`
   .split(/\s+/));
 
-/** How far a probability falls, in percentage points, if its log-odds fall by `drop`. */
-export function pointsLost(probability, drop) {
-  const p = Math.min(1 - 1e-6, Math.max(1e-6, probability));
-  return 100 * (p - 1 / (1 + (1 / p - 1) * Math.exp(drop)));
-}
 const signed = (points) => `${points < 0 ? "−" : "+"}${Math.abs(Math.round(points))}`;
 const element = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
 
-/** Show the reasons for one genre of that probability. `url` is the poster's address, or null. */
+/** Show the reasons for a genre of this probability. `url` is the poster's address, or null. */
 export function showReasons(reasons, genre, probability, url) {
-  const points = (drop) => pointsLost(probability, drop);
+  const p = Math.min(1 - 1e-6, Math.max(1e-6, probability));
+  // How far the probability falls, in percentage points, if its log-odds fall by `drop`.
+  const points = (drop) => 100 * (p - 1 / (1 + (1 / p - 1) * Math.exp(drop)));
   showContributions(Object.entries(reasons.inputs[genre] || {}).map(([name, drop]) => [name, points(drop)]), reasons);
   showWords(reasons, genre, points);
   showHeat(reasons.regions[genre], genre, url);
@@ -52,7 +49,7 @@ function showContributions(entries, reasons) {
 }
 
 /** Return the phrases that matter: close neighbours with the same sign joined, function words cut off at both ends. */
-export function phrases({ spans, text }, genre) {
+function phrases({ spans, text }, genre) {
   const strongest = Math.max(2 * LEAST, ...spans.map((span) => Math.abs(span.drops[genre])));
   const found = [];
   for (const span of spans) {

@@ -1,5 +1,5 @@
-// A table of films: it is uploaded, tagged by a job on the server, previewed and downloaded. The job's id is in the
-// page's address, so that a reload finds it again.
+// A table of films is uploaded, tagged by a job on the server, previewed and downloaded. The job's id is in the page's
+// address, so that a reload finds it again.
 import { $, count, onDrop, percent, request, root } from "./common.js";
 
 const accepted = $("file").accept.split(",");
@@ -41,16 +41,16 @@ async function send(file, columns = $("columns").value) {
   announce($("progress-text").textContent);
   try {
     const job = await request("api/v1/batch", { method: "POST", body: data });
-    if (mine === latest) { remember(job.id); await follow(job, mine, file.name); }
+    if (mine === latest) { remember(job.id); await follow(job, mine); }
   } catch (error) {
     if (mine === latest) { remember(null); fail(error.message); }
   }
 }
-async function follow(job, mine, name) {
+async function follow(job, mine) {
   announced = 0;
   while (mine === latest) {
     if (job.state === "failed") throw new Error(job.error[0].toUpperCase() + job.error.slice(1));
-    if (job.state === "done") { done(job, job.filename || name); return; }
+    if (job.state === "done") { done(job); return; }
     $("stop").hidden = $("progress").hidden = false;
     showProgress(job);
     await wait(400);
@@ -59,25 +59,24 @@ async function follow(job, mine, name) {
 }
 function showProgress(job) {
   if (job.state === "waiting") { $("progress-text").textContent = "Waiting for other tables …"; return; }
-  const total = job.rows ?? (job.share > 0.02 ? Math.round(job.done / job.share) : null), about = job.rows ? "" : "about ";
-  const text = total ? `${job.done.toLocaleString("en")} of ${about}${count(Math.max(total, job.done), "film")}` : count(job.done, "film");
+  const text = job.rows ? `${job.done.toLocaleString("en")} of ${count(job.rows, "film")}` : count(job.done, "film");
   $("progress-text").textContent = `${text} tagged (${Math.floor(100 * job.share)}%)`;
   if (job.share) $("progress").value = job.share;
   const tenth = Math.floor(10 * job.share);
   if (tenth > announced) { announced = tenth; announce(`${10 * tenth}% of the table is tagged`); }
 }
-function done(job, name) {
+function done(job) {
   $("stop").hidden = true;
   $("progress").hidden = false;
   $("progress").value = 1;
   const notes = [`${count(job.unsure, "film")} ${job.unsure === 1 ? "needs" : "need"} review`];
   if (job.errors) notes.push(`${count(job.errors, "film")} could not be tagged`);
-  $("progress-text").textContent = `Done: ${count(job.done, "film")}${name ? ` of ${name}` : ""}. ${notes.join(", ")}.`;
+  $("progress-text").textContent = `Done: ${count(job.done, "film")} of ${job.filename}. ${notes.join(", ")}.`;
   announce($("progress-text").textContent);
   $("result").href = `${root}api/v1/batch/${job.id}/result`;
   $("outcome").hidden = $("result").hidden = false;
-  showCounts(job.genres || {});
-  showPreview(job.preview || []);
+  showCounts(job.genres);
+  showPreview(job.preview);
 }
 const cell = (tag, text, scope) => {
   const made = Object.assign(document.createElement(tag), { textContent: text });
@@ -85,7 +84,7 @@ const cell = (tag, text, scope) => {
   return made;
 };
 function showCounts(genres) {
-  const entries = Object.entries(genres).filter(([, films]) => films).sort((one, other) => other[1] - one[1]);
+  const entries = Object.entries(genres); // most frequent first
   const most = Math.max(1, ...entries.map(([, films]) => films));
   $("counts-part").hidden = !entries.length;
   $("counts").replaceChildren(...entries.map(([genre, films]) => {
@@ -102,7 +101,7 @@ function showPreview(rows) {
   $("preview-part").hidden = !rows.length;
   $("review-only").checked = false;
   $("preview").replaceChildren(...rows.map((film) => {
-    const row = document.createElement("tr"), genres = [].concat(film.genres || []).join(", ");
+    const row = document.createElement("tr"), genres = film.genres.join(", ");
     row.classList.toggle("needs-review", !film.sure);
     row.append(
       cell("th", film.title || film.id || "–", "row"),
