@@ -112,7 +112,7 @@ def _read(data: Path, posters: Path | None, split: str, columns: dict[str, str])
         found = ", ".join(f"{name} ({count:,})" for name, count in splits.most_common(8)) or "no films at all"
         raise UsageError(
             f"{data} has no films of the split {split!r}; it has {found}; choose one with --split, or --split all for "
-            "every film (a model's card has the scores of the films held out from its training)"
+            "every film (a model's card has its scores on films held out from training)"
         )
     return films
 

@@ -38,7 +38,7 @@ Add = Annotated[bool, _setting("--add", help="Add genres to the ones that a film
 Replace = Annotated[bool, _setting("--replace", help="Replace the genres that the model knows; others stay.")]
 MinConfidence = Annotated[
     float | None,
-    _setting(min=0, max=1, help="The confidence that a change needs; default: the model's own threshold."),
+    _setting(min=0, max=1, help="Change only films with this confidence or more; default: the model's own threshold."),
 ]
 MaxGenres = Annotated[int | None, _setting(min=1, metavar="N", help="Add genres until a film has N; never remove any.")]
 Exclude = Annotated[
@@ -281,7 +281,7 @@ class _Report:
             counts = {"summary": self.statuses, "reasons": self.reasons, "added": self.added, "removed": self.removed}
             print_json(head | counts | ({"error": str(self.failure)} if self.failure else {}))
         else:
-            print("\n".join(["", *self._summary(review=rows is not None)]))
+            print("\n".join(["", *self._summary_lines(review=rows is not None)]))
 
     def finish(self) -> None:
         """Raise the error that stopped the work, or exit with 3 if films are in error."""
@@ -311,7 +311,7 @@ class _Report:
         name = path.removeprefix(str(self.library.folder)).lstrip("/\\") or path
         return "{:4} {:6} {:4} ".format(*marks) + _shown(f"{name}: {_change(plan)}")
 
-    def _summary(self, *, review: bool) -> Iterator[str]:
+    def _summary_lines(self, *, review: bool) -> Iterator[str]:
         if self.command == "scan":
             parts = ", ".join(f"{self.has[name]} with {name}" for name in ("nfo", "plot", "poster", "genres"))
             yield f"{_count(self.statuses.total(), 'film')}: {parts}"
@@ -330,7 +330,7 @@ class _Report:
         if written and changes and self.failure is None:
             yield "Next: refresh the metadata in your media server; mmgcs library undo restores every file"
         elif self.command == "tag" and changes:
-            yield "nothing was written: give --apply to write"
+            yield "nothing was written; use --apply to write"
         elif self.command == "scan" and not review and (changes or self.statuses["unsure"]):
             yield f"Next: mmgcs library scan {folder} --out review.csv writes a list to edit"
             if changes:

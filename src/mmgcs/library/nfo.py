@@ -335,7 +335,7 @@ def _scan(text: str, position: int) -> tuple[_Element, list[_Element]]:
         elif broken is not None:
             if text.startswith("<!", token.start()) and text[position + 1 : position + 2].isalpha():
                 raise NfoError("it has a document type or XML entities, which are rejected; remove the <!DOCTYPE …>")
-            raise _not_xml(text, token.start(), "a < begins no tag")
+            raise _not_xml(text, token.start(), "a < does not start a tag")
         else:
             continue
         if not parents:
@@ -428,7 +428,7 @@ def _check(content: bytes, old: _Document, new: _Document, values: Sequence[str]
     )
     tree = _tree(old, name)
     if not same or (tree is not None and tree != _tree(new, name)):
-        raise NfoError("its genres cannot be changed without changing more; edit this file by hand")
+        raise NfoError("its genres cannot be changed without changing anything else; edit this file by hand")
 
 
 def _others(document: _Document, name: str) -> tuple[Any, ...]:

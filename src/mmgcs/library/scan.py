@@ -322,7 +322,7 @@ def _films_in(base: Path, title: str, files: Mapping[str, str], disc: bool) -> I
     for name in sorted(described.difference(films, stems)):
         path = base / files[f"{name}.nfo"]
         if name == "movie" and films:
-            reason = f"{path.name} among several films, where media servers read it for none of them"
+            reason = f"{path.name} next to several films, where media servers ignore it"
             yield LibraryFilm(path.stem, (path,), path, skipped=reason)
         else:
             yield LibraryFilm(path.stem, (path,), path, _poster(base, pictures, [name], alone=False))

@@ -404,7 +404,7 @@ class _Row:
     proposed: tuple[str, ...]
     decision: str
 
-    def decided(self) -> tuple[str, ...] | None:
+    def chosen(self) -> tuple[str, ...] | None:
         """Return the genres that the film should get; None to leave it alone.
 
         Raises:
@@ -445,8 +445,8 @@ def _decided(film: LibraryFilm, rows: list[_Row], settings: LibrarySettings) -> 
     if film.problem:
         return replace(plan, status="error", reason=film.problem)
     try:
-        genres = row.decided()
-        if other := next((other for other in rows if other.decided() != genres), None):
+        genres = row.chosen()
+        if other := next((other for other in rows if other.chosen() != genres), None):
             raise InputError(f"row {other.number} and row {row.number} decide differently")
         if genres is None or film.skipped:
             return plan

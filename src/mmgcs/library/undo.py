@@ -104,7 +104,7 @@ class Backups:
         """
         name = self._relative(path)
         if not is_inside(name):
-            raise InputError("its path has a '..' between backslashes, which undo refuses; rename its folder")
+            raise InputError("its path has a '..' between backslashes, which undo rejects; rename its folder")
         target = path.resolve()
         try:
             content = target.read_bytes() if target.exists() else None

@@ -15,9 +15,6 @@ from mmgcs.tables import read_films
 
 __all__ = ["copy_sample", "sample_films", "sample_table"]
 
-ONE_FILM = "tt0015624"
-"""The film of the sample (The Big Parade) whose plot and poster are also copied as single files."""
-
 
 def sample_table() -> Path:
     """Return the path of the sample's table, `films.csv`; its posters are in the same folder."""
@@ -30,7 +27,7 @@ def sample_films() -> list[Film]:
 
 
 def copy_sample(folder: Path) -> list[str]:
-    """Write files to practise with: `films.csv`, its `posters/`, and one film's `plot.txt` and `poster.jpg`.
+    """Copy sample files into a folder: `films.csv`, its `posters/`, and one film's `plot.txt` and `poster.jpg`.
 
     Args:
         folder: the target; it is created if missing. Files that already exist and are equal are left alone.
@@ -39,13 +36,13 @@ def copy_sample(folder: Path) -> list[str]:
         The names in the folder, with the posters as one name (`posters/`).
 
     Raises:
-        UsageError: the folder is a file, or holds another file of one of these names; nothing is written then.
+        UsageError: the folder is a file, or holds a different file with one of these names. Nothing is written then.
         OSError: the folder cannot be written.
     """
     for place in (folder, folder / "posters"):
         if place.exists() and not place.is_dir():
             raise UsageError(f"{place} is a file, not a folder, so nothing was copied; give an empty folder")
-    (one,) = (film for film in sample_films() if film.id == ONE_FILM)
+    (one,) = (film for film in sample_films() if film.id == "tt0015624")  # The Big Parade
     assert isinstance(one.poster, Path) and one.plot is not None
     table = sample_table()
     content = {

@@ -43,14 +43,14 @@ class Settings(BaseSettings):
     max_body: Positive = Field(12 * 2**20, description="Bytes in a request, except for an uploaded table.")
     max_table: Positive = Field(64 * 2**20, description="Bytes in an uploaded table.")
     max_poster: Positive = Field(10 * 2**20, description="Bytes in a poster.")
-    max_pixels: Positive = Field(40_000_000, description="Width times height of a poster.")
+    max_pixels: Positive = Field(40_000_000, description="Pixels (width times height) in a poster.")
     max_plot: Positive = Field(50_000, description="Characters in a plot.")
     max_batch: Positive = Field(64, description="Films in one batch request.")
     max_rows: Positive = Field(100_000, description="Films in an uploaded table.")
     max_jobs: Count = Field(4, description="Tables that are waiting or being tagged at the same time.")
     job_minutes: Positive = Field(60, description="Minutes for which a tagged table can be downloaded.")
     queue: Positive = Field(
-        256, description="Requests waiting for a thread, and films waiting for the model; beyond it, 503."
+        256, description="Requests waiting for a thread, and films waiting for the model; more get 503."
     )
     timeout: PositiveSeconds = Field(30.0, description="Seconds a request may wait for the model before it gets 503.")
     receive: PositiveSeconds = Field(120.0, description="Seconds without traffic after which a connection is closed.")
