@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmgcs.library import LibraryFilm, find_films, read_film
-from mmgcs.library.scan import split_name
+from mmgcs.library.scan import LibraryFilm, find_films, read_film, split_name
 
 FILM = b"<movie><title>A</title><plot>A plot.</plot></movie>"
 

@@ -258,7 +258,7 @@ def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], d
     """
     videos = bool(_videos(files))
     found: dict[os.DirEntry[str], dict[str, str]] = {}
-    numbered: list[os.DirEntry[str]] = []
+    numbered: dict[os.DirEntry[str], dict[str, str]] = {}
     others = 0
     for entry in folders:
         name = entry.name.lower()
@@ -274,15 +274,14 @@ def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], d
         if name in DISCS:
             found[entry] = {nfo: path for nfo, path in inner.items() if nfo == DISCS[name]}
         elif may_be_part and (count == 1 or _is_disc(inner_folders, inner)):
-            numbered.append(entry)
+            numbered[entry] = inner
         elif not count and not inner_folders:
             found[entry] = inner
         else:
             others += 1
-    parts = {entry: _list(entry.path)[1] for entry in numbered}
     # With several NFO files, or next to other films, they are films of their own, such as a box set.
-    if not others and sum(any(name.endswith(".nfo") for name in inner) for inner in parts.values()) <= 1:
-        found |= parts
+    if not others and sum(any(name.endswith(".nfo") for name in inner) for inner in numbered.values()) <= 1:
+        found |= numbered
     elif not videos and not disc:
         return []
     for entry, inner in found.items():
