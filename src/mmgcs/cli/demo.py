@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from mmgcs.cli.options import AsJson, Model
-from mmgcs.cli.output import examples, new_app, print_json, speaks_unicode
+from mmgcs.cli.output import examples, new_app, print_json, stdout_is_unicode
 
 if TYPE_CHECKING:
     from mmgcs.film import Film, Prediction
@@ -72,7 +72,7 @@ def demo(
 
 def print_comparison(pairs: Sequence[tuple[Film, Prediction]]) -> None:
     """Print each film's predicted genres, marked right or wrong, in lines of at most 100 columns."""
-    right, wrong = ("✓", "✗") if speaks_unicode() else ("+", "x")
+    right, wrong = ("✓", "✗") if stdout_is_unicode() else ("+", "x")
     print(f"{'film':36}  {'read':11}  predicted, most probable first")
     hits = chosen = true = unsure = first = 0
     for film, prediction in pairs:

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from mmgcs.cli.options import repeat_columns
-from mmgcs.cli.output import examples, prepare_streams, say, speaks_unicode
+from mmgcs.cli.output import examples, prepare_streams, say, stdout_is_unicode
 from mmgcs.errors import INTERRUPTED, MmgcsError, UsageError
 from mmgcs.version import __version__
 
@@ -185,7 +185,7 @@ def _fail(message: str, status: int, wants_json: bool) -> int:
     line = " ".join(message.split())
     if wants_json:
         with contextlib.suppress(OSError):
-            print(json.dumps({"error": line}, ensure_ascii=not speaks_unicode()))
+            print(json.dumps({"error": line}, ensure_ascii=not stdout_is_unicode()))
     _flush()
     say(f"mmgcs: error: {line}")
     return status

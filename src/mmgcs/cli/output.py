@@ -49,7 +49,7 @@ def say(text: str = "") -> None:
 
 def print_json(value: Any) -> None:
     """Print the one JSON value of `--json` to stdout, in ASCII if stdout is not Unicode."""
-    json.dump(value, sys.stdout, ensure_ascii=not speaks_unicode(), allow_nan=False, indent=2)
+    json.dump(value, sys.stdout, ensure_ascii=not stdout_is_unicode(), allow_nan=False, indent=2)
     sys.stdout.write("\n")
 
 
@@ -61,14 +61,14 @@ def print_result(value: Any, text: str, as_json: bool) -> None:
         print(text)
 
 
-def speaks_unicode() -> bool:
+def stdout_is_unicode() -> bool:
     """Return True if stdout can print every character."""
     return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def bar(share: float, width: int = 20) -> str:
     """Return a bar that is `share` (0 to 1) of `width` characters full, in ASCII if stdout is not Unicode."""
-    full, empty = ("█", "·") if speaks_unicode() else ("#", ".")
+    full, empty = ("█", "·") if stdout_is_unicode() else ("#", ".")
     cells = round(max(0.0, min(1.0, share)) * width)
     return full * cells + empty * (width - cells)
 

@@ -18,7 +18,7 @@ SCORES = {
 }
 
 
-def part(value: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+def section(value: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     """Return the mapping at a path of keys, or an empty one if there is none."""
     for key in keys:
         found = value.get(key)
@@ -28,17 +28,17 @@ def part(value: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
 
 def conditions(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the card's measurements as scores.html shows them, for each combination of inputs."""
-    return [_condition(found) for found in part(card, "evaluation").get("conditions", [])]
+    return [_condition(found) for found in section(card, "evaluation").get("conditions", [])]
 
 
 def _condition(found: Mapping[str, Any]) -> dict[str, Any]:
     tuned, abstention = found["tuned"], found["abstention"]
-    genres, baseline, curves = tuned["genres"], part(found, "baseline", "scores"), part(found, "curves")
+    genres, baseline, curves = tuned["genres"], section(found, "baseline", "scores"), section(found, "curves")
     hits = sum(genre["support"] * genre["recall"]["value"] for genre in genres)
     return {
         "name": found["name"],
         "films": tuned["films"],
-        "scores": [(name, _score(tuned[key]), _score(part(baseline, key))) for key, name in SCORES.items()],
+        "scores": [(name, _score(tuned[key]), _score(section(baseline, key))) for key, name in SCORES.items()],
         "genres": [{**row, **{key: _score(row[key]) for key in ("f1", "average_precision")}} for row in genres],
         # micro precision and recall
         "right": hits / max(1, sum(genre["chosen"] for genre in genres)),
@@ -48,11 +48,13 @@ def _condition(found: Mapping[str, Any]) -> dict[str, Any]:
         "calibration": tuned["ece_equal_mass"],
         "precision": {
             genre: [((index + 1) / len(points), point) for index, point in enumerate(points)]
-            for genre, points in part(curves, "precision").items()
+            for genre, points in section(curves, "precision").items()
             if points
         },
         "dots": {row["genre"]: (row["recall"]["value"], row["precision"]["value"]) for row in genres if row["chosen"]},
-        "reliability": {name: [one[:2] for one in bins] for name, bins in part(curves, "reliability").items() if bins},
+        "reliability": {
+            name: [one[:2] for one in bins] for name, bins in section(curves, "reliability").items() if bins
+        },
     }
 
 
@@ -63,10 +65,10 @@ def _score(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def films_by(card: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     """Return the number of test films by genre, decade, plot length, inputs and other columns."""
     counts: dict[str, dict[str, int]] = {}
-    for group in part(card, "evaluation").get("groups", []):
+    for group in section(card, "evaluation").get("groups", []):
         name = LANGUAGES.get(group["name"], group["name"]) if group["kind"] == "language" else group["name"]
         counts.setdefault(group["kind"], {})[name] = group["films"]
-    films = part(card, "evaluation", "counts").get("scored", 0)
+    films = section(card, "evaluation", "counts").get("scored", 0)
     for row in counts.values():
         if (others := films - sum(row.values())) > 0:
             row["not stated, or few"] = others
@@ -84,7 +86,7 @@ def inspected_films(path: str, card: Mapping[str, Any]) -> dict[str, Any] | None
     if not path:
         # The statistics of the default bundle's training data, and the SHA-256 of its table.
         shipped = json.loads(Path(__file__).with_name("default_films.json").read_bytes())
-        return _chart(shipped["summary"]) if part(card, "data").get("sha256") == shipped["sha256"] else None
+        return _chart(shipped["summary"]) if section(card, "data").get("sha256") == shipped["sha256"] else None
     try:
         return _chart(json.loads(Path(path).read_bytes()))
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:

@@ -14,7 +14,7 @@ from mmgcs.film import Film
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.tables import READERS
 from mmgcs.version import __version__
-from mmgcs.web.charts import conditions, films_by, part
+from mmgcs.web.charts import conditions, films_by, section
 from mmgcs.web.openapi import description
 from mmgcs.web.state import state
 
@@ -59,7 +59,7 @@ def model() -> str:
     return render_template(
         "model.html",
         card=markdown_to_html(text),
-        fusion=part(card, "recipe", "fusion", "model").get("kind", bundle.config.fusion),
+        fusion=section(card, "recipe", "fusion", "model").get("kind", bundle.config.fusion),
         languages=card.get("languages"),
         sizes={branch.name: len(bundle.read(branch.graph)) for branch in bundle.config.branches},
     )
@@ -88,10 +88,10 @@ def markdown_to_html(text: str) -> str:
 def data() -> str:
     """Show what the model learned from."""
     card = state().classifier.bundle.card()
-    found = part(card, "data")
+    found = section(card, "data")
     return render_template(
         "data.html",
-        splits=part(found, "splits"),
+        splits=section(found, "splits"),
         sources=found.get("sources", []),
         counts=films_by(card),
         films=state().films,
@@ -103,7 +103,7 @@ def data() -> str:
 def scores() -> str:
     """Show how good the model is."""
     card = state().classifier.bundle.card()
-    note = part(card, "evaluation").get("baseline_note")
+    note = section(card, "evaluation").get("baseline_note")
     return render_template("scores.html", conditions=conditions(card), note=note)
 
 

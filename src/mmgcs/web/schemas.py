@@ -8,7 +8,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, W
 
 PLOT = "Two detectives hunt a killer through the city."
 
-# Examples of answers.
 PREDICTION: dict[str, Any] = {
     "genres": ["Crime"],
     "top": ["Crime", "Thriller", "Drama"],
@@ -24,27 +23,7 @@ PREDICTION: dict[str, Any] = {
     "warnings": [],
     "explanation": None,
 }
-ORIGINAL = {"genres": PREDICTION["top"], "chosen": PREDICTION["genres"]} | {
-    key: PREDICTION[key] for key in ("probabilities", "confidence", "sure", "warnings")
-}
-JOB = {"id": "fX3v9Qd0T1mW2kLr8sYbZA", "filename": "films.csv", "state": "running", "rows": 60, "films": 32, "done": 32}
-JOB |= {
-    "share": 0.5333,
-    "errors": 0,
-    "unsure": 9,
-    "genres": {"Drama": 18},
-    "preview": [],
-    "error": None,
-    "result": None,
-}
-
-MODEL: dict[str, Any] = {
-    "name": "default",
-    "genres": ["Drama", "Thriller"],
-    "inputs": ["plot", "poster"],
-    "version": "1.0.0",
-}
-MODEL |= {"thresholds": {"plot": {"Drama": 0.41, "Thriller": 0.38}}, "card": {"name": "default"}}
+"""PLOT and PREDICTION are examples in the API's description."""
 
 
 def _example(value: dict[str, Any]) -> ConfigDict:
@@ -262,7 +241,23 @@ class PreviewOut(BaseModel):
 class JobOut(BaseModel):
     """A table being tagged."""
 
-    model_config = _example(JOB) | ConfigDict(json_schema_serialization_defaults_required=True)
+    model_config = _example(
+        {
+            "id": "fX3v9Qd0T1mW2kLr8sYbZA",
+            "filename": "films.csv",
+            "state": "running",
+            "rows": 60,
+            "films": 32,
+            "done": 32,
+            "share": 0.5333,
+            "errors": 0,
+            "unsure": 9,
+            "genres": {"Drama": 18},
+            "preview": [],
+            "error": None,
+            "result": None,
+        }
+    ) | ConfigDict(json_schema_serialization_defaults_required=True)
 
     id: str = Field(description="The job's id, which cannot be guessed.")
     filename: str = Field(description="The name of the uploaded file.")
@@ -284,7 +279,16 @@ class JobOut(BaseModel):
 class ModelOut(BaseModel):
     """The model being served."""
 
-    model_config = _example(MODEL)
+    model_config = _example(
+        {
+            "name": "default",
+            "genres": ["Drama", "Thriller"],
+            "inputs": ["plot", "poster"],
+            "thresholds": {"plot": {"Drama": 0.41, "Thriller": 0.38}},
+            "version": "1.0.0",
+            "card": {"name": "default"},
+        }
+    )
 
     name: str = Field(description="The bundle's name; the same under /v2.")
     genres: list[str] = Field(description="The genres it knows.")
@@ -297,7 +301,13 @@ class ModelOut(BaseModel):
 class LegacyOut(BaseModel):
     """The answer of the original application, with additions."""
 
-    model_config = _example(ORIGINAL)
+    model_config = _example(
+        {
+            "genres": PREDICTION["top"],
+            "chosen": PREDICTION["genres"],
+            **{key: PREDICTION[key] for key in ("probabilities", "confidence", "sure", "warnings")},
+        }
+    )
 
     genres: list[str] = Field(description="The three most probable genres, whether or not they are predicted.")
     chosen: list[str] = Field(description="The predicted genres: those above their threshold.")
