@@ -91,7 +91,7 @@ def print_comparison(pairs: Sequence[tuple[Film, Prediction]]) -> None:
             parts.append("(not sure)")
         name = textwrap.shorten(f"{film.title} ({film.year})", 36, placeholder="…")
         indent = f"{name:36}  {'+'.join(prediction.inputs):11}  "
-        # A line never breaks inside a part: its spaces are non-breaking while lines are filled.
+        # The spaces inside a part are replaced while lines are wrapped, so that no line breaks there.
         text = "  ".join(part.replace(" ", "\0") for part in parts)
         print(textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=" " * 51).replace("\0", " "))
     score = 2 * hits / max(1, chosen + true)

@@ -51,7 +51,7 @@ MODULES = {
     "push": "push_pull",
     "pull": "push_pull",
 }
-"""The modules of the commands whose module has another name."""
+"""The module of each command that is not in a module of its own name."""
 
 
 class _Commands(TyperGroup):

@@ -94,7 +94,7 @@ def split_list(text: str) -> list[str]:
 
 
 def command_line(*words: str, **options: str | float | Path | list[str] | bool | None) -> str:
-    """Return a command as a bundle's card shows it: files by their names, without this machine's folders.
+    """Return a command line for a bundle's card: files are shown by name, without this machine's folders.
 
     >>> command_line("train", "text", data=Path("/tmp/films.csv"), set=["epochs=2"], posters=None)
     'mmgcs train text --data films.csv --set epochs=2'

@@ -109,7 +109,7 @@ def explain(
 
 
 def _read_film(plot: str | None, plot_file: Path | None, poster: Path | None, title: str | None) -> Film:
-    """Return the film that the options describe; a plot in a file may be in UTF-8, UTF-16 or Windows-1252."""
+    """Return the film that the options describe. A plot file may be in UTF-8, UTF-16 or Windows-1252."""
     if plot is not None and plot_file is not None:
         raise UsageError("--plot and --plot-file were both given; give one")
     if plot is None and plot_file is None and poster is None:
@@ -156,7 +156,7 @@ def _explain(
     html: Path | None = None,
     png: Path | None = None,
 ) -> None:
-    """Explain a film and print it as text or JSON; also write a page or an image if asked."""
+    """Print an explanation as text or JSON; also write it as a page or an image if requested."""
     from mmgcs.files import atomic_path
     from mmgcs.runtime import explain as run
     from mmgcs.runtime import explanation_page, read_poster, to_png

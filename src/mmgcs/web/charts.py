@@ -104,7 +104,7 @@ def _chart(summary: dict[str, Any]) -> dict[str, Any]:
         "decades": {f"{decade}s": int(count) for decade, count in summary["years"].items()},
         # in steps of ten without a gap
         "words": {str(step): lengths.get(step, 0) for step in range(0, max(lengths, default=0) + 1, 10)},
-        # of 100 films with a genre, how many have each other one
+        # of 100 films with the row's genre, how many also have the column's
         "shares": {
             genre: [
                 None if row == column else round(100 * together[row][column] / max(1, films))

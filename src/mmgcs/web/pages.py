@@ -80,7 +80,7 @@ def markdown_to_html(text: str) -> str:
         if token.attrs.pop("style", None) == "text-align:right":  # the Content-Security-Policy forbids inline styles
             token.attrs["class"] = "number"
         if token.type == "table_open":
-            token.attrs.update({"class": "scroll", "tabindex": 0})  # focusable, to scroll it with keys
+            token.attrs.update({"class": "scroll", "tabindex": 0})  # focusable, so that keys can scroll it
     return str(parser.renderer.render(tokens, parser.options, {}))
 
 
