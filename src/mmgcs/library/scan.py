@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mmgcs.errors import UsageError
 from mmgcs.files import open_file
 from mmgcs.film import Film
 from mmgcs.library.nfo import MAX_BYTES, NfoError, NotAFilmError, NotXmlError, read_nfo
@@ -113,12 +112,7 @@ def find_films(root: Path) -> Iterator[LibraryFilm]:
 
     Hidden folders, extras, series (folders with a `tvshow.nfo`) and folders with a `.ignore` or `.nomedia` file are
     skipped. A folder that cannot be listed is yielded with a `problem`.
-
-    Raises:
-        UsageError: `root` is not a folder.
     """
-    if not root.is_dir():
-        raise UsageError(f"there is no folder {root}; give the folder that holds the films")
     seen: set[str] = set()
     links = [str(root)]
     # Linked folders come last, so that a film that is also under `root` itself is reported there.
