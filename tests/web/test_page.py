@@ -363,7 +363,7 @@ def test_a_table_is_tagged_previewed_filtered_and_found_again_after_a_reload(
     wrong.write_text("?")
     person.open("/tables")
     person.drop(wrong)
-    assert person.error().startswith("films.docx is not a table this page reads.")
+    assert person.error().startswith("films.docx is not a table this page can read.")
     person.drop(table)
     person.wait(lambda: person.find("result").is_displayed())
     assert person.find("progress-text").text.startswith("Done: 4 films of films.csv.")

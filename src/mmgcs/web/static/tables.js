@@ -21,7 +21,7 @@ function remember(id) {
 }
 async function send(file, columns = $("columns").value) {
   if (!accepted.some((ending) => file.name.toLowerCase().endsWith(ending))) {
-    fail(`${file.name} is not a table this page reads. Choose one of ${accepted.join(", ")}.`);
+    fail(`${file.name} is not a table this page can read. Choose one of ${accepted.join(", ")}.`);
     return;
   }
   const size = Number($("table").dataset.maxTable);
