@@ -63,7 +63,7 @@ def test_few_posters_are_called_strange(fitted: Path, films: list[Film]) -> None
 def test_a_bundle_gets_no_detector_from_few_posters(tiny_bundle: Path, films: list[Film]) -> None:
     said: list[str] = []
     assert fit_pictures(load(tiny_bundle), films[400:], log=said.append) == {}
-    assert said == ["too few posters to tell which pictures are none"]
+    assert said == ["too few posters to fit the detector of pictures that are not posters"]
 
 
 def test_the_evaluation_counts_strange_films_as_not_sure(fitted: Path) -> None:

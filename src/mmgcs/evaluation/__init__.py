@@ -1,4 +1,4 @@
-"""Measuring a model, and fitting what turns its logits into decisions."""
+"""Measure models, and fit the decisions that turn logits into predictions."""
 
 from mmgcs.evaluation.baseline import TfidfBaseline
 from mmgcs.evaluation.calibration import fit_decision

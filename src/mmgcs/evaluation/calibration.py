@@ -1,4 +1,4 @@
-"""From logits to decisions: calibration, thresholds, prediction sets, and when a prediction is not sure."""
+"""Fit what turns logits into decisions: calibration, thresholds, prediction sets, and when a prediction is not sure."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ from mmgcs.evaluation.metrics import choose, rank, resample
 from mmgcs.runtime import expected_f1, log_odds, margins, sigmoid
 
 COVERAGE = 0.8
-"""The share of films that a prediction should be sure of, and of genres of films that should be decided."""
+"""The share of films for which a prediction should be sure, and of genres that should be decided."""
 
 STATED = 0.9
 """The share of films whose every genre a prediction set should contain."""
-
-_LEAST_SLOPE = 1e-3  # a slope of 0 or less would turn a genre's ranking around
 
 
 def fit_logistic(
     features: NDArray[np.float64], target: NDArray[np.float64], *, centre: float, pull: float, least: float
 ) -> tuple[NDArray[np.float64], float]:
-    """Fit a logistic regression by maximum likelihood, its weights held near a value.
+    """Fit a logistic regression by maximum likelihood, with its weights pulled towards a value.
 
     Args:
         features: (features, films).
         target: (films,) between 0 and 1.
-        centre: the value that weights are pulled to: `pull` / 2 · (weight - centre)² is added to the loss.
-        pull: how strongly, in films' worth of evidence.
+        centre: the value that weights are pulled towards: `pull` / 2 · (weight - centre)² is added to the loss.
+        pull: the strength of the pull, in films' worth of evidence.
         least: the smallest weight allowed.
 
     Returns:
-        the weights (features,) and the intercept.
+        The weights (features,) and the intercept.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
@@ -56,17 +54,17 @@ def fit_platt(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fit the Platt scaling of each genre: probability = sigmoid(slope · logit + intercept).
 
-    Fitted to Platt's targets (Platt 1999: (n₊ + 1)/(n₊ + 2) and 1/(n₋ + 2) for 1 and 0), a prior that keeps a rare
-    genre's curve from turning into a step.
+    Platt's targets (Platt 1999: (n₊ + 1)/(n₊ + 2) and 1/(n₋ + 2) for 1 and 0) act as a prior that keeps a rare genre's
+    curve from turning into a step.
 
     Args:
         logits: (films, genres).
         truth: (films, genres).
         known: (films, genres), False where the truth is unknown; None if all of it is known.
-        pull: how strongly slopes are held to 1, in films' worth of evidence; 0 for not at all.
+        pull: how strongly slopes are pulled towards 1, in films' worth of evidence; 0 for not at all.
 
     Returns:
-        slope and intercept, each (genres,); slopes are positive, so calibration never changes a genre's ranking.
+        Slope and intercept, each (genres,); slopes are positive, so calibration never changes a genre's ranking.
     """
     slope, intercept = np.ones(truth.shape[1]), np.zeros(truth.shape[1])
     for genre in range(truth.shape[1]):
@@ -77,7 +75,8 @@ def fit_platt(
         positives = int(there.sum())
         target = np.where(there, (positives + 1) / (positives + 2), 1 / (len(there) - positives + 2))
         scores = np.asarray(logits, dtype=np.float64)[rows, genre][None]
-        (slope[genre],), intercept[genre] = fit_logistic(scores, target, centre=1.0, pull=pull, least=_LEAST_SLOPE)
+        # A slope of 0 or less would turn the genre's ranking around.
+        (slope[genre],), intercept[genre] = fit_logistic(scores, target, centre=1.0, pull=pull, least=1e-3)
     return slope, intercept
 
 
@@ -143,12 +142,12 @@ def _best_cut(scores: NDArray[np.float64], weights: NDArray[np.float32], truth: 
     """Return the score above which F1 is largest, half-way between two films; the mean over resamples.
 
     Args:
-        scores, truth: (films,). Without a true one the result is NaN.
+        scores, truth: (films,). If none is true, the result is NaN.
         weights: (resamples, films).
     """
     if not truth.any():
         return float("nan")
-    order, last = rank(scores)  # a cut can only lie between two different scores, or under the last
+    order, last = rank(scores)  # a cut lies between two different scores, or below the last
     ranked = scores[order]
     below = np.append(ranked[last[:-1] + 1], ranked[-1])
     drawn = weights[:, order]
@@ -164,10 +163,10 @@ def fit_confidence(confidence: NDArray[Any], coverage: float = COVERAGE) -> floa
     """Return the confidence that the share `coverage` of all (films,) reaches; the rest are marked as not sure.
 
     Raises:
-        ValueError: `coverage` is not above 0 and at most 1, or there are no films.
+        ValueError: `coverage` is not above 0 and at most 1.
     """
-    if not 0 < coverage <= 1 or not len(confidence):
-        raise ValueError(f"coverage must be above 0 and at most 1, of at least one film; got {coverage}")
+    if not 0 < coverage <= 1:
+        raise ValueError(f"coverage must be above 0 and at most 1; got {coverage}")
     ranked = np.sort(confidence)[::-1]
     return float(ranked[int(np.ceil(coverage * len(ranked))) - 1])
 
@@ -178,29 +177,24 @@ def fit_possible(probabilities: NDArray[Any], truth: NDArray[np.bool_], coverage
     Split conformal prediction (Angelopoulos & Bates 2023, "Conformal prediction: a gentle introduction", section 1),
     with a whole film's genres as the label: the *outer sets* of Cauchois, Gupta & Duchi 2021 ("Knowing what you know").
     Of films drawn like the held-out ones, and with the same inputs, at least the stated share has **all** its true
-    genres in its set, whatever the model is; a better model makes the sets smaller, not more right. It promises nothing
-    for each genre or kind of film by itself, nor for films unlike those held out.
+    genres in its set, whatever the model; a better model makes the sets smaller, not more often right. There is no
+    guarantee for a single genre or kind of film, nor for films unlike those held out.
 
     A film's score is the least probability among its true genres; the cut is the score of rank
     ⌊(films + 1) · (1 - coverage)⌋ from below, which is what makes the guarantee hold for any number of films.
 
     Args:
         probabilities: (films, genres) calibrated, of held-out films with the same inputs.
-        truth: (films, genres); a genre that is unknown is not true.
+        truth: (films, genres); unknown genres are False.
         coverage: the share of films whose every genre should be in the set.
 
     Returns:
         The cut, in [0, 1]; 0, which puts every genre into every set, if there are too few films.
-
-    Raises:
-        ValueError: `coverage` is not between 0 and 1.
     """
-    if not 0 < coverage < 1:
-        raise ValueError(f"coverage must be between 0 and 1; got {coverage}")
     # A film without any of the genres is covered by every set.
     scores = np.sort(np.where(truth, probabilities, 1.0).min(axis=1))
     place = int(np.floor((len(scores) + 1) * (1.0 - coverage) + 1e-9))
-    # Rounded down, so that the film which the cut was taken from is still in its set after a trip through JSON.
+    # Slightly lowered, so that the film that set the cut is still covered after a trip through JSON.
     return max(0.0, float(scores[place - 1]) - 1e-7) if place >= 1 else 0.0
 
 
@@ -215,9 +209,9 @@ def fit_decision(
     """Fit how logits become an answer, on held-out films that all have the same combination of inputs.
 
     Args:
-        logits: (films, genres) uncalibrated, from the bundle's fusion graph or the model that it is made from.
+        logits: (films, genres) uncalibrated, from the bundle's fusion graph or its torch model.
         truth: (films, genres).
-        coverage: the share of films that a prediction should be sure of, and of genres of films to decide.
+        coverage: the share of films for which a prediction should be sure, and of genres to decide.
         known: (films, genres), False where the truth is unknown; None if all of it is known.
         more: logits, truth and, if some is unknown, known of further films that the branches did not learn from. Only
             thresholds are fitted on them too: they need many films, while calibration needs films whose genres are as

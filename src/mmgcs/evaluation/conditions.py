@@ -1,4 +1,4 @@
-"""What a bundle answers when films come with all their inputs, or with some of them hidden."""
+"""A bundle's predictions for films with all their inputs, or with some of them hidden."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmgcs.film import Film
 from mmgcs.runtime import Classifier, Features, without
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and of how much."""
+"""Called with the name of the stage, how much is done, and the total."""
 
 _CHUNK = 128  # films between two reports of progress
 
@@ -47,7 +47,7 @@ class Answers:
     """What a bundle predicts for some films, as arrays."""
 
     rows: NDArray[np.int64]  # (answered,) the films' positions among all films
-    inputs: tuple[str, ...]  # for each, what was read: "plot", "poster" or "plot+poster"
+    inputs: tuple[str, ...]  # for each, the inputs read: "plot", "poster" or "plot+poster"
     probabilities: NDArray[np.float32]  # (answered, genres) calibrated
     chosen: NDArray[np.bool_]  # (answered, genres)
     confidence: NDArray[np.float64]  # (answered,)
@@ -72,7 +72,7 @@ def reads_title(config: BundleConfig) -> bool:
 
 
 class ShownFilms:
-    """Films' features, computed once and used for every condition: hiding an input only zeroes its branch."""
+    """Films' features, computed once for all conditions: hiding an input only zeroes its branch."""
 
     def __init__(self, classifier: Classifier, films: Sequence[Film], progress: Progress) -> None:
         self._classifier = classifier
@@ -90,7 +90,7 @@ class ShownFilms:
         return self._titled or condition.title or condition.shown != ("plot",)
 
     def answer(self, condition: Condition) -> Answers:
-        """Return what the bundle answers under a condition that applies."""
+        """Return the bundle's answers under a condition that applies."""
         features, rows = self._features, self._rows(condition)
         if self._titled and "plot" in condition.shown and not condition.title:
             untitled = [replace(without(film, "poster"), title=None) for film in self._films]

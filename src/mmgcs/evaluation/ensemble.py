@@ -1,4 +1,4 @@
-"""How much each bundle of an ensemble counts, fitted on films of split `valid`."""
+"""Fit the weights of an ensemble's bundles on films of split `valid`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from mmgcs.registry import Registry
 from mmgcs.runtime import Classifier
 
 Weigh = Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
-"""Calibrated logits (members, films, genres) and truth (films, genres) to weights (members, genres)."""
+"""Turns calibrated logits (members, films, genres) and truth (films, genres) into weights (members, genres)."""
 
-WEIGHINGS: Registry[Weigh] = Registry("way to weigh an ensemble")
+WEIGHINGS: Registry[Weigh] = Registry("ensemble method")
 
 
 @WEIGHINGS.register("weighted")
 def weighted(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Choose one share per member: those of 200 drawn from the simplex with the best mean average precision."""
+    """Choose one share per member: of 200 random draws, the one with the best mean average precision."""
     members, _, genres = logits.shape
     random = np.random.default_rng(0)
     drawn = random.dirichlet(np.ones(members), 200)
     shares = np.concatenate([np.full((1, members), 1.0 / members), np.eye(members), drawn])
     scores = [np.nanmean(average_precision(truth, np.tensordot(share, logits, 1))) for share in shares]
-    best = shares[int(np.argmax(scores))]  # the first of equals: equal shares
+    best = shares[int(np.argmax(scores))]  # if several are equally good, the first: equal shares
     return np.repeat(best[:, None], genres, axis=1)
 
 
@@ -39,7 +39,7 @@ def weighted(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> NDArray[n
 def stacked(logits: NDArray[np.float64], truth: NDArray[np.bool_], pull: float = 10.0) -> NDArray[np.float64]:
     """Fit weights for each genre by logistic regression (Wolpert 1992, stacking), none negative (Breiman 1996).
 
-    Each is pulled towards an equal share, by as much as `pull` films' worth of evidence.
+    Each is pulled towards an equal share, with `pull` films' worth of evidence.
     """
     equal = 1.0 / len(logits)
     weights = [
@@ -73,7 +73,7 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
         method: a name in `WEIGHINGS`.
 
     Raises:
-        UsageError: members' genres differ, or no film has one of the combinations of inputs in a form that can be read.
+        UsageError: members' genres differ, or no readable film has one of the combinations of inputs.
     """
     genres = members[0].genres
     for member in members[1:]:

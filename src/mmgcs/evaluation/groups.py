@@ -1,4 +1,4 @@
-"""How good a model is on some kinds of films: by genre, decade, plot length, inputs and columns of the table.
+"""Score groups of films: by genre, decade, plot length, inputs and columns of the table.
 
 Each group has an interval, so that noise is not reported as a weakness.
 """
@@ -17,7 +17,7 @@ from mmgcs.evaluation.metrics import Bools, Estimate, Measured, Scores
 from mmgcs.film import Film
 
 LEAST_FILMS = 20
-"""Groups of fewer films are left out: their intervals would span everything."""
+"""Smaller groups are left out: their intervals would span everything."""
 
 DEFAULT_COLUMNS = ("cohort", "language")
 """The columns that a report groups films by if the table has them."""
@@ -27,14 +27,14 @@ _LENGTHS = {20: "under 20 words", 40: "20–39 words", 80: "40–79 words", 10**
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """How well some kind of films is predicted."""
+    """The scores of one group of films."""
 
     kind: str  # what films were grouped by
     name: str  # the group
     films: int  # films in it; for a genre, the films that have it
     f1: Estimate  # micro-F1 over the group's films; for a genre, its F1
     sure: float  # the share of the group's films that the bundle is sure of
-    weak: bool  # True if even the interval's upper end is under the value over all films (for genres, under macro-F1)
+    weak: bool  # True if even the interval's upper end is below the value over all films (for genres, macro-F1)
     macro_f1: Estimate | None = None  # None except for groups by a column
     mean_average_precision: Estimate | None = None  # None except for groups by a column
 
@@ -49,7 +49,7 @@ def find_columns(films: Sequence[Film], wanted: Sequence[str] | None) -> tuple[s
     for column in wanted or ():
         if column not in filled:
             known = ", ".join(sorted({name for film in films for name in film.record})) or "none"
-            raise UsageError(f"--by {column}: no film to score has a value in such a column; the columns are {known}")
+            raise UsageError(f"--by {column}: no scored film has a value in that column; the columns are {known}")
     return tuple(column for column in DEFAULT_COLUMNS if column in filled) if wanted is None else tuple(wanted)
 
 
@@ -61,8 +61,8 @@ def find_groups(
     Args:
         films: the films, one for each row of `truth`.
         truth: (films, genres).
-        answers: what the bundle answered.
-        scores: the scores of these answers.
+        answers: the bundle's answers.
+        scores: their scores.
         columns: columns of the films' table to group by as well.
         draws: `bootstrap` and `seed` of the intervals, as for `Measured`.
     """

@@ -3,9 +3,9 @@
 A label can be unknown (`mmgcs.labels`). Such a cell has truth False and a probability of NaN, and counts for nothing:
 it is never chosen, ranks behind every other film, and is left out of calibration.
 
-Every metric is written for films that carry weights. The value on the films themselves has all weights 1; a bootstrap
-resample of films is a row of weights that says how often each film was drawn, so that a thousand resamples are a few
-matrix products. Tests hold every metric equal to scikit-learn's.
+Every metric takes a weight for each film. On the films themselves, all weights are 1; a bootstrap resample is a row of
+weights that count how often each film was drawn, so that a thousand resamples are a few matrix products. Tests compare
+every metric with scikit-learn's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ OVERALL = tuple(METRIC_NAMES)
 
 PER_GENRE = ("precision", "recall", "f1", "average_precision")
 """The metrics that are one number per genre."""
-
 
 BINS = 10
 """Bins of a calibration error: few enough that a bin of a thousand films is not mostly noise."""
@@ -161,14 +160,14 @@ def measure(
         weights: (resamples, films); None for the films as they are, as one row.
 
     Returns:
-        by name: those of OVERALL (resamples,) and those of PER_GENRE (resamples, genres), float64.
+        By name, those of OVERALL (resamples,) and those of PER_GENRE (resamples, genres), float64.
     """
     rows = np.ones((1, len(truth)), dtype=np.float32) if weights is None else weights
     hits = (rows @ (truth & chosen).astype(np.float32)).astype(np.float64)
     picked = (rows @ chosen.astype(np.float32)).astype(np.float64)
     actual = (rows @ truth.astype(np.float32)).astype(np.float64)
     f1 = _ratio(2 * hits, picked + actual)
-    # A resample may lack a rare genre's films. Its F1 of zero there would say nothing about the model.
+    # A resample may have no film of a rare genre; an F1 of zero there would say nothing about the model.
     counted = (actual > 0) | ~truth.any(axis=0)
     by_film = _ratio(2.0 * (truth & chosen).sum(axis=1), chosen.sum(axis=1) + truth.sum(axis=1))
     values = {
@@ -199,14 +198,9 @@ class Measured:
 
         Args:
             truth, probabilities, chosen: as for `measure`.
-            bootstrap: resamples of films that the intervals come from; 0 for none.
+            bootstrap: the number of resamples for the intervals; 0 for none.
             seed: equal seeds and film counts draw the same films, so that two systems can be compared draw by draw.
-
-        Raises:
-            ValueError: there are no films.
         """
-        if not len(truth):
-            raise ValueError("there are no films to score")
         self._truth, self._probabilities, self._chosen = truth, probabilities, chosen
         weights = np.ones((1, len(truth)), dtype=np.float32)  # the films themselves, then the resamples
         if bootstrap:
@@ -320,8 +314,8 @@ def expected_calibration_error(
 def calibration_floor(probabilities: NDArray[Any], *, bins: int = BINS, draws: int = 100, seed: int = 0) -> float:
     """Return the mean equal-mass calibration error that these probabilities would show if they were perfect.
 
-    Even perfect probabilities miss by chance in bins of a few films, so an error near this floor is as good as zero. It
-    is found by drawing truths from the probabilities (films, genres).
+    In bins of a few films, even perfect probabilities miss by chance, so an error near this floor is as good as zero.
+    The floor is simulated by drawing truths from the probabilities (films, genres).
     """
     random = np.random.default_rng(seed)
     errors = []

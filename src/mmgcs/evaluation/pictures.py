@@ -1,4 +1,4 @@
-"""Fit the detector of pictures that are no posters, on posters alone: it needs no examples of other things."""
+"""Fit the detector of pictures that are not posters. It learns from posters alone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 from mmgcs.film import Film
 from mmgcs.runtime import PICTURES, Classifier, PictureDetector, picture_statistics, without
 
-SHARE = 0.015
-"""The share of the posters of `valid` that may be called strange."""
 LEAST = {"train": 500, "valid": 100}
-"""Posters needed to fit the detector; with fewer, no picture is called strange."""
-MOST = 4000
-"""Posters of `train` that are used."""
-FLOOR = 0.05
-"""The least variance of a direction, as a share of the median: processors round differently."""
+"""The fewest posters to fit the detector on."""
 
 
 def fit_pictures(
@@ -28,7 +22,7 @@ def fit_pictures(
 
     Args:
         classifier: the bundle, loaded.
-        films: films of the splits "train", which the distances are fitted on, and "valid", which the limit is.
+        films: distances are fitted on those of split "train", the limit on those of "valid".
         log: called with one line about the result.
 
     Returns:
@@ -38,16 +32,18 @@ def fit_pictures(
         return {}
     posters = {name: [film for film in films if film.split == name and film.poster is not None] for name in LEAST}
     if any(len(posters[name]) < least for name, least in LEAST.items()):
-        log("too few posters to tell which pictures are none")
+        log("too few posters to fit the detector of pictures that are not posters")
         return {}
-    drawn = np.random.default_rng(0).permutation(len(posters["train"]))[:MOST]
+    drawn = np.random.default_rng(0).permutation(len(posters["train"]))[:4000]
     train = _statistics(classifier, [posters["train"][index] for index in drawn])
     mean = train.mean(0)
     variance, directions = np.linalg.eigh(np.cov((train - mean).T.astype(np.float64)))
-    whitening = directions / np.sqrt(np.maximum(variance, FLOOR * np.median(variance)) + 1e-12)
+    # The floor keeps directions of tiny variance from reacting to rounding, which differs between processors.
+    whitening = directions / np.sqrt(np.maximum(variance, 0.05 * np.median(variance)) + 1e-12)
     spec = {"mean": mean.tolist(), "whitening": whitening.astype(np.float32).tolist()}
     distance = PictureDetector(**spec, limit=0.0).distance(_statistics(classifier, posters["valid"]))
-    return {PICTURES: {**spec, "limit": float(np.quantile(distance, 1 - SHARE))}}
+    # 1.5% of the posters of `valid` may be called strange.
+    return {PICTURES: {**spec, "limit": float(np.quantile(distance, 0.985))}}
 
 
 def _statistics(classifier: Classifier, films: Sequence[Film]) -> NDArray[np.float32]:

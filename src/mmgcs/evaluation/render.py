@@ -1,4 +1,4 @@
-"""A report as JSON, Markdown and one HTML page that needs nothing else. The page is the Markdown with figures."""
+"""Write a report as JSON, Markdown and one self-contained HTML page, which is the Markdown with figures."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def report_paths(folder: Path) -> list[Path]:
-    """Return what `write_report` writes into `folder`: report.json, report.md and report.html."""
+    """Return the files that `write_report` writes: report.json, report.md and report.html."""
     return [folder / f"report.{kind}" for kind in ("json", "md", "html")]
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
-    """Write report.json, report.md and report.html into `folder`, each whole or not at all. Returns their paths."""
+    """Write report.json, report.md and report.html into `folder`, each whole or not at all, and return their paths."""
     paths = report_paths(folder)
     write_json(paths[0], report.to_json())
     for path, text in zip(paths[1:], (to_markdown(report), report_page(report)), strict=True):
@@ -58,7 +58,7 @@ def report_page(report: Report) -> str:
     for number, condition in enumerate(detailed(report)):
         for name in ("f1", "precision", "calibration", "confusions"):
             figures[f"{number}-{name}"] = getattr(drawn, name)(condition)
-    # This preset shows HTML in the text as text: names come from files of strangers.
+    # This preset escapes HTML in the text: names come from untrusted files.
     parser = MarkdownIt("js-default")
     tokens = parser.parse(to_markdown(report, figures=True))
     for token in tokens:
@@ -72,7 +72,7 @@ def report_page(report: Report) -> str:
 
 
 def detailed(report: Report) -> tuple[ConditionReport, ...]:
-    """Return the conditions that are shown genre by genre; the first if none of the usual ones applied."""
+    """Return the conditions to show genre by genre; the first one if none of the usual ones applied."""
     found = tuple(condition for condition in report.conditions if condition.name in _DETAILED)
     return found or report.conditions[:1]
 

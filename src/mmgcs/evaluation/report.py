@@ -29,19 +29,13 @@ from mmgcs.labels import LABEL_SOURCES, LabelSource, read_labels
 from mmgcs.runtime import Classifier
 from mmgcs.version import __version__
 
-COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-"""The shares of films in a report's table of abstention."""
-
-_CURVE_COVERAGES = np.linspace(0.1, 1.0, 46)
-_RECALLS = np.linspace(0.01, 1.0, 100)
-
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """TF-IDF and logistic regression on the same films."""
 
-    scores: Scores  # with its thresholds from `valid`
-    gain: Mapping[str, Estimate]  # how much better the bundle is, by the overall metrics, with paired intervals
+    scores: Scores  # at its own thresholds
+    gain: Mapping[str, Estimate]  # the bundle's overall metrics less its own, with paired intervals
     precision: Mapping[str, list[float]]  # its precision-recall curves, like those of the bundle
 
 
@@ -80,7 +74,7 @@ class ConditionReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A bundle's evaluation. `to_json` gives it as plain values.
+    """A bundle's evaluation.
 
     Attributes:
         model: the bundle's name, genres and inputs, whether it reads titles, and its manifest's SHA-256.
@@ -89,12 +83,12 @@ class Report:
         counts: what became of its `films`: how many were `scored`, or left out as `without_genres` or `unreadable`
             (`errors` has the first few reasons), and how many scored ones have `foreign_genres` that the bundle does
             not know; those genres were ignored.
-        bootstrap: resamples that the 95% intervals come from.
+        bootstrap: the number of resamples behind the 95% intervals.
         conditions: the results.
         by: the columns of the table that films were grouped by.
-        groups: how good the model is on some kinds of films, under the first condition.
+        groups: scores of groups of films, under the first condition.
         baseline_note: what the baseline was fitted on, or why there is none.
-        versions: of what computed this.
+        versions: of the software that computed the report.
     """
 
     model: Mapping[str, Any]
@@ -109,7 +103,7 @@ class Report:
     versions: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as values that JSON can hold; what is undefined is null."""
+        """Return the report as JSON values; undefined scores are None."""
         return asdict(self)
 
 
@@ -132,18 +126,18 @@ def evaluate(
 
     Args:
         classifier: the loaded bundle.
-        films: the films to score; those without genres are left out and counted.
-        train: films whose plots the baseline is fitted on; none for no baseline.
-        valid: films that its calibration and thresholds are fitted on; without them its thresholds are 0.5.
+        films: the films to score; those without genres are counted and left out.
+        train: films to fit the baseline on; none for no baseline.
+        valid: films to fit its calibration and thresholds on; without them its thresholds are 0.5.
         split: what to call `films` in the report.
-        genres: score these of the bundle's genres only, to compare bundles that know different ones; None for all.
+        genres: score only these of the bundle's genres, to compare bundles with different genres; None for all.
         by: columns of the films' table; each value with twenty films or more is scored by itself. None for `cohort` and
             `language` if the table has them.
-        sources: the label sources, which define the labels that are unknown.
-        data: their origin, for the report.
+        sources: the label sources, which define which labels are unknown.
+        data: the origin of the films, for the report.
         bootstrap: resamples for the 95% intervals; 0 for none.
         seed: the seed of the resamples.
-        progress: called with how far the work is.
+        progress: called with the progress.
 
     Raises:
         InputError: no film has genres and can be read.
@@ -219,7 +213,7 @@ def _score(
     model: TfidfBaseline | None,
     draws: Mapping[str, int],
 ) -> ConditionReport:
-    """Return the report of one condition. Films come as they were shown, without titles if none were."""
+    """Return the report of one condition; films have no title if titles were hidden."""
     ours, chosen, decided = answers.probabilities, answers.chosen, answers.decided
     measured = Measured(truth, ours, chosen, **draws)
     baseline = None
@@ -242,7 +236,7 @@ def _score(
             "sure": float(answers.sure.mean()),
             "sure_micro_f1": f1_of(answers.sure),
             "unsure_micro_f1": f1_of(~answers.sure),
-            "table": _coverage(truth, chosen, answers.confidence, COVERAGES),
+            "table": _coverage(truth, chosen, answers.confidence, (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)),
             "decided": None if decided is None else float(decided.mean()),
             "decided_micro_f1": None if decided is None else f1_of(decided),
         },
@@ -251,7 +245,7 @@ def _score(
         curves={
             "precision": _precision_curves(truth, ours, genres),
             "reliability": {genre: reliability(truth[:, g], ours[:, g]) for g, genre in enumerate(genres)},
-            "coverage": _coverage(truth, chosen, answers.confidence, _CURVE_COVERAGES),
+            "coverage": _coverage(truth, chosen, answers.confidence, np.linspace(0.1, 1.0, 46)),
             "confusions": ((truth & ~chosen).T.astype(np.int64) @ (chosen & ~truth).astype(np.int64)).tolist(),
         },
     )
@@ -265,7 +259,7 @@ def _fit_baseline(
     use_title: bool,
     progress: Progress,
 ) -> tuple[TfidfBaseline | None, str]:
-    """Return the baseline, fitted, and what it was fitted on; it reads titles if the bundle does."""
+    """Return the fitted baseline, and a note on what it was fitted on."""
     train, valid = ([film for film in films if film.plot and film.genres] for films in (train, valid))
     if not train:
         return None, "no baseline: there are no labelled plots of train to fit it on, or it was not asked for"
@@ -302,8 +296,8 @@ def _precision_curves(truth: Bools, scores: NDArray[Any], genres: Sequence[str])
         known = ~np.isnan(scores[:, index])
         if truth[known, index].any():
             precision, recall, _ = precision_recall_curve(truth[known, index], scores[known, index])
-            # 1e-9: a recall of 0.07 as a share of films must not miss 7 of 100 by a rounding.
-            reached = np.searchsorted(recall[::-1], _RECALLS - 1e-9)
+            # 1e-9: rounding must not make a recall of 0.07 miss 7 films of 100.
+            reached = np.searchsorted(recall[::-1], np.linspace(0.01, 1.0, 100) - 1e-9)
             curves[genre] = [round(float(value), 4) for value in precision[::-1][reached]]
     return curves
 
@@ -312,8 +306,8 @@ def score_sets(sets: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, f
     """Measure what prediction sets (films, genres) hold of the truth (films, genres).
 
     Returns:
-        `stated`, the share of films that they were fitted to cover; `covered`, the share of films whose every true
-        genre was in the set; `recall`, the share of all true genres that were; `size`, genres in a set on average.
+        `stated`, the share of films that they were fitted to cover; `covered`, the share of films with all their true
+        genres in the set; `recall`, the share of all true genres that were in it; `size`, the mean size of a set.
     """
     return {
         "stated": STATED,

@@ -1,4 +1,4 @@
-"""Join bundles into one: all their branches, and one fusion graph that contains theirs. Needs no torch."""
+"""Join bundles into one, with all their branches and one fusion graph that contains theirs. Needs no torch."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def join_bundles(
 
     Args:
         path: the folder to make.
-        name: its name.
+        name: the name of the new bundle.
         genres: the genres; every member knows them, in any order.
         members: the bundles.
-        scale: (members, conditions, genres), the factors of their logits.
+        scale: (members, conditions, genres), the factors of the members' logits.
         shift: (conditions, genres).
-        decisions: for each condition, in the order of the rows above, the decision.
-        card: the card; the bundle's predictions of sample films are added to it.
+        decisions: the decision for each condition, in the same order as the rows above.
+        card: the card; predictions for sample films are added to it.
         text: the card in Markdown.
 
     Raises:
@@ -136,7 +136,7 @@ def _condition(
     inputs = [name for name in ("plot", "poster") if name in conditions]
     reads = np.array([[branch.input == name for name in inputs] for branch in branches], dtype=np.float32)
     constants.update({"reads": reads, "zero": np.array(0.0, dtype=np.float32), "one": np.array(1.0, dtype=np.float32)})
-    # A film with both inputs has each of them, and the combination: only the combination must stay.
+    # A film with both inputs also counts as having each one alone; subtract those.
     constants["apart"] = apart = np.eye(len(conditions), dtype=np.float32)
     apart[-1, :-1] = -1.0
     return [

@@ -1,4 +1,4 @@
-"""Writing torch modules as ONNX graphs."""
+"""Write torch modules as ONNX graphs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPSET = 18
 
 
 class _NamedInputs(nn.Module):
-    """Gives a fusion one input for each branch, since a graph's inputs have names and no lists."""
+    """Give a fusion one input for each branch, because a graph's inputs cannot be lists."""
 
     def __init__(self, fusion: nn.Module) -> None:
         super().__init__()
@@ -57,8 +57,7 @@ class _Stem(nn.Module):
 def open_stem(encoder: Encoder) -> Callable[[dict[str, NDArray[Any]]], NDArray[Any]]:
     """Return a function that computes the stem of an encoder of posters with onnxruntime, in 32 bits.
 
-    The function turns `pixels` (batch, height, width, 3) uint8 into hidden values; a CPU needs far less time for that
-    than torch does.
+    The function turns `pixels` (batch, height, width, 3) uint8 into hidden values, on a CPU much faster than torch.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "stem.onnx"
@@ -82,8 +81,8 @@ def _export(
     log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            # The tracing exporter is deprecated in favour of the dynamo one, which fixes the batch of encoders
-            # whose masks depend on it; tracing is right here because no branch of these models depends on data.
+            # The tracing exporter is deprecated in favour of the dynamo one, which fixes the batch size of encoders
+            # whose masks depend on it. Tracing is safe because the models' control flow does not depend on data.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 module,

@@ -1,4 +1,4 @@
-"""Make graphs smaller: fewer words in the embedding tables. Needs no torch."""
+"""Prune the vocabulary of graphs, and convert int8 graphs back to float. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,27 +10,24 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.utils import Extractor
 
-LEAST_WORDS = 256
-"""Embedding tables with fewer rows are left as they are."""
-LEAST_QUANTIZED = 1024
-"""Integer initializers with fewer numbers are shapes or indices, not 8-bit weights."""
-
 
 def is_int8(model: onnx.ModelProto) -> bool:
     """Return True if a graph has 8-bit weights."""
+    # Smaller integer tensors are shapes or indices.
     return any(
-        tensor.data_type in (TensorProto.INT8, TensorProto.UINT8) and np.prod(tensor.dims) >= LEAST_QUANTIZED
+        tensor.data_type in (TensorProto.INT8, TensorProto.UINT8) and np.prod(tensor.dims) >= 1024
         for tensor in model.graph.initializer
     )
 
 
 def has_words(model: onnx.ModelProto) -> bool:
-    """Return True if a graph looks up its token ids in tables of its own, which `prune_vocabulary` makes smaller."""
+    """Return True if a graph has embedding tables that `prune_vocabulary` can make smaller."""
     return bool(_look_ups(model))
 
 
 def _look_ups(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    tables = {tensor.name for tensor in model.graph.initializer if tensor.dims and tensor.dims[0] >= LEAST_WORDS}
+    """Return the look-ups of token ids in tables of at least 256 rows; smaller ones are not worth pruning."""
+    tables = {tensor.name for tensor in model.graph.initializer if tensor.dims and tensor.dims[0] >= 256}
     return [
         node
         for node in model.graph.node
@@ -41,14 +38,14 @@ def _look_ups(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 def prune_vocabulary(
     model: onnx.ModelProto, counts: NDArray[np.int64], share: float, always: Iterable[int] = ()
 ) -> onnx.ModelProto:
-    """Keep the most common words' rows of the embedding tables; other words use the row of the nearest kept word.
+    """Keep only the most common words' rows of the embedding tables; other words use the row of the nearest kept word.
 
-    Nearest is by cosine in the widest table. The tokenizer does not change: a small table in the graph maps each token
-    to its row.
+    The nearest word is found by cosine in the widest table. The tokenizer does not change: a small table in the graph
+    maps each token to its row.
 
     Args:
         model: a graph that `has_words`, in float or int8.
-        counts: (vocabulary,) how often each token occurs in typical plots.
+        counts: (vocabulary,) the frequency of each token in typical plots.
         share: the share of rows to keep.
         always: tokens to keep in any case.
     """
@@ -75,7 +72,7 @@ def prune_vocabulary(
 
 
 def _floats(model: onnx.ModelProto, name: str) -> NDArray[np.float32]:
-    """Return a table's rows up to scale, without the zero point if it is quantized."""
+    """Return a table's rows up to a scale, less the zero point if it is quantized."""
     arrays = {tensor.name: tensor for tensor in model.graph.initializer}
     table: NDArray[np.float32] = numpy_helper.to_array(arrays[name]).astype(np.float32)
     gathered = {node.output[0] for node in model.graph.node if node.op_type == "Gather" and node.input[0] == name}
@@ -116,5 +113,5 @@ def to_float(model: onnx.ModelProto) -> onnx.ModelProto:
         name = f"{node.input[1]}_float"
         graph.initializer.append(numpy_helper.from_array(weights, name))
         product.CopyFrom(helper.make_node("MatMul", [before.input[0], name], [product.output[0]], name=product.name))
-    # Leaves out the nodes and weights that nothing reads any more.
+    # Drop the nodes and weights that are no longer used.
     return Extractor(plain).extract_model([each.name for each in graph.input], [each.name for each in graph.output])

@@ -1,7 +1,7 @@
-"""The models, one file per technique, each registered under the name that recipes use.
+"""The models, one file per technique, registered under the names that recipes use.
 
-Other packages add encoders through the entry point group `mmgcs.encoders`: the entry point's name is the name in
-recipes, and it points to the class.
+Other packages add encoders through the entry point group `mmgcs.encoders`: an entry point's name is the name in
+recipes, and its value is the class.
 """
 
 import importlib.metadata
@@ -26,10 +26,10 @@ import_modules(__name__)
 for _plugin in importlib.metadata.entry_points(group="mmgcs.encoders"):
     try:
         _encoder = _plugin.load()
-    except Exception as error:  # a plugin can fail in any way, and others must still work
+    except Exception as error:  # a broken plugin must not break the others
         warnings.warn(f"the encoder plugin {_plugin.name!r} could not be loaded: {error}", stacklevel=2)
         continue
-    if _plugin.name not in ENCODERS:  # its decorator may have registered it
+    if _plugin.name not in ENCODERS:  # importing it may have registered it
         ENCODERS.register(_plugin.name)(_encoder)
 
 __all__ = [

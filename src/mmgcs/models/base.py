@@ -22,17 +22,15 @@ from mmgcs.registry import Registry
 
 ParameterGroups = list[dict[str, Any]]
 
-PAD, UNKNOWN = "[PAD]", "[UNK]"
-
 
 class Encoder(nn.Module):
     """Turn one prepared input into features.
 
-    An encoder may be split in two: `stem`, whose output mixup mixes, and `tail`. By default the stem is empty and the
-    tail is the whole encoder. The output of a poster encoder's frozen stem is computed once and cached.
+    An encoder may be split into `stem`, whose output mixup mixes, and `tail`. By default the stem is empty and the tail
+    is the whole encoder. The output of a poster encoder's frozen stem is computed once and cached.
 
     Attributes:
-        input: what it reads of a film, "plot" or "poster".
+        input: the part of a film that it reads, "plot" or "poster".
         kind: the name of its preprocessing, which the bundle records.
         width: the number of features.
         outputs: the names of the graph's outputs; "features" is the first.
@@ -49,7 +47,7 @@ class Encoder(nn.Module):
         """Learn a vocabulary from the training films' texts, if the encoder needs one."""
 
     def preprocessor(self) -> Preprocessor:
-        """Return the preprocessing, the same object that prediction uses."""
+        """Return the preprocessing, the same that prediction uses."""
         raise NotImplementedError
 
     def save_assets(self, folder: Path) -> dict[str, Any]:
@@ -80,11 +78,11 @@ class Encoder(nn.Module):
         return 0.0
 
     def layers(self) -> Sequence[nn.Module]:
-        """Return the trained parts in order from the input to the head; later ones get a higher learning rate."""
+        """Return the parts to train, in order from the input to the head; later ones get a higher learning rate."""
         return list(self.children())
 
     def parameter_groups(self, lr: float, layer_decay: float, weight_decay: float) -> ParameterGroups:
-        """Return what the optimizer trains, with a learning rate for each layer."""
+        """Return the optimizer's parameter groups, with a learning rate for each layer."""
         return linear_schedule_groups(self.layers(), lr, layer_decay, weight_decay)
 
 
@@ -93,7 +91,7 @@ class TokenEncoder(Encoder):
 
     Args:
         tokenizer: its tokenizer; None to learn a vocabulary of words from the training plots.
-        vocabulary: the most words to learn, if there is no tokenizer. Id 0 is padding and 1 an unknown word.
+        vocabulary: the largest vocabulary to learn if there is no tokenizer. Id 0 is padding, id 1 an unknown word.
         max_tokens: tokens after which a plot is cut.
         pad_id: the id of padding.
         use_title: read the title before the plot.
@@ -154,11 +152,11 @@ class TokenEncoder(Encoder):
 class PixelEncoder(Encoder):
     """An encoder of posters; `forward(pixels)`, (B, H, W, 3) uint8, returns features (B, width).
 
-    An encoder made of `stages()` can freeze the first of them (`freeze`); `pool` then ends the second half.
+    An encoder that defines `stages` can `freeze` the first of them; `pool` follows the last.
 
     Args:
         height, width_px: the size that posters are stretched to, in pixels.
-        mean, std: of pixel values from 0 to 255, one number or one for each colour.
+        mean, std: of pixel values from 0 to 255, one number or one for each color.
     """
 
     input = "poster"
@@ -182,7 +180,7 @@ class PixelEncoder(Encoder):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
     def stages(self) -> Sequence[nn.Module]:
-        """Return the parts that can be frozen, in order from the picture to the head; none by default."""
+        """Return the parts that can be frozen, from the input to the head; none by default."""
         return []
 
     def pool(self, maps: Tensor) -> Tensor:
@@ -231,7 +229,7 @@ class PixelEncoder(Encoder):
         return self.tail(self.stem(inputs), inputs)
 
     def frozen_share(self) -> float:
-        """Return the share of the stages that are frozen; the first ones, with the largest maps, cost most."""
+        """Return the share of frozen stages, a low estimate: the first ones, with the largest maps, cost most."""
         return self.frozen / max(1, len(self.stages()))
 
     def preprocessor(self) -> PosterPixels:
@@ -256,7 +254,7 @@ class PixelEncoder(Encoder):
 ENCODERS: Registry[Callable[..., Encoder]] = Registry("encoder")
 FUSIONS: Registry[Callable[..., nn.Module]] = Registry("fusion")
 """Modules whose `forward` turns the branches' features, a list of (B, width), and `present` (B, branches) of 0 and 1
-into logits (B, genres), whichever branches are present. They are made from the branches' heads."""
+into logits (B, genres), whichever branches are present. Their first argument is the branches' heads."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -271,7 +269,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors have no common base class, and a damaged file raises anything
+    except Exception as error:  # a damaged file can raise anything
         line = str(error).splitlines()[0]
         raise UsageError(f"poster.encoder.weights: {path} holds no weights ({line})") from error
     return loaded
@@ -300,7 +298,7 @@ class SourceHead(nn.Module):
         return logits
 
     def target_linear(self) -> tuple[Tensor, Tensor]:
-        """Return one linear layer, (genres, width) and (genres,), that predicts as the target source labels."""
+        """Return the weight (genres, width) and bias (genres,) of a linear layer that predicts as the target source."""
         weight = self.common.weight + self.weight[self.target]
         bias = self.common.bias + self.bias[self.target]
         return weight.detach().clone(), bias.detach().clone()
@@ -311,7 +309,7 @@ def linear_schedule_groups(
 ) -> ParameterGroups:
     """Return parameter groups whose learning rate falls by `layer_decay` per module, counted from the last.
 
-    Layer-wise learning-rate decay of Howard & Ruder 2018 and Clark et al. 2020 (ELECTRA). Biases and norms, which
+    Layer-wise learning rate decay of Howard & Ruder 2018 and Clark et al. 2020 (ELECTRA). Biases and norms, which
     have one dimension, have no weight decay.
     """
     groups: ParameterGroups = []
@@ -326,8 +324,9 @@ def linear_schedule_groups(
 
 
 def word_tokenizer(words: Mapping[str, int]) -> Tokenizer:
-    """Return a tokenizer of lower-case words without accents, and of punctuation; padding is 0 and unknown 1."""
-    tokenizer = Tokenizer(models.WordLevel({PAD: 0, UNKNOWN: 1, **words}, unk_token=UNKNOWN))
+    """Return a tokenizer of lower-case words without accents, and punctuation; padding is 0, unknown words are 1."""
+    unknown = "[UNK]"
+    tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, unknown: 1, **words}, unk_token=unknown))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer

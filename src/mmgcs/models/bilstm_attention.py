@@ -1,7 +1,7 @@
 """Plots through a bidirectional LSTM with additive attention over word vectors.
 
-LSTM of Hochreiter & Schmidhuber 1997, read in both directions (Schuster & Paliwal 1997); attention of Bahdanau et al.
-2015, with which a classifier pools its states (Yang et al. 2016); vectors of Pennington et al. 2014 (GloVe).
+LSTM: Hochreiter & Schmidhuber 1997, in both directions: Schuster & Paliwal 1997; attention: Bahdanau et al. 2015, for
+pooling: Yang et al. 2016; word vectors: Pennington et al. 2014 (GloVe).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from mmgcs.models.word_vectors import vector_width, vectors_of
 
 @ENCODERS.register("bilstm_attention")
 class BiLstmAttention(TokenEncoder):
-    """Own vocabulary, word vectors, a bidirectional LSTM, additive attention.
+    """A bidirectional LSTM with additive attention over word vectors, with its own vocabulary.
 
-    Its graph has a second output, `attention` (batch, tokens), which sums to 1 over a plot's words.
+    The graph has a second output, `attention` (batch, tokens), which sums to 1 over a plot's words.
 
     Args:
         glove: a file of vectors in GloVe's text format (.txt, .txt.gz); None starts from random vectors.
-        tune: train the vectors too; without it they stay as the file has them.
-        vocabulary: the number of words to keep, the most common of the training plots.
-        dimension: width of random vectors; a file has its own.
+        tune: train the vectors too.
+        vocabulary: the number of words to keep, the most common in the training plots.
+        dimension: width of random vectors; vectors from a file have their own.
         hidden: units of the LSTM in each direction.
         max_tokens: words after which a plot is cut.
         dropout: dropout on the vectors and on the features.
@@ -64,8 +64,8 @@ class BiLstmAttention(TokenEncoder):
     def learn_words(self, texts: Sequence[str]) -> None:
         """Build the vocabulary from the training texts, and the vectors of its words.
 
-        A word that the file of vectors lacks starts as zeros if vectors are frozen, so that it has no effect, and as a
-        small random vector if they are trained.
+        A word without a vector in the file gets zeros if vectors are frozen, so that it has no effect, and otherwise a
+        small random vector.
         """
         words = common_words(texts, self.vocabulary)
         self.tokenizer = word_tokenizer({word: index + 2 for index, word in enumerate(words)})
@@ -100,16 +100,16 @@ class BiLstmAttention(TokenEncoder):
         return features, attention
 
     def _states(self, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """Return the states (B, T, 2 · hidden), as packed sequences would give them.
+        """Return the states (B, T, 2 · hidden) that packed sequences would give.
 
-        Packed sequences are four times slower on a CPU, and cannot be exported for batches of any size. Read forwards,
-        padding comes after the words and cannot change their states. To read backwards, each plot is turned around
-        within its own length, so that padding comes last there too.
+        Packed sequences are four times slower on a CPU and cannot be exported for a variable batch size. Forwards,
+        padding comes after the words and does not change their states. Backwards, each plot is reversed within its own
+        length, so that padding comes last there too.
         """
         steps = torch.arange(vectors.shape[1], device=vectors.device).unsqueeze(0)  # (1, T)
         inside = steps < lengths.unsqueeze(1)  # (B, T)
         turned = torch.where(inside, lengths.unsqueeze(1) - 1 - steps, steps)  # (B, T)
-        # Rows of one table (B · T, width) are moved faster, gradients too, than the numbers of a gather are.
+        # Selecting rows of one table (B · T, width) is faster than a gather, for gradients too.
         films, length = vectors.shape[:2]
         rows = (turned + length * torch.arange(films, device=vectors.device).unsqueeze(1)).reshape(-1)  # (B · T,)
         forwards = self._one_way(vectors, "")
@@ -123,7 +123,7 @@ class BiLstmAttention(TokenEncoder):
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         weights = [getattr(self.lstm, name + direction) for name in names]
         start = vectors.new_zeros(1, vectors.shape[0], self.width // 2)
-        # With biases, one layer, no dropout, training or not, one direction, batch first.
+        # has_biases, num_layers, dropout, train, bidirectional, batch_first
         states: Tensor = torch.lstm(vectors, (start, start), weights, True, 1, 0.0, self.training, False, True)[0]
         return states
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from mmgcs.errors import UsageError
 from mmgcs.models.base import ENCODERS, PixelEncoder, read_tensors
 
-# (expansion, channels, blocks, stride, kernel) of each stage of the B0 plan.
+# (expansion, channels, blocks, stride, kernel) of each stage of EfficientNet-B0.
 _STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -26,9 +26,9 @@ _STAGES = (
 )
 _STEM, _HEAD = 32, 1280
 _VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # width and depth multipliers
-_MEAN, _STD = 127.0, 128.0  # of pixel values, as the published weights were trained with
+_MEAN, _STD = 127.0, 128.0  # of pixel values, as the published weights expect
 STAGES = ("stem", *(f"stage{number}" for number in range(1, len(_STAGES) + 1)), "head")
-"""The values of `freeze_until`, in order from the image to the head: the stem, seven stages of blocks, the head."""
+"""The values of `freeze_until`, from the input to the head."""
 
 
 def _conv(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Module:
@@ -36,13 +36,13 @@ def _conv(inside: int, outside: int, kernel: int, stride: int = 1, groups: int =
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's "SAME", which the published weights were trained with."""
+    """A convolution with TensorFlow's "SAME" padding, which the published weights expect."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn (B, C, H, W) into (B, C', ceil(H / stride), ceil(W / stride))."""
         pads: list[int] = []
         for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
-            # int(): while a graph is traced, sizes are tensors and would put arithmetic into it.
+            # int(): in tracing, sizes are tensors, and would add arithmetic to the graph.
             total = max(((int(size) - 1) // stride) * stride + kernel - int(size), 0)
             pads += [total // 2, total - total // 2]
         if pads[0] == pads[1] and pads[2] == pads[3]:  # symmetric padding costs nothing inside the convolution
@@ -93,13 +93,12 @@ class EfficientNetLite(PixelEncoder):
     Args:
         variant: "lite0", "lite1" or "lite2".
         height, width_px: the size that posters are stretched to, in pixels.
-        freeze_until: the first stage that is trained: "stem" trains everything, "stage5" the stages from the fifth on,
-            "head" nothing but the head of the genres; or the number of stages that are not trained, 0 to 8. The
-            BatchNorm statistics of *every* stage stay as ImageNet left them: a batch of posters is too small to
-            estimate them and a frozen stage must not change.
+        freeze_until: the first stage to train: "stem" trains everything, "stage5" the stages from the fifth on, "head"
+            only the head of the genres; or the number of frozen stages, 0 to 8. The BatchNorm statistics of *every*
+            stage stay frozen: a batch of posters is too small to estimate them.
         dropout: dropout on the pooled features.
-        weights: "package" (the ImageNet weights that a Python package carries), a .pth or .safetensors file in the
-            same key layout, or "none" for a random start.
+        weights: "package" (the ImageNet weights from a Python package), a .pth or .safetensors file with the same keys,
+            or "none" for a random start.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class EfficientNetLite(PixelEncoder):
         inside = _STEM
         for index, (expansion, channels, blocks, stride, kernel) in enumerate(_STAGES):
             outside = _round_channels(channels, wider)
-            # The Lite plan keeps the depth of the first and last stage.
+            # The Lite variants do not deepen the first and last stage.
             count = blocks if index in (0, len(_STAGES) - 1) else -int(-blocks * deeper // 1)
             stage = []
             for block in range(count):
@@ -169,7 +168,7 @@ class EfficientNetLite(PixelEncoder):
         published = read_tensors(path)
         own = self.state_dict()
         keys = [key for key in published if not key.startswith("_fc.")]
-        # Both list the layers in order, so they pair up one by one; shapes prove it.
+        # Both list the layers in the same order; the shapes confirm it.
         if [published[key].shape for key in keys] != [value.shape for value in own.values()]:
             raise UsageError(f"poster.encoder.weights: {path} does not hold an EfficientNet-{variant}")
         self.load_state_dict({name: published[key] for name, key in zip(own, keys, strict=True)})
@@ -187,7 +186,7 @@ def _frozen_stages(freeze_until: str | int) -> int:
 
 
 def packaged_weights(variant: str) -> Path:
-    """Return the file of ImageNet weights in the package for `variant`.
+    """Return the file of ImageNet weights in the variant's package.
 
     Raises:
         UsageError: the package is not installed.

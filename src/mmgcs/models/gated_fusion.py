@@ -1,10 +1,10 @@
-"""Gated fusion of the inputs, any of which may be missing.
+"""Gated fusion of inputs, any of which may be missing.
 
 The Gated Multimodal Unit (Arevalo et al. 2017, "Gated Multimodal Units for Information Fusion") learns how far to
 trust each input: h = Σ z_m · tanh(W_m x_m), with the gate z computed from all inputs. Here the gate is a softmax over
-the inputs that are *present*, so a missing one has no share rather than a made-up value, and the unit corrects the
-weighted logits of the single branches instead of replacing them. With the correction at zero, a film with one
-input gets exactly what that input's own head says.
+the inputs that are *present*, so a missing input needs no made-up value, and the unit corrects the weighted logits of
+the single branches instead of replacing them. With the correction at zero, a film with one input gets exactly the
+prediction of that input's own head.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class GatedFusion(nn.Module):
         self.out = nn.Linear(hidden, genres)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
-        # How much of each branch's logit counts where all are present, and a shift, for each genre.
+        # The weight of each branch's logit if all are present, and a shift, for each genre.
         self.mix = nn.Parameter(torch.full((branches, genres), 1.0 / branches))
         self.shift = nn.Parameter(torch.zeros(genres))
         self.dropout = nn.Dropout(dropout)
-        # How much of the correction is used: with each branch alone, and (last) with all; chosen after training.
+        # The weight of the correction: for each branch alone, and (last) for all together; chosen after training.
         self.share: Tensor
         self.register_buffer("share", torch.ones(branches + 1))
 

@@ -1,4 +1,4 @@
-"""One branch's linear head, or the sum of several: the fusion of a model with one input."""
+"""The mean of the branches' own predictions; for a model with one input, simply its head."""
 
 from __future__ import annotations
 

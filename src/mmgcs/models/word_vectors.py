@@ -23,7 +23,7 @@ def vector_width(path: Path) -> int:
 
 
 def vectors_of(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the vectors (words, width) float32 of `words`, and which of them the file has (words,).
+    """Return the vectors (words, width) float32 of `words`, and a mask (words,) of those the file has.
 
     Words that it lacks get zeros. Only the lines of these words are parsed: 20,000 of 400,000 take a second.
 

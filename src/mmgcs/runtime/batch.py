@@ -1,4 +1,4 @@
-"""Predict many films in order, in constant memory: threads read and decode the next chunk while one is predicted."""
+"""Predict many films in order and in constant memory; threads prepare the next chunk while one is predicted."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def predict_chunks(
     workers: int | None = None,
     wants: Callable[[Film], bool] = lambda film: True,
 ) -> Iterator[tuple[list[Film], list[Prediction]]]:
-    """Predict chunks of films in order, preparing one chunk ahead of the graphs.
+    """Predict chunks of films in order.
 
     Args:
         classifier: the model.
         chunks: films, a chunk at a time; at most two chunks are read ahead.
         workers: threads that read plots and decode posters; None for one per core.
-        wants: returns True for films to predict; the others keep the genres they have, without inputs.
+        wants: returns True for films to predict; the others keep their genres, and get no `inputs`.
     """
 
     def finish(

@@ -15,30 +15,30 @@ from mmgcs.runtime.classifier import Classifier, without
 from mmgcs.sample import sample_films
 
 TOLERANCE = 0.03
-"""How far a probability may be from the card's: int8 kernels round differently from one processor to another."""
+"""The largest allowed difference from a card's probability: int8 kernels round differently on each processor."""
 
 CARD_KEY = "sample_predictions"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked."""
+    """The result of one check."""
 
-    name: str  # what was checked
+    name: str
     passed: bool
-    detail: str  # what was found
+    detail: str
 
 
 def record_samples(classifier: Classifier, films: Sequence[Film] | None = None) -> list[dict[str, Any]]:
-    """Return what a card records under `sample_predictions`, for `verify` to compare with.
+    """Return the predictions for sample films that a card records, for `verify` to compare with.
 
     Args:
         classifier: the bundle, loaded.
         films: films of the shipped sample; None for the first ten.
 
     Returns:
-        For each film and each combination of inputs that it and the bundle have: `id` of the film in the shipped
-        sample, `inputs` ("plot", "poster" or "plot+poster") and `probabilities` (genre to number).
+        For each film and each combination of inputs: the film's `id` in the shipped sample, `inputs` ("plot", "poster"
+        or "plot+poster") and `probabilities` by genre.
     """
     rows: list[dict[str, Any]] = []
     for film in sample_films()[:10] if films is None else films:
@@ -59,7 +59,7 @@ def write_carded_bundle(
     *,
     replace: bool = False,
 ) -> Bundle:
-    """Write a bundle with a card about itself: it is loaded and described before it gets its name.
+    """Write a bundle with a card about itself: it is loaded and described before it is moved to `path`.
 
     Args:
         path, config, fill, replace: as for `write_bundle`.
@@ -78,7 +78,7 @@ def write_carded_bundle(
 
 
 def verify(path: Path) -> list[Check]:
-    """Check a bundle: its sums, its graphs, its predictions for the shipped sample, and its card.
+    """Check a bundle: its checksums, its graphs, its predictions for the shipped sample, and its card.
 
     Raises:
         UsageError: there is no bundle at `path`.

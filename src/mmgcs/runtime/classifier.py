@@ -1,4 +1,4 @@
-"""The classifier: a bundle, loaded once, that turns films into predictions."""
+"""The classifier: a loaded bundle that turns films into predictions."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ STRANGE = "the {} is unlike those of the films that the model learned from, so t
 """The warning about an input that may not belong to a film."""
 
 BATCH = 32
-"""Films a graph is run on at once: past this two cores gain nothing and memory grows."""
+"""Films per run of a graph. More cost memory, and are no faster on two cores."""
 
 BATCHES = {"poster": 8}
-"""The same for inputs that need another number: 32 posters take 720 MB of memory, and half as long again each."""
+"""Exceptions for some inputs: in batches of 32, posters take 720 MB of memory, and each takes half as long again."""
 
 
 def load(path: str | Path | None = None, *, threads: int | None = None, spin: bool = True) -> Classifier:
@@ -64,28 +64,28 @@ def load(path: str | Path | None = None, *, threads: int | None = None, spin: bo
 class PreparedFilm:
     """One film's preprocessed inputs."""
 
-    # for each branch its input, None if the film lacks it; empty if there is an error
+    # each branch's input, None if the film lacks it; empty if there is an error
     parts: tuple[Prepared | None, ...]
-    warnings: tuple[str, ...]  # what was odd about the input
+    warnings: tuple[str, ...]  # what is odd about the input
     error: str | None  # why nothing can be predicted; None if something can
     odd_plot: bool = False  # True if the plot is too short, or in a language that the model has not learned
 
 
 @dataclass(slots=True)
 class Features:
-    """What the branches made of some films, before fusion."""
+    """The branches' features of some films, before fusion."""
 
-    # for each branch, (films, width) float32; zeros for films that lack the input
+    # each branch's (films, width) float32; zeros for films that lack the input
     values: dict[str, NDArray[np.float32]]
     present: NDArray[np.float32]  # (films, branches) float32, 1 if the branch read its input
-    warnings: list[tuple[str, ...]]  # for each film, what was odd about its input
+    warnings: list[tuple[str, ...]]  # for each film, what is odd about its input
     errors: list[str]  # for each film, why its inputs could not be read, joined; "" if all could be
-    # (films, branches) True for inputs unlike those of films; None if that was not checked
+    # (films, branches), True for inputs unlike those of films; None if not checked
     strange: NDArray[np.bool_] | None = None
 
     @classmethod
     def concatenate(cls, parts: Sequence[Features]) -> Features:
-        """Return the features of several groups of films, one after the other; those of `strange` must be known."""
+        """Return the features of all films, in order; `strange` must not be None."""
         return cls(
             values={name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
             present=np.concatenate([part.present for part in parts]),
@@ -95,13 +95,13 @@ class Features:
         )
 
     def having(self, branches: Sequence[Branch], inputs: Collection[str]) -> NDArray[np.bool_]:
-        """Return a mask (films,) of those with all of `inputs`, read by each of the `branches` that read them."""
+        """Return a mask (films,) of those that have all of `inputs`, for every branch that reads them."""
         return np.asarray((self.present[:, _reading(branches, inputs)] > 0).all(axis=1), dtype=bool)
 
     def only(
         self, branches: Sequence[Branch], inputs: Collection[str], films: NDArray[np.bool_] | NDArray[np.int64]
     ) -> Features:
-        """Return the features of `films`, a mask or rows, as if they had no inputs but `inputs`."""
+        """Return the features of `films`, a mask or rows, with all inputs but `inputs` hidden."""
         keep = _reading(branches, inputs)
         rows = np.arange(len(self.present))[films]
         return Features(
@@ -155,10 +155,10 @@ class Classifier:
         Args:
             plot: the plot in prose.
             poster: an image file, or its bytes.
-            title: the title, which helps alongside a plot.
+            title: the title; it only helps together with a plot.
 
         Raises:
-            InputError: there is neither, or it cannot be read.
+            InputError: there is no readable plot or poster.
         """
         film = Film(title=title, plot=plot, poster=Path(poster) if isinstance(poster, str) else poster)
         if not self._opened:
@@ -170,7 +170,7 @@ class Classifier:
         return prediction
 
     def _open(self, film: Film) -> None:
-        """Open everything a film needs, its large graphs in parallel with the rest."""
+        """Open everything that a film needs, large graphs in parallel."""
         for branch in self._branches:
             if getattr(film, branch.spec.input) is not None:
                 Thread(target=branch.try_open, name="mmgcs-open", daemon=True).start()
@@ -189,7 +189,7 @@ class Classifier:
         return self.decide(self.logits(features), features)
 
     def prepare(self, films: Sequence[Film]) -> list[PreparedFilm]:
-        """Read and preprocess films' inputs: everything that needs no graph. Never raises for a bad film."""
+        """Read and preprocess films' inputs. Never raises for a bad film."""
         return [self._prepare(film) for film in films]
 
     def _prepare(self, film: Film) -> PreparedFilm:
@@ -239,7 +239,7 @@ class Classifier:
 
         Args:
             prepared: the films.
-            check: also find the inputs that are unlike those of films.
+            check: also find inputs that are unlike those of films.
         """
         values: dict[str, NDArray[np.float32]] = {}
         present = np.zeros((len(prepared), len(self._branches)), dtype=np.float32)
@@ -307,7 +307,7 @@ class Classifier:
 
 
 def _wrong_type(film: Film) -> str | None:
-    """Return why a film that a program made has a field of the wrong type; None if all are right."""
+    """Return which field of a film has the wrong type; None if all are right."""
     for name in ("plot", "title"):
         value = getattr(film, name)
         if value is not None and not isinstance(value, str):

@@ -12,11 +12,11 @@ from mmgcs.film import Prediction
 
 
 class DecisionRule:
-    """A bundle's decision for one combination of inputs, ready to use."""
+    """A bundle's decision for one combination of inputs, as arrays."""
 
     def __init__(self, genres: tuple[str, ...], decision: Decision) -> None:
         self._genres, self._decision = genres, decision
-        self._slope = np.asarray(decision.slope, dtype=np.float32)  # (genres,), as all that follow
+        self._slope = np.asarray(decision.slope, dtype=np.float32)  # (genres,), like those below
         self._intercept = np.asarray(decision.intercept, dtype=np.float32)
         self._thresholds = np.asarray(decision.thresholds, dtype=np.float32)
         self._cuts = log_odds(self._thresholds)
@@ -32,9 +32,9 @@ class DecisionRule:
 
         Args:
             logits: (genres,) from the fusion.
-            inputs: which inputs were read.
-            strange: which of them are unlike those the model learned from.
-            warnings: for the prediction.
+            inputs: the inputs that were read.
+            strange: those of them that are unlike the model's training films.
+            warnings: the prediction's warnings.
         """
         decision, odds = self._decision, self.odds(logits)
         probabilities = sigmoid(odds)
@@ -42,7 +42,7 @@ class DecisionRule:
         confidence = float(expected_f1(probabilities, chosen))
         possible = near = np.zeros_like(chosen)
         if decision.possible is not None:
-            # A chosen genre is possible whatever its probability; that can only make the set cover more.
+            # Chosen genres are always in the set; that can only raise its coverage.
             possible = chosen | (probabilities >= np.float32(decision.possible))
         if decision.margin is not None:
             near = np.abs(odds - self._cuts) < decision.margin
@@ -53,7 +53,7 @@ class DecisionRule:
 
         return Prediction(
             genres=ranked(chosen),
-            # Six digits are all that float32 holds; rounding keeps outputs equal on every machine.
+            # float32 holds no more than six digits; rounding keeps outputs equal on every machine.
             probabilities={genre: round(p, 6) for genre, p in zip(self._genres, probabilities.tolist(), strict=True)},
             inputs=inputs,
             confidence=round(confidence, 6),
@@ -72,9 +72,9 @@ def sigmoid(logits: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def expected_f1(probabilities: NDArray[np.float32], chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return how good the chosen genres are by the model's own probabilities, both (…, genres), as (…).
+    """Return the F1 (…) of the chosen genres expected from the probabilities, both (…, genres).
 
-    This is the plug-in estimate of F1 (Ye et al. 2012), 2 · E[hits] / (chosen + E[true genres]); 0 if none is chosen.
+    This is the plug-in estimate (Ye et al. 2012), 2 · E[hits] / (chosen + E[true genres]); 0 if none is chosen.
     """
     hits = np.where(chosen, probabilities, np.float32(0)).sum(axis=-1)
     total = chosen.sum(axis=-1, dtype=np.float32) + probabilities.sum(axis=-1)

@@ -1,10 +1,9 @@
 """Detect pictures that are unlike film posters: photographs, charts, pages of text. Their predictions are not sure.
 
-A poster encoder ignores anything that is unrelated to genres, so it can be confident about a blank page. The detector
-looks at fourteen statistics of the pixels, and measures how far they are from those of
-posters, as the Mahalanobis distance (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution
-samples"). `mmgcs.evaluation.fit_pictures` fits it; it is a few numbers in bundle.json. A bundle without them calls no
-picture strange.
+A poster encoder ignores anything unrelated to genres, so it can be confident about a blank page. The detector computes
+fourteen statistics of the pixels and their Mahalanobis distance from those of posters (Lee et al. 2018, "A simple
+unified framework for detecting out-of-distribution samples"). `mmgcs.evaluation.fit_pictures` fits it, and bundle.json
+keeps its few numbers. A bundle without them calls no picture strange.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ PICTURES = "pictures"
 
 
 class PictureDetector:
-    """A bundle's detector of pictures that are no posters.
+    """A bundle's detector of pictures that are not posters.
 
     Args:
         mean: (statistics,) of posters.
-        whitening: (statistics, statistics), to directions in which posters have variance 1.
+        whitening: (statistics, statistics), maps to directions in which posters have variance 1.
         limit: pictures at a larger squared distance are strange.
     """
 
@@ -60,7 +59,7 @@ class PictureDetector:
 
 
 def picture_statistics(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Return statistics of the pixels, whatever they show: flat or noisy, colors, sharpness; (pictures, 14)."""
+    """Return statistics of the pixels (pictures, 14): noise, sharpness, contrast, colors."""
     return np.stack([_statistics(pixels) for pixels in pictures])
 
 

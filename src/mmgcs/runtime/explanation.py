@@ -28,10 +28,7 @@ from mmgcs.preprocess import Prepared, clean_text
 from mmgcs.runtime.classifier import Classifier, Features, PreparedFilm
 
 MAX_PASSES = 40
-"""At most this many films, whole or with a part hidden, go through the encoders for one explanation."""
-GRID = (6, 4)
-"""Rows and columns of a poster's regions: nearly square on a 2:3 poster."""
-GRID_BESIDE_PLOT = (5, 4)
+"""The most films, whole or with a part hidden, that go through the encoders for one explanation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class Span:
 
     start: int  # `Explanation.text[start:end]` are the words
     end: int
-    # for each genre, how far its log-odds fall without them; negative if they speak against it
+    # the fall in each genre's log-odds without them; negative if they speak against it
     drops: Mapping[str, float]
 
 
@@ -62,7 +59,7 @@ class Explanation:
         text: the plot as it was read; spans are places in it.
         spans: the plot's words in order; empty without a plot.
         regions: for each genre the poster's regions, row by row from the top left; empty without a poster.
-        inputs: for each genre, the fall when the plot, and when the poster, is hidden; empty if there is only one.
+        inputs: for each genre, the fall if the plot is hidden and if the poster is; empty if there is only one.
         passes: films that went through the encoders.
         attention: the words in the order an encoder with attention read them; empty if the bundle has no such encoder.
     """
@@ -133,7 +130,8 @@ def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = N
 
     regions: dict[str, list[list[float]]] = {}
     if "poster" in prediction.inputs:
-        rows, across = GRID_BESIDE_PLOT if both else GRID
+        # Nearly square regions on a 2:3 poster; with a plot fewer, since its words need passes too.
+        rows, across = (5, 4) if both else (6, 4)
         hidden = _hide_regions(classifier, prepared, rows, across)
         passes += len(hidden)
         falls = drops_with("poster", hidden).reshape(rows, across, len(explained))
@@ -144,7 +142,7 @@ def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = N
     if "plot" in prediction.inputs:
         text = clean_text(film.plot or "")
         places = _split_words(text, MAX_PASSES - passes)
-        falls = whole[None].astype(np.float64)  # if there is one word, it is all there is
+        falls = whole[None].astype(np.float64)  # without its only word, nothing is left of the plot
         if len(places) > 1:
             # The title stays: it is not part of the plot that is shown.
             shorter = [replace(film, plot=f"{text[:start]} {text[end:]}", poster=None) for start, end in places]
@@ -157,7 +155,7 @@ def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = N
 
     inputs: dict[str, dict[str, float]] = {genre: {} for genre in explained} if both else {}
     for name, other in (("plot", "poster"), ("poster", "plot")) if both else ():
-        # What is left is judged as a film that has only the other input.
+        # The rest is decided as for a film that has only the other input.
         (fall,) = drops(base.only(branches, [other], np.array([0])), [other]).tolist()
         for genre, drop in zip(explained, fall, strict=True):
             inputs[genre][name] = drop
@@ -186,7 +184,7 @@ def _split_words(text: str, most: int) -> list[tuple[int, int]]:
 
 
 def _hide_regions(classifier: Classifier, film: PreparedFilm, rows: int, columns: int) -> list[PreparedFilm]:
-    """Return the film's poster once for each region, with that region in the poster's mean color."""
+    """Return the film's poster once for each region, with that region filled with the poster's mean color."""
     hidden = []
     for row, column in np.ndindex(rows, columns):
         parts: list[Prepared | None] = []

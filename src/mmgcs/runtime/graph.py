@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 _DYNAMIC = b"DynamicQuantizeLinear"
-"""The operator in graphs whose 8-bit activations are scaled while they run."""
+"""The operator that scales 8-bit activations at run time."""
 
 
 class LoadedBranch:
@@ -54,7 +54,7 @@ class LoadedBranch:
         return self._session(self._threads)
 
     def try_open(self) -> None:
-        """Open the graph ahead of its first use, which reports the error if it cannot be opened."""
+        """Open the graph ahead of its first use; an error is left for that to report."""
         with suppress(BundleError):
             _ = self.session
 
@@ -68,7 +68,7 @@ class LoadedBranch:
     @cached_property
     def _alone(self) -> bool:
         # With dynamic 8-bit activations the scale depends on the whole batch, so films would change each other's
-        # answers. Separately, each on one thread, they are just as fast.
+        # answers. One by one, each on its own thread, they are just as fast.
         return _DYNAMIC in self._bundle.read(self.spec.graph)
 
     @cached_property
@@ -86,7 +86,7 @@ class LoadedBranch:
         return np.concatenate(list(each(lambda one: self._run(session, [one]), prepared)))
 
     def _run(self, session: ort.InferenceSession, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-        # By name: a graph may have further outputs, such as an attention over words.
+        # By name: a graph may have other outputs, such as attention.
         return run_graph(session, "features", self.preprocessor.collate(prepared), self.spec.width)
 
 

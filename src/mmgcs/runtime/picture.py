@@ -1,4 +1,4 @@
-"""Show an explanation as an HTML page or a PNG image. Green speaks for a genre, red against it."""
+"""Draw an explanation as an HTML page or a PNG image. Green speaks for a genre, red against it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FOR, _AGAINST = (46, 160, 67), (218, 54, 51)
 
 
 def read_poster(classifier: Classifier, film: Film) -> Image.Image | None:
-    """Return the poster as the model sees it; None if there is none that it can read."""
+    """Return the poster as the model sees it; None if the film has no readable poster."""
     (prepared,) = classifier.prepare([film])
     for branch, part in zip(classifier.bundle.config.branches, prepared.parts, strict=False):
         if branch.input == "poster" and part is not None and part.value.ndim == 3:

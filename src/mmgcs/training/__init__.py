@@ -1,6 +1,6 @@
 """Train models from recipes, search their settings, and make bundles smaller.
 
-What the rarer commands need is imported on first use.
+Modules that only some commands need are imported on first use.
 """
 
 from typing import TYPE_CHECKING

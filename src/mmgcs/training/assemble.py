@@ -38,18 +38,18 @@ def assemble(
     extra: Mapping[str, Any] | None = None,
     languages: tuple[str, ...] = (ENGLISH,),
 ) -> tuple[BundleConfig, Callable[[Path], None]]:
-    """Return a bundle of finished branches as `write_bundle` takes it.
+    """Return the arguments of `write_bundle` for a bundle of finished branches.
 
     Args:
-        run: for the name, the genres and the assets.
+        run: provides the name, the genres and the assets.
         branches: the branches.
-        fusion: the fusion; None for the mean of the heads' logits.
-        decisions: the decisions; None for neutral ones.
-        extra: the detector of strange pictures, as `fit_pictures` returns it.
-        languages: the languages of plots that it reads.
+        fusion: None for the mean of the heads' logits.
+        decisions: None for neutral ones.
+        extra: the picture detector, from `fit_pictures`.
+        languages: the languages of plots that the bundle reads.
 
     Returns:
-        The configuration, and a function that fills the bundle's folder.
+        The configuration, and a function that writes the bundle's files into a folder.
     """
     specs = [branch.spec for branch in branches]
     module = FUSIONS["linear"]([branch.head for branch in branches]) if fusion is None else fusion
@@ -70,7 +70,7 @@ def assemble(
 
 
 def score_branch(run: Run, branch: FinishedBranch, valid: NDArray[np.int64]) -> dict[str, float]:
-    """Return a finished branch's scores on the films `valid`, with a decision fitted on them."""
+    """Fit a decision for a finished branch on the films `valid`, and return its scores on them."""
     folder = run.folder / branch.spec.name / "try"
     classifier = Classifier(write_bundle(folder, *assemble(run, [branch]), replace=True))
     logits = classifier.logits(classifier.features([run.data.films[row] for row in valid]))

@@ -1,4 +1,4 @@
-"""Random changes of training plots and posters, by the names that a recipe's `augment` lists.
+"""Augmentations of training plots and posters, registered under the names used in a recipe's `augment`.
 
 Each draws from a seeded generator, so that a run is reproducible.
 """
@@ -20,12 +20,12 @@ from mmgcs.models import frequent_words, vectors_of
 from mmgcs.registry import Registry
 
 PlotChange = Callable[[str, np.random.Generator], str]
-"""Turns a plot into one with nearly the same meaning."""
+"""Changes a plot without changing its meaning much."""
 PosterChange = Callable[[Tensor], Tensor]
-"""Changes posters (B, 3, H, W) float32 between 0 and 1; draws from torch's generator."""
+"""Changes posters (B, 3, H, W) float32 between 0 and 1, with torch's global generator."""
 
-PLOT_CHANGES: Registry[Callable[..., PlotChange]] = Registry("change of plots")
-POSTER_CHANGES: Registry[Callable[..., PosterChange]] = Registry("change of posters")
+PLOT_CHANGES: Registry[Callable[..., PlotChange]] = Registry("plot augmentation")
+POSTER_CHANGES: Registry[Callable[..., PosterChange]] = Registry("poster augmentation")
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -33,7 +33,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 @PLOT_CHANGES.register("word_dropout")
 def word_dropout(share: float = 0.1) -> PlotChange:
-    """Leave out a share of the words (Wei & Zou 2019, EDA); at least one stays."""
+    """Drop a share of the words (Wei & Zou 2019, EDA), but keep at least one."""
 
     def change(plot: str, random: np.random.Generator) -> str:
         words = plot.split()
@@ -64,14 +64,14 @@ def neighbours(glove: str, share: float = 0.1, nearest: int = 5, words: int = 20
         glove: a file of word vectors in GloVe's text format.
         share: share of the words that are replaced.
         nearest: number of neighbours, by cosine, to draw from.
-        words: how many of the most common words are replaced and drawn.
+        words: only this many of the most common words are replaced or drawn.
     """
     from sklearn.neighbors import NearestNeighbors
 
     known = frequent_words(Path(glove), words)
     vectors = vectors_of(Path(glove), known)[0]
     found = NearestNeighbors(n_neighbors=min(nearest + 1, len(known)), metric="cosine").fit(vectors)
-    near = found.kneighbors(vectors, return_distance=False)[:, 1:]  # the nearest of all is the word itself
+    near = found.kneighbors(vectors, return_distance=False)[:, 1:]  # without the word itself
     place = {word: index for index, word in enumerate(known)}
 
     def change(plot: str, random: np.random.Generator) -> str:
@@ -121,17 +121,17 @@ def colour_jitter(
 
 @POSTER_CHANGES.register("rand_augment")
 def rand_augment(changes: int = 2, strength: int = 10) -> PosterChange:
-    """Apply a few random changes, all of one strength from 0 to 30 (Cubuk et al. 2020, RandAugment)."""
+    """Apply a few random changes of equal strength, from 0 to 30 (Cubuk et al. 2020, RandAugment)."""
     from kornia.augmentation.auto import RandAugment
 
     return cast(PosterChange, RandAugment(changes, strength))
 
 
 class Augmenter:
-    """The changes that a recipe lists for one branch, in their order.
+    """Apply the augmentations of one branch, in the recipe's order.
 
     Args:
-        changes: for each change its name and its settings.
+        changes: the name and settings of each.
         source: "plot" or "poster".
     """
 
@@ -141,7 +141,7 @@ class Augmenter:
         self._changes: list[Callable[..., Any]] = [registry[kind](**options) for kind, options in changes]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Make it anew in another process; its changes are closures, which cannot be pickled."""
+        """Pickle the arguments only: the changes are closures, which cannot be pickled."""
         return Augmenter, self._arguments
 
     def __bool__(self) -> bool:
@@ -153,7 +153,7 @@ class Augmenter:
         plot = film.plot or ""
         for change in self._changes:
             plot = change(plot, random)
-        # A change that leaves nothing would make a readable film unreadable.
+        # A film without words would count as unreadable.
         return replace(film, plot=plot) if plot.strip() else film
 
     def posters(self, pixels: Tensor, seed: int) -> Tensor:

@@ -18,10 +18,10 @@ from mmgcs.preprocess import Prepared
 from mmgcs.training.labelled import Labelled
 
 SHARES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75)
-"""Weights of the linear model's logits that are tried; the best on `valid` is used."""
+"""Weights to try for the linear model's logits; the best on `valid` is used."""
 
 LEAST_FILMS = 3
-"""Films that must contain a token for it to count."""
+"""Tokens found in fewer films are ignored."""
 
 Head = tuple[Tensor, Tensor]
 
@@ -40,8 +40,8 @@ def add_bag(
         encoder: the trained encoder of tokens.
         head: its head's weight (genres, width) and bias.
         data: the films.
-        rows: those to fit on.
-        valid: those to choose the share on.
+        rows: the films to fit on.
+        valid: the films to choose the share on.
         weights: the weight of each film of `rows`.
 
     Returns:
@@ -83,7 +83,7 @@ def _counts(plots: Sequence[Prepared], size: int) -> csr_matrix:
 
 
 def _normalised(counts: csr_matrix, idf: NDArray[Any]) -> csr_matrix:
-    # The length counts every occurrence of a token by itself, which is what the graph can sum in one pass.
+    # Each occurrence of a token counts separately, so that the graph can sum the length in one pass.
     length = np.sqrt(np.maximum(counts @ idf**2, 1e-9))
     return csr_matrix(diags(1.0 / length) @ counts @ diags(idf))
 

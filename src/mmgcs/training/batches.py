@@ -27,8 +27,6 @@ from mmgcs.training.rundir import Log
 
 CHUNK = {"plot": 1024, "poster": 64}
 """Films that are prepared at once."""
-WORTHWHILE = 0.25
-"""The share of the forward pass from which a frozen stem is cached. Below it, reading the cache saves too little."""
 
 Rows = NDArray[np.int64]
 
@@ -37,7 +35,7 @@ class BranchData:
     """The films that one branch is trained and validated on.
 
     Attributes:
-        rows: rows of `data` whose input could be prepared.
+        rows: the rows of `data` whose input could be read.
         lengths: (films,) int64 of all films: tokens in the first view, 1 for posters, 0 without the input.
         unreadable: the reason for each film whose input could not be read.
         soft: (films, genres) float32, a teacher's probabilities, NaN where there are none; None without a teacher.
@@ -61,7 +59,7 @@ class BranchData:
         self.soft: NDArray[np.float32] | None = None
         self._plots = encoder.input == "plot"
         self._augment = augment or None
-        self._weights = np.array([(weights or {}).get(name, 1.0) for name in data.sources], dtype=np.float32)
+        self._weights = data.weights(weights or {})
         self._preprocessor = encoder.preprocessor()
         self._progress = progress
         # Texts differ from view to view; pictures are prepared once and changed as tensors.
@@ -101,7 +99,7 @@ class BranchData:
         return {int(row): item for row, item in zip(rows, items, strict=True) if item is not None}
 
     def _items(self, rows: Rows, view: int, seeds: Iterable[int] | None) -> list[Prepared]:
-        """Return the prepared inputs of one view, plots with the recipe's changes if there are seeds."""
+        """Return the prepared inputs of one view; with seeds, plots are augmented."""
         if seeds is not None and self._augment and self._plots:
             films = [view_of(self.data.films[row], view) for row in rows]
             return self._preprocessor.prepare([self._augment.plot(*pair) for pair in zip(films, seeds, strict=True)])
@@ -116,10 +114,10 @@ class BranchData:
         return inputs
 
     def cache_stem(self, folder: Path, device: torch.device, log: Log) -> None:
-        """Compute the output of the posters' frozen stem once for every view, and keep it in a file.
+        """Compute the output of the frozen stem for every view, and keep it in a file.
 
         Args:
-            folder: where the file is kept; an existing one is used.
+            folder: the file's folder; an existing file is used.
             device: the device to compute on.
             log: called with the file's size, or the reason why nothing is cached.
         """
@@ -129,7 +127,7 @@ class BranchData:
         @torch.no_grad()
         def stem(view: int, start: int) -> NDArray[Any]:
             items = self._items(self.rows[start : start + CHUNK["poster"]], view, None)
-            # One changed version of each poster for each view after the first.
+            # Posters are augmented once for each view after the first.
             inputs = self._collate(items, view, start + 1 if view else None)
             if run is not None:
                 return run({"pixels": inputs["pixels"].numpy()})
@@ -159,14 +157,14 @@ class BranchData:
 
         Args:
             rows: the films.
-            seed: of the choice of view and of changes; None for the first view, unchanged.
+            seed: the seed of the view and of augmentations; None for the first view, not augmented.
         """
         view = 0 if seed is None else int(np.random.default_rng(seed).integers(self.views))
         batch: dict[str, Any] = {
             "truth": torch.from_numpy(self.data.truth[rows].astype(np.float32)),
             "known": torch.from_numpy(self.data.known[rows].astype(np.float32)),
             "source": torch.from_numpy(self.data.source[rows]),
-            "weight": torch.from_numpy(self._weights[self.data.source[rows]]),
+            "weight": torch.from_numpy(self._weights[rows]),
             "inputs": {},
         }
         if self.soft is not None and seed is not None:
@@ -183,9 +181,10 @@ class BranchData:
 def cache_pays(encoder: Encoder, epochs: float, views: int) -> bool:
     """Return True if caching the frozen stem of an encoder of posters saves noticeable time.
 
-    The cache computes the stem once for each view; without it, every epoch computes it once.
+    The cache computes the stem once per view; without it, every epoch computes it once. If the stem takes less than a
+    quarter of the forward pass, reading the cache saves too little.
     """
-    return encoder.input == "poster" and encoder.frozen_share() >= WORTHWHILE and epochs > views
+    return encoder.input == "poster" and encoder.frozen_share() >= 0.25 and epochs > views
 
 
 class Batches:
@@ -197,7 +196,7 @@ class Batches:
         dataset: `BranchData`, or an object with its `lengths` and `batch`.
         rows: the films.
         batch_size: films in a batch, of all processes together.
-        seed: of the order.
+        seed: the seed of the order.
         shuffle: use another order in each epoch; otherwise films are sorted by length, and every process gets all.
     """
 
@@ -215,7 +214,7 @@ class Batches:
         return -(-len(self.rows) // self.batch_size)
 
     def skip_to(self, step: int) -> None:
-        """Begin with the batch of step `step` of the whole training, counted from 0."""
+        """Continue with the batch of training step `step`, counted from 0."""
         self._epoch, self._start = divmod(step, len(self))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -234,7 +233,7 @@ class Batches:
     def _share_of(self, rows: Rows, seed: int) -> dict[str, Any]:
         world = distributed.get_world_size() if distributed.is_initialized() else 1
         own = rows[distributed.get_rank() :: world] if world > 1 else rows
-        # Every process must take part in every step: one without a film takes the first, with a weight of zero.
+        # Every process must take part in every step: without a film of its own, it gets the first with zero weight.
         batch: dict[str, Any] = self.dataset.batch(own if len(own) else rows[:1], seed)
         if world > 1:  # the mean over processes of their weighted means is then the mean over the batch
             batch["weight"] = batch["weight"] * (len(own) * world / len(rows))
@@ -258,12 +257,12 @@ def batches_by_length(rows: Rows, lengths: Rows, batch_size: int, seed: int) -> 
 
 
 def view_of(film: Film, view: int) -> Film:
-    """Return one of the versions of a film that training alternates between: odd views have no title."""
+    """Return one view of a film: odd views have no title."""
     return replace(film, title=None) if view % 2 else film
 
 
 def augment_pixels(pixels: Tensor, view: int) -> Tensor:
-    """Return one of the versions of posters (B, H, W, 3): odd views are mirrored, from 2 on zoomed and shifted."""
+    """Return one view of posters (B, H, W, 3): odd views are mirrored; from view 2 on, they are zoomed and shifted."""
     if view % 2:
         pixels = pixels.flip(2)
     if view >= 2:

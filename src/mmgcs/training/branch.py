@@ -1,4 +1,4 @@
-"""One branch of a model: prepare its films, fit its encoder and head, export its graph."""
+"""Train one branch of a model: prepare its films, fit its encoder and head, export its graph."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from mmgcs.training.rundir import Run
 from mmgcs.training.trainer import fit
 
 CALIBRATION_POSTERS = 256
-"""Posters on which the ranges of an int8 graph are measured."""
+"""Posters used to measure the ranges of an int8 graph's activations."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Trained:
         head: weight (genres, width) and bias (genres,) of the linear head for the target source.
         rows: the films it was trained on.
         valid: the films it was validated on.
-        score: macro average precision on those.
+        score: macro average precision on `valid`.
     """
 
     encoder: Encoder
@@ -57,13 +57,13 @@ class Trained:
 
 
 def train_branch(run: Run, name: str, recipe: BranchRecipe, holdout: Rows) -> FinishedBranch:
-    """Train one encoder with its head and export the graph; skipped if an earlier call did.
+    """Train one encoder with its head and export the graph, unless an earlier call did.
 
     Args:
         run: the training.
         name: "plot" or "poster".
         recipe: the branch's part of the recipe.
-        holdout: rows of films that it must not see.
+        holdout: rows of films to leave out.
     """
     folder = run.folder / name
     if (folder / "branch.json").is_file():
@@ -79,10 +79,10 @@ def train_branch(run: Run, name: str, recipe: BranchRecipe, holdout: Rows) -> Fi
 
 
 def finished_branch(run: Run, name: str) -> FinishedBranch:
-    """Read a branch that was trained and exported to its folder.
+    """Read a finished branch from the run's folder.
 
     Raises:
-        UsageError: it was not.
+        UsageError: it is not finished.
     """
     folder = run.folder / name
     if not (folder / "branch.json").is_file():
@@ -114,7 +114,7 @@ def fit_branch(
         run: the training.
         name: "plot" or "poster".
         recipe: the branch's part of the recipe.
-        holdout: rows of films that it must not see.
+        holdout: rows of films to leave out.
         watch: called with the score of each validation.
 
     Raises:
@@ -123,9 +123,8 @@ def fit_branch(
     folder, data, settings, seed = run.folder / name, run.data, recipe.training, run.recipe.seed
     lightning.seed_everything(seed, verbose=False)
     encoder = make_encoder(recipe)
-    weights = np.array([recipe.source_weights.get(source, 1.0) for source in data.sources])
     rows = np.setdiff1d(data.rows("train", name), holdout)
-    rows = rows[weights[data.source[rows]] > 0]  # a source with weight zero would only cost time
+    rows = rows[data.weights(recipe.source_weights)[rows] > 0]  # films with zero weight would only cost time
     valid = data.rows("valid", name)
     if not len(rows) or not len(valid):
         raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films with a {name}; both are needed")
@@ -198,9 +197,8 @@ def export_branch(run: Run, name: str, recipe: BranchRecipe, trained: Trained) -
     encoder, head, score = trained.encoder, trained.head, trained.score
     if recipe.token_bag:
         assert isinstance(encoder, TokenEncoder)
-        weights = np.array([recipe.source_weights.get(source, 1.0) for source in data.sources], dtype=np.float32)
-        own = weights[data.source[trained.rows]]
-        encoder, head, share, score = add_bag(encoder, head, data, trained.rows, trained.valid, own)
+        weights = data.weights(recipe.source_weights)[trained.rows]
+        encoder, head, share, score = add_bag(encoder, head, data, trained.rows, trained.valid, weights)
         run.log(f"{name}: with {share} of a linear model of the tokens, {score:.4f}")
     save_file({"weight": head[0].contiguous(), "bias": head[1].contiguous()}, folder / "head.safetensors")
     (folder / "assets").mkdir(exist_ok=True)

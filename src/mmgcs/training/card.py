@@ -17,14 +17,14 @@ from mmgcs.training.rundir import Run
 from mmgcs.wording import MAIN_METRICS
 
 LIBRARIES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy", "pillow")
-TEMPLATE = Path(__file__).parent / "templates" / "card.md.j2"
+"""The libraries whose versions a card records."""
 
 
 def make_card(run: Run, classifier: Classifier) -> tuple[dict[str, Any], Report]:
-    """Return the card of a finished bundle, and its report on `test`, or on `valid` if no film is of `test`.
+    """Return the card of a finished bundle, and its report on `test`, or on `valid` if `test` is empty.
 
     Args:
-        run: what the bundle was made from; its folder has the results of each branch's training.
+        run: the training; its folder has the results of each branch.
         classifier: the bundle.
     """
     data = run.data
@@ -71,8 +71,8 @@ def make_card(run: Run, classifier: Classifier) -> tuple[dict[str, Any], Report]
 
 def card_text(card: Mapping[str, Any], report: Report) -> str:
     """Return a card as Markdown, with the full report."""
-    filters = {"table": table_lines}
-    return fill_template(TEMPLATE, filters, card=card, metrics=MAIN_METRICS, report=to_markdown(report))
+    template, filters = Path(__file__).parent / "templates" / "card.md.j2", {"table": table_lines}
+    return fill_template(template, filters, card=card, metrics=MAIN_METRICS, report=to_markdown(report))
 
 
 def table_lines(table: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -87,7 +87,7 @@ def table_lines(table: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def summarised(report: Report) -> dict[str, Any]:
-    """Return the report with coarse curves, enough for a small chart: they would make up most of a bundle's card."""
+    """Return the report with coarser curves; the full ones would make up most of a bundle's card."""
     value = report.to_json()
     for condition in value["conditions"]:
         curves = condition["curves"]

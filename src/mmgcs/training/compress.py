@@ -1,6 +1,6 @@
-"""Make a finished bundle smaller: int8, or the first of a ladder of settings that is under a size.
+"""Make a finished bundle smaller: convert it to int8, or use the first of a ladder of settings that fits a size.
 
-The graphs change, so calibration and thresholds are fitted again. Tokenizer, fusion and labels stay.
+The graphs change, so calibration and thresholds are fitted again. Tokenizer, fusion and labels stay the same.
 """
 
 from __future__ import annotations
@@ -41,15 +41,12 @@ from mmgcs.training.rundir import Log
 
 MEGABYTE = 1_000_000
 ROOM = 24_000
-"""Bytes by which the card and the configuration may grow."""
-TIMED = 48
-"""Films whose time is measured."""
+"""Bytes reserved for the growth of the card and the configuration."""
 
 Graphs = dict[str, onnx.ModelProto]
 """A graph for each branch."""
 LADDER = ((8, 1.0), (8, 0.5), (8, 0.25), (4, 0.5), (4, 0.25), (4, 0.1), (4, 0.05))
-"""From the best to the smallest: bits of the weights of matrix products (tables of words and posters' graphs always
-have 8), and the share of words that are kept."""
+"""From best to smallest: bits of matrix weights (8 for word tables and posters in any case), share of words to keep."""
 
 
 def export_bundle(
@@ -62,25 +59,25 @@ def export_bundle(
     command: str = "",
     log: Log = lambda line: None,
 ) -> tuple[Bundle, list[dict[str, Any]]]:
-    """Write the bundle of a run, or another bundle, in int8 or under a size.
+    """Write a run's bundle, or another bundle, in int8 or under a size limit.
 
     Args:
         path: the folder of a run of `mmgcs train`, or of a bundle; "default" for the bundle in the package.
         out: the folder to make.
-        films: labelled films. Decisions are fitted on `valid`, words are counted in `train`, `test` is reported. Not
-            needed if nothing has to be changed.
+        films: labelled films. Decisions are fitted on `valid`, words are counted in `train`, `test` is reported. None
+            if nothing has to be changed.
         int8: convert every branch to int8.
-        size: the most megabytes (of a million bytes) that the bundle may have.
+        size: the largest size of the bundle, in megabytes (a million bytes).
         command: the command, recorded in the card.
         log: called with one line per step.
 
     Returns:
-        the new bundle, and a table of two rows, for the bundle before and now: what it is, its size and speed
+        The new bundle, and a table that compares it with the old one, a row for each: what it is, its size and speed
         (`milliseconds` for one film with all inputs, the graphs alone), and its scores on `valid`. The table is empty
         if nothing was changed.
 
     Raises:
-        UsageError: `path` is neither, `out` is not empty, films are missing, or no setting is small enough.
+        UsageError: `path` has no bundle, `out` is not empty, films are missing, or no setting is small enough.
     """
     source = open_source(path)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -100,7 +97,7 @@ def export_bundle(
     recipe = source.card().get("recipe") or {}
     coverage = float(recipe.get("coverage", Recipe.model_fields["coverage"].default))
     _, was = measure_bundle(Classifier(source), films, coverage)
-    (bits, words), graphs = _climb_down(source, path, models, films, size, before, log)
+    (bits, words), graphs = _first_that_fits(source, path, models, films, size, before, log)
 
     def fill(folder: Path) -> None:
         replaced = {branch.graph for branch in source.config.branches}
@@ -146,10 +143,10 @@ def export_bundle(
 
 
 def open_source(path: Path) -> Bundle:
-    """Open the bundle in the folder of a finished run, the bundle that is the folder itself, or "default".
+    """Open a bundle, given by its folder, the folder of a finished run, or "default".
 
     Raises:
-        UsageError: it is neither, or the run is not finished.
+        UsageError: the folder is neither, or the run is not finished.
     """
     path = bundle_folder(path)
     if (path / MANIFEST).is_file():
@@ -165,11 +162,11 @@ def _named(bits: int, words: float) -> str:
     return f"int{bits}" + (f", {words:.0%} of the words" if words < 1 else "")
 
 
-def _climb_down(
+def _first_that_fits(
     source: Bundle, path: Path, models: Graphs, films: Sequence[Film], size: float | None, before: int, log: Log
 ) -> tuple[tuple[int, float], Graphs]:
-    """Return the first setting of the ladder under `size` megabytes (the first of all without one), and its graphs."""
-    train = {branch.name: _train(source, branch, films) for branch in source.config.branches}
+    """Return the first setting of `LADDER` that fits into `size` megabytes, and its graphs; the first if it is None."""
+    train = {branch.name: _training_inputs(source, branch, films) for branch in source.config.branches}
     made: dict[tuple[str, int], onnx.ModelProto] = {
         (name, 8): model for name, model in models.items() if is_int8(model)
     }
@@ -197,8 +194,8 @@ def _climb_down(
     )
 
 
-def _train(source: Bundle, branch: Branch, films: Sequence[Film]) -> list[Prepared]:
-    """Return what a branch reads of films of split train, in random order; of posters only some."""
+def _training_inputs(source: Bundle, branch: Branch, films: Sequence[Film]) -> list[Prepared]:
+    """Return a branch's prepared training inputs in random order; only some of the posters."""
     having = [film for film in films if film.split == "train" and getattr(film, branch.input)]
     chosen = np.random.default_rng(0).permutation(len(having))
     other = "poster" if branch.input == "plot" else "plot"
@@ -228,7 +225,7 @@ def _prune(graph: onnx.ModelProto, words: float, train: Sequence[Prepared]) -> o
     if not train:
         raise UsageError("no film of split train has a plot; the words to keep are counted in those")
     counts = np.bincount(np.concatenate([plot.value for plot in train])).astype(np.int64)
-    # The tokens that begin, end and fill every plot.
+    # The tokens that begin, end and pad plots.
     always = {int(token) for plot in train[:8] for token in (plot.value[0], plot.value[-1])} | {0, 1}
     return prune_vocabulary(graph, counts, words, sorted(always))
 
@@ -244,10 +241,10 @@ def measure_bundle(
         coverage: the share of films on which the model should be sure.
 
     Returns:
-        the decisions, and the bundle's `milliseconds` for one film and scores with them.
+        The decisions, and the bundle's scores with them and its `milliseconds` for one film.
 
     Raises:
-        UsageError: no film of `valid` has the inputs of one of the bundle's decisions.
+        UsageError: a decision cannot be fitted because no film of `valid` has its inputs.
     """
     config = classifier.bundle.config
     valid = [film for film in films if film.split == "valid"]
@@ -266,7 +263,7 @@ def measure_bundle(
         precisions.append(macro_average_precision(truth[having], logits, known[having]))
     timed = [film for film in prepared if film.parts and all(part is not None for part in film.parts)]
     taken = []
-    for film in (timed or prepared)[:TIMED]:
+    for film in (timed or prepared)[:48]:
         begun = time.perf_counter()
         classifier.features_of([film], check=False)
         taken.append(1000.0 * (time.perf_counter() - begun))

@@ -1,4 +1,4 @@
-"""Soft targets: a teacher's probabilities for the training films, learned in addition to their labels.
+"""Soft targets: a teacher's probabilities for the training films, learned alongside their labels.
 
 Distillation as in Hinton et al. 2015 ("Distilling the Knowledge in a Neural Network"), for several labels at once: the
 student's logits are fitted to the teacher's probabilities of each genre.
@@ -29,7 +29,7 @@ def read_soft_targets(
     A plot in a language that the bundle has not learned gets the answer to another plot of the same film, if any.
 
     Args:
-        path: the file they are kept in; a resumed training reads it.
+        path: the file that keeps them; a resumed training reads it.
         bundle: the bundle's folder, or "default" for the packaged one.
         data: the films.
         rows: the films to learn from.

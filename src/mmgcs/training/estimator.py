@@ -1,4 +1,4 @@
-"""Train for one's own genres in Python, in the manner of scikit-learn."""
+"""A scikit-learn estimator for a user's own genres."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class GenreClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
     Args:
         bundle: the bundle with the encoders, or "default" for the shipped one.
         folds: folds of the cross-validation that chooses the regularization, the calibration and the thresholds.
-        seed: of the folds.
+        seed: the seed of the folds.
 
     Attributes:
         classes_: the genres, in the order of the columns of `predict_proba`.
@@ -51,7 +51,7 @@ class GenreClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
     def fit(
         self, films: Sequence[Film | str | Mapping[str, Any]], genres: Sequence[Sequence[str] | str]
     ) -> GenreClassifier:
-        """Fit heads for the genres that four films or more have.
+        """Fit heads for the genres of at least four films.
 
         Args:
             films: each a `Film`, a plot, or a mapping with keys such as `plot` and `poster`.
@@ -68,7 +68,7 @@ class GenreClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         recipe = Recipe(name="own-genres", seed=self.seed, head=HeadRecipe(bundle=self.bundle, folds=self.folds))
         assert recipe.head is not None
         folder = tempfile.mkdtemp(prefix="mmgcs-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # the bundle lives as long as this object
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # the bundle is deleted with this object
         run = Run(recipe, data, Path(folder), log=lambda line: None, progress=False)
         self.bundle_: Bundle = train_head(run, recipe.head)
         self.classes_ = self.bundle_.config.genres

@@ -1,9 +1,9 @@
 """New heads on the frozen encoders of a finished bundle: a user's own genres in minutes.
 
 The films' features are computed once, by the bundle itself. On them, each branch gets a linear head (logistic
-regression, one per genre) with as much L2 regularization as cross-validation chooses, so that it works with twenty
-films per genre and makes use of thousands. Everything is chosen on out-of-fold predictions of train and valid together,
-so no films have to be set aside: the regularization, the weight of each input for each genre, calibration, thresholds.
+regression, one per genre). Cross-validation chooses its L2 regularization, so that it works with twenty films per genre
+and makes use of thousands. The regularization, the weight of each input for each genre, calibration and thresholds are
+all chosen on out-of-fold predictions of train and valid together, so no films have to be set aside.
 """
 
 from __future__ import annotations
@@ -34,25 +34,15 @@ from mmgcs.training.recipe import HeadRecipe
 from mmgcs.training.rundir import Run
 
 LEAST_FILMS = 4
-"""Films that a genre needs, so that each fold has some to learn from and to predict."""
+"""The fewest films of a genre, so that each fold has some to learn from and to predict."""
 LEAST_INPUT = 10
-"""Films with an input that its branch needs; with fewer, the new bundle does not read that input."""
-LEAST_BOTH = 20
-"""Films with both inputs from which their weights are fitted; with fewer, both have the same weight."""
-MOST_STRANGE = 0.05
-"""The share of the films that the encoders' bundle may find strange for its detectors to be kept."""
-DIRECTIONS = 256
-"""Principal directions of the features that heads are fitted in. More take longer and were not better."""
-NOISE = 0.25
-"""How much better average precision must be, times the root of the number of films, for less regularization."""
-PATIENCE = 2
-"""The search ends after this many smaller strengths in a row that are worse than the best."""
+"""The fewest films with an input; with fewer, the new bundle does not read that input."""
 CHUNK = 256
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """New heads and what belongs to them."""
+    """New heads, with their weights and decisions."""
 
     heads: dict[str, tuple[Tensor, Tensor]]  # for each branch in use, weight (genres, width) and bias (genres,)
     mix: NDArray[np.float32]  # (branches, genres), the weight of each branch's logit when all inputs are present
@@ -68,7 +58,7 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
     on all films.
 
     Raises:
-        UsageError: there is no bundle with encoders, or it can read too few of the films.
+        UsageError: there is no such bundle, or it can read too few of the films.
     """
     base = load(recipe.bundle, spin=False)
     data, measured = run.data, run.data
@@ -92,7 +82,7 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
         fitted = fit_heads(run, recipe, base, features, np.arange(len(data.films)), fitted.strengths)
 
     def describe(classifier: Classifier) -> tuple[dict[str, Any], str]:
-        # The samples are those of the heads that are shipped.
+        # The samples come from the final heads.
         return {**card, CARD_KEY: record_samples(classifier)}, card_text(card, report)
 
     return write_carded_bundle(run.folder / "bundle", *_bundle_of(run, base, features, fitted), describe, replace=True)
@@ -102,8 +92,8 @@ def read_features(run: Run, base: Classifier) -> Features:
     """Compute the films' features, or read them from the run's folder if an earlier call left them.
 
     Returns:
-        The features of the branches that can read enough of the films. `strange` is None if so many films are unlike
-        what the bundle learned from that its detectors are of no use.
+        The features of the branches that can read enough of the films. `strange` is None if more than 5% of the films
+        are unlike those the bundle learned from, because its detectors would be of no use.
     """
     films = run.data.films
     key = fingerprint(["features, errors", run.data.fingerprint, sha256(base.bundle.path / MANIFEST), len(films)])
@@ -132,7 +122,7 @@ def read_features(run: Run, base: Classifier) -> Features:
         errors = np.where((kept["errors"] == "") & ~present.any(1), "its only input is not used", kept["errors"])
         names = [base.bundle.config.branches[column].name for column in used]
         values = {name: kept[name] for name in names}
-    useful = strange.any(axis=1).mean() <= MOST_STRANGE
+    useful = strange.any(axis=1).mean() <= 0.05
     return Features(values, present, [()] * len(films), errors.tolist(), strange if useful else None)
 
 
@@ -172,11 +162,11 @@ def fit_heads(
                 weight = starts[part] = logistic(inputs[~held], truth[~held], known[~held], strength, starts.get(part))
                 found[held] = inputs[held] @ weight[:-1] + weight[-1]
             score = macro_average_precision(truth, found, known)
-            # The strongest regularization that is as good, given chance: with few films the best one fits noise.
-            if score > best[0] + NOISE / np.sqrt(len(mine)):
+            # Prefer strong regularization unless the gain is beyond chance: with few films, the best score fits noise.
+            if score > best[0] + 0.25 / np.sqrt(len(mine)):
                 best = (score, strength, found)
             worse = 0 if score >= best[0] else worse + 1
-            if worse >= PATIENCE:
+            if worse == 2:
                 break
         scores[name], chosen[name], found = best
         heads[name] = project(logistic(inputs, truth, known, chosen[name], None))
@@ -198,8 +188,8 @@ def logistic(
     Args:
         inputs: (films, directions).
         truth: (films, genres).
-        known: (films, genres); labels that are not known are left out.
-        strength: of the L2 penalty on the weights; the biases have none.
+        known: (films, genres); unknown labels are left out.
+        strength: the strength of the L2 penalty on the weights; the biases have none.
         start: weights to start from; None for zeros and the genres' frequencies.
 
     Returns:
@@ -234,10 +224,10 @@ def _principal_directions(
     """Return the films in the principal directions (films, directions), and a function that maps weights back."""
     mean = values.mean(0, dtype=np.float64)
     spread = values.std(0, dtype=np.float64)
-    spread = np.maximum(spread, 1e-3 * spread.max() + 1e-9)  # a nearly constant feature must not be blown up
+    spread = np.maximum(spread, 1e-3 * spread.max() + 1e-9)  # do not scale up a nearly constant feature
     scaled = (values - mean) / spread
     _, directions = np.linalg.eigh(scaled.T @ scaled)
-    directions = directions[:, ::-1][:, :DIRECTIONS]  # (width, directions)
+    directions = directions[:, ::-1][:, :256]  # (width, directions); more take longer and were not better
 
     def project(weight: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
         back = (directions @ weight[:-1]) / spread[:, None]  # (width, genres)
@@ -265,7 +255,7 @@ def _decide(
         both = rows[there[:, rows].all(axis=0)]
         whole = "+".join(inputs)
         decisions[whole] = decisions[inputs[int(np.argmax([len(mine) for mine in having]))]]
-        if len(both) >= LEAST_BOTH:
+        if len(both) >= 20:  # with fewer, both inputs have the same weight
             mix = WEIGHINGS["stacked"](stacked[:, both], truth[both])
             decisions[whole] = fit(np.einsum("bg,bfg->fg", mix, stacked[:, both]), truth[both])
     return mix.astype(np.float32), decisions
@@ -274,7 +264,7 @@ def _decide(
 def _bundle_of(
     run: Run, base: Classifier, features: Features, fitted: Fitted
 ) -> tuple[BundleConfig, Callable[[Path], None]]:
-    """Return the bundle of the old encoders and the new heads, as `write_bundle` takes it."""
+    """Return the arguments of `write_bundle` for the old encoders with the new heads."""
     old = base.bundle
     branches = tuple(branch for branch in old.config.branches if branch.name in fitted.heads)
     heads = [fitted.heads[branch.name] for branch in branches]
@@ -284,9 +274,9 @@ def _bundle_of(
         gated.share.zero_()
         gated.mix.data.copy_(torch.from_numpy(fitted.mix))
         fusion = gated
-    extra = (
-        {} if features.strange is None else {key: old.config.extra[key] for key in {PICTURES} & set(old.config.extra)}
-    )
+    extra: dict[str, Any] = {}
+    if features.strange is not None and PICTURES in old.config.extra:
+        extra[PICTURES] = old.config.extra[PICTURES]
     languages = tuple(dict.fromkeys([*old.config.languages, *learned_languages(run.data.films)]))
     dropped = {branch.graph for branch in old.config.branches if branch not in branches}
     dropped |= {CONFIG, CARD_JSON, CARD_TEXT, old.config.fusion}

@@ -19,8 +19,6 @@ from mmgcs.tables import FilmTable, need_column, read_films
 
 LEAST_LANGUAGE = 0.02
 """The share of the training plots that must be in a language for a model to have learned it."""
-MOST_IDENTIFIED = 2000
-"""Training plots whose language is identified."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +28,14 @@ class Labelled:
     films: list[Film]
     genres: tuple[str, ...]  # in the order of `truth`'s columns
     truth: NDArray[np.bool_]  # (films, genres)
-    known: NDArray[np.bool_]  # (films, genres), False where the film's label source does not say (`mmgcs.labels`)
+    known: NDArray[np.bool_]  # (films, genres), False where the label source leaves it open (`mmgcs.labels`)
     split: NDArray[np.str_]  # (films,) of "train", "valid", "test"
     sources: tuple[str, ...]  # the model predicts as the first of them labels
     source: NDArray[np.int64]  # (films,) int64, each film's index in `sources`
     fingerprint: str  # SHA-256 of the table the films came from
 
     def rows(self, split: str, has: str | None = None) -> NDArray[np.int64]:
-        """Return the rows of a split; only of films that have the input `has` ("plot" or "poster"), if it is given."""
+        """Return the rows of a split; with `has` ("plot" or "poster"), only of films that have that input."""
         chosen = self.split == split
         if has is not None:
             chosen &= np.array([bool(getattr(film, has)) for film in self.films])
@@ -48,6 +46,10 @@ class Labelled:
         known = self.known[rows]
         shares: NDArray[np.float32] = (self.truth[rows] & known).sum(0) / np.maximum(known.sum(0), 1)
         return shares.astype(np.float32)
+
+    def weights(self, by_source: Mapping[str, float]) -> NDArray[np.float32]:
+        """Return the weight of each film (films,) by the source of its labels; 1 for sources without a weight."""
+        return np.array([by_source.get(name, 1.0) for name in self.sources], dtype=np.float32)[self.source]
 
 
 def read_labelled(
@@ -66,11 +68,10 @@ def read_labelled(
         genres: the genres to learn; None for all that the data has.
         target_source: the label source to predict as; None for the most common one in `valid`.
         label_sources: what each source's labels leave unknown.
-        columns: fields of a film and the columns they are read from, where the names differ.
+        columns: film field to the column it is read from, where the names differ.
 
     Raises:
-        UsageError: there is no column of genres, there are no splits, no film to train or choose on, or a genre
-            without an example.
+        UsageError: there is no column of genres, split train or valid is empty, or lacks one of the genres.
     """
     films, checksum = _read(path, posters, columns)
     films = [film for film in films if film.split and film.genres]
@@ -78,7 +79,6 @@ def read_labelled(
         genres = sorted({genre for film in films for genre in film.genres or ()})
     if len(genres) < 2:
         raise UsageError(f"{path} has {len(genres)} genres to learn; at least two are needed")
-    column = {genre: index for index, genre in enumerate(genres)}
     truth, known = read_labels(films, genres, label_sources)
     split = np.array([film.split or "" for film in films])
     for name in ("train", "valid"):
@@ -87,7 +87,7 @@ def read_labelled(
             raise UsageError(
                 f"{path} has no film with genres and the split {name!r}; run `mmgcs data split` to make splits"
             )
-        missing = [genre for genre in genres if not truth[here, column[genre]].any()]
+        missing = [genre for genre, there in zip(genres, truth[here].any(axis=0), strict=True) if not there]
         if missing:
             raise UsageError(
                 f"{path} has no {name} film of {', '.join(missing)}; leave the genre out or add films of it"
@@ -131,7 +131,7 @@ def read_own(
 def own_labels(
     films: Sequence[Film], genres: Sequence[str] | None, least: int, where: str, fingerprint: str = ""
 ) -> Labelled:
-    """Return films with a user's own genres, as `read_own` reads them; `where` they come from is for errors."""
+    """Return films with a user's own genres, as `read_own` reads them; `where` names their origin in errors."""
     films = [film for film in films if film.genres and (film.plot or film.poster)]
     if not any(film.split == "train" for film in films):
         films = [replace(film, split=film.split or "train") for film in films]
@@ -157,7 +157,7 @@ def learned_languages(films: Sequence[Film]) -> tuple[str, ...]:
     is long enough to tell.
     """
     plots = [film.plot for film in films if film.split == "train" and film.plot]
-    drawn = np.random.default_rng(0).permutation(len(plots))[:MOST_IDENTIFIED]
+    drawn = np.random.default_rng(0).permutation(len(plots))[:2000]
     counts = Counter(code for code in (identify_language(plots[index]) for index in drawn) if code in LANGUAGES)
     found = tuple(code for code, count in counts.most_common() if count >= LEAST_LANGUAGE * counts.total())
     return found or (ENGLISH,)
@@ -173,5 +173,5 @@ def _read(path: Path, posters: Path | None, columns: Mapping[str, str] | None) -
 
 
 def fingerprint(parts: Iterable[object]) -> str:
-    """Return a short name for what a cache was made from."""
+    """Return a short hash of what a cache was made from."""
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]

@@ -21,7 +21,7 @@ from mmgcs.training.recipe import Optimization
 
 
 def warmup_then_linear(step: int, steps: int, warmup: float) -> float:
-    """Return the factor on the learning rate: it rises for the first `warmup` share of the steps and decays to zero."""
+    """Return the learning rate's factor: it rises over the first share `warmup` of the steps, then decays to zero."""
     rise = max(1.0, warmup * steps)
     if step < rise:
         return (step + 1) / rise
@@ -32,7 +32,7 @@ class NotFiniteError(MmgcsError):
     """The loss or a score became infinite or NaN.
 
     Attributes:
-        step: the number of updates before.
+        step: the number of updates so far.
     """
 
     def __init__(self, what: str, step: int) -> None:
@@ -44,7 +44,7 @@ class NotFiniteError(MmgcsError):
 
 
 class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is untyped
-    """The common part: loss, optimizer with its schedule, macro average precision on `valid`."""
+    """What both share: loss, optimizer with its schedule, macro average precision on `valid`."""
 
     def __init__(self, training: Optimization, loss: nn.Module) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is
         return loss
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:
-        """Seed each step (dropout) by its number, so that a resumed training repeats it."""
+        """Seed dropout by the number of the step, so that a resumed training repeats it."""
         del batch, index
         torch.manual_seed(self.seed + 1_000_003 * self.global_step + 7_919 * self.global_rank)
 
@@ -68,7 +68,7 @@ class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is
         optimizer = kinds[self.settings.optimizer](groups)
         if self.settings.schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=2)
-            # `scored` steps it. Lightning would do so after the checkpoint of the validation, which then lacks it.
+            # `scored` steps it: Lightning would do so only after it has saved the checkpoint of the validation.
             never = {"scheduler": plateau, "monitor": "valid_map", "frequency": sys.maxsize}
             return {"optimizer": optimizer, "lr_scheduler": never}
         steps = int(self.trainer.estimated_stepping_batches)
@@ -98,7 +98,7 @@ class BranchModule(_Learner):
     """An encoder and its head. Batches are those of `BranchData`.
 
     Args:
-        encoder, head: what is trained.
+        encoder, head: the modules to train.
         training: the recipe's settings.
         loss: turns logits and targets into the loss of each film and genre.
         distilled: the share of the loss that comes from soft targets.
@@ -117,7 +117,7 @@ class BranchModule(_Learner):
         return hidden
 
     def _logits(self, features: Tensor, source: Tensor) -> Tensor:
-        # The head is small and its sums decide: it always computes in 32 bits.
+        # The head is small and needs precision: it always computes in 32 bits.
         with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(features.float(), source)
         return logits
@@ -163,7 +163,7 @@ class BranchModule(_Learner):
             mixed, share = cut_and_paste(values, share, random)
         else:
             mixed = blend(values)
-        # Each film's known labels count with its share, as if the two losses were added.
+        # Weight each film's known labels by its share, as if the two losses were added.
         known = blend(batch["known"])
         labels = {"known": known, "truth": blend(batch["truth"] * batch["known"]) / known.clamp_min(1e-6)}
         if "soft" in batch:

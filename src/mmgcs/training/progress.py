@@ -1,4 +1,4 @@
-"""One progress format for every stage: a bar on a terminal, one plain line a minute in a file or CI.
+"""Show the progress of every stage in one format: a bar on a terminal, one plain line a minute in a file or CI.
 
 plot: 35% (812 of 2,345 batches), loss 0.2134, score 0.6120, 4.1 per second, 6 minutes left
 """
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 T = TypeVar("T")
 
 INTERVAL = 60.0
-"""Seconds between two lines in a file."""
+"""Seconds between two plain lines."""
 
 
 class StageProgress:
@@ -26,9 +26,9 @@ class StageProgress:
 
     Args:
         stage: its name, such as "plot".
-        total: how many steps it has.
-        unit: what a step is, in the plural.
-        done: steps that an interrupted run did before.
+        total: the number of steps.
+        unit: the name of a step, in the plural.
+        done: steps done by an interrupted run.
         enabled: False to print nothing.
     """
 
@@ -49,7 +49,7 @@ class StageProgress:
         self._print()
 
     def line(self) -> str:
-        """Return the stage's state in words."""
+        """Return the stage's state as a line of text."""
         share = self.done / self.total if self.total else 1.0
         parts = [f"{self.stage}: {share:.0%} ({self.done:,} of {self.total:,} {self.unit})"]
         parts += [f"{name} {value:.4f}" for name, value in self._values.items()]
@@ -61,7 +61,7 @@ class StageProgress:
         return ", ".join(parts)
 
     def update(self, done: int, **values: float) -> None:
-        """Set how many steps are done, and values to show, such as `loss`."""
+        """Set the number of finished steps, and values to show, such as `loss`."""
         self.done = done
         self._values.update(values)
         self._bar.update(self._task, completed=done, description=self.line())
@@ -80,7 +80,7 @@ class StageProgress:
 
 
 def track(chunks: Sequence[T], stage: str, *, enabled: bool) -> Iterator[T]:
-    """Yield the chunks and show how many of them were taken."""
+    """Yield the chunks and show the progress."""
     progress = StageProgress(stage, len(chunks), "chunks", enabled=enabled)
     try:
         for number, chunk in enumerate(chunks, 1):
@@ -99,7 +99,7 @@ class TrainingProgress(Callback):  # type: ignore[misc]  # Lightning is untyped
         self._progress: StageProgress | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Begin, at the step that a resumed run reached."""
+        """Start at the step that a resumed run has reached."""
         if trainer.is_global_zero:
             total, done = int(trainer.estimated_stepping_batches), trainer.global_step
             self._progress = StageProgress(self._stage, total, "batches", done=done, enabled=self._enabled)
@@ -124,7 +124,7 @@ class TrainingProgress(Callback):  # type: ignore[misc]  # Lightning is untyped
 
 
 def peak_memory() -> float | None:
-    """Return the most memory that this process, or one that it started, used so far, in GB; None on Windows."""
+    """Return the peak memory of this process or of its largest child so far, in GB; None on Windows."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""The folder of a training or a search: what it was made from, and its lock."""
+"""The folder of a training or a search: a record of what it was made from, and its lock."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Run:
-    """One training's settings and places."""
+    """One training: its settings, data and folders."""
 
     recipe: Recipe  # what to train
     data: Labelled  # the films to train on
     folder: Path  # the folder of the run's stages and its bundle
-    command: str = ""  # the command that repeats it, for the card
+    command: str = ""  # the command line, for the card
     log: Log = print  # called with each line for the user
     devices: int = 1  # processes or GPUs to train on
     progress: bool = True
@@ -35,7 +35,7 @@ def is_made_from(state: Path, recipe: Recipe, data: str) -> bool:
     """Return True if the file `state`, which `lock_run_dir` wrote, names this recipe and data (a fingerprint)."""
     try:
         kept = json.loads(state.read_text(encoding="utf-8"))
-        # Read as a recipe, so that a setting that is newer than the file has its default.
+        # Parsed as a recipe, so that settings newer than the file get their defaults.
         return bool(kept["data"] == data and Recipe.model_validate(kept["recipe"]).model_dump() == recipe.model_dump())
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -47,9 +47,9 @@ def lock_run_dir(out: Path, recipe: Recipe, data: str, resume: bool, what: str =
 
     Args:
         out: the folder.
-        recipe: the recipe. It is kept in the folder's `<what>.json`; only the same work is resumed.
-        data: the fingerprint of the data, kept there too.
-        resume: continue with what is there.
+        recipe: the recipe, recorded in the folder's `<what>.json`; only the same work can be resumed.
+        data: the fingerprint of the data, recorded there too.
+        resume: continue the work in an existing folder.
         what: what the folder holds, for that file's name and for errors.
 
     Raises:

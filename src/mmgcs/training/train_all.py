@@ -1,4 +1,4 @@
-"""Train several recipes and report on them: a plan of steps, each skipped if its result is up to date."""
+"""Train several recipes and report on them, in steps that are skipped if their results are up to date."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Step:
 
     name: str
     what: str  # what it does, in words
-    done: Callable[[], bool]  # returns True if its result is there, from the current data and models
+    done: Callable[[], bool]  # returns True if its result exists and is up to date
     run: Callable[[], object]
 
 
@@ -80,7 +80,7 @@ class TrainAllOptions:
         return datasets.read_raw_films(self.data, self.columns).frame
 
     @property
-    def shown(self) -> Path | None:
+    def poster_folder(self) -> Path | None:
         """Return the folder of posters, or None if it does not exist yet."""
         return self.posters if self.posters.is_dir() else None
 
@@ -130,7 +130,7 @@ def make_plan(options: TrainAllOptions) -> list[Step]:
             raise UsageError(f"{out / name} exists and was not written by mmgcs train-all; give another --out")
     for recipe in options.recipes.values():
         labelled = read_labelled(
-            data, options.shown, recipe.genre_list(), recipe.target_source, recipe.sources(), options.columns
+            data, options.poster_folder, recipe.genre_list(), recipe.target_source, recipe.sources(), options.columns
         )
         if not (labelled.split == "test").any():
             raise UsageError(f"{data} has no films of the split 'test' to measure on; make splits: mmgcs data split")
@@ -157,25 +157,25 @@ def make_plan(options: TrainAllOptions) -> list[Step]:
 
 
 def run_plan(steps: list[Step], log: Log) -> list[str]:
-    """Run the steps that are not done. Return their names."""
-    worked = []
+    """Run the steps that are not done and return their names."""
+    ran = []
     for number, step in enumerate(steps, 1):
         done = step.done()
         log(f"[{number}/{len(steps)}] {step.name}: {'already done' if done else step.what}")
         if not done:
             step.run()
-            worked.append(step.name)
-    return worked
+            ran.append(step.name)
+    return ran
 
 
 def _manifests(out: Path, names: list[str]) -> str:
-    """Return what the bundles of some recipes are, as one text; "" if one is missing."""
+    """Return the checksums of some recipes' bundles as one text; "" if a bundle is missing."""
     files = [out / name / "bundle" / MANIFEST for name in names]
     return " ".join(map(sha256, files)) if all(file.is_file() for file in files) else ""
 
 
 def _is_current(result: Path, made_from: str) -> bool:
-    """Return True if a step's result is there and was made from `made_from`."""
+    """Return True if a step's result exists and was made from `made_from`."""
     try:
         return bool(json.loads(result.read_text(encoding="utf-8"))["made_from"] == made_from)
     except (OSError, ValueError, KeyError, TypeError):
@@ -196,7 +196,7 @@ def _recipe_steps(options: TrainAllOptions, name: str) -> list[Step]:
             recipe,
             table,
             folder,
-            posters=options.shown,
+            posters=options.poster_folder,
             columns=columns,
             resume=True,
             command=shlex.join(command),
@@ -216,7 +216,7 @@ def _recipe_steps(options: TrainAllOptions, name: str) -> list[Step]:
 
     def score() -> None:
         table, columns = options.table
-        films = [film for chunk in read_films(table, posters=options.shown, columns=columns) for film in chunk]
+        films = [film for chunk in read_films(table, posters=options.poster_folder, columns=columns) for film in chunk]
         train, valid, test = ([film for film in films if film.split == each] for each in ("train", "valid", "test"))
         source = {"data": options.data.name, "data SHA-256": options.fingerprint}
         report = evaluate(load(bundle), test, train=train, valid=valid, sources=recipe.sources(), data=source)
@@ -259,7 +259,7 @@ def _glove_step(options: TrainAllOptions, path: Path) -> Step:
 
 
 def _missing_posters(options: TrainAllOptions) -> pl.DataFrame:
-    """Return the films without a poster file but with an address; none if nothing may be downloaded."""
+    """Return the films whose poster can be downloaded but is not there; none if downloads are not wanted."""
     frame = options.frame()
     reads = any(recipe.poster is not None for recipe in options.recipes.values())
     if not options.fetch or not reads or not {"poster_url", "poster_path"} & set(frame.columns):
@@ -274,15 +274,15 @@ def _missing_posters(options: TrainAllOptions) -> pl.DataFrame:
 
 
 def _own_posters(frame: pl.DataFrame, folder: Path) -> pl.Series:
-    """Return for each film whether the poster that the table names is there."""
+    """Return for each film whether the table names a poster file that exists."""
     return pl.Series([bool(name) and (folder / name).is_file() for name in frame["poster"]], dtype=pl.Boolean)
 
 
 def _fetch_posters(options: TrainAllOptions) -> None:
-    """Download missing posters, and write a copy of the table that names them."""
+    """Download missing posters, and write a copy of the table with their file names."""
     how = datasets.PosterOptions(base_url=options.base_url or datasets.TMDB_BASE, allow_private=options.allow_private)
     failed = options.posters / datasets.FAILED
-    failed.unlink(missing_ok=True)  # what failed in an earlier call is tried again: it may have had no network
+    failed.unlink(missing_ok=True)  # retry what failed in an earlier call, which may have had no network
     result = datasets.download_posters(_missing_posters(options), options.posters, how)
     options.log(f"{result.downloaded:,} posters downloaded")
     for reason, count in result.reasons().items():
@@ -303,7 +303,7 @@ def _fetch_posters(options: TrainAllOptions) -> None:
 
 
 def write_summary(out: Path, names: list[str]) -> None:
-    """Write report.json, report.md and report.html into `out` from what the steps left there."""
+    """Write report.json, report.md and report.html into `out` from the results of the steps."""
     from markdown_it import MarkdownIt
 
     data = json.loads((out / "data.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Fit one stage with Lightning: checkpoints, early stopping, loggers, several devices."""
+"""Fit one stage with Lightning: checkpoints, early stopping, loggers, multiple devices."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 
 
 class AtomicCheckpoints(TorchCheckpointIO):  # type: ignore[misc]  # Lightning is untyped
-    """Writes a checkpoint next to the old one and renames it, so that a kill or a full disk leaves the old one.
+    """Write a checkpoint next to the old one and rename it, so that the old one survives a kill or a full disk.
 
     Lightning moves a file from the system's temporary folder, which is a plain copy if that is another disk.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write `checkpoint` to `path`; on any error the old file stays."""
-        buffer = io.BytesIO()  # torch reports a disk that becomes full as an error of its own format
+        buffer = io.BytesIO()  # writing to the file, torch would hide that the disk is full
         torch.save(checkpoint, buffer)
         with atomic_writer(Path(path), "wb") as handle:
             handle.write(buffer.getbuffer())
 
 
 class LastCheckpoint(Checkpoint):  # type: ignore[misc]  # Lightning is untyped
-    """Writes the checkpoint that a resumed training continues from: every n steps, and after each validation.
+    """Write the checkpoint that a resumed training continues from: every n steps, and after each validation.
 
-    A step after which `valid` is scored is saved after the scoring, because Lightning does not make up for a
-    validation that is missing from a checkpoint: the best weights, and with them the model, could be others.
+    A step that is followed by a validation is saved after it: Lightning does not repeat a validation that a checkpoint
+    lacks, so a resumed training could end with other best weights.
     """
 
     def __init__(self, path: Path, every: int) -> None:
@@ -82,8 +82,8 @@ def fit(
     """Fit a module and load its best weights. Continue from the stage's checkpoint if there is one.
 
     Args:
-        module: the module.
-        train_batches, valid_batches: its batches; `skip_to(step)` of the first is called to continue.
+        module: the module to train.
+        train_batches, valid_batches: its batches; `train_batches.skip_to(step)` is called to resume.
         settings: the stage's part of the recipe.
         run: the training.
         stage: its name, for its folder, progress and loggers.
@@ -121,7 +121,7 @@ def fit(
     module.seed = run.recipe.seed
     checkpoint = last if last.is_file() else None
     if checkpoint:
-        # Each step takes one batch. Lightning cannot continue in the middle of an iterable's epoch by itself.
+        # Each step takes one batch. Lightning cannot resume in the middle of an iterable's epoch by itself.
         train_batches.skip_to(_step_of(last))
     with _contained_lightning(), explain_processes():
         trainer = lightning.Trainer(
@@ -145,17 +145,17 @@ def fit(
         try:
             trainer.fit(module, train_batches, valid_batches, ckpt_path=checkpoint, weights_only=True)
         except NotFiniteError as error:
-            # The weights of the last checkpoint may be what gave this loss.
+            # The last checkpoint may hold the very weights that gave this loss.
             if last.is_file() and _step_of(last) >= error.step:
                 shutil.copyfile(folder / BEST, last) if (folder / BEST).is_file() else last.unlink()
             raise
-        except SystemExit:  # what Lightning makes of Ctrl-C
+        except SystemExit:  # Lightning turns Ctrl-C into this
             raise KeyboardInterrupt from None
         finally:
             if run.recipe.logger == "wandb":
                 import wandb
 
-                wandb.finish()  # Lightning would log the next stage to this run
+                wandb.finish()  # otherwise Lightning logs the next stage to this run
         if trainer.interrupted:
             raise KeyboardInterrupt
     state = torch.load(folder / BEST, map_location="cpu", weights_only=True)
@@ -169,7 +169,7 @@ def _step_of(checkpoint: Path) -> int:
 
 
 def _loggers(kind: str, name: str, stage: str, folder: Path) -> list[Any]:
-    """Return the logger that a recipe names, and the one of CSV files that the curves are drawn from."""
+    """Return the logger that a recipe names, and the CSV logger, from which curves are drawn."""
     table = loggers.CSVLogger(folder, name="curves", flush_logs_every_n_steps=20)
     if kind == "tensorboard":
         return [table, loggers.TensorBoardLogger(folder, name="tensorboard", version="")]
@@ -182,7 +182,7 @@ def _loggers(kind: str, name: str, stage: str, folder: Path) -> list[Any]:
 
 
 def check_devices(devices: int, batch_sizes: Mapping[str, int]) -> None:
-    """Raise UsageError if there are fewer GPUs, or films in a batch, than processes."""
+    """Raise UsageError if there are fewer GPUs, or fewer films in a batch, than devices."""
     if torch.cuda.is_available() and devices > torch.cuda.device_count():
         raise UsageError(f"--devices {devices}: this machine has {torch.cuda.device_count()} GPUs; give at most that")
     for key, size in batch_sizes.items():
@@ -195,8 +195,8 @@ def check_devices(devices: int, batch_sizes: Mapping[str, int]) -> None:
 def fastest_precision(module: torch.nn.Module) -> Literal["32", "16-mixed", "bf16-mixed"]:
     """Return mixed precision if the device computes this module faster with it, otherwise 32 bits.
 
-    A processor with bfloat16 instructions multiplies matrices about twice as fast with them, but convolutions become
-    slower; so an encoder says by `matrices` which of them it mostly consists of.
+    A processor with bfloat16 instructions multiplies matrices about twice as fast with them, but convolves more slowly.
+    An encoder's `matrices` tells which of the two is most of its work.
     """
     if torch.cuda.is_available():
         return "16-mixed"
@@ -207,7 +207,7 @@ def fastest_precision(module: torch.nn.Module) -> Literal["32", "16-mixed", "bf1
 
 @contextlib.contextmanager
 def explain_processes() -> Iterator[None]:
-    """Turn the end of a process that torch started into one line."""
+    """Report a training process that failed or was killed in one line."""
     try:
         yield
     except ProcessExitedException as error:
@@ -221,7 +221,7 @@ def explain_processes() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _contained_lightning() -> Iterator[None]:
-    """Silence Lightning's banners and advice, here and in processes it starts, and restore the handling of Ctrl-C."""
+    """Silence Lightning's banners and advice, in its child processes too, and restore the Ctrl-C handler afterwards."""
     chatty = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels, environment = [logger.level for logger in chatty], os.environ.get("PYTHONWARNINGS")
     interrupt = signal.getsignal(signal.SIGINT)

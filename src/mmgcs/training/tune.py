@@ -1,7 +1,7 @@
-"""Searching a recipe's settings: Optuna's tree-structured Parzen estimator with median pruning, in an SQLite file.
+"""Search a recipe's settings with Optuna's tree-structured Parzen estimator and median pruning, in an SQLite file.
 
-TPE of Bergstra et al. 2011; the median rule of Golovin et al. 2017 (Vizier); Optuna of Akiba et al. 2019. A trial
-trains the branches whose settings are searched and is judged by its macro average precision on `valid`.
+TPE: Bergstra et al. 2011; median rule: Golovin et al. 2017 (Vizier); Optuna: Akiba et al. 2019. A trial trains the
+branches whose settings are searched; its score is the mean of their macro average precisions on `valid`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from mmgcs.training.rundir import Log, Run, lock_run_dir
 from mmgcs.training.trainer import explain_processes
 
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-_NEVER = 10**9
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Tuned:
     recipe: Path  # the file of the best recipe
     score: float  # its macro average precision on `valid`
     settings: dict[str, Any]  # the searched settings and their best values
-    trials: dict[str, int]  # the number of trials by how they ended: "complete", "pruned", "fail"
+    trials: dict[str, int]  # the number of trials by outcome: "complete", "pruned", "fail"
 
 
 def search_settings(
@@ -76,7 +75,7 @@ def search_settings(
         log: called with one line per trial.
 
     Raises:
-        UsageError: nothing to search, an unknown setting, or `out` holds another search.
+        UsageError: there is nothing to search, a setting is unknown, or `out` holds another search.
         MmgcsError: no trial was completed.
     """
     _check_search(recipe)
@@ -136,7 +135,7 @@ def _study(out: Path, seed: int) -> optuna.Study:
         storage=optuna.storages.RDBStorage(
             f"sqlite:///{out / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 120}}
         ),
-        # Running trials of other workers count as bad, so that two workers do not try the same.
+        # Running trials of other workers count as bad, so that two workers do not try the same settings.
         sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
         direction="maximize",
@@ -154,21 +153,21 @@ def _search(recipe: Recipe, data: Labelled, out: Path, trials: int, worker: int,
         log(f"trial {trial.number}: {trial.state.name.lower()}{score}  {settings}")
 
     if len(study.get_trials(deepcopy=False, states=_DONE)) < trials:
-        # Failed trials count too, or a search whose every loss is NaN would never end.
+        # Failed trials count too, or a search in which every loss is NaN would never end.
         limit = optuna.study.MaxTrialsCallback(trials, states=_DONE)
         study.optimize(lambda trial: _try(recipe, data, out, trial), callbacks=[tell, limit], catch=(NotFiniteError,))
 
 
 def _work(number: int, recipe: Recipe, data: Labelled, out: Path, trials: int, threads: int) -> None:
-    """Search in a process of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the first process, which ends the others
+    """Run trials in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the main process, which ends the workers
     torch.set_num_threads(threads)
     with _quiet_optuna():
         _search(recipe, data, out, trials, number, partial(print, file=sys.stderr, flush=True))
 
 
 def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
-    """Train the searched branches with a trial's settings. Return their mean score."""
+    """Train the searched branches with a trial's settings and return their mean score."""
     settings: dict[str, Any] = {}
     for place, spread in recipe.search.items():
         if spread.choices is not None:
@@ -178,7 +177,7 @@ def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
         else:
             settings[place] = trial.suggest_float(place, *spread.bounds, log=spread.log)
     # A trial is never resumed, so it needs no checkpoints between validations.
-    tried = _changed(recipe, {**settings, "checkpoint_steps": _NEVER})
+    tried = _changed(recipe, {**settings, "checkpoint_steps": 10**9})
     folder = out / "trials" / str(trial.number)
     run = Run(tried, data, folder, log=lambda line: None, progress=False, caches=out / "caches")
     holdout = choose_holdout(tried, data)
@@ -196,7 +195,7 @@ def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
             trained = fit_branch(run, name, tried.branches[name], holdout, watch)
             scores.append(trained.score)
     finally:
-        for checkpoint in folder.rglob("*.ckpt"):  # curves stay, weights would fill the disk
+        for checkpoint in folder.rglob("*.ckpt"):  # weights would fill the disk; curves stay
             checkpoint.unlink(missing_ok=True)
     return float(np.mean(scores))
 
