@@ -95,8 +95,3 @@ def test_a_difference_is_surer_than_the_two_intervals_suggest(make_scores) -> No
     assert gain.value == pytest.approx(apart[0].value - apart[1].value)
     assert gain.low > 0
     assert gain.high - gain.low < sum(one.high - one.low for one in apart) * 0.7
-
-
-def test_scoring_no_films_is_refused() -> None:
-    with pytest.raises(ValueError, match="no films"):
-        score(np.zeros((0, 2), dtype=bool), np.zeros((0, 2)), 0.5)

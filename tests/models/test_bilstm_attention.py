@@ -124,5 +124,5 @@ def test_unreadable_word_vectors_get_a_clear_error(tmp_path, glove):
     with pytest.raises(MmgcsError, match="none of the plots' words"):
         made(glove=str(foreign))
     glove.write_bytes(glove.read_bytes()[:50])
-    with pytest.raises(UsageError, match="give a whole"):
+    with pytest.raises(UsageError, match="give a complete"):
         made(glove=str(glove))

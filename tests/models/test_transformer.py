@@ -180,7 +180,7 @@ def test_a_model_that_reads_no_plots_is_refused(tmp_path, folders):
     config = AutoConfig.for_model("vit", hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=32)
     AutoModel.from_config(config).save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes((folders["bert"] / "tokenizer.json").read_bytes())
-    with pytest.raises(UsageError, match=r"ViTModel.* reads no tokens with a mask"):
+    with pytest.raises(UsageError, match=r"ViTModel.* does not take token ids and a mask"):
         ENCODERS["transformer"](source=str(tmp_path), max_tokens=40)
 
 

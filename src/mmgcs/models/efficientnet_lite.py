@@ -113,7 +113,11 @@ class EfficientNetLite(PixelEncoder):
         super().__init__(height, width_px, _MEAN, _STD)
         if variant not in _VARIANTS:
             raise UsageError(f"poster.encoder.variant is {variant!r}; known: {', '.join(_VARIANTS)}")
-        frozen = _frozen_stages(freeze_until)
+        frozen = STAGES.index(freeze_until) if freeze_until in STAGES else freeze_until
+        if not isinstance(frozen, int) or not 0 <= frozen < len(STAGES):
+            raise UsageError(
+                f"poster.encoder.freeze_until is {frozen!r}; known: {', '.join(STAGES)}, or 0 to {len(STAGES) - 1}"
+            )
         wider, deeper = _VARIANTS[variant]
         stages: list[nn.Module] = [_conv_norm_relu(3, _STEM, 3, 2)]
         inside = _STEM
@@ -172,17 +176,6 @@ class EfficientNetLite(PixelEncoder):
         if [published[key].shape for key in keys] != [value.shape for value in own.values()]:
             raise UsageError(f"poster.encoder.weights: {path} does not hold an EfficientNet-{variant}")
         self.load_state_dict({name: published[key] for name, key in zip(own, keys, strict=True)})
-
-
-def _frozen_stages(freeze_until: str | int) -> int:
-    """Return how many stages are frozen. Raises UsageError for an unknown name or number."""
-    if isinstance(freeze_until, str) and freeze_until in STAGES:
-        return STAGES.index(freeze_until)
-    if isinstance(freeze_until, int) and not isinstance(freeze_until, bool) and 0 <= freeze_until < len(STAGES):
-        return freeze_until
-    raise UsageError(
-        f"poster.encoder.freeze_until is {freeze_until!r}; known: {', '.join(STAGES)}, or 0 to {len(STAGES) - 1}"
-    )
 
 
 def packaged_weights(variant: str) -> Path:

@@ -72,7 +72,7 @@ class TransformerEncoder(TokenEncoder):
             raise
         except Exception as error:
             name = type(self.model).__name__
-            raise UsageError(f"encoder {source!r} ({name}) reads no tokens with a mask; use another encoder") from error
+            raise UsageError(f"encoder {source!r} ({name}) does not take token ids and a mask; use another") from error
         self.dropout = nn.Dropout(dropout)
 
     def _layers(self) -> list[nn.Module]:

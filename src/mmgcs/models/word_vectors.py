@@ -58,4 +58,4 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
     except FileNotFoundError:
         raise UsageError(f"there are no word vectors at {path}; get them with: mmgcs data glove") from None
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as word vectors ({error}); give a whole .txt or .txt.gz") from error
+        raise UsageError(f"{path} cannot be read as word vectors ({error}); give a complete .txt or .txt.gz") from error

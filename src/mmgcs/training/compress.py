@@ -85,7 +85,7 @@ def export_bundle(
     before = sum(file.stat().st_size for file in source.path.rglob("*") if file.is_file())
     models = {branch.name: onnx.load_from_string(source.read(branch.graph)) for branch in source.config.branches}
     if (size is None or before <= size * MEGABYTE) and (not int8 or all(map(is_int8, models.values()))):
-        log(f"the bundle has {before / MEGABYTE:.1f} MB and is copied unchanged")
+        log(f"the bundle takes {before / MEGABYTE:.1f} MB and is copied unchanged")
         return write_bundle(out, source.config, source.copy_to), []
     if films is None:
         what = "--int8" if int8 else f"--max-size-mb {size:g}"
