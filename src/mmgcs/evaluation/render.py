@@ -11,7 +11,6 @@ from mmgcs.files import atomic_writer, write_json
 from mmgcs.templates import fill_template, open_templates
 from mmgcs.wording import METRIC_NAMES
 
-_DETAILED = ("plot and poster", "plot only", "poster only")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -73,7 +72,8 @@ def report_page(report: Report) -> str:
 
 def detailed(report: Report) -> tuple[ConditionReport, ...]:
     """Return the conditions to show genre by genre; the first one if none of the usual ones applied."""
-    found = tuple(condition for condition in report.conditions if condition.name in _DETAILED)
+    usual = ("plot and poster", "plot only", "poster only")
+    found = tuple(condition for condition in report.conditions if condition.name in usual)
     return found or report.conditions[:1]
 
 

@@ -143,9 +143,10 @@ def evaluate(
         InputError: no film has genres and can be read.
         UsageError: the bundle does not know one of `genres`, or no film has a column of `by`.
     """
+    config = classifier.bundle.config
     unknown = [genre for genre in genres or () if genre not in classifier.genres]
     if unknown:
-        raise UsageError(f"{classifier.bundle.config.name} does not know {', '.join(unknown)}; leave them out")
+        raise UsageError(f"{config.name} does not know {', '.join(unknown)}; leave them out")
     genres = tuple(genres or classifier.genres)
     labelled = [film for film in films if film.genres]
     if not labelled:
@@ -156,7 +157,7 @@ def evaluate(
     scored = [film for film, error in zip(labelled, shown.errors, strict=True) if not error]
     if not scored:
         raise InputError(f"none of the {len(labelled)} labelled films of {split} can be read; the first: {errors[0]}")
-    titled = reads_title(classifier.bundle.config)
+    titled = reads_title(config)
     baseline, note = _fit_baseline(train, valid, genres, sources, titled, progress)
     truth, known = read_labels(labelled, genres, sources)
     draws = {"bootstrap": bootstrap, "seed": seed}
@@ -179,7 +180,14 @@ def evaluate(
     progress("scoring", len(applied), len(applied))
     foreign = sum(len(within(film.genres or (), classifier.genres)) < len(film.genres or ()) for film in scored)
     return Report(
-        model=_describe(classifier),
+        model={
+            "name": config.name,
+            "genres": list(config.genres),
+            "inputs": list(config.inputs),
+            "reads_title": titled,
+            "encoders": {branch.name: branch.encoder for branch in config.branches},
+            "manifest_sha256": sha256(classifier.bundle.path / MANIFEST),
+        },
         data=dict(data or {}),
         split=split,
         counts={
@@ -314,16 +322,4 @@ def score_sets(sets: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, f
         "covered": float((sets | ~truth).all(axis=1).mean()),
         "recall": float((sets & truth).sum() / max(1, truth.sum())),
         "size": float(sets.sum(axis=1).mean()),
-    }
-
-
-def _describe(classifier: Classifier) -> dict[str, Any]:
-    config = classifier.bundle.config
-    return {
-        "name": config.name,
-        "genres": list(config.genres),
-        "inputs": list(config.inputs),
-        "reads_title": reads_title(config),
-        "encoders": {branch.name: branch.encoder for branch in config.branches},
-        "manifest_sha256": sha256(classifier.bundle.path / MANIFEST),
     }

@@ -26,7 +26,6 @@ _STAGES = (
 )
 _STEM, _HEAD = 32, 1280
 _VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # width and depth multipliers
-_MEAN, _STD = 127.0, 128.0  # of pixel values, as the published weights expect
 STAGES = ("stem", *(f"stage{number}" for number in range(1, len(_STAGES) + 1)), "head")
 """The values of `freeze_until`, from the input to the head."""
 
@@ -110,7 +109,7 @@ class EfficientNetLite(PixelEncoder):
         dropout: float = 0.3,
         weights: str = "package",
     ) -> None:
-        super().__init__(height, width_px, _MEAN, _STD)
+        super().__init__(height, width_px, mean=127.0, std=128.0)  # as the published weights expect
         if variant not in _VARIANTS:
             raise UsageError(f"poster.encoder.variant is {variant!r}; known: {', '.join(_VARIANTS)}")
         frozen = STAGES.index(freeze_until) if freeze_until in STAGES else freeze_until

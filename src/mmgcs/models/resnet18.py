@@ -13,12 +13,7 @@ from torch.nn import functional as F
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.models.base import ENCODERS, PixelEncoder, read_tensors
 
-HUB = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
-"""torchvision's ImageNet weights; the name has the first digits of the file's SHA-256, which are checked."""
-
 STAGES = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
-# ImageNet's mean and standard deviation of pixel values (0 to 255), one for each color.
-_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class BasicBlock(nn.Module):
@@ -76,7 +71,8 @@ class ResNet18(PixelEncoder):
         hidden: int = 256,
         dropout: float = 0.5,
     ) -> None:
-        super().__init__(height, width_px, _MEAN, _STD)
+        # ImageNet's mean and standard deviation of red, green and blue.
+        super().__init__(height, width_px, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
         if train_from not in (*STAGES, "head"):
             raise UsageError(f"poster.encoder.train_from is {train_from!r}; known: {', '.join(STAGES)}, head")
         self.width = hidden
@@ -129,7 +125,9 @@ def read_weights(weights: str) -> dict[str, Tensor]:
     """
     if weights != "hub" and not weights.startswith(("https://", "http://")):
         return read_tensors(Path(weights))
-    address = HUB if weights == "hub" else weights
+    # The first digits of the file's SHA-256 are in its name and are checked.
+    hub = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+    address = hub if weights == "hub" else weights
     try:
         published: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
             address, map_location="cpu", check_hash=weights == "hub", weights_only=True, progress=False

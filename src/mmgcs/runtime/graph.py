@@ -19,9 +19,6 @@ from mmgcs.preprocess import PREPROCESSORS, Prepared, Preprocessor
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-_DYNAMIC = b"DynamicQuantizeLinear"
-"""The operator that scales 8-bit activations at run time."""
-
 
 class LoadedBranch:
     """A branch with its preprocessor and graph, each created on first use: a plot needs no poster graph.
@@ -69,7 +66,7 @@ class LoadedBranch:
     def _alone(self) -> bool:
         # With dynamic 8-bit activations the scale depends on the whole batch, so films would change each other's
         # answers. One by one, each on its own thread, they are just as fast.
-        return _DYNAMIC in self._bundle.read(self.spec.graph)
+        return b"DynamicQuantizeLinear" in self._bundle.read(self.spec.graph)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

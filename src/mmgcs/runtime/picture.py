@@ -18,8 +18,6 @@ from mmgcs.runtime.explanation import Explanation, region
 WIDTH = 900
 """Pixels across a PNG."""
 
-_FOR, _AGAINST = (46, 160, 67), (218, 54, 51)
-
 
 def read_poster(classifier: Classifier, film: Film) -> Image.Image | None:
     """Return the poster as the model sees it; None if the film has no readable poster."""
@@ -112,7 +110,7 @@ def _largest(explanation: Explanation, genre: str) -> float:
 
 def _shade(drop: float, largest: float) -> tuple[tuple[int, int, int], float]:
     """Return the color of a contribution and how strong it is, 0 to 0.65."""
-    return (_FOR if drop > 0 else _AGAINST), 0.65 * min(1.0, abs(drop) / largest)
+    return ((46, 160, 67) if drop > 0 else (218, 54, 51)), 0.65 * min(1.0, abs(drop) / largest)
 
 
 def _color(drop: float, largest: float) -> str:

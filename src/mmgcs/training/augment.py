@@ -27,9 +27,6 @@ PosterChange = Callable[[Tensor], Tensor]
 PLOT_CHANGES: Registry[Callable[..., PlotChange]] = Registry("plot augmentation")
 POSTER_CHANGES: Registry[Callable[..., PosterChange]] = Registry("poster augmentation")
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-_WORD = re.compile(r"[^\W\d_]+")
-
 
 @PLOT_CHANGES.register("word_dropout")
 def word_dropout(share: float = 0.1) -> PlotChange:
@@ -50,7 +47,7 @@ def sentence_shuffle(probability: float = 0.5) -> PlotChange:
     def change(plot: str, random: np.random.Generator) -> str:
         if random.random() >= probability:
             return plot
-        sentences = _SENTENCE_END.split(plot.strip())
+        sentences = re.split(r"(?<=[.!?])\s+", plot.strip())
         return " ".join(sentences[index] for index in random.permutation(len(sentences)))
 
     return change
@@ -83,7 +80,7 @@ def neighbours(glove: str, share: float = 0.1, nearest: int = 5, words: int = 20
             new: str = known[near[index, random.integers(near.shape[1])]]
             return new.capitalize() if word[0].isupper() else new
 
-        return _WORD.sub(swap, plot)
+        return re.sub(r"[^\W\d_]+", swap, plot)
 
     return change
 

@@ -20,9 +20,6 @@ from mmgcs.training.labelled import Labelled
 SHARES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75)
 """Weights to try for the linear model's logits; the best on `valid` is used."""
 
-LEAST_FILMS = 3
-"""Tokens found in fewer films are ignored."""
-
 Head = tuple[Tensor, Tensor]
 
 
@@ -54,7 +51,8 @@ def add_bag(
     size = max([1 + max(int(item.value.max()) for item in train), *tables])
     counts = _counts(train, size)
     found = np.asarray((counts > 0).sum(0)).ravel()
-    idf = np.where(found >= LEAST_FILMS, np.log((1 + len(rows)) / (1 + found)) + 1.0, 0.0)
+    # Tokens of fewer than three films are ignored.
+    idf = np.where(found >= 3, np.log((1 + len(rows)) / (1 + found)) + 1.0, 0.0)
     vectors = _normalised(counts, idf)
     table = np.zeros((size, len(data.genres)), dtype=np.float32)
     bias = np.zeros(len(data.genres), dtype=np.float32)

@@ -40,8 +40,6 @@ from mmgcs.training.recipe import Recipe
 from mmgcs.training.rundir import Log
 
 MEGABYTE = 1_000_000
-ROOM = 24_000
-"""Bytes reserved for the growth of the card and the configuration."""
 
 Graphs = dict[str, onnx.ModelProto]
 """A graph for each branch."""
@@ -170,7 +168,8 @@ def _first_that_fits(
     made: dict[tuple[str, int], onnx.ModelProto] = {
         (name, 8): model for name, model in models.items() if is_int8(model)
     }
-    other = before - sum(source.files[branch.graph]["bytes"] for branch in source.config.branches)
+    # Everything but the graphs; the card and the configuration may grow by 24,000 bytes.
+    other = before + 24_000 - sum(source.files[branch.graph]["bytes"] for branch in source.config.branches)
     smallest = float("inf")
     for bits, words in LADDER:
         graphs: Graphs = {}
@@ -183,7 +182,7 @@ def _first_that_fits(
             graphs[name] = made[name, own]
             if words < 1 and has_words(graphs[name]):
                 graphs[name] = _prune(graphs[name], words, train[name])
-        there = other + sum(graph.ByteSize() for graph in graphs.values()) + ROOM
+        there = other + sum(graph.ByteSize() for graph in graphs.values())
         log(f"{_named(bits, words)}: {there / MEGABYTE:.2f} MB")
         if size is None or there <= size * MEGABYTE:
             return (bits, words), graphs

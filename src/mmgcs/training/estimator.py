@@ -65,12 +65,12 @@ class GenreClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
             for film, own in zip(films, genres, strict=True)
         ]
         data = own_labels(named, None, LEAST_FILMS, "the data")
-        recipe = Recipe(name="own-genres", seed=self.seed, head=HeadRecipe(bundle=self.bundle, folds=self.folds))
-        assert recipe.head is not None
+        head = HeadRecipe(bundle=self.bundle, folds=self.folds)
+        recipe = Recipe(name="own-genres", seed=self.seed, head=head)
         folder = tempfile.mkdtemp(prefix="mmgcs-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # the bundle is deleted with this object
         run = Run(recipe, data, Path(folder), log=lambda line: None, progress=False)
-        self.bundle_: Bundle = train_head(run, recipe.head)
+        self.bundle_: Bundle = train_head(run, head)
         self.classes_ = self.bundle_.config.genres
         self._classifier = load(self.bundle_.path)
         return self

@@ -29,7 +29,6 @@ from mmgcs.training.rundir import Log, is_made_from
 from mmgcs.training.trainer import read_curve
 from mmgcs.wording import MAIN_METRICS
 
-_GLOVE = re.compile(r"glove\.6B\.(\d+)d\.txt$")
 _FILES = ("data.json", "posters.json", "films.jsonl", "report.json", "report.md", "report.html")
 """The files that the steps write into the folder itself."""
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -246,7 +245,7 @@ def _check(options: TrainAllOptions) -> None:
 
 
 def _glove_step(options: TrainAllOptions, path: Path) -> Step:
-    match, there, given = _GLOVE.search(path.name), path.is_file(), options.glove
+    match, there, given = re.search(r"glove\.6B\.(\d+)d\.txt$", path.name), path.is_file(), options.glove
     if not there and (match is None or not (options.fetch or given)):
         fix = "get it with mmgcs data glove, or give --glove FILE" if match else "give a file that exists"
         raise UsageError(f"there are no word vectors at {path}; {fix}")
