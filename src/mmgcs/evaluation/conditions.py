@@ -20,7 +20,7 @@ _CHUNK = 128  # films between two reports of progress
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A way to show films to a bundle."""
+    """One setting of an evaluation: which films count, and which of their inputs are shown."""
 
     name: str
     description: str  # which films, and what of them is shown
@@ -44,7 +44,7 @@ CONDITIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a bundle predicts for some films, as arrays."""
+    """A bundle's predictions for some films, as arrays."""
 
     rows: NDArray[np.int64]  # (answered,) the films' positions among all films
     inputs: tuple[str, ...]  # for each, the inputs read: "plot", "poster" or "plot+poster"

@@ -68,7 +68,7 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
     """Fit the members' weights for every combination of inputs on labelled films.
 
     Args:
-        members: the bundles, loaded; two or more that know the same genres.
+        members: two or more loaded bundles that know the same genres.
         films: films with genres, of split `valid`.
         method: a name in `WEIGHINGS`.
 

@@ -21,7 +21,7 @@ def fit_pictures(
     """Fit a bundle's detector of strange pictures.
 
     Args:
-        classifier: the bundle, loaded.
+        classifier: the loaded bundle.
         films: distances are fitted on those of split "train", the limit on those of "valid".
         log: called with one line about the result.
 

@@ -1,6 +1,6 @@
 """The report: a bundle measured on labelled films, with all inputs and with some hidden, compared with a baseline.
 
-`evaluate` goes from films to a report; `mmgcs.evaluation.render` writes it as JSON, Markdown and HTML.
+`evaluate` makes it; `mmgcs.evaluation.render` writes it as JSON, Markdown and HTML.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class ConditionReport:
-    """The results of one way to show the films.
+    """The results under one condition.
 
     Attributes:
         name, description: of the condition.
@@ -53,7 +53,7 @@ class ConditionReport:
             requires, `sure_micro_f1` and `unsure_micro_f1` the scores of these and of the other films. `table` has
             pairs of a share of films, most confident first, and their micro-F1. `decided` is the share of genres that
             are not undecided, `decided_micro_f1` their score. Scores of no films are None.
-        sets: what the prediction sets held (see `score_sets`); None if the bundle states none.
+        sets: the scores of the prediction sets (see `score_sets`); None if the bundle states none.
         baseline: None if the condition shows no plot, films lack plots, or there was nothing to fit it on.
         curves: the data of the figures. For each genre `precision` at recalls of 1%, 2%, … 100% (empty if no film has
             the genre) and `reliability`; `coverage`, like the table of abstention with more points; and `confusions`,
@@ -311,7 +311,7 @@ def _precision_curves(truth: Bools, scores: NDArray[Any], genres: Sequence[str])
 
 
 def score_sets(sets: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
-    """Measure what prediction sets (films, genres) hold of the truth (films, genres).
+    """Score prediction sets (films, genres) against the truth (films, genres).
 
     Returns:
         `stated`, the share of films that they were fitted to cover; `covered`, the share of films with all their true

@@ -1,4 +1,4 @@
-"""Plots through a bidirectional LSTM with additive attention over word vectors.
+"""Encode plots with a bidirectional LSTM and additive attention over word vectors.
 
 LSTM: Hochreiter & Schmidhuber 1997, in both directions: Schuster & Paliwal 1997; attention: Bahdanau et al. 2015, for
 pooling: Yang et al. 2016; word vectors: Pennington et al. 2014 (GloVe).

@@ -1,4 +1,4 @@
-"""Posters through EfficientNet-Lite (Tan & Le 2019; the Lite variants drop squeeze-and-excitation and use ReLU6)."""
+"""Encode posters with EfficientNet-Lite (Tan & Le 2019; Lite variants have no squeeze-and-excitation, and ReLU6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Posters through ResNet-18 (He et al. 2016), with the layers named as in torchvision's weights."""
+"""Encode posters with ResNet-18 (He et al. 2016), with the layers named as in torchvision's weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots through any Hugging Face encoder, with masked mean pooling (Reimers & Gurevych 2019, Sentence-BERT)."""
+"""Encode plots with any Hugging Face encoder and masked mean pooling (Reimers & Gurevych 2019, Sentence-BERT)."""
 
 from __future__ import annotations
 

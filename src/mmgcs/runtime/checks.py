@@ -33,7 +33,7 @@ def record_samples(classifier: Classifier, films: Sequence[Film] | None = None) 
     """Return the predictions for sample films that a card records, for `verify` to compare with.
 
     Args:
-        classifier: the bundle, loaded.
+        classifier: the loaded bundle.
         films: films of the shipped sample; None for the first ten.
 
     Returns:

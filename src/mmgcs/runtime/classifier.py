@@ -49,8 +49,8 @@ def load(path: str | Path | None = None, *, threads: int | None = None, spin: bo
 
     Args:
         path: a bundle's folder; None or "default" for the default bundle.
-        threads: threads a graph is computed on; None for one per core.
-        spin: let a graph's idle threads wait in a busy loop, which is fastest on a machine that does nothing else.
+        threads: threads to compute a graph on; None for one per core.
+        spin: let a graph's idle threads wait in a busy loop, which is fastest if the machine does nothing else.
             Without it, other programs get more of the cores.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Turn logits into an answer: calibrated probabilities, the chosen genres, and how sure the answer is."""
+"""Turn logits into a prediction: calibrated probabilities, the chosen genres, and how sure it is."""
 
 from __future__ import annotations
 

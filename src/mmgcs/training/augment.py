@@ -174,7 +174,7 @@ def cut_and_paste(hidden: Tensor, share: float, random: np.random.Generator) -> 
         random: draws the place.
 
     Returns:
-        the mixed maps, and the share that stayed.
+        The mixed maps, and the share that stayed.
     """
     height, width = hidden.shape[2:]
     side = float(np.sqrt(1.0 - share))

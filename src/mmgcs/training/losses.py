@@ -25,7 +25,7 @@ class BinaryCrossEntropy(nn.Module):
     Args:
         positives: share of films that have each genre (genres,).
         positive_weight: exponent of (1 − share) / share, the weight of a genre's positive labels; 0 turns it off.
-        smoothing: label smoothing (Szegedy et al. 2016): targets lie between this and one less this.
+        smoothing: label smoothing (Szegedy et al. 2016): targets become `smoothing` and 1 − `smoothing`.
     """
 
     def __init__(self, positives: Tensor, positive_weight: float = 0.0, smoothing: float = 0.0) -> None:
@@ -43,7 +43,7 @@ class BinaryCrossEntropy(nn.Module):
 
 @LOSSES.register("asymmetric")
 class AsymmetricLoss(nn.Module):
-    """Asymmetric loss (Ridnik et al. 2021): easy negatives count little, and none below probability `clip`.
+    """Asymmetric loss (Ridnik et al. 2021): easy negatives count little, and not at all below probability `clip`.
 
     Args:
         positives: not used.
@@ -70,5 +70,5 @@ class AsymmetricLoss(nn.Module):
 
 
 def make_loss(kind: str, options: Mapping[str, Any], positives: Tensor) -> nn.Module:
-    """Return the loss named in a recipe, for genres that the share `positives` (genres,) of films have."""
+    """Return the loss that a recipe names; `positives` (genres,) is the share of films with each genre."""
     return LOSSES[kind](positives, **options)

@@ -44,7 +44,7 @@ class NotFiniteError(MmgcsError):
 
 
 class _Learner(lightning.LightningModule):  # type: ignore[misc]  # Lightning is untyped
-    """What both share: loss, optimizer with its schedule, macro average precision on `valid`."""
+    """The base of both modules: loss, optimizer with its schedule, macro average precision on `valid`."""
 
     def __init__(self, training: Optimization, loss: nn.Module) -> None:
         super().__init__()
