@@ -138,7 +138,7 @@ def test_what_cannot_be_done_is_refused_in_one_line_and_leaves_nothing(run, tmp_
     assert "give --data FILMS" in refused(str(run), *out, "--max-size-mb", "0.4")
     line = refused(str(run), *out, "--max-size-mb", "0.01", *DATA)
     assert "the smallest size it can reach; give --max-size-mb that much or more" in line
-    assert "neither a run of mmgcs train nor a bundle" in refused(str(tmp_path), *out)
+    assert "is not a bundle" in refused(str(tmp_path), *out)
     half = tmp_path / "half"
     shutil.copytree(run, half, ignore=shutil.ignore_patterns("bundle"))
     assert "is not finished; resume it" in refused(str(half), *out)

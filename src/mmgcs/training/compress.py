@@ -147,10 +147,8 @@ def open_source(path: Path) -> Bundle:
         UsageError: the folder is neither, or the run is not finished.
     """
     path = bundle_folder(path)
-    if (path / MANIFEST).is_file():
-        return Bundle(path)
     if not (path / "run.json").is_file():
-        raise UsageError(f"{path} is neither a run of mmgcs train nor a bundle; give the folder of one")
+        return Bundle(path)
     if not (path / "bundle" / MANIFEST).is_file():
         raise UsageError(f"the run in {path} is not finished; resume it: mmgcs train … --out {path} --resume")
     return Bundle(path / "bundle")
