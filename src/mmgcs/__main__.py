@@ -10,7 +10,7 @@ def command() -> int:
         from mmgcs.cli import main
 
         status = main()
-        gc.freeze()  # Python would search everything for garbage once more at its end, for a tenth of a second
+        gc.freeze()  # skip the last garbage collection at exit, which takes 0.1 s
         return status
     except KeyboardInterrupt:  # during the import, before `main` can catch it
         print("mmgcs: error: interrupted", file=sys.stderr)

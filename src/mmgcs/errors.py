@@ -1,4 +1,4 @@
-"""The errors that a person sees. Each message is one line: what is wrong, why, and how to fix it."""
+"""Errors that users see. Each message is one line: what is wrong, why, and how to fix it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class MmgcsError(Exception):
 
 
 class UsageError(MmgcsError):
-    """The call was wrong: a bad option, a file that does not exist, a recipe with an unknown key."""
+    """The command or call is wrong: a bad option, a missing file, an unknown key in a recipe."""
 
     exit_status = 2
 
@@ -26,7 +26,7 @@ class InputError(UsageError):
 
 
 class BundleError(MmgcsError):
-    """A bundle is damaged, incomplete or of a format this version cannot read."""
+    """A bundle is damaged, incomplete, or in a format that this version cannot read."""
 
 
 class InterruptedRunError(MmgcsError):
@@ -36,7 +36,7 @@ class InterruptedRunError(MmgcsError):
 
 
 def printable(text: str) -> str:
-    """Return the text with bytes of a file's name that are not UTF-8 written as `\\udcff`, so that it can be printed.
+    """Return text that can be printed: bytes of a file name that are not UTF-8 are written as `\\udcff`.
 
     >>> printable("caf\\udce9.jpg")
     'caf\\\\udce9.jpg'

@@ -1,4 +1,4 @@
-"""Read and write files: regular files only, written completely or not at all, by one process at a time."""
+"""Read and write files: only regular files, written whole or not at all, by one process at a time."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def atomic_path(
 ) -> Iterator[Path]:
     """Yield a temporary path next to `path`; rename it to `path` when the block ends without an error.
 
-    The temporary file is removed if the block raises, so a reader sees the old file or the complete new one.
+    It is removed if the block raises, so a reader sees either the old file or the complete new one.
 
     Args:
         path: the file to write.
-        like: a file whose owner, mode and extended attributes the new one gets; None for those of any new file.
+        like: a file to copy the owner, mode and extended attributes from; None for the defaults.
         times: also copy the times of `like`.
-        commit: puts the finished temporary file in place of `path`; called with both.
+        commit: moves the finished temporary file to `path`; called with both.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Private until it has the mode of `like`; otherwise with the usual mode from the start.
+    # With `like`, private until it gets that mode; otherwise the usual mode from the start.
     temporary = _new_part(path, 0o666 if like is None else 0o600)
     try:
         yield temporary
@@ -70,7 +70,7 @@ def _new_part(path: Path, mode: int) -> Path:
 
 
 def _short(name: str) -> str:
-    """Return the name with at most 20 characters before the extension, so that a longer name made of it still fits."""
+    """Shorten a name to about 20 characters, so that the name of a temporary file still fits."""
     path = Path(name)
     if len(path.stem) <= 20 and len(path.suffix) <= 10:
         return name
@@ -79,7 +79,7 @@ def _short(name: str) -> str:
 
 @contextlib.contextmanager
 def atomic_writer(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file for writing (UTF-8 text, or binary with mode "wb") that replaces `path` at the end."""
+    """Open a temporary file, for UTF-8 text or with mode "wb" for bytes, that replaces `path` at the end."""
     with (
         atomic_path(path) as temporary,
         temporary.open(mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "") as handle,
@@ -106,7 +106,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Return the bytes of a file, at most one more than `most`, so that the caller notices a longer file.
+    """Read a file, but at most one byte more than `most`, so that the caller can tell if it is longer.
 
     Raises:
         OSError: it cannot be read, or is not a regular file.
@@ -116,15 +116,15 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def check_free(path: Path, option: str, *, overwrite: bool) -> None:
-    """Refuse to overwrite an existing file without permission, before any work is done.
+    """Check, before any work is done, that a file may be written.
 
     Args:
         path: the file to write.
         option: the option that names it, such as "--out".
-        overwrite: permission to replace it.
+        overwrite: True if it may be replaced.
 
     Raises:
-        UsageError: the file exists, or `path` is a folder.
+        UsageError: the file exists and may not be replaced, or `path` is a folder.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give {option} a file")
@@ -133,34 +133,34 @@ def check_free(path: Path, option: str, *, overwrite: bool) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON, completely or not at all."""
+    """Write `value` as indented UTF-8 JSON, whole or not at all."""
     with atomic_writer(path) as handle:
         json.dump(value, handle, indent=2, ensure_ascii=False, allow_nan=False)
         handle.write("\n")
 
 
 def remove_parts(folder: Path, pattern: str) -> None:
-    """Remove the temporary files of killed processes in a folder, for files whose names match the pattern."""
+    """Remove temporary files that killed processes left in a folder, for files whose names match the pattern."""
     for part in folder.glob(f".{pattern}.*.part"):
         with contextlib.suppress(OSError):
             part.unlink()
 
 
 def remove_parts_of(path: Path) -> None:
-    """Remove the temporary files of killed processes for this one file."""
+    """Remove temporary files that killed processes left for one file."""
     remove_parts(path.parent, glob.escape(_short(path.name)))
 
 
 @contextlib.contextmanager
 def lock_folder(folder: Path, what: str | None = None) -> Iterator[None]:
-    """Keep other mmgcs processes from writing into a folder, until the block or this process ends.
+    """Lock a folder against other mmgcs processes until the block or this process ends.
 
     Args:
-        folder: the folder; created if missing. While the block runs, it has a file `.lock`.
-        what: what is written, for the error; None for the folder itself.
+        folder: the folder; created if missing. It holds a file `.lock` while the block runs.
+        what: what is being written, for the error message; by default the folder.
 
     Raises:
-        UsageError: another process has the lock.
+        UsageError: another process holds the lock.
         OSError: the folder cannot be created or written.
     """
     from filelock import FileLock, Timeout  # a prediction needs no lock
@@ -187,7 +187,7 @@ def lock_folder(folder: Path, what: str | None = None) -> Iterator[None]:
 def is_inside(name: str) -> bool:
     """Return True if a relative path stays below its folder, both here and on Windows.
 
-    Names with a drive are refused on every system: files written here may be read there.
+    Names with a drive are refused on every system, as files written on one may be read on another.
 
     >>> is_inside("Alien: Covenant/movie.nfo"), is_inside("../secret"), is_inside("C:secret"), is_inside("\\\\secret")
     (True, False, False, False)
@@ -210,7 +210,7 @@ def text_encoding(start: bytes) -> str:
         return "utf-16"
     first, second = start[::2], start[1::2]
     if second.count(0) > 0.6 * len(second) and not first.count(0):
-        return "utf-16-le"  # without its mark; Latin letters have a zero byte each
+        return "utf-16-le"  # without a byte order mark; every other byte of Latin text is zero
     return "utf-16-be" if first.count(0) > 0.6 * len(first) and not second.count(0) else "utf-8"
 
 

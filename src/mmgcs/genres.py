@@ -1,7 +1,7 @@
 """Label sets and the spellings of genres.
 
-A genre has one canonical spelling here; every catalogue's own spelling is an alias of it. `canonical` goes from a
-catalogue to ours; `mmgcs.library` goes from ours to a catalogue's, or to the user's own.
+Each genre has one canonical spelling; the spellings of catalogues are its aliases. `canonical` turns an alias into the
+canonical spelling; `mmgcs.library` does the reverse, for a catalogue's names or the user's own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TMDB_GENRES = (
     "Action", "Adventure", "Animation", "Comedy", "Crime", "Documentary", "Drama", "Family", "Fantasy", "History",
     "Horror", "Music", "Mystery", "Romance", "Science Fiction", "TV Movie", "Thriller", "War", "Western",
 )  # fmt: skip
-"""The Movie Database's nineteen film genres, in its spelling, which is our canonical one."""
+"""The nineteen film genres of The Movie Database, in its spelling, which is also the canonical one."""
 
 DEFAULT_GENRES = tuple(genre for genre in TMDB_GENRES if genre != "TV Movie")
 """The eighteen genres of the default model: TMDB's film genres without TV Movie, which is a format."""
@@ -43,7 +43,7 @@ MMIMDB_GENRES = (
 """The twenty-three genres of MM-IMDb (Arevalo et al. 2017), which spells as IMDb does."""
 
 KODI_GENRES = (*TMDB_GENRES, "Musical", "Film Noir", "Sport", "Short", "Biography")
-"""What Kodi's and Jellyfin's scrapers write: TMDB's names, and IMDb's further ones with spaces."""
+"""What Kodi's and Jellyfin's scrapers write: TMDB's names, and some of IMDb's, with spaces."""
 
 LABEL_SETS: Mapping[str, tuple[str, ...]] = {
     "default": DEFAULT_GENRES,
@@ -105,20 +105,14 @@ _DOUBLE: Mapping[str, tuple[str, ...]] = {
 # Genres that are part of a wider one, for label sets that only have the wider one.
 _WIDER: Mapping[str, str] = {"Musical": "Music"}
 
-MAX_LENGTH = 20_000
-"""Characters of a genres value that are read; more is not a list of genres."""
 MAX_GENRES = 200
-MAX_NAME = 80
-"""Characters of one genre's name; anything longer is prose or damage and no genre."""
-_MAX_DEPTH = 4
+"""The most genres that are read from one value."""
 
 _QUOTED = re.compile(r"['\"]([^'\"]+)['\"]")
 _UNSEPARATED = re.compile(r"'\s+'|\"\s+\"")
 _IGNORED = re.compile(r"[\s\-_.&+'’]+")
 _SEPARATORS = ("|", " / ", ";", ",", "/")
 _NOTHING = frozenset({"", "none", "null", "nan", "n/a", "na", "[]", "{}", "\\n", "(no genres listed)", "unknown"})
-
-
 _KIND_OF_FILM = re.compile(r"(movies?|films?|features?|filme|series)$")
 
 
@@ -147,7 +141,7 @@ def _known(key: str) -> str | None:
 
 
 def genre_set(name: str) -> tuple[str, ...]:
-    """Return a label set by its name, or the genres of a list such as "Drama,Sci-Fi".
+    """Return a label set by name, or the genres in a list such as "Drama,Sci-Fi".
 
     >>> genre_set("Drama,Sci-Fi")
     ('Drama', 'Science Fiction')
@@ -156,7 +150,7 @@ def genre_set(name: str) -> tuple[str, ...]:
 
 
 def within(names: Sequence[str], genres: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that a label set has, each once; a genre it lacks counts as the wider one, if it has that.
+    """Return the names that are in a label set, each once. A genre it lacks becomes the wider one, if there is one.
 
     >>> within(("Musical", "Sport", "Drama"), ("Drama", "Music"))
     ('Music', 'Drama')
@@ -166,7 +160,7 @@ def within(names: Sequence[str], genres: Sequence[str]) -> tuple[str, ...]:
 
 
 def unfamiliar(names: Iterable[str], genres: Sequence[str]) -> dict[str, str | None]:
-    """Return the names that are neither in a label set nor any catalogue's genre, with the nearest name in the set.
+    """Return the names that neither the label set nor any catalogue has, with the nearest name in the set.
 
     >>> unfamiliar(["Horor", "Sport", "Drama"], ("Drama", "Horror"))
     {'Horor': 'Horror'}
@@ -180,10 +174,10 @@ def unfamiliar(names: Iterable[str], genres: Sequence[str]) -> dict[str, str | N
 
 
 def parse_genres(value: Any) -> tuple[str, ...]:
-    """Return the genres that a catalogue's value names, in canonical spelling, each once, in their order.
+    """Parse a catalogue's genres. Returns their canonical spellings, each once, in order.
 
     Reads `A|B`, `A / B`, `A, B`, a JSON list, a Python-style list, TMDB's list of objects with a `name` (JSON or
-    Python-style), and real lists of either. Never raises: what cannot be read as a list is read as names.
+    Python-style), and Python lists of either. Never raises: anything that is not a list is read as names.
 
     >>> parse_genres("[{'id': 878, 'name': 'Science Fiction'}, {'id': 18, 'name': 'Drama'}]")
     ('Science Fiction', 'Drama')
@@ -200,10 +194,10 @@ def parse_genres(value: Any) -> tuple[str, ...]:
 
 
 def _names(value: Any, depth: int) -> list[str]:
-    if depth > _MAX_DEPTH or value is None:
+    if depth > 4 or value is None:
         return []
     if isinstance(value, str):
-        return _names_in_text(value[:MAX_LENGTH].strip(), depth)
+        return _names_in_text(value[:20_000].strip(), depth)  # anything longer is no list of genres
     if isinstance(value, Mapping):
         return _names(value.get("name", value.get("genres")), depth + 1)
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
@@ -237,11 +231,11 @@ def _literal(text: str) -> Any:
 
 
 def _split(text: str) -> list[str]:
-    # A known name that holds a separator ("Game/Show") would be whole before it is cut.
+    # A known name may contain a separator ("Game/Show").
     if _known(_key(text)):
         return [text]
     for separator in _SEPARATORS:
         if separator in text:
             return [name for part in text.split(separator) for name in _split(part.strip(" '\"")) if part.strip(" '\"")]
     text = text.strip()
-    return [text] if len(text) <= MAX_NAME and text.lower() not in _NOTHING else []
+    return [text] if len(text) <= 80 and text.lower() not in _NOTHING else []  # anything longer is prose

@@ -25,7 +25,7 @@ class LabelSource(BaseModel):
     Attributes:
         unnamed: genres the source never names, or names only for some films; if missing, they are unknown.
         wide: genres the source uses more broadly than the default set does; if present, they are unknown.
-        max_names: the most names a film gets; genres missing from a film with that many are unknown. None for no limit.
+        max_names: the most genres a film gets; if it has that many, all others are unknown. None for no limit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,19 +45,16 @@ LABEL_SOURCES: Mapping[str, LabelSource] = {
 }
 """The sources that come with mmgcs. Recipes add their own under `label_sources`."""
 
-SHOWN_NOTES = 8
-"""Unknown genres that are named one by one."""
-
 
 def read_labels(
     films: Sequence[Film], genres: Sequence[str], sources: Mapping[str, LabelSource] = LABEL_SOURCES
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which genres each film has, and for which of them its source says so either way.
+    """Return which genres each film has, and for which genres that is known.
 
     Args:
         films: the films; `Film.labels` names the source of `Film.genres`.
         genres: the genres, in the order of the columns.
-        sources: descriptions by name. A source without one is taken to name every genre.
+        sources: descriptions by name. A source without one is assumed to name every genre.
 
     Returns:
         truth and known, both (films, genres) bool. `truth` is only meaningful where `known` is True.
@@ -84,14 +81,15 @@ def read_labels(
 def label_notes(
     films: Sequence[Film], genres: Sequence[str], sources: Mapping[str, LabelSource] = LABEL_SOURCES
 ) -> list[str]:
-    """Return what a user should know about the labels of some films, one line each: odd genres and label sources."""
+    """Return one line for each unknown genre, and for each label source that has no description."""
     names = Counter(name for film in films for name in film.genres or ())
     notes = []
     for name, nearest in unfamiliar(names, genres).items():
         hint = f"; did you mean {nearest!r}?" if nearest else ""
         notes.append(f"unknown genre {name!r} in {names[name]:,} films, ignored{hint}")
-    if len(notes) > SHOWN_NOTES:
-        notes[SHOWN_NOTES:] = [f"… and {len(notes) - SHOWN_NOTES} more unknown genres"]
+    shown = 8
+    if len(notes) > shown:
+        notes[shown:] = [f"… and {len(notes) - shown} more unknown genres"]
     return notes + [
         f"the label source {source!r} has no description, so a missing genre counts as a no; "
         "describe it under label_sources in the recipe"
@@ -100,5 +98,5 @@ def label_notes(
 
 
 def undescribed(labels: Iterable[str | None], sources: Mapping[str, LabelSource] = LABEL_SOURCES) -> list[str]:
-    """Return the label sources that have no description, sorted; films without a source are not counted."""
+    """Return the label sources that have no description, sorted; None and "" are ignored."""
     return sorted({label for label in labels if label} - set(sources))

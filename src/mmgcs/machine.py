@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""The cores and memory that this process may use."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import platform
 
 
 def cores() -> int:
-    """Return the number of cores this process may use; a container or `taskset` may allow fewer than there are."""
+    """Return the number of cores this process may use, which a container or `taskset` may limit."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def limit_arenas() -> None:
-    """Keep glibc from giving each thread its own pool of freed memory, which makes a server grow to twice its size.
+    """Keep glibc from giving each thread its own memory pool, which would double the size of a server.
 
-    The same as MALLOC_ARENA_MAX=1 in the environment. Call it before threads start. Without glibc it does nothing.
+    Works like MALLOC_ARENA_MAX=1 in the environment. Call it before threads start. Does nothing without glibc.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A table from names to implementations. The error for an unknown name lists the known ones.
+    """Map names to implementations. The error for an unknown name lists the known ones.
 
     >>> shapes: Registry[type] = Registry("shape")
     >>> @shapes.register("circle")

@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 
 def open_templates(folder: Path) -> Environment:
-    """Return the templates of a folder. In those whose names end in .html.j2, values are escaped.
+    """Return the templates of a folder. Values are escaped in files whose names end in .html.j2.
 
-    The filter `three` shows a number with three decimals, or a dash for None.
+    The filter `three` formats a number with three decimals, and None as a dash.
     """
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -27,15 +27,15 @@ def open_templates(folder: Path) -> Environment:
 
 
 def fill_template(path: Path, filters: Mapping[str, Callable[..., Any]] | None = None, **values: object) -> str:
-    """Return the text of the template at `path`, filled with `values`.
+    """Return the template at `path`, filled with `values`.
 
     Args:
         path: the template.
-        filters: filters that it uses beside `three` and Jinja's own.
-        values: what it shows.
+        filters: extra filters, besides `three` and Jinja's own.
+        values: the template's variables.
 
     Raises:
-        jinja2.UndefinedError: the template names a value that is not given.
+        jinja2.UndefinedError: the template uses a value that is not given.
     """
     environment = open_templates(path.parent)
     environment.filters.update(filters or {})

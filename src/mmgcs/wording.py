@@ -1,4 +1,4 @@
-"""Plain error messages for failed checks, suggestions for misspelt names, and the names of metrics."""
+"""Plain messages for validation errors, suggestions for misspelt names, and the names of metrics."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ METRIC_NAMES = {
     "weighted_f1": "weighted-F1",
     "mean_average_precision": "mAP",
 }
-"""What reports call the overall metrics."""
+"""The names of the overall metrics in reports."""
 
 MAIN_METRICS = {name: METRIC_NAMES[name] for name in ("micro_f1", "macro_f1", "mean_average_precision")}
-"""The ones that model cards show first."""
+"""The metrics that model cards show first."""
 
 _WORDS = {
     r"^Value error, ": "",
@@ -43,7 +43,7 @@ _WORDS = {
 
 
 def plain(text: str) -> str:
-    """Return one of pydantic's messages in plain words.
+    """Rewrite one of pydantic's messages in plain words.
 
     >>> plain("Input should be a valid integer, unable to parse string as an integer")
     'must be a whole number'
@@ -59,16 +59,14 @@ def refusal(error: ValidationError, model: type[BaseModel], noun: str) -> tuple[
 
 
 def refusals(error: ValidationError, model: type[BaseModel], noun: str) -> list[tuple[str, str]]:
-    """Return everything that pydantic found wrong.
+    """Return every place that failed validation, such as "films.0.id" ("" for the whole value), and the reason.
+
+    The reason for an unknown field suggests the nearest one and lists them all.
 
     Args:
         error: what pydantic raised.
         model: the model that was validated.
-        noun: what a field is called, such as "setting".
-
-    Returns:
-        For each place, such as "films.0.id" ("" for the whole value), what is wrong there. An unknown field comes with
-        the nearest one and a list of all.
+        noun: what to call a field, such as "setting".
     """
     places: dict[tuple[int | str, ...], list[Any]] = {}
     for found in error.errors(include_url=False, include_context=False):
@@ -108,12 +106,12 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def _place(parts: Iterable[int | str]) -> list[int | str]:
-    """Return a place in the value, without what pydantic adds for the members of a union."""
+    """Return a location without the parts that pydantic adds for members of a union."""
     return [part for part in parts if isinstance(part, int) or not re.search(r"[\[(]", part)]
 
 
 def _fields(model: type[BaseModel], place: Iterable[Any]) -> list[str]:
-    """Return the fields of the model at a place within a model, skipping list indices and dictionary keys."""
+    """Return the fields of the nested model at `place`; list indices and dictionary keys are skipped."""
     for part in place:
         if part in model.model_fields:
             model = next(_models(model.model_fields[part].annotation), model)
