@@ -1,8 +1,8 @@
-"""The bundle: the one artifact that crosses from learning to running.
+"""Bundles: trained models as files, the only thing that training hands over to prediction.
 
-A bundle is a folder of ONNX graphs, JSON and a model card. `manifest.json` names the format version and the SHA-256
-and size of every other file. `bundle.json` holds what a prediction needs besides the graphs. This module knows the
-format and neither torch nor onnxruntime. docs/reference/bundle-format.md describes every key.
+A bundle is a folder of ONNX graphs, JSON and a model card. `manifest.json` has the format version, and the SHA-256 and
+size of every other file. `bundle.json` holds what a prediction needs besides the graphs. This module needs neither
+torch nor onnxruntime. docs/reference/bundle-format.md describes every key.
 """
 
 from __future__ import annotations
@@ -31,45 +31,44 @@ from mmgcs.wording import plain
 FORMAT = "mmgcs-bundle"
 FORMAT_VERSION = (1, 0)
 MANIFEST = "manifest.json"
-MAX_MANIFEST = 16 * 2**20
 CONFIG = "bundle.json"
 CARD_JSON = "card.json"
 CARD_TEXT = "CARD.md"
 
 DEFAULT_BUNDLE = Path(__file__).parent / "bundles" / "default"
-"""The bundle that ships in the package."""
+"""The bundle that comes with the package."""
 
 LARGEST = 1_000_000
-"""The limit of every number in a configuration: graphs and decisions are in single precision."""
+"""The largest number allowed in a configuration, because graphs and decisions use single precision."""
 
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 
 GET_AGAIN = "download or export the bundle again"
-# How protobuf writes the key "location", which a tensor with data in another file must have; numbers may be padded.
+# The protobuf key "location" of a tensor whose data is in another file; numbers may be padded.
 _EXTERNAL = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One encoder: its input, the preprocessing, and the graph that turns it into features."""
+    """One encoder: its input, its preprocessing, and the graph that computes features."""
 
-    name: str  # the branch's name, also the name of the fusion graph's input for its features
-    input: Literal["plot", "poster"]  # what it reads of a film
+    name: str  # also the name of the fusion graph's input for these features
+    input: Literal["plot", "poster"]  # the part of a film that it reads
     kind: str  # the preprocessing, a name in `mmgcs.preprocess.PREPROCESSORS`
     options: Mapping[str, Any]  # the preprocessing's settings (tokenizer file, lengths, sizes)
     graph: str  # the ONNX file, from the prepared arrays to `features` of shape (batch, width)
-    width: Annotated[int, Field(ge=1, le=LARGEST)]  # features
-    encoder: str  # the name of the technique, for the card and for explanations
+    width: Annotated[int, Field(ge=1, le=LARGEST)]  # the number of features
+    encoder: str  # the encoder's name, for the card and for explanations
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How logits become an answer for films with one combination of inputs. Lists have one entry per genre."""
+    """Turns logits into a prediction for one combination of inputs. Tuples have one entry per genre."""
 
     slope: tuple[Number, ...]  # Platt scaling (Platt 1999), probability = sigmoid(slope · logit + intercept)
     intercept: tuple[Number, ...]
     thresholds: tuple[Number, ...]  # a genre is chosen if its probability reaches its threshold
-    confidence: Number  # a prediction with less confidence is marked as not sure
+    confidence: Number  # predictions with a lower confidence are marked as not sure
     # genres with at least this probability form the prediction set, which holds all of a film's genres for 90% of films
     # (see `mmgcs.evaluation.calibration.fit_possible`); None if the bundle has no such sets
     possible: Number | None = None
@@ -80,21 +79,21 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class BundleConfig:
-    """What a prediction needs besides the graphs: the content of bundle.json."""
+    """The content of bundle.json: what a prediction needs besides the graphs."""
 
     name: str
     genres: Annotated[tuple[str, ...], Field(min_length=1)]  # the genres, in the order of every array
     branches: Annotated[tuple[Branch, ...], Field(min_length=1)]
     fusion: str  # the ONNX file from the branches' features and `present` (batch, branches) to `logits` (batch, genres)
-    # for each combination of inputs ("plot", "poster", "plot+poster") how logits become an answer
+    # the decision for each combination of inputs ("plot", "poster", "plot+poster")
     decisions: Mapping[str, Decision]
-    extra: Mapping[str, Any] = field(default_factory=dict)  # anything a later minor version adds
-    # codes (ISO 639-1) of the languages of plots that it reads; others get a warning and are not sure
+    extra: Mapping[str, Any] = field(default_factory=dict)  # for keys that later minor versions add
+    # ISO 639-1 codes of the languages it reads; plots in others get a warning and are never sure
     languages: tuple[str, ...] = ("en",)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the bundle can read, of "plot" and "poster", in that order."""
+        """The inputs that the bundle reads: "plot", "poster" or both, in that order."""
         read = {branch.input for branch in self.branches}
         return tuple(name for name in ("plot", "poster") if name in read)
 
@@ -107,7 +106,7 @@ class BundleConfig:
         """Read the content of bundle.json.
 
         Raises:
-            BundleError: a key is missing or has an impossible value, or numbers, genres and inputs do not match.
+            BundleError: a key is missing or invalid, or the numbers do not match the genres and inputs.
         """
         try:
             config = _adapter().validate_python(value)
@@ -129,7 +128,7 @@ class BundleConfig:
 
 
 def input_combinations(inputs: Sequence[str]) -> list[str]:
-    """Return the combinations of inputs that have their own decision: each alone and, if there are several, all."""
+    """Return the combinations of inputs that need a decision: each alone, and all together if there are several."""
     return [*inputs, "+".join(inputs)] if len(inputs) > 1 else list(inputs)
 
 
@@ -142,9 +141,9 @@ class Bundle:
     """A bundle on disk, opened and checked.
 
     Attributes:
-        path: the folder it is read from; while another process replaces it, the folder of the old bundle.
+        path: the folder it is read from; that of the old bundle while another process is replacing it.
         config: the content of bundle.json.
-        files: size and SHA-256 of each file, from the manifest.
+        files: the size and SHA-256 of each file, from the manifest.
     """
 
     def __init__(self, path: Path, *, check: bool = True) -> None:
@@ -152,11 +151,11 @@ class Bundle:
 
         Args:
             path: the folder.
-            check: compare each file with the manifest's SHA-256 when it is read.
+            check: True to compare each file with its SHA-256 when it is read.
 
         Raises:
             UsageError: the folder does not exist or is not a bundle.
-            BundleError: the bundle is damaged or of a newer format.
+            BundleError: the bundle is damaged, or its format is too new.
         """
         self.path = _find(path)
         self._check = check
@@ -165,7 +164,7 @@ class Bundle:
         self.config = BundleConfig.from_json(self._read_json(CONFIG))
 
     def read_ahead(self, names: Iterable[str]) -> None:
-        """Start reading and checking files in the background. The first `read` of each waits for that."""
+        """Start reading and checking files in the background; the first `read` of each waits for it."""
         pool = ThreadPoolExecutor(thread_name_prefix="mmgcs-read")
         self._ahead = {name: pool.submit(self._read, name, check=self._check) for name in names}
         pool.shutdown(wait=False)
@@ -186,7 +185,6 @@ class Bundle:
             raise BundleError(f"{self.path} has no file {name} in its {MANIFEST}; {GET_AGAIN}")
         path = self.path / name
         try:
-            # One byte more than there should be is enough to notice a longer file.
             content = read_file(path, entry["bytes"] if check else sys.maxsize)
         except OSError as error:
             raise BundleError(f"{path} cannot be read ({error.strerror or error}); {GET_AGAIN}") from error
@@ -210,7 +208,7 @@ class Bundle:
                 (folder / name).write_bytes(self.read(name))
 
     def card(self) -> dict[str, Any]:
-        """Return the model card as data: where the bundle comes from and how it scored; {} without a card.
+        """Return the model card as data: how the bundle was trained and how it scored; {} if it has no card.
 
         Raises:
             BundleError: it is not a JSON object.
@@ -223,7 +221,7 @@ class Bundle:
         return value
 
     def check(self) -> list[str]:
-        """Compare every file with the manifest. Returns one line per problem; [] if there is none."""
+        """Compare every file with the manifest. Returns one line per problem."""
         problems = []
         for name in self.files:
             try:
@@ -234,23 +232,23 @@ class Bundle:
 
 
 def bundle_folder(path: str | Path | None) -> Path:
-    """Return the folder of a bundle; that of the bundle in the package for None or "default"."""
+    """Return the folder of a bundle; None and "default" mean the one in the package."""
     if path is None or (str(path) == "default" and not Path(path).exists()):
         return DEFAULT_BUNDLE
     return Path(path)
 
 
 def read_manifest(path: Path) -> tuple[dict[str, dict[str, Any]], tuple[int, int]]:
-    """Return the size and SHA-256 of each file of the bundle in a folder, and its format version.
+    """Return the size and SHA-256 of each file of a bundle, and its format version.
 
     Raises:
         UsageError: the folder does not exist or is not a bundle.
-        BundleError: the manifest is damaged or of a newer format.
+        BundleError: the manifest is damaged, or its format is too new.
     """
     if not path.is_dir():
         raise UsageError(f"no bundle at {path}: the folder does not exist; give the folder of a bundle")
     try:
-        manifest = json.loads(read_file(path / MANIFEST, MAX_MANIFEST).decode("utf-8"))
+        manifest = json.loads(read_file(path / MANIFEST, 16 * 2**20).decode("utf-8"))
     except FileNotFoundError:
         inner = path / "bundle"
         if (inner / MANIFEST).is_file():
@@ -270,8 +268,8 @@ def read_manifest(path: Path) -> tuple[dict[str, dict[str, Any]], tuple[int, int
 def has_external_data(graph: bytes) -> bool:
     """Return True if an ONNX graph has a tensor whose data is in another file.
 
-    Such a tensor names its file under the key "location". The test is for that key anywhere in the graph, so it needs
-    no parser and cannot miss one; onnxruntime would read any file below the working directory.
+    onnxruntime would read any file below the working directory. Such a tensor has the key "location"; looking for that
+    key anywhere in the bytes needs no parser, and misses none.
     """
     return b"location" in graph and _EXTERNAL.search(graph) is not None
 
@@ -283,12 +281,12 @@ def write_bundle(
 
     Args:
         path: the folder to make.
-        config: the content of bundle.json; None if `fill` writes it and the manifest too.
-        fill: puts the graphs, tokenizers and card into the folder it is given.
-        replace: replace an existing bundle at `path`; otherwise that is an error.
+        config: the content of bundle.json; None if `fill` also writes that and the manifest.
+        fill: writes the graphs, tokenizers and card into a given folder.
+        replace: True to replace an existing bundle.
 
     Raises:
-        UsageError: `path` exists and `replace` is not given, or it is a folder that is not a bundle.
+        UsageError: there is a bundle and `replace` is False, or `path` holds something else.
     """
     if path.exists() and not (path / MANIFEST).is_file() and any(path.iterdir() if path.is_dir() else [path]):
         raise UsageError(f"{path} exists and is not a bundle; choose another --out")
@@ -312,7 +310,7 @@ def write_bundle(
 
 
 def _put_in_place(made: Path, path: Path, replace: bool) -> None:
-    """Rename a finished bundle to `path`. The old bundle stays until then, and is put back if that fails."""
+    """Rename a finished bundle to `path`. The old bundle is put back if that fails."""
     old = _aside(path)
     if replace and path.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -337,13 +335,13 @@ def _aside(path: Path) -> Path:
 
 
 def _find(path: Path) -> Path:
-    """Return the folder of the bundle at `path`, or of the old one if a writer was killed between its two renames."""
-    # It is not put back: the writer may still be running. The next writer removes it.
+    """Return the folder of the bundle, or of the old one if a process was killed between the two renames."""
+    # It is not moved back, since that process may still be running. The next one that writes removes it.
     return _aside(path) if not path.exists() and _aside(path).is_dir() else path
 
 
 def seal(path: Path) -> None:
-    """Write the manifest of all files in the folder `path`."""
+    """Write the manifest for all files in a folder."""
     files = {
         file.relative_to(path).as_posix(): {"sha256": sha256(file), "bytes": file.stat().st_size}
         for file in sorted(path.rglob("*"))

@@ -133,11 +133,8 @@ def canonical(name: str) -> str:
     ('Science Fiction', 'Film Noir', 'Comedy', 'Kaiju')
     """
     trimmed = " ".join(name.split())
-    return _known(_key(trimmed)) or trimmed
-
-
-def _known(key: str) -> str | None:
-    return _CANONICAL.get(key) or _CANONICAL.get(_KIND_OF_FILM.sub("", key))
+    key = _key(trimmed)
+    return _CANONICAL.get(key) or _CANONICAL.get(_KIND_OF_FILM.sub("", key)) or trimmed
 
 
 def genre_set(name: str) -> tuple[str, ...]:
@@ -231,9 +228,6 @@ def _literal(text: str) -> Any:
 
 
 def _split(text: str) -> list[str]:
-    # A known name may contain a separator ("Game/Show").
-    if _known(_key(text)):
-        return [text]
     for separator in _SEPARATORS:
         if separator in text:
             return [name for part in text.split(separator) for name in _split(part.strip(" '\"")) if part.strip(" '\"")]

@@ -1,4 +1,4 @@
-"""The HTTP client for posters, word vectors and look-ups: paced, retried, bounded, and kept to public addresses."""
+"""The HTTP client for posters, word vectors and look-ups: rate limits, retries, size limits, public addresses only."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import sha256 as file_sha256
 
 Progress = Callable[[int, int | None], None]
-"""Called with the number of bytes downloaded so far, and the total if it is known."""
+"""Called with the number of bytes downloaded so far, and the total if known."""
 
 T = TypeVar("T")
 
 TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP statuses after which another try may succeed."""
+"""HTTP statuses after which a retry may succeed."""
 
 
 class FetchError(Exception):
     """An address could not be fetched. The message is a short reason.
 
     Attributes:
-        status: the HTTP status; 0 if no answer came.
-        temporary: True if another try may succeed.
+        status: the HTTP status; 0 if there was no response.
+        temporary: True if a retry may succeed.
         retry_after: the seconds the server asks to wait.
-        tries: how often it was tried.
+        tries: the number of attempts.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class FetchError(Exception):
 def is_public(address: str) -> bool:
     """Return True if an IP address is on the public internet: a public IPv4 address, or one in IPv6's 2000::/3.
 
-    An IPv4 address embedded in an IPv6 one (mapped, 6to4, NAT64) is judged as IPv4.
+    An IPv4 address embedded in an IPv6 one (mapped, 6to4, NAT64) is checked as IPv4.
 
     >>> is_public("93.184.216.34"), is_public("10.0.0.1"), is_public("::ffff:127.0.0.1"), is_public("fec0::1")
     (True, False, False, False)
@@ -76,7 +76,7 @@ def is_public(address: str) -> bool:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds a `Retry-After` header asks to wait, given as a number or a date; None if it is not valid.
+    """Return the seconds that a `Retry-After` header, a number or a date, asks to wait; None if it is not valid.
 
     >>> retry_after("2"), retry_after("soon")
     (2.0, None)
@@ -96,16 +96,16 @@ class WebOptions:
     """How a `WebClient` fetches.
 
     Attributes:
-        concurrency: requests under way at once.
+        concurrency: requests at the same time.
         rate: requests per second to one host; 0 for no limit.
-        retries: further tries after a failure that may pass (time-outs, 429, 5xx, broken connections).
-        backoff: the longest wait in seconds before the first further try; doubled for each one after it.
-        max_wait: the longest wait in seconds, also if the server asks for more.
-        timeout: seconds for a whole answer, so that a server sending byte by byte is given up; for a file that is
-            downloaded, seconds without a byte.
-        max_bytes: larger answers are refused.
+        retries: retries after a temporary failure (timeouts, 429, 5xx, broken connections).
+        backoff: the longest wait in seconds before the first retry; doubled for each further one.
+        max_wait: the longest wait in seconds before a retry; if the server asks for more, the request fails.
+        timeout: seconds for a whole response, so that a server cannot stall by sending byte by byte; for `download`,
+            seconds without a byte.
+        max_bytes: larger responses are refused.
         max_redirects: redirects followed in a row.
-        allow_private: True if private and local addresses may be reached.
+        allow_private: True to allow private and local addresses.
     """
 
     concurrency: int = 20
@@ -148,7 +148,7 @@ class WebClient:
         """Return the body at an address.
 
         Raises:
-            FetchError: the answer is not HTTP 200, too large or incomplete, or the address is refused.
+            FetchError: the response is not HTTP 200, too large or incomplete, or the address is refused.
         """
         too_large = FetchError(f"larger than {self._options.max_bytes:,} bytes")
 
@@ -166,11 +166,11 @@ class WebClient:
         return await self._retry(once)
 
     async def download(self, url: str, part: Path, size: int | None, progress: Progress) -> None:
-        """Download a large file to `part`, resuming what an earlier try left there. Raises as `get` does.
+        """Download a large file to `part`, resuming what an earlier attempt left there. Raises as `get` does.
 
         Args:
             url: the address.
-            part: where it goes. A file next to it keeps the version that it belongs to.
+            part: where it goes. A file next to it records the version being downloaded.
             size: the size in bytes, if known.
             progress: called as bytes arrive.
         """
@@ -194,7 +194,7 @@ class WebClient:
     async def _save(
         self, response: httpx2.Response, url: str, part: Path, have: int, size: int | None, progress: Progress
     ) -> None:
-        """Append an answer to the `have` bytes in `part`, or write it anew."""
+        """Append a response to the `have` bytes in `part`, or start the file again."""
         if response.status_code != 206:
             have = 0
             _forget(part)
@@ -206,7 +206,7 @@ class WebClient:
         if size is not None and total != size:
             raise FetchError(f"it has {total:,} bytes instead of {size:,}")
         tag = response.headers.get("ETag", "")
-        # A weak tag does not promise the same bytes, so it is no basis for resuming.
+        # A weak tag does not promise the same bytes, so it cannot be used to resume.
         version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
         _state(part).write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
         most = self._options.max_bytes if total is None else total
@@ -216,7 +216,7 @@ class WebClient:
             try:
                 async for chunk in response.aiter_raw():
                     have += len(chunk)
-                    if have > most:  # an endless body is never worth resuming
+                    if have > most:
                         _forget(part)
                         raise FetchError(f"it sends more than {most:,} bytes")
                     handle.write(chunk)
@@ -230,7 +230,7 @@ class WebClient:
     async def _answer(
         self, url: str, headers: Mapping[str, str] | None, limit: float | None
     ) -> AsyncIterator[httpx2.Response]:
-        """Yield one answer of status 200 or 206, within `limit` seconds; every error becomes a FetchError."""
+        """Yield a response of status 200 or 206, within `limit` seconds; every error becomes a FetchError."""
         pace = self._paces.setdefault(_origin(url), _Pace(self._options.rate))
         async with self._slots:
             await pace.turn()
@@ -245,7 +245,7 @@ class WebClient:
                 raise _reason(error, self._options) from error
 
     async def _retry(self, once: Callable[[], Awaitable[T]]) -> T:
-        """Call until it succeeds: wait as long as the server asks, else exponentially with jitter."""
+        """Call `once` until it succeeds, waiting as long as the server asks, or exponentially with jitter."""
         jitter = tenacity.wait_random_exponential(multiplier=self._options.backoff, max=self._options.max_wait)
 
         def wait(state: tenacity.RetryCallState) -> float:
@@ -274,19 +274,19 @@ def download(
     options: WebOptions | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Path:
-    """Download a file unless it is already there. What has arrived is kept in `path.part`, and resumed by Range.
+    """Download a file unless it is already there. An interrupted download stays in `path.part` and is resumed.
 
     Args:
-        url: an http or https address, which the user gave, so it may be private; certificates are verified.
+        url: an http or https address. The user gave it, so it may be private. Certificates are verified.
         path: where the file goes once it is complete and checked.
-        size: its size in bytes, if known; otherwise at most `options.max_bytes` are taken (4 GiB by default).
+        size: its size in bytes, if known; otherwise the limit is `options.max_bytes` (4 GiB by default).
         sha256: its SHA-256 in hexadecimal, if known.
         options: how to fetch.
         progress: called as bytes arrive.
 
     Raises:
         UsageError: the address is not a web address.
-        MmgcsError: the server refuses or does not deliver, or the file is not the expected one.
+        MmgcsError: the download failed, or the file is not the expected one.
     """
     try:
         _origin(url)
@@ -320,7 +320,7 @@ def download(
 
 
 class _Pace:
-    """The pace of requests to one host: a number per second, and none for as long as the server asks to wait."""
+    """Limits the rate of requests to one host, and pauses for as long as the server asks."""
 
     def __init__(self, rate: float) -> None:
         self._limiter = AsyncLimiter(1, 1 / rate) if rate else None
@@ -337,15 +337,15 @@ class _Pace:
             await asyncio.sleep(wait)
 
     def rest(self, seconds: float) -> None:
-        """Send nothing for this long."""
+        """Send no requests for this long."""
         self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
 
 
 class _PublicNetwork(httpcore2.AsyncNetworkBackend):
-    """Look names up and connect only to public addresses.
+    """Resolve names, and connect only to public addresses.
 
-    The address that is connected to is the one that was checked, so DNS rebinding has no gap to use, and redirects
-    and literal addresses are checked too.
+    It connects to the very address that was checked, so DNS rebinding cannot get past it. Redirects and literal
+    addresses are checked too.
     """
 
     def __init__(self) -> None:
@@ -388,17 +388,15 @@ def _public_transport(connections: int) -> httpx2.AsyncHTTPTransport:
 
 
 def _origin(url: str) -> str:
-    try:
+    with contextlib.suppress(httpx2.InvalidURL, ValueError):
         parsed = httpx2.URL(url)
-    except (httpx2.InvalidURL, ValueError):
-        raise FetchError("the address is not valid") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise FetchError("the address is not a web address")
-    return f"{parsed.scheme}://{parsed.netloc.decode('latin-1')}"
+        if parsed.scheme in ("http", "https") and parsed.host:
+            return f"{parsed.scheme}://{parsed.netloc.decode('latin-1')}"
+    raise FetchError("the address is not a web address")
 
 
 async def _refuse_downgrade(response: httpx2.Response) -> None:
-    """Refuse redirects from https to http, through which anyone could put another file in place."""
+    """Refuse redirects from https to http, where anyone on the way could replace the file."""
     if response.has_redirect_location and response.url.scheme == "https":
         target = response.url.join(response.headers["Location"])
         if target.scheme != "https":
@@ -414,24 +412,22 @@ def _status_error(response: httpx2.Response, max_wait: float) -> FetchError:
 
 
 def _reason(error: Exception, options: WebOptions) -> FetchError:
-    """Return the reason for an error of the HTTP library, in a few words."""
+    """Turn an error of the HTTP library into a FetchError with a short reason."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return FetchError("the server's certificate is not valid")
     if isinstance(error, TimeoutError | httpx2.TimeoutException):
         return FetchError(f"no complete answer within {options.timeout:g} s", temporary=True)
     if isinstance(error, httpx2.TooManyRedirects):
         return FetchError(f"more than {options.max_redirects} redirects")
-    if isinstance(error, httpx2.UnsupportedProtocol):
+    if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL | ValueError):
         return FetchError("the address is not a web address")
-    if isinstance(error, httpx2.InvalidURL | ValueError):
-        return FetchError("the address is not valid")
     if isinstance(error, httpx2.ConnectError):
         return FetchError(f"no connection ({error})", temporary=True)
     return FetchError(f"the connection broke ({error})", temporary=True)
 
 
 def _resume_point(part: Path, url: str) -> tuple[int, str]:
-    """Return how many bytes have arrived and the version of the file they belong to; (0, "") to start again."""
+    """Return the number of bytes already downloaded and the version they belong to; (0, "") to start again."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         state = json.loads(_state(part).read_text(encoding="utf-8"))
         if state["url"] == url and state["version"]:

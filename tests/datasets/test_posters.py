@@ -135,7 +135,7 @@ def test_private_addresses_are_refused_however_they_are_written(server, tmp_path
     table = pl.DataFrame({"id": ["one"], "poster_url": [f"http://{host}:{server.port}/a"]})
     result = download_posters(table, tmp_path, quick(allow_private=False))
     assert result.downloaded == 0
-    assert result.failed[0]["reason"].startswith(("refused: ", "the address is not valid"))
+    assert result.failed[0]["reason"].startswith(("refused: ", "the address is not a web address"))
     assert not server.seen
 
 
