@@ -1,7 +1,7 @@
 """Find out what is installed, what is missing, and which command fixes it.
 
-This works on a broken installation: packages are looked up in their metadata, and onnxruntime, torch and the model are
-tried in another process.
+Works on a broken installation: package versions come from metadata, and onnxruntime, torch and the model are tried in
+another process.
 """
 
 from __future__ import annotations
@@ -31,42 +31,30 @@ EXTRAS = {
     "scale": "tagging on several machines",
     "weights": "the encoders' starting weights without network",
 }
-LEAST_FREE = 10**9
-"""Bytes of free disk; with less, tagging or training may run out of space."""
-
-ASK_ONNXRUNTIME = "import json, onnxruntime as o; print(json.dumps(o.get_available_providers()))"
-ASK_TORCH = (
-    "import json, torch; c = torch.cuda; n = c.device_count() if c.is_available() else 0; "
-    "print(json.dumps([c.get_device_name(i) for i in range(n)]))"
-)
-ASK_MODEL = (
-    "import json, mmgcs; p = mmgcs.load().predict(plot='A vampire count preys on a village at night.'); "
-    "print(json.dumps(list(p.genres)))"
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was examined."""
+    """The result of one check."""
 
     name: str
-    state: str  # "ok"; "missing" if something optional is missing; "wrong" if prediction needs it
+    state: str  # "ok", "missing" (optional), or "wrong" (prediction needs it)
     detail: str
-    fix: str | None = None  # the command or step that fixes it; None if nothing is wrong
+    fix: str | None = None  # the command or step that fixes it
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package that mmgcs, or one of its extras, needs."""
+    """A package that mmgcs or one of its extras requires."""
 
     name: str
-    limits: str  # the versions that work, such as ">=2.0"
-    extra: str | None  # the extra that needs it; None if prediction needs it
-    found: str | None  # the installed version; None if there is none
+    limits: str  # the versions allowed, such as ">=2.0"
+    extra: str | None  # None if prediction needs it
+    found: str | None  # the installed version
 
     @property
     def met(self) -> bool:
-        """True if a version that works is installed."""
+        """True if an allowed version is installed."""
         return self.found is not None and SpecifierSet(self.limits).contains(self.found, prereleases=True)
 
     def __str__(self) -> str:
@@ -86,7 +74,7 @@ def needed_packages() -> list[Package]:
 
 
 def examine() -> list[Finding]:
-    """Examine Python, the machine, the disk of the current folder, packages, extras and the model."""
+    """Check Python, the machine, the current folder's disk, packages, extras and the model."""
     findings = [Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"), _machine(), _disk()]
     version = _installed(PACKAGE)
     if version is None:
@@ -103,7 +91,7 @@ def examine() -> list[Finding]:
 
 
 def works(findings: list[Finding]) -> bool:
-    """Return True if prediction works."""
+    """Return True if nothing that prediction needs is wrong."""
     return all(finding.state != "wrong" for finding in findings)
 
 
@@ -117,8 +105,8 @@ def _machine() -> Finding:
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free
     detail = f"{free / 1e9:.1f} GB free in {Path.cwd()}"
-    if free < LEAST_FREE:
-        return Finding("disk", "missing", detail, f"free at least {LEAST_FREE // 10**9} GB, or work on another disk")
+    if free < 1e9:  # tagging or training may run out of space
+        return Finding("disk", "missing", detail, "free at least 1 GB, or work on another disk")
     return Finding("disk", "ok", detail)
 
 
@@ -126,7 +114,7 @@ def _onnxruntime() -> Finding:
     version = _installed("onnxruntime") or _installed("onnxruntime-gpu")
     if version is None:
         return Finding("onnxruntime", "wrong", "is not installed", "pip install onnxruntime")
-    answer, error = _ask(ASK_ONNXRUNTIME)
+    answer, error = _ask("import json, onnxruntime as o; print(json.dumps(o.get_available_providers()))")
     if answer is None:
         fix = "pip install --force-reinstall onnxruntime"
         return Finding("onnxruntime", "wrong", f"{version} cannot be imported ({error})", fix)
@@ -150,7 +138,10 @@ def _torch() -> Finding:
     version = _installed("torch")
     if version is None:
         return Finding("torch", "missing", "not installed; only training needs it", 'pip install "mmgcs[train]"')
-    answer, error = _ask(ASK_TORCH)
+    answer, error = _ask(
+        "import json, torch; c = torch.cuda; n = c.device_count() if c.is_available() else 0; "
+        "print(json.dumps([c.get_device_name(i) for i in range(n)]))"
+    )
     again = "pip install --force-reinstall torch"
     if answer is None:
         return Finding("torch", "missing", f"{version} cannot be imported ({error})", again)
@@ -173,7 +164,10 @@ def _model() -> Finding:
         problems = [str(error)]
     if problems:
         return Finding("default model", "wrong", problems[0], again)
-    answer, reason = _ask(ASK_MODEL)
+    answer, reason = _ask(
+        "import json, mmgcs; p = mmgcs.load().predict(plot='A vampire count preys on a village at night.'); "
+        "print(json.dumps(list(p.genres)))"
+    )
     if answer is None:
         return Finding("default model", "wrong", f"does not predict ({reason})", "run mmgcs verify for details")
     size, config = sum(entry["bytes"] for entry in bundle.files.values()), bundle.config

@@ -1,7 +1,7 @@
 """Bundles and tables of films on the Hugging Face hub.
 
-The library's own settings apply: HF_TOKEN or `hf auth login` for private repositories, HF_HOME for its cache,
-HF_ENDPOINT for another hub, HF_HUB_OFFLINE for what is in the cache already.
+The settings of huggingface_hub apply: HF_TOKEN or `hf auth login` for private repositories, HF_HOME for the cache,
+HF_ENDPOINT for another hub, HF_HUB_OFFLINE to use only the cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.wording import MAIN_METRICS
 
 SCHEME = "hf:"
-"""What the address of a data set begins with: hf:owner/name or hf:owner/name@revision."""
+"""The prefix of a data set's address: hf:owner/name or hf:owner/name@revision."""
 
 _NAME = re.compile(r"(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>.+))?")
 _TABLES = ("*.parquet", "*.csv", "*.csv.gz", "*.csv.zst", "*.tsv", "*.jsonl", "*.jsonl.gz", "*.jsonl.zst", "*.json")
@@ -27,9 +27,9 @@ _SPLIT = re.compile(r"(?:^|[-_./])(train|test|valid|validation|val|dev)(?=[-_./]
 
 
 def fetch_dataset(address: str) -> Path:
-    """Download the tables of a data set, and return the folder they are in.
+    """Download the tables of a data set and return their folder.
 
-    A file for one split, such as `data/train-00000-of-00001.parquet`, gets a column `split` unless it has one.
+    The films of a file for one split, such as `data/train-00000-of-00001.parquet`, get that `split` if they have none.
 
     Args:
         address: hf:owner/name, or hf:owner/name@revision.
@@ -60,16 +60,16 @@ def fetch_dataset(address: str) -> Path:
 
 
 def push_bundle(path: Path, repo: str, *, private: bool = False, license_name: str | None = None) -> str:
-    """Upload a bundle to a model repository, which is created if needed, and return its address.
+    """Upload a bundle to a model repository, creating it if needed, and return its address.
 
     Args:
         path: the bundle's folder.
         repo: owner/name.
         private: True to make a new repository private.
-        license_name: for the model card's metadata, such as "mit".
+        license_name: the license in the model card's metadata, such as "mit".
 
     Raises:
-        UsageError: there is no bundle.
+        UsageError: `path` is not a bundle, or `repo` is not a valid name.
         MmgcsError: the bundle is damaged, or cannot be uploaded.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -94,12 +94,12 @@ def pull_bundle(repo: str, out: Path, *, replace: bool = False) -> Bundle:
 
     Args:
         repo: owner/name, or owner/name@revision.
-        out: the folder to make.
-        replace: replace an existing bundle there.
+        out: the folder to create.
+        replace: True to replace an existing bundle there.
 
     Raises:
-        UsageError: the repository holds no bundle, or `out` exists.
-        MmgcsError: it cannot be downloaded, or is damaged.
+        UsageError: `repo` is not a valid name, or `out` exists.
+        MmgcsError: the repository holds no bundle, or it cannot be downloaded or is damaged.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
 
@@ -119,7 +119,7 @@ def pull_bundle(repo: str, out: Path, *, replace: bool = False) -> Bundle:
 
 
 def model_card(bundle: Bundle, license_name: str | None = None) -> str:
-    """Return a bundle's model card with the hub's metadata: its library, inputs, languages and scores."""
+    """Return a bundle's model card with the metadata that the hub reads: library, inputs, languages and scores."""
     from huggingface_hub import EvalResult, ModelCardData
 
     card = bundle.card()
@@ -159,7 +159,7 @@ def _parse(address: str) -> tuple[str, str | None]:
 
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """Turn the library's errors, which are long, into one line; show its progress bars only in a terminal."""
+    """Shorten the library's errors to one line, and show its progress bars only in a terminal."""
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HfHubHTTPError,
