@@ -1,7 +1,7 @@
-"""Films in and out: tables of every usual format, and databases.
+"""Read and write films: tables in all common formats, and databases.
 
-Other packages add formats through the entry point groups `mmgcs.readers` and `mmgcs.writers`: an entry point's name is
-the extension, such as `.psv`.
+Other packages can add formats through the entry point groups `mmgcs.readers` and `mmgcs.writers`. The name of an entry
+point is the file extension, such as `.psv`.
 """
 
 from importlib.metadata import entry_points

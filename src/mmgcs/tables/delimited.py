@@ -1,7 +1,7 @@
-"""Read CSV and TSV of every usual dialect, row by row, so that a damaged row does not affect the others.
+"""Read CSV and TSV in all common dialects, row by row, so that a damaged row does not affect the others.
 
 Python's csv module parses the records, because polars refuses a whole file for one broken row. The dialect (delimiter,
-quotes, backslashes) is the one under which most of the first lines are sound rows.
+quotes, backslashes) is the one that turns most of the first lines into valid rows.
 """
 
 from __future__ import annotations
@@ -24,13 +24,7 @@ from mmgcs.tables.rows import sources_of
 from mmgcs.tables.source import BLANK, CELL, MAX_LINE, Line, Meter, Row, encoding_of, read_lines
 
 MAX_RECORD = 4 * 2**20
-"""Characters that one quoted record may span over several lines; past this its quote was never closed."""
-
-SAMPLE_LINES, SAMPLE_CHARACTERS = 500, 2**20
-"""How much of a file is used to detect its dialect."""
-
-MAX_QUOTES = 50
-"""Quotation marks of a broken line that are tried as the stray one."""
+"""The most characters of a record that spans several lines; in a longer one, a quote was never closed."""
 
 DELIMITERS = (",", ";", "\t", "|")
 _NAMES = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
@@ -44,7 +38,7 @@ class Dialect:
 
     Attributes:
         delimiter: what separates fields.
-        quoted: False if a quotation mark is an ordinary character, as in most TSV.
+        quoted: False if quotation marks are ordinary characters, as in most TSV.
         escaped: True if a backslash escapes the next character, as MySQL writes it.
         spaced: True if spaces follow delimiters.
     """
@@ -55,7 +49,7 @@ class Dialect:
     spaced: bool = False
 
     def parse(self, lines: Iterator[str]) -> Iterator[list[str]]:
-        """Yield records; raises csv.Error for a quote that is closed in the wrong place, or never."""
+        """Yield records. Raises csv.Error for a quote that is never closed, or in the wrong place."""
         if self.escaped:
             null = re.compile(rf"(?:(?<=^)|(?<={re.escape(self.delimiter)}))\\N(?=[\r\n{re.escape(self.delimiter)}]|$)")
             lines = (null.sub("", line) for line in lines)
@@ -69,7 +63,7 @@ class Dialect:
         )
 
     def parse_line(self, text: str) -> list[str]:
-        """Return the fields of one line; empty if it is not a whole record."""
+        """Return the fields of one line; [] if it is not a complete record."""
         try:
             return next(self.parse(iter([text])), [])
         except csv.Error:
@@ -84,7 +78,7 @@ class _Record(NamedTuple):
 
 
 class _Feed:
-    """An iterator of lines for csv.reader that can take back the lines of the current record."""
+    """An iterator of lines for csv.reader that can put back the lines of the current record."""
 
     def __init__(self, lines: Iterator[Line]) -> None:
         self._lines = lines
@@ -113,10 +107,10 @@ class _Feed:
 
 
 class _RowShape:
-    """What a row on a line of its own looks like, learned from the first lines of a file.
+    """What a row looks like, learned from the first lines of a file.
 
-    A stray quote can make one record of many rows. A line within a record is such a row if it has the right number of
-    fields and its identifiers, years and the like look as they do elsewhere.
+    A stray quote can merge many rows into one record. A line inside a record is a row of its own if it has the right
+    number of fields, and its ids, years and the like look as they do elsewhere.
     """
 
     def __init__(self, sample: Sequence[Line], dialect: Dialect, width: int) -> None:
@@ -130,7 +124,7 @@ class _RowShape:
                 self._keys[column] = common
 
     def match(self, text: str) -> bool | None:
-        """Return True for a row, False for no row, None for a line of the right width that cannot be told apart."""
+        """Return True if the line is a row, False if not, None if it has the right width but may be either."""
         if text.count(self._dialect.delimiter) < self._width - 1:
             return False
         fields = one_line(text, self._dialect, self._width)
@@ -149,12 +143,12 @@ def _shape(cell: str) -> tuple[bool, ...]:
 
 
 def one_line(text: str, dialect: Dialect, width: int) -> list[str]:
-    """Return the fields of a line with broken quotes, by the first way to read it that gives the right number."""
+    """Return the fields of a line with broken quotes, read in the first way that gives the right number of them."""
     text = text.rstrip("\r\n").replace("\r", " ")
-    quotes = [place for place, mark in enumerate(text) if mark == '"'][:MAX_QUOTES] if dialect.quoted else []
+    quotes = [place for place, mark in enumerate(text) if mark == '"'][:50] if dialect.quoted else []
     ways = itertools.chain(
         ((other, text) for other in (dialect, replace(dialect, escaped=True))),
-        ((dialect, text[:place] + text[place + 1 :]) for place in quotes),  # without a stray one
+        ((dialect, text[:place] + text[place + 1 :]) for place in quotes),  # without one of the quotes
         [(replace(dialect, quoted=False, escaped=False), text)],
     )
     for other, line in ways:
@@ -165,7 +159,7 @@ def one_line(text: str, dialect: Dialect, width: int) -> list[str]:
 
 
 def _trimmed(fields: list[str], width: int) -> list[str]:
-    """Drop what a trailing delimiter adds: empty fields beyond the header."""
+    """Drop the empty fields that trailing delimiters add."""
     return fields[:width] if len(fields) > width and not any(fields[width:]) else fields
 
 
@@ -188,7 +182,7 @@ def _records(lines: Iterator[Line], dialect: Dialect, width: int, sample: Sequen
         except csv.Error:
             broken = True
         if broken:
-            # The first line is read by itself, so that a stray quote does not swallow the films after it.
+            # Read the first line alone, so that its stray quote does not swallow the films after it.
             line = feed.keep_first_line()
             fields = one_line(line.text, dialect, width)
             warning = f"line {line.number} has broken quotes; check the plot"
@@ -198,7 +192,7 @@ def _records(lines: Iterator[Line], dialect: Dialect, width: int, sample: Sequen
 
 
 def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dialect:
-    """Return the dialect under which most lines of a sample are sound rows; see `read_csv` for `given` and `usual`."""
+    """Return the dialect in which most lines of a sample are valid rows; see `read_csv` for `given` and `usual`."""
 
     def header(delimiter: str) -> list[str]:
         return Dialect(delimiter, spaced=True).parse_line(sample[0].text)
@@ -207,7 +201,7 @@ def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dia
         width = len(header(dialect.delimiter)) if dialect.quoted else sample[0].text.count(dialect.delimiter) + 1
         records = _records(iter(sample), dialect, width, sample[1:])
         sound = sum(len(record.lines) for record in records if not record.broken and len(record.fields) == width)
-        # Only TSV is often without quoting; elsewhere a few stray quotes do not make it so.
+        # Apart from TSV, files without quoting are rare, so a few stray quotes do not suggest it.
         return sound if dialect.quoted or dialect.delimiter == "\t" else sound - 1 - 0.02 * len(sample)
 
     def likelihood(delimiter: str) -> tuple[int, float, int, bool]:
@@ -224,7 +218,7 @@ def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dia
 
 
 def _looks_unquoted(sample: Sequence[Line]) -> bool:
-    """Return True for TSV in which some cells, but no column's all, are in quotes without need."""
+    """Return True for TSV in which some cells are in quotes needlessly, but no whole column is."""
     rows = [line.text.rstrip("\r\n").split("\t") for line in sample]
     if any('"' in cell for cell in rows[0]) or any('""' in cell for row in rows for cell in row):
         return False
@@ -238,7 +232,7 @@ def read_csv(path: Path, delimiter: str | None = None, usual: str = ",") -> Tabl
     Args:
         path: the file.
         delimiter: the delimiter the user gave.
-        usual: the delimiter that the file's extension suggests.
+        usual: the delimiter that the extension suggests.
 
     Raises:
         UsageError: there is no header, a column occurs twice, or there are too many.
@@ -250,11 +244,11 @@ def read_csv(path: Path, delimiter: str | None = None, usual: str = ",") -> Tabl
     lines = itertools.dropwhile(lambda line: not line.text.strip(BLANK), read_lines(path, meter))
     first = next(lines, None)
     if first is not None and (excel := re.fullmatch(r"\"?sep=(.)\"?\s*", first.text, re.IGNORECASE)):
-        given, first = given or excel[1], next(lines, None)  # Excel reads the delimiter from such a line
+        given, first = given or excel[1], next(lines, None)  # such a line tells Excel the delimiter
     if first is None:
         raise UsageError(f"{path} is empty; give a table with a header and at least one film")
     sample, size = [first], len(first.text)
-    while len(sample) < SAMPLE_LINES and size <= SAMPLE_CHARACTERS and (line := next(lines, None)) is not None:
+    while len(sample) < 500 and size <= 2**20 and (line := next(lines, None)) is not None:
         sample.append(line)
         size += len(line.text)
     dialect = detect_dialect(sample, given, usual)

@@ -1,4 +1,4 @@
-"""Tables of films: the rows of any supported format become films, in order, in chunks, and none is lost."""
+"""Tables of films: turn the rows of any supported format into films, in order and in chunks, and lose none."""
 
 from __future__ import annotations
 
@@ -25,25 +25,19 @@ from mmgcs.tables.rows import ALIASES, RowReader, check_named, list_columns, not
 from mmgcs.tables.source import Row
 
 CHUNK = 512
-"""Films per chunk: enough to sort by length within, few enough that their decoded posters take 60 MB."""
-
-MAX_CHUNK_MEMORY = 16 * 2**20
-"""Memory of a chunk's rows in bytes, past which it is closed early: plots of a megabyte must not fill memory."""
-
-FETCHES = 16
-"""Posters that are fetched from an object store at the same time."""
+"""Films per chunk: enough to batch plots by length, but few enough that decoded posters take only 60 MB."""
 
 
 class FilmTable:
-    """A table of films, of one file or of many: its columns are known, its rows are read on demand.
+    """A table of films in one or more files: its columns are known, its rows are read on demand.
 
     Attributes:
-        path: the address that was given.
+        path: the given address.
         files: the files.
-        ends: the number of rows up to the end of each file that was read to its end.
+        ends: for each file that was read to its end, the number of rows up to there.
         sources: film field to the column it is read from.
-        notices: what the user should know about how the table is read.
-        posters: the folder that posters are relative to and may not leave.
+        notices: messages to the user about how the table is read.
+        posters: the folder that posters must be in.
     """
 
     def __init__(
@@ -58,19 +52,19 @@ class FilmTable:
 
         Args:
             path: a file, a folder of files, a pattern such as `films/*.csv`, or the URL of one of these.
-            posters: the folder of posters, or its URL; by default the table's own folder.
+            posters: the folder of posters, or its URL; by default the table's folder.
             delimiter: the delimiter of CSV; detected by default.
             columns: film field to the column to read it from, such as {"plot": "synopsis"}.
 
         Raises:
-            UsageError: the table is missing, empty or of an unknown format, or has no plot and no poster column.
+            UsageError: the table is missing, empty or of an unknown format, or has neither a plot nor a poster column.
         """
         self._reopen = functools.partial(FilmTable, path, posters=posters, delimiter=delimiter, columns=columns)
         self.files = find_tables(path)
         self.path = Path(path)
         self.ends: list[int] = []
         self._opened = 0
-        self._declared: dict[str, pl.DataType | None] = {}  # column to type; None if a file does not say
+        self._declared: dict[str, pl.DataType | None] = {}  # column to type; None if a file has no types
         self._delimiter, self._named = delimiter, columns
         self._scratch = Path()
         if self.files[0].remote:
@@ -84,7 +78,7 @@ class FilmTable:
             raise UsageError(f"the posters folder {posters} does not exist; check --posters")
         self._file = 0
         self._table = self._open(0)
-        # Remote files are downloaded one by one, when their turn comes.
+        # Remote files are downloaded one by one as they are read.
         for number in range(1, 1 if self.files[0].remote else len(self.files)):
             self._open(number)
         check_named(columns or {}, self.columns, path)
@@ -99,20 +93,20 @@ class FilmTable:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the files that were opened; of JSONL the ones in the first thousand lines.
+        """The columns of the files opened so far; for JSON Lines, the ones in the first thousand lines.
 
-        All files of this machine are opened at once, others when they are read.
+        Local files are opened at once, remote files when they are read.
         """
         return tuple(dict.fromkeys([*self._declared, *(key for file in self.files for key in file.partition)]))
 
     @property
     def partition(self) -> tuple[str, ...]:
-        """The columns that only the folders' names give."""
+        """The columns that come only from the names of folders."""
         return tuple(name for name in self.columns if name not in self._declared)
 
     @property
     def types(self) -> dict[str, pl.DataType] | None:
-        """The polars types of `columns`: text where files differ; None if a file does not say."""
+        """The polars types of `columns`: text if files differ; None if a file has no types."""
         known = {name: kind for name, kind in self._declared.items() if kind is not None}
         if len(known) < len(self._declared):
             return None
@@ -138,7 +132,7 @@ class FilmTable:
         for number, file in enumerate(self.files):
             if number:
                 self._file, self._table = number, self._open(number)
-            if several:  # each file may name its columns differently
+            if several:  # files may have different columns
                 self._rows = self._row_reader((*self._table.columns, *file.partition))
             for row in self._table.rows:
                 count += 1
@@ -151,13 +145,13 @@ class FilmTable:
                 (self._scratch / Path(file.address).name).unlink(missing_ok=True)
 
     def chunks(self, size: int = CHUNK, *, fetch: bool = True) -> Iterator[list[Film]]:
-        """Yield the films in order, `size` at a time, fewer if their texts are huge.
+        """Yield the films in order, `size` at a time, or fewer if they take over 16 MiB.
 
         Can be iterated once; reads no further than needed.
 
         Args:
             size: films per chunk.
-            fetch: False to leave posters in an object store where they are; see `fetch_posters`.
+            fetch: False to leave posters in the object store; see `fetch_posters`.
         """
         seen = _SeenIds()
         films: list[Film] = []
@@ -166,7 +160,7 @@ class FilmTable:
             if row is not None:
                 films.append(self._rows.film(row, number))
                 held += row.size
-            if films and (row is None or len(films) == size or held > MAX_CHUNK_MEMORY):
+            if films and (row is None or len(films) == size or held > 16 * 2**20):
                 for place, again in enumerate(seen.add([film.id for film in films])):
                     if again:
                         warning = f"the id {films[place].id[:80]!r} occurs earlier in the table"
@@ -175,7 +169,7 @@ class FilmTable:
                 films, held = [], 0
 
     def reopen(self) -> FilmTable:
-        """Return the same table, to be read from its start."""
+        """Open the same table again, to read it from the start."""
         return self._reopen()
 
     def share(self) -> float:
@@ -184,7 +178,7 @@ class FilmTable:
         return (sum(sizes[: self._file]) + self._table.share() * sizes[self._file]) / sum(sizes)
 
     def fingerprint(self) -> str:
-        """Return what changes whenever the table's contents do: the SHA-256 of a local file."""
+        """Return text that changes whenever the contents of the table change: the SHA-256 of a local file."""
         prints = [file.fingerprint() for file in self.files]
         return prints[0] if len(prints) == 1 else hashlib.sha256("\n".join(prints).encode()).hexdigest()
 
@@ -198,10 +192,10 @@ def read_films(
     columns: Mapping[str, str] | None = None,
     notify: Callable[[str], object] | None = None,
 ) -> Iterator[list[Film]]:
-    """Return the films of a table in order, `chunk` at a time, in memory that does not grow with the table.
+    """Read the films of a table in order, `chunk` at a time; memory does not grow with the table.
 
-    A row that cannot be read becomes a film with a `problem`. `notify` is called with each of the table's notices; the
-    other arguments and errors are those of FilmTable, and errors are raised at once.
+    A row that cannot be read becomes a film with a `problem`. `notify` is called with each of the table's notices. The
+    other arguments and errors are those of FilmTable; errors are raised at once, not at the first chunk.
     """
     table = FilmTable(path, posters=posters, delimiter=delimiter, columns=columns)
     if notify is not None:
@@ -211,10 +205,9 @@ def read_films(
 
 
 def need_column(path: str | Path, field: str, columns: Mapping[str, str] | None = None) -> None:
-    """Raise UsageError if a table has no column for a film's field.
+    """Raise UsageError if a table has no column for a film field.
 
-    For callers that found the field in no film: lines of JSON may each have other keys, so the columns alone do not
-    say that it is in none.
+    Call it if no film has the field: the columns alone do not tell, because lines of JSON may each have other keys.
     """
     table = FilmTable(path, columns=columns)
     if field not in table.sources:
@@ -224,8 +217,8 @@ def need_column(path: str | Path, field: str, columns: Mapping[str, str] | None 
 
 
 def fetch_posters(films: list[Film], posters: Folder) -> list[Film]:
-    """Return the films with the bytes of their posters, which are in an object store."""
-    with ThreadPoolExecutor(FETCHES) as pool:
+    """Return the films with their posters fetched from an object store, as bytes."""
+    with ThreadPoolExecutor(16) as pool:
         return list(pool.map(functools.partial(_fetched, posters), films))
 
 
@@ -244,17 +237,17 @@ def _fetched(posters: Folder, film: Film) -> Film:
 
 
 class _SeenIds:
-    """A set of ids kept as sorted runs of 64-bit hashes, merged when two are of like length (O'Neil et al. 1996).
+    """A set of ids: sorted runs of 64-bit hashes, merged when two have similar lengths (O'Neil et al. 1996).
 
-    It takes 8 MB for a million ids; a Python set of strings takes a hundred. Two different ids share a hash once in
-    some ten million tables of a million films.
+    A million ids take 8 MB, where a Python set of strings takes 100 MB. Two different ids share a hash in about one of
+    ten million tables of a million films.
     """
 
     def __init__(self) -> None:
         self._runs: list[NDArray[np.int64]] = []
 
     def add(self, ids: Sequence[str]) -> list[bool]:
-        """Add ids. Returns for each whether it was there before, earlier in `ids` included; "" never is."""
+        """Add ids. Returns True for each that occurred before, also earlier in `ids`, except ""."""
         hashes = np.fromiter((hash(name) for name in ids), dtype=np.int64, count=len(ids))
         run, first = np.unique(hashes, return_index=True)
         again = np.ones(len(ids), dtype=bool)

@@ -1,7 +1,7 @@
 """Read a table as a polars frame, for the commands that work on whole tables.
 
-Polars reads a sound file many times faster than it can be read row by row. Where it would pad, cut or merge rows
-silently, or refuses the file, the frame is made of the rows instead.
+Polars reads an intact file many times faster than our readers do row by row. If it refuses the file, or would silently
+pad, cut or merge rows, the frame is built from the rows instead.
 """
 
 from __future__ import annotations
@@ -23,17 +23,14 @@ from mmgcs.tables.rows import unwrap
 from mmgcs.tables.source import open_table
 from mmgcs.tables.writers import as_cell
 
-BATCH = 10_000
-"""Rows that are read one by one before they become a frame."""
-
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Columns of a table.
+    """A table read as a frame.
 
     Attributes:
         frame: one row per film.
-        problems: the problem of each row that could not be read; such rows are not in the frame.
+        problems: one for each row that could not be read and is not in the frame.
     """
 
     frame: pl.DataFrame
@@ -46,11 +43,11 @@ def table_columns(path: str | Path) -> list[str]:
 
 
 def read_frame(path: str | Path, expressions: Sequence[pl.Expr]) -> Frame:
-    """Read expressions of a table's columns; the other columns cost no memory.
+    """Evaluate expressions on a table's columns; other columns use no memory.
 
     Args:
         path: as for `mmgcs.tables.read_films`.
-        expressions: over columns that are text, or of the file's own types if it is Parquet.
+        expressions: on columns that are text, or have the types of a Parquet file.
 
     Raises:
         InputError: the table lacks a column.
@@ -75,7 +72,7 @@ def read_frame(path: str | Path, expressions: Sequence[pl.Expr]) -> Frame:
 
 
 def _tables(path: str | Path) -> Iterator[tuple[TableFile, Path, Table]]:
-    """Yield each file of a table, its path on this machine, and the file opened."""
+    """Yield each file of a table, its local path, and the opened table."""
     for file in find_tables(path):
         scratch = tempfile.TemporaryDirectory(prefix="mmgcs-table-") if file.remote else contextlib.nullcontext("")
         with scratch as folder:
@@ -84,13 +81,13 @@ def _tables(path: str | Path) -> Iterator[tuple[TableFile, Path, Table]]:
 
 
 def _quick(path: Path, table: Table, expressions: list[pl.Expr], constants: list[pl.Expr]) -> pl.DataFrame | None:
-    """Return what polars reads, or None if that may not be what the file holds."""
+    """Read the file with polars; return None if it refuses or may have misread it."""
     if table.scan is None:
         return None
     checks: list[pl.Expr] = []
     if table.delimiter is not None:
         width, mark = len(table.columns), re.escape(table.delimiter)
-        # Within a cell, a line that begins like a row, or has as many delimiters: a stray quote may have merged rows.
+        # A stray quote may have merged rows if a line inside a cell begins like a row or has as many delimiters.
         row = rf'\n(?:"?[^\s"{mark}]*\d[^\s"{mark}]*"?{mark}|(?:[^\n{mark}]*{mark}){{{max(1, width - 1)}}})'
         checks = [
             pl.any_horizontal(pl.col(table.columns).str.contains(row)).alias("__merged"),
@@ -112,7 +109,7 @@ def _quick(path: Path, table: Table, expressions: list[pl.Expr], constants: list
 def _row_by_row(
     table: Table, file: TableFile, names: Iterable[str], expressions: Sequence[pl.Expr], problems: list[str]
 ) -> Iterator[pl.DataFrame]:
-    """Yield frames of the rows that can be read; the problems of the others are added to `problems`."""
+    """Yield frames of the readable rows, and add the problems of the others to `problems`."""
     schema = dict.fromkeys(names, pl.String())
 
     def rows() -> Iterator[list[str | None]]:
@@ -125,5 +122,5 @@ def _row_by_row(
 
     remaining, batch = rows(), None
     while batch is None or batch:
-        batch = list(itertools.islice(remaining, BATCH))
+        batch = list(itertools.islice(remaining, 10_000))
         yield pl.DataFrame(batch, schema=schema, orient="row").select(expressions)

@@ -1,4 +1,4 @@
-"""Read JSON lines, and JSON files that are one list of films or one film."""
+"""Read JSON Lines, and JSON files that hold one film or a list of films."""
 
 from __future__ import annotations
 
@@ -15,17 +15,8 @@ from mmgcs.tables.rows import ALIASES, sources_of
 from mmgcs.tables.source import BLANK, CELL, MAX_LINE, Line, Meter, Row, open_text, read_lines
 from mmgcs.tables.source import without_surrogates as clean
 
-SAMPLED = 1000
-"""Films whose keys become the columns of the table."""
-
 MAX_DEPTH = 100
-"""How deeply lists and objects of one film may be nested."""
-
-MAX_JSON_MEMORY = 64 * 2**20
-"""Memory that one film's JSON may become, in bytes: `[[],[],…]` takes thirty times its text."""
-
-PIECE = 2**20
-"""Characters of a list that are read at a time."""
+"""The deepest nesting of lists and objects in one film."""
 
 _SEPARATORS = re.compile(rf"[{BLANK},\]]*")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -34,7 +25,7 @@ _ID = re.compile(rf'"({"|".join(ALIASES["id"])})"\s*:\s*("(?:[^"\\]|\\.){{0,200}
 
 @READERS.register(".jsonl", ".ndjson", ".json")
 def read_json(path: Path, delimiter: str | None = None) -> Table:
-    """Open JSON: one object per line, one list of objects, or one object.
+    """Open JSON: one object per line, a list of objects, or one object.
 
     Raises:
         UsageError: there is no object among the first thousand films, or they have too many columns.
@@ -45,7 +36,7 @@ def read_json(path: Path, delimiter: str | None = None) -> Table:
     lines = first[:1] != "[" and first != "{"
     columns: dict[str, None] = {}
     why = "it is blank"
-    for row in itertools.islice(_rows(path, lines), SAMPLED):
+    for row in itertools.islice(_rows(path, lines), 1000):
         if row.problem is None:
             columns.update(dict.fromkeys(row.values))
             check_columns(path, columns)
@@ -70,7 +61,7 @@ def _rows(path: Path, lines: bool, meter: Meter | None = None) -> Iterator[Row]:
 
 
 def _bounded(rows: Iterator[Row], columns: dict[str, None]) -> Iterator[Row]:
-    """Yield rows; a row with new keys is refused once there are MAX_COLUMNS of them."""
+    """Yield rows; once the table has MAX_COLUMNS columns, rows with new keys are refused."""
     known = dict(columns)
     for row in rows:
         if len(known) + len(row.values) > MAX_COLUMNS and len(known.keys() | row.values.keys()) > MAX_COLUMNS:
@@ -82,12 +73,12 @@ def _bounded(rows: Iterator[Row], columns: dict[str, None]) -> Iterator[Row]:
 
 
 def _split_values(text: IO[str]) -> Iterator[Line]:
-    """Yield each item of a JSON list, or each value of a file of several, as a line of its own."""
+    """Yield each item of a JSON list, or each value of a file with several, as a line."""
     decode = json.JSONDecoder().raw_decode
     buffer, number, in_list = "", 1, False
     next_film: re.Pattern[str] | None = None  # where the next film begins after a broken one
     while True:
-        piece = text.read(max(PIECE, len(buffer)))
+        piece = text.read(max(2**20, len(buffer)))
         buffer, position = buffer + clean(piece), 0
         while (start := _SEPARATORS.match(buffer, position).end()) < len(buffer):  # type: ignore[union-attr]
             number += buffer.count("\n", position, start)
@@ -102,7 +93,7 @@ def _split_values(text: IO[str]) -> Iterator[Line]:
             try:
                 end = decode(buffer, start)[1]
             except (ValueError, RecursionError) as error:
-                # Near the end of the buffer the value may only be cut off.
+                # Near the end of the buffer, the value may just be incomplete.
                 cut = isinstance(error, json.JSONDecodeError) and (
                     error.pos > len(buffer) - 8 or error.msg.startswith("Unterminated")
                 )
@@ -120,17 +111,17 @@ def _split_values(text: IO[str]) -> Iterator[Line]:
 
 
 def _parse(line: Line) -> Iterator[Row]:
-    """Yield the film of a line of JSON; several if it is an object that only wraps a list of them."""
+    """Yield the film in a line of JSON, or several if it is an object that only wraps a list of films."""
     text = line.text.strip(BLANK)
     if not text:
         return
     warnings = (line.warning,) if line.warning is not None else ()
     place = f"line {line.number}"
-    # Roughly how much memory it becomes, in bytes.
+    # Roughly the memory it takes once decoded, in bytes.
     size = len(text) + 64 * text.count("[") + 192 * text.count("{") + CELL * text.count(",")
     value, problem = _decode(text, line.cut, size)
     if problem is not None:
-        # The identifier of a film that cannot be read is kept, so that its row can be found.
+        # Keep the id of an unreadable film, so that its row can be found.
         found = _ID.search(text[:10_000])
         yield Row({found[1]: found[2].strip('"')} if found else {}, f"{place} {problem}", warnings, place)
         return
@@ -141,10 +132,10 @@ def _parse(line: Line) -> Iterator[Row]:
 
 
 def _decode(text: str, cut: bool, size: int) -> tuple[dict[str, Any], str | None]:
-    """Return a JSON object, or the problem with it."""
+    """Return the decoded JSON object and None, or {} and the problem with it."""
     if cut:
         return {}, f"is longer than {MAX_LINE // 2**20} MiB; fix the line"
-    if size > MAX_JSON_MEMORY:
+    if size > 64 * 2**20:  # text such as `[[],[],…]` takes thirty times its length in memory
         return {}, "holds more lists and values than a film has; fix the line"
     try:
         value = json.loads(text)

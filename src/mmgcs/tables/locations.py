@@ -1,6 +1,6 @@
-"""Find the files of a table: one file, a folder, a pattern, a Hive-partitioned folder, on disk or in an object store.
+"""Find the files of a table: one file, a folder (perhaps Hive-partitioned) or a pattern, on disk or in an object store.
 
-Addresses of object stores are URLs that fsspec supports, such as `s3://bucket/films`.
+Object stores have URLs that fsspec supports, such as `s3://bucket/films`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,17 @@ from mmgcs.tables.source import check_readable, table_format
 
 _REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
-_ONLY_ALONE = {".json", ".txt"}
-"""Formats that are skipped in a folder with tables of other formats: they are usually reports and notes."""
 _WILD = re.compile(r"[*?\[]")
 _HIDDEN = re.compile(r"(?:^|/)[._][^/=]*(?:/|$)")
 
 
 def is_remote(address: str | Path) -> bool:
-    """Return True for the address of an object store or another URL."""
+    """Return True for a URL, such as that of an object store."""
     return _REMOTE.match(str(address)) is not None
 
 
 def normal_address(address: str | Path) -> str:
-    """Return a path as it is, and a URL with both slashes, of which a Path keeps one.
+    """Return the address with both slashes of a URL, of which a `Path` keeps only one.
 
     >>> normal_address(Path("s3://films/2024"))
     's3://films/2024'
@@ -46,7 +44,7 @@ def _file_system(address: str) -> tuple[Any, str]:
     """Return fsspec's file system for an address, and the path in it.
 
     Raises:
-        UsageError: nothing is installed for this kind of address.
+        UsageError: no installed package supports this kind of address.
     """
     scheme = address.partition("://")[0]
     try:
@@ -61,15 +59,15 @@ def _file_system(address: str) -> tuple[Any, str]:
 
 
 class Folder:
-    """A folder anywhere. Objects in it are written whole or not at all.
+    """A folder on disk or in an object store. Objects are written whole or not at all.
 
     Attributes:
-        address: its address.
-        local: True if it is on a disk of this machine.
+        address: its path or URL.
+        local: True if it is on this machine.
     """
 
     def __init__(self, address: str | Path) -> None:
-        """Raises UsageError if nothing is installed for the kind of address."""
+        """Open a folder. Raises UsageError if no installed package supports this kind of address."""
         self.address = normal_address(address).rstrip("/")
         self._files, self._root = _file_system(self.address)
         self.local = not is_remote(self.address) or self.address.startswith(("file://", "local://"))
@@ -89,17 +87,19 @@ class Folder:
             with atomic_writer(Path(self.path(name)), "wb") as handle:
                 handle.write(data)
         else:
-            self._files.pipe_file(self.path(name), data)  # object stores show an object only when it is whole
+            self._files.pipe_file(
+                self.path(name), data
+            )  # in an object store, an object only appears once it is complete
 
     def names(self, below: str = "") -> list[str]:
-        """Return the names of the objects in the folder, or in one below it; none if it does not exist."""
+        """Return the names of the objects in the folder, or in a subfolder; [] if it does not exist."""
         with contextlib.suppress(FileNotFoundError):
             self._files.invalidate_cache()
             return sorted(PurePosixPath(name).name for name in self._files.ls(self.path(below), detail=False))
         return []
 
     def remove(self) -> None:
-        """Remove the folder with everything in it."""
+        """Remove the folder and everything in it."""
         with contextlib.suppress(FileNotFoundError):
             self._files.rm(self._root, recursive=True)
 
@@ -111,10 +111,10 @@ class TableFile:
     Attributes:
         address: its path or URL.
         format: its format, such as ".csv".
-        below: its path below the folder or the fixed part of the pattern that was given.
-        partition: columns that a Hive-partitioned folder's names give, such as `country=us`.
+        below: its path relative to the given folder, or to the part of the pattern without wildcards.
+        partition: columns from the names of Hive-partitioned folders, such as `country=us`.
         size: its size in bytes, if known.
-        version: changes whenever a remote file does.
+        version: changes whenever a remote file changes.
     """
 
     address: str
@@ -138,11 +138,11 @@ class TableFile:
         return f"{scheme}{mark}{PurePosixPath(path).parent}"
 
     def fingerprint(self) -> str:
-        """Return what changes whenever the file's contents do."""
+        """Return text that changes whenever the contents of the file change."""
         return f"{self.size} {self.version}" if self.remote else sha256(Path(self.address))
 
     def local(self, scratch: Path) -> Path:
-        """Return the file's path, after downloading it into `scratch` if it is remote."""
+        """Return the local path of the file, which is downloaded into `scratch` if it is remote."""
         if not self.remote:
             return Path(self.address)
         files, path = _file_system(self.address)
@@ -155,35 +155,36 @@ class TableFile:
 
 
 def find_tables(address: str | Path) -> list[TableFile]:
-    """Return the files of the table at an address, by name.
+    """Return the files of the table at an address, sorted by name.
 
-    In folders and patterns, hidden files, names that begin with `_`, and other formats are skipped.
+    In folders and patterns, hidden files, names that begin with `_`, and unknown formats are skipped.
 
     Args:
         address: a file, a folder, a pattern such as `films/*.csv`, or the URL of one of these.
 
     Raises:
-        UsageError: nothing is there, or it cannot be read.
+        UsageError: there is no table, or it cannot be read.
     """
     address = normal_address(address)
     kind, tables = _find_remote(address) if is_remote(address) else _find_local(address)
     if kind != "file":
         tables = [file for file in tables if file.format in READERS and not _HIDDEN.search(file.below)]
     if kind == "folder":
-        tables = [file for file in tables if file.format not in _ONLY_ALONE] or tables
+        # Next to tables of other formats, these are usually reports and notes.
+        tables = [file for file in tables if file.format not in (".json", ".txt")] or tables
     if not tables:
         raise UsageError(f"there is no table of films at {address}; known formats: {', '.join(READERS)}")
     return tables
 
 
 def fixed_part(address: str) -> Path:
-    """Return the folder that a pattern's files are all in."""
+    """Return the folder that all files of a pattern are in: the part without wildcards."""
     parts = Path(address).parts
     return Path(*itertools.takewhile(lambda part: not _WILD.search(part), parts))
 
 
 def _find_local(address: str) -> tuple[str, list[TableFile]]:
-    """Return what an address is (a "file", "folder" or "pattern"), and the files there."""
+    """Return the kind of an address ("file", "folder" or "pattern"), and the files there."""
     path = Path(address)
     if path.is_dir():
         kind, root, found = "folder", path, sorted(path.rglob("*"))

@@ -1,7 +1,4 @@
-"""Readers of tables: each turns one file into rows and loses none.
-
-A reader is a function registered in `READERS` under its file extensions.
-"""
+"""Readers of tables: functions registered in `READERS` by file extension. They turn a file into rows and lose none."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ from mmgcs.registry import Registry
 from mmgcs.tables.source import CELL, Row
 
 MAX_COLUMNS = 10_000
-"""Columns that a table may have; more are lines of data without a header, or damage."""
+"""The most columns of a table; with more, the header is missing or the file is damaged."""
 
 PACKED = {".parquet", ".pq", ".xlsx"}
-"""Extensions of formats that may unpack to much more than the size of their file."""
+"""Extensions of compressed formats, whose content may be much larger than the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +25,12 @@ class Table:
     """An opened table: its columns are known, its rows are read on demand.
 
     Attributes:
-        columns: the columns; of JSONL the ones in its first thousand lines.
+        columns: the columns; for JSON Lines, the ones in the first thousand lines.
         rows: the rows; can be iterated once.
         share: returns the share of the table that was read so far, 0 to 1.
-        types: column to its polars type; None if the format does not say (JSON).
-        scan: the table as polars reads it, which is faster; None if only the rows are right. That of a delimited file
-            is right only if the file is sound; `mmgcs.tables.frames` checks that.
+        types: column to its polars type; None if the format has no types (JSON).
+        scan: reads the table with polars, which is faster; None if polars would read it differently. For a delimited
+            file the result is only right if the file is intact, which `mmgcs.tables.frames` checks.
         delimiter: the delimiter of a delimited file.
     """
 
@@ -46,13 +43,13 @@ class Table:
 
 
 Reader = Callable[[Path, str | None], Table]
-"""Opens a table, with the delimiter that the user gave, if any."""
+"""Opens a table; the second argument is the delimiter that the user gave, if any."""
 
 READERS: Registry[Reader] = Registry("table format")
 
 
 def check_columns(path: Path, columns: Collection[str]) -> None:
-    """Raise UsageError if a table has too many columns or one of them twice."""
+    """Raise UsageError if a table has too many columns, or one of them twice."""
     if len(columns) > MAX_COLUMNS:
         raise UsageError(f"{path} has more than {MAX_COLUMNS:,} columns; leave out the ones that do not describe films")
     twice = sorted(name for name, times in Counter(list(columns)).items() if name and times > 1)
@@ -94,7 +91,7 @@ def read_parquet(path: Path, delimiter: str | None = None) -> Table:
 
 @READERS.register(".xlsx")
 def read_excel(path: Path, delimiter: str | None = None) -> Table:
-    """Open the first sheet of an Excel workbook, every value as text, except numbers.
+    """Open the first sheet of an Excel workbook.
 
     Raises:
         UsageError: the extra `excel` is not installed, or the file is not a workbook.
@@ -109,6 +106,6 @@ def read_excel(path: Path, delimiter: str | None = None) -> Table:
     check_columns(path, frame.columns)
     rows = (
         Row(values, place=f"row {number}", size=sum(len(str(value)) + CELL for value in values.values()))
-        for number, values in enumerate(frame.iter_rows(named=True), 2)  # as Excel counts them, after the header
+        for number, values in enumerate(frame.iter_rows(named=True), 2)  # Excel's row numbers; the header is row 1
     )
     return Table(tuple(frame.columns), rows, lambda: 1.0, dict(frame.schema))

@@ -1,4 +1,4 @@
-"""Turn a row of any source, a file or a database, into a film."""
+"""Turn the rows of files and databases into films."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "split": ("split",),
     "labels": ("labels",),
 }
-"""Film field to the column names it is read from, best first; case, and spaces for underscores, do not matter."""
+"""Film field to the column names it is read from, best first. Case is ignored; spaces match underscores."""
 
 DOWNLOAD = "download posters first, with mmgcs data posters"
 
@@ -36,7 +36,7 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _TMDB_PATH = re.compile(r"/[\w-]+\.(?:jpe?g|png|webp|svg)", re.IGNORECASE)
 
-# A table has few different combinations of genres and many films.
+# A table has many films, but few combinations of genres.
 _parse_genres = functools.lru_cache(maxsize=4096)(parse_genres)
 
 
@@ -45,8 +45,8 @@ class RowReader:
 
     Attributes:
         sources: film field to the column it is read from.
-        posters: the folder that posters are relative to and may not leave; None if they are in an object store: films
-            then get relative paths.
+        posters: the folder that posters must be in; None if they are in an object store: films then get relative
+            paths.
     """
 
     def __init__(self, columns: Sequence[str], posters: Path | None, named: Mapping[str, str] | None = None) -> None:
@@ -57,12 +57,14 @@ class RowReader:
         self._root = os.path.realpath(posters) if posters is not None else ""
 
     def film(self, row: Row, number: int) -> Film:
-        """Return the film of a row; `number` is its identifier if the table has no column for that.
+        """Return the film of a row. A row that cannot be used becomes a film with a `problem`.
 
-        A row that cannot be used becomes a film with a `problem`.
+        Args:
+            row: the row.
+            number: the film's id if the table has no column for it.
         """
         values = row.values
-        # JSON lines may each have other keys; a column that the first lines lack is found here.
+        # JSON lines may have keys that the first lines lack.
         sources = self.sources if values.keys() <= self._known else sources_of(tuple(values), named=self._named)
         taken = {field: unwrap(values.get(column)) for field, column in sources.items()}
         warnings = list(row.warnings)
@@ -128,7 +130,7 @@ class RowReader:
         if "\x00" in relative or _DRIVE.match(relative):
             return False
         try:
-            real = os.path.realpath(os.path.join(self._root, relative))  # noqa: PTH118  a Path would cost as much again
+            real = os.path.realpath(os.path.join(self._root, relative))  # noqa: PTH118  pathlib would take twice as long
         except (OSError, ValueError):
             return False
         return real.startswith(self._root.rstrip(os.sep) + os.sep)
@@ -140,12 +142,12 @@ def sources_of(
     *,
     named: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the column that each film field is read from; fields without one are left out.
+    """Return the column that each film field is read from, without the fields that have none.
 
     Args:
         columns: the table's columns.
         aliases: film field to its usual column names.
-        named: film field to the column that the user names for it; it takes precedence over the usual ones.
+        named: film field to the column that the user chose for it.
     """
     folded = {_fold(column): column for column in reversed(columns)}
     found = {}
@@ -159,7 +161,7 @@ def sources_of(
 
 
 def check_named(named: Mapping[str, str], columns: Sequence[str], what: object) -> None:
-    """Raise UsageError if the user names an unknown field or a column that is missing."""
+    """Raise UsageError if `named` has an unknown field or a missing column."""
     for field, column in named.items():
         if field not in ALIASES:
             raise UsageError(f"--columns {field}={column}: there is no field {field}; known: {', '.join(ALIASES)}")
@@ -168,7 +170,7 @@ def check_named(named: Mapping[str, str], columns: Sequence[str], what: object) 
 
 
 def notices_of(sources: Mapping[str, str], named: Mapping[str, str] | None = None) -> list[str]:
-    """Return a line for each field that is read from a column of another name, unless the user named it."""
+    """Return a line for each field that is read from a column of another name, unless the user chose it."""
     return [
         f"{field} is read from the column {column!r}"
         for field, column in sources.items()
@@ -177,7 +179,7 @@ def notices_of(sources: Mapping[str, str], named: Mapping[str, str] | None = Non
 
 
 def list_columns(columns: Sequence[str]) -> str:
-    """Return the columns for a message."""
+    """Return the columns as text for an error message."""
     return ", ".join(columns)[:300]
 
 
@@ -201,7 +203,7 @@ def _is_blank(value: Any) -> bool:
 
 
 def _is_null(value: Any) -> bool:
-    """Return True for a blank value and for words such as "N/A"."""
+    """Return True for blank values and words such as "N/A"."""
     word = isinstance(value, str) and len(value) < 10 and value.strip("./") != ""
     return _is_blank(value) or (word and is_placeholder(value))
 

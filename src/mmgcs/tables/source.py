@@ -1,4 +1,4 @@
-"""Open a table's file and read it line by line."""
+"""Open the file of a table and read it line by line."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import open_file, text_encoding
 
 MAX_LINE = 16 * 2**20
-"""The longest line that is read, in characters. The rest is skipped, and the row is reported."""
+"""The longest line in characters. The rest of a longer one is skipped, and its row is reported as an error."""
 
 CELL = 32
 """Approximate memory overhead of one value, in bytes."""
 
 BLANK = "\ufeff\x00\x1a \t\r\n"
-"""Characters of blank lines; 0x1A is the end-of-file mark of old systems."""
-
-COMPRESSIONS = (".gz", ".zst")
+"""Characters that count as blank; 0x1A marks the end of a file on old systems."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -39,7 +37,7 @@ class Row:
     Attributes:
         values: column to value.
         problem: why the record cannot be used, or None.
-        warnings: oddities that do not prevent a prediction.
+        warnings: problems that do not prevent a prediction.
         place: position in the source, such as "line 7"; "" if unknown.
         size: approximate memory of its values, in bytes.
     """
@@ -58,7 +56,7 @@ class Line:
     Attributes:
         number: line number in the file, from 1.
         text: the text including its line ending.
-        warning: what was done to decode it, or None.
+        warning: how it was decoded, if not as usual.
         cut: True if it was longer than MAX_LINE.
     """
 
@@ -69,32 +67,32 @@ class Line:
 
 
 class Meter:
-    """Measures how much of a file has been read, in bytes on disk."""
+    """Measures how much of a file has been read."""
 
     def __init__(self, path: Path) -> None:
         self._size = path.stat().st_size
         self.handle: IO[bytes] | None = None
 
     def share(self) -> float:
-        """Return the share that has been read, 0 to 1."""
+        """Return the share of its bytes that has been read, 0 to 1."""
         if self.handle is None or not self._size:
             return 0.0
         return 1.0 if self.handle.closed else min(1.0, self.handle.tell() / self._size)
 
 
 def table_format(path: PurePath) -> tuple[str, str]:
-    """Return the format in a file's name and its compression, "" for none.
+    """Return the format and the compression in a file name, "" for none.
 
     >>> table_format(Path("films.CSV.gz")), table_format(Path("films.parquet"))
     (('.csv', '.gz'), ('.parquet', ''))
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
+    compression = suffixes.pop() if suffixes and suffixes[-1] in (".gz", ".zst") else ""
     return (suffixes[-1] if suffixes else ""), compression
 
 
 def without_format(path: PurePath) -> str:
-    """Return a file's name without its format and compression.
+    """Return a file name without its format and compression.
 
     >>> without_format(Path("films.2023.csv.gz"))
     'films.2023'
@@ -103,7 +101,7 @@ def without_format(path: PurePath) -> str:
 
 
 def check_readable(path: Path) -> None:
-    """Raise UsageError if `path` is not a file that can be read, or is empty."""
+    """Raise UsageError if `path` is not a readable file, or is empty."""
     try:
         with open_file(path) as handle:
             empty = not handle.read(1)
@@ -120,7 +118,7 @@ def spooled_stdin(suffix: str) -> Iterator[Path]:
     """Copy standard input to a temporary file, because tables are read twice."""
     with tempfile.TemporaryDirectory(prefix="mmgcs-stdin-", ignore_cleanup_errors=True) as folder:
         spooled = Path(folder) / f"stdin{suffix}"
-        with spooled.open("wb") as handle:  # closed before it is read: Windows opens no such file twice
+        with spooled.open("wb") as handle:  # Windows cannot open it for reading before it is closed
             shutil.copyfileobj(sys.stdin.buffer, handle)
         yield spooled
 
@@ -167,13 +165,13 @@ def open_text(path: Path, meter: Meter | None = None) -> Iterator[IO[str]]:
         try:
             yield text
         finally:
-            text.detach()  # the file below belongs to open_table
+            text.detach()  # open_table closes the file
 
 
 def read_lines(path: Path, meter: Meter | None = None) -> Iterator[Line]:
     """Yield the lines of a text file in UTF-8 or UTF-16, with or without a byte order mark.
 
-    A line that is not UTF-8 is read as Windows-1252, in which nearly every byte is a letter, with a warning.
+    A line that is not UTF-8 is read as Windows-1252, with a warning.
 
     Raises:
         MmgcsError: a compressed file is damaged.
@@ -193,7 +191,7 @@ def read_lines(path: Path, meter: Meter | None = None) -> Iterator[Line]:
 
 
 def without_surrogates(value: Any) -> Any:
-    """Replace unpaired surrogates, which cannot be encoded, by U+FFFD in a value's texts."""
+    """Replace unpaired surrogates, which cannot be encoded, by U+FFFD in all texts of a value."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):

@@ -1,7 +1,6 @@
 """Build output rows, and write them as CSV, TSV, JSON or Parquet, whole or not at all, in constant memory.
 
-A writer is a function registered in `WRITERS` under its file extensions. It gets the rows and the polars type of each
-column.
+A writer is a function registered in `WRITERS` by file extension. It takes the rows and the polars type of each column.
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ ANSWER_COLUMNS = ("genres", "probabilities", "confidence", "sure", "error", "war
 TEXTS = pl.List(pl.String())
 
 Types = Mapping[str, pl.DataType]
-"""Column to type. A column of type text may hold any values in its rows; they are written as text or JSON."""
+"""Column to type. A text column may hold values of any type; they are written as text or JSON."""
 
 Writer = Callable[[Iterable[Mapping[str, Any]], Path, Types], None]
-"""Writes rows with the given columns to a path. Values may be missing; other columns are left out."""
+"""Writes the given columns of rows to a path. Rows may lack some of them."""
 
 WRITERS: Registry[Writer] = Registry("output format")
 
 SEPARATORS = {"warnings": " | ", "reasons": " | ", "inputs": "+"}
-"""What joins a list of text in a cell of CSV; `|` for all others, such as genres."""
+"""What joins lists of text in a CSV cell; `|` for all others, such as genres."""
 
 
 class RecordBuilder:
     """Build output rows: the input's columns in their order, then `ANSWER_COLUMNS`.
 
-    An input column that already has the name of one of ours is kept as `given_<name>`, so a table can be tagged again.
+    If an input column has the name of one of these, it becomes `given_<name>`, so a table can be tagged again.
 
     Attributes:
         columns: input column to its name in the output.
@@ -145,12 +144,12 @@ def write_json_rows(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) 
 
 
 def json_line(row: Mapping[str, Any]) -> bytes:
-    """Return one row as a line of UTF-8 JSON."""
+    """Return a row as a line of UTF-8 JSON."""
     return (json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _plain(value: Any) -> Any:
-    """Return the value as JSON can hold it: dates and decimals as text, bytes as a note of their length."""
+    """Convert a value to JSON types: dates and decimals to text, bytes to a note of their length."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
@@ -201,11 +200,11 @@ def as_cell(name: str, value: Any) -> str:
 @WRITERS.register(".parquet", ".pq")
 def write_parquet(rows: Iterable[Mapping[str, Any]], out: Path, types: Types) -> None:
     """Write Parquet: lists as lists, probabilities as a struct, columns of a Parquet input with their own types."""
-    # Pictures take more memory than everything else together.
+    # Posters take far more memory than the other columns.
     pictures = any(kind in (pl.Binary, pl.Struct) for name, kind in types.items() if name != "probabilities")
     size = 256 if pictures else 4096
 
-    def batches(*_: Any) -> Iterator[pl.DataFrame]:  # the sink reads every column of every row
+    def batches(*_: Any) -> Iterator[pl.DataFrame]:  # the arguments select columns and rows, but the sink needs all
         remaining = iter(rows)
         while batch := list(islice(remaining, size)):
             yield to_frame(batch, types)
@@ -232,7 +231,7 @@ def to_frame(rows: Sequence[Mapping[str, Any]], types: Types) -> pl.DataFrame:
 
 
 def infer_types(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> dict[str, pl.DataType]:
-    """Return the type of each column by the values it holds in all rows, for inputs that do not declare types.
+    """Infer the type of each column from its values, for inputs that do not declare types.
 
     Args:
         rows: rows that may have further columns.
@@ -253,7 +252,7 @@ def infer_types(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> di
 def _type_of(value: Any) -> pl.DataType:
     if isinstance(value, bool):
         return pl.Boolean()
-    if isinstance(value, int) and -(2**63) <= value < 2**63:  # no column of a table holds larger ones
+    if isinstance(value, int) and -(2**63) <= value < 2**63:  # larger ones become text
         return pl.Int64()
     if isinstance(value, float):
         return pl.Float64()
