@@ -1,9 +1,9 @@
-"""Tag films in a database table; their predictions go to tables of their own next to it.
+"""Tag films in a database table; the predictions go to tables of their own.
 
 Works with SQLite, PostgreSQL and other databases that SQLAlchemy has a driver for. Films are read in pages by key
 (keyset pagination: `key > last … order by key limit n`), so a page costs the same at the end of a table as at its
 start, and no transaction stays open between pages. The table of films is only read. Each prediction is stored with a
-hash of the film's plot, title and poster: a film is tagged if it has no prediction of this model yet, or if its hash
+hash of the film's plot, title and poster: a film is tagged if it has no prediction by this model yet, or if its hash
 changed. The predictions of a chunk replace older ones in one transaction, so a run can be killed and repeated at any
 time.
 """
@@ -41,14 +41,6 @@ from mmgcs.tables.films import CHUNK
 from mmgcs.tables.rows import RowReader, list_columns, sources_of
 from mmgcs.tables.source import Row
 
-PREDICTIONS = "mmgcs_predictions"
-"""The default table of predictions."""
-
-FIELDS = ("title", "year", "plot", "genres", "poster")
-"""The fields of a film that are read, if the table has them."""
-IDENTIFIERS = ("imdb_id", "tmdb_id")
-"""Columns that are read as well: `--enrich` looks films up by them."""
-
 T = TypeVar("T")
 
 
@@ -58,9 +50,9 @@ class FilmDatabase:
     Attributes:
         place: the address without its password, for messages.
         source: the name of the table of films.
-        key: the column that films are identified and ordered by.
+        key: the column that identifies and orders the films.
         into: the table of predictions.
-        unchanged: films that `chunks` skipped because they already have a prediction.
+        unchanged: the number of films that `chunks` skipped because they already have a prediction.
     """
 
     def __init__(
@@ -83,13 +75,13 @@ class FilmDatabase:
             address: such as `sqlite:///films.db` or `postgresql://user@host/database`.
             table: the table or view of films, with or without its schema.
             schema: the schema of the table; by default the database's default schema.
-            key: a column that is unique and never null; by default the primary key.
-            columns: film field to the column it is read from; `id` names the key.
+            key: a column that is unique and never null; by default, the primary key.
+            columns: film field to the column it is read from; `id` means the key.
             where: an SQL condition that selects films.
-            into: the table of predictions, by default `mmgcs_predictions`; `<into>_runs` is created with it.
+            into: the table of predictions, by default `mmgcs_predictions`; `<into>_runs` is also created.
             probabilities: True to also write one row per film and genre, to `<into>_probabilities`.
             posters: the folder of posters; by default the current one.
-            patience: seconds to wait for a database that is locked or cannot be reached.
+            patience: seconds to keep trying if the database is locked or cannot be reached.
 
         Raises:
             UsageError: the address, a table, a column or the condition is wrong.
@@ -98,7 +90,7 @@ class FilmDatabase:
         url = _parse_address(address)
         self.place = url.render_as_string(hide_password=True)
         self._patience = patience
-        self.into = into or PREDICTIONS
+        self.into = into or "mmgcs_predictions"
         self.unchanged = 0
         if posters is not None and not posters.is_dir():
             raise UsageError(f"the posters folder {posters} does not exist; check --posters")
@@ -128,7 +120,7 @@ class FilmDatabase:
         declared: dict[str, str] | None = None
 
         def as_declared(inspector: sa.Inspector, table: sa.Table, column: Any) -> None:
-            # SQLite stores any value in any column, so values must not be converted by the declared type.
+            # SQLite stores values of any type in any column, so they must not be converted to the declared type.
             if declared is not None:
                 column["type"] = _AsDeclared(declared.get(column["name"]) or "BLOB")
 
@@ -156,7 +148,7 @@ class FilmDatabase:
                 raise UsageError(f"{where} has no table {name!r}; it has {list_columns(known)}") from None
 
     def _column(self, option: str, name: str) -> sa.Column[Any]:
-        """Return a column by its name, in any case. Raises UsageError if it is missing."""
+        """Return a column by its name; case is ignored. Raises UsageError if it is missing."""
         columns = self._films.columns
         folded = {column.name.casefold(): column for column in reversed(list(columns))}
         column = columns.get(name, folded.get(name.casefold()))
@@ -174,16 +166,18 @@ class FilmDatabase:
         return keys[0]
 
     def _field_columns(self, names: Mapping[str, str]) -> dict[str, sa.ColumnElement[Any]]:
-        """Return the columns to read by film field, and identifiers by their own name."""
+        """Return the columns to read: film field to column, and identifiers under their own names."""
         others = [column.name for column in self._films.columns if column.name != self.key]
-        found = {name: column for name, column in sources_of(others).items() if name in FIELDS} | dict(names)
+        wanted = ("title", "year", "plot", "genres", "poster")
+        found = {name: column for name, column in sources_of(others).items() if name in wanted} | dict(names)
         fields = {name: _readable(self._column(f"--columns {name}={column}", column)) for name, column in found.items()}
         if "plot" not in fields and "poster" not in fields:
             raise UsageError(
                 f"{self.source} has no column of plots or posters; name one with --columns plot=COLUMN; "
                 f"it has {list_columns(others)}"
             )
-        return fields | {name.casefold(): self._films.c[name] for name in others if name.casefold() in IDENTIFIERS}
+        identifiers = ("imdb_id", "tmdb_id")  # what `--enrich` looks films up by
+        return fields | {name.casefold(): self._films.c[name] for name in others if name.casefold() in identifiers}
 
     def _create_targets(self, probabilities: bool) -> None:
         """Define the tables of predictions, and create the missing ones."""
@@ -247,7 +241,7 @@ class FilmDatabase:
         self._write(create)
 
     def begin(self, model: str, *, overwrite: bool = False) -> None:
-        """Start a run of a model. With `overwrite` its predictions are deleted first.
+        """Start a run of a model. With `overwrite`, its predictions are deleted first.
 
         Raises:
             UsageError: the tables of predictions belong to another table of films.
@@ -269,9 +263,9 @@ class FilmDatabase:
         self._write(work)
 
     def chunks(self, model: str, *, retry_errors: bool = False, size: int = CHUNK) -> Iterator[list[Film]]:
-        """Yield the films that the model has yet to tag, in the order of their keys.
+        """Yield the films that the model has not tagged yet, in the order of their keys.
 
-        The `record` of a film also has `film_id`, the value of its key, and `input_hash`, which `save` stores.
+        A film's `record` also holds `film_id`, the value of its key, and `input_hash`, which `save` stores.
 
         Args:
             model: the model's name.
@@ -279,7 +273,7 @@ class FilmDatabase:
             size: films per chunk.
 
         Raises:
-            MmgcsError: the database cannot be reached any more, or the key is not unique.
+            MmgcsError: the database cannot be reached any longer, or the key is not unique.
         """
         chunk: list[Film] = []
         for films in self._pages(size):
@@ -324,7 +318,7 @@ class FilmDatabase:
         return replace(film, record={**values, "film_id": key, "input_hash": input_hash(film)})
 
     def _stored(self, model: str, keys: list[Any], retry_errors: bool) -> dict[Any, str]:
-        """Return the input hashes of the films among `keys` that need no new prediction."""
+        """Return the input hash of each film in `keys` that needs no new prediction."""
         table, genres = self._predictions, self._probabilities
         query = sa.select(table.c.film_id, table.c.input_hash)
         query = query.where(table.c.model == model, table.c.film_id.in_(keys))
@@ -336,10 +330,10 @@ class FilmDatabase:
         return {row[0]: row[1] for row in self._read(query)}
 
     def save(self, model: str, films: Sequence[Film], predictions: Sequence[Prediction]) -> None:
-        """Write the predictions of a chunk in one transaction, in place of older ones.
+        """Write the predictions of a chunk in one transaction, replacing older ones.
 
         Raises:
-            MmgcsError: the database cannot be reached any more, or refuses.
+            MmgcsError: the database cannot be reached any longer, or refuses.
         """
         now, rows, genres = datetime.now(UTC), [], []
         for film, prediction in zip(films, predictions, strict=True):
@@ -372,12 +366,12 @@ class FilmDatabase:
         self._write(work)
 
     def without_key(self) -> int:
-        """Return the number of films whose key is null, which SQLite allows: they cannot be tagged."""
+        """Return the number of films that cannot be tagged because their key is null, which SQLite allows."""
         query = sa.select(sa.func.count()).select_from(self._films).where(self._key.is_(None), self._where)
         return int(self._read(query)[0][0])
 
     def deleted(self, model: str) -> int:
-        """Return the number of films that have a prediction of this model but are no longer in the table of films."""
+        """Return the number of films that this model tagged but that are no longer in the table of films."""
         predictions = self._predictions
         there = sa.exists().where(self._key == predictions.c.film_id)
         query = sa.select(sa.func.count()).select_from(predictions).where(predictions.c.model == model, ~there)
@@ -404,7 +398,7 @@ class FilmDatabase:
         self._retry(work)
 
     def _retry(self, work: Callable[[], T]) -> T:
-        """Call `work`, again if the database is locked or away, until patience runs out."""
+        """Call `work`, and retry while the database is locked or unreachable, up to `patience` seconds."""
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_temporary),
             stop=tenacity.stop_after_delay(self._patience),
@@ -422,7 +416,7 @@ class FilmDatabase:
 
 
 class _AsDeclared(UserDefinedType[Any]):
-    """A type of SQLite as it was declared; values are read and written without conversion."""
+    """An SQLite type as declared; values are read and written without conversion."""
 
     cache_ok = True
 
@@ -440,12 +434,12 @@ def _reason(error: BaseException | None) -> str:
 
 
 def _readable(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    """Return a date as text: Python has no date for PostgreSQL's `infinity` and years before 1."""
+    """Return a date as text, because Python cannot represent PostgreSQL's `infinity` or years before 1."""
     return sa.cast(column, sa.Text) if isinstance(column.type, sa.Date | sa.DateTime) else column
 
 
 def _parse_address(address: str) -> sa.URL:
-    """Return the address as SQLAlchemy connects to it. Raises UsageError if it is not one."""
+    """Return the address as a SQLAlchemy URL. Raises UsageError if it is not valid."""
     try:
         url = sa.make_url(address)
     except (ArgumentError, ValueError):
@@ -461,10 +455,10 @@ def _parse_address(address: str) -> sa.URL:
 
 
 def _make_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
-    """Return an engine that only reads (SQLite and PostgreSQL refuse its writes), and one that writes.
+    """Return an engine for reading (SQLite and PostgreSQL refuse writes by it), and one for writing.
 
     Raises:
-        UsageError: there is no driver for this kind of database.
+        UsageError: no driver is installed for this kind of database.
     """
     kind = url.get_backend_name()
     try:
@@ -490,7 +484,7 @@ def _prepare_to_read(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _is_temporary(error: BaseException) -> bool:
-    """Return True for errors that may not happen again: a lock, a server that is away, or a concurrent run."""
+    """Return True for errors that a retry may fix: a lock, an unreachable server, or a concurrent run."""
     if isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.Error):
         return "locked" in str(error.orig) or isinstance(error, IntegrityError)
     away = isinstance(error, DBAPIError) and error.connection_invalidated
@@ -498,7 +492,7 @@ def _is_temporary(error: BaseException) -> bool:
 
 
 def input_hash(film: Film) -> str:
-    """Return a hash of what a film is predicted from: its title, its plot, and its poster's bytes or path and size."""
+    """Return a hash of a film's inputs: its title, its plot, and its poster's bytes, or path and size."""
     poster: str | None = None
     if isinstance(film.poster, Path):
         size = film.poster.stat().st_size if film.poster.is_file() else None

@@ -39,7 +39,7 @@ __all__ = [
     "tag_with_ray",
 ]
 
-# Databases and Ray are extras; looking films up loads an HTTP client.
+# Databases and Ray are extras; `enrich` loads an HTTP client.
 __getattr__ = lazy_exports(
     __name__, {"database": ["tag_database"], "enrich": ["enricher"], "ray_engine": ["tag_with_ray"]}
 )

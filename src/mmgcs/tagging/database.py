@@ -1,4 +1,4 @@
-"""Tag a table in a database: the films that are new or changed, chunk by chunk."""
+"""Tag the films of a database table that are new or changed, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def tag_database(
     complete: Callable[[list[Film]], list[Film]] | None = None,
     progress: Progress | None = None,
 ) -> TagSummary:
-    """Tag the films that have no prediction of the model yet, or that changed since.
+    """Tag the films that have no prediction by the model yet, or have changed since.
 
     Args:
         classifier: the model.
-        database: the films, and where predictions go.
-        overwrite: delete the predictions of this model first.
-        complete: fills in missing plots and posters, such as `Tmdb`; films in error are then tried again.
+        database: where films are read and predictions are written.
+        overwrite: True to delete the predictions of this model first.
+        complete: fills in missing plots and posters, such as `Tmdb`; films in error are then tagged again.
         progress: called after each chunk.
 
     Returns:
@@ -45,12 +45,12 @@ def tag_database(
 
 
 def model_name(classifier: Classifier) -> str:
-    """Return the model's name in the predictions: the bundle's name and the start of its manifest's SHA-256."""
+    """Return the name of the model in the tables: the bundle's name and the start of its manifest's SHA-256."""
     return f"{classifier.bundle.config.name}@{sha256(classifier.bundle.path / MANIFEST)[:12]}"
 
 
 class _DatabaseSink(Sink):
-    """Write each chunk of predictions to the database that its films come from."""
+    """Write predictions to the database that the films come from."""
 
     def __init__(self, database: FilmDatabase, model: str) -> None:
         self._database = database

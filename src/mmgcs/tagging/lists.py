@@ -1,4 +1,4 @@
-"""Lists of films worth a look after a run: unsure predictions, given genres that are likely wrong, and problems."""
+"""Lists of films to check after a run: unsure predictions, given genres that are likely wrong, and problems."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from mmgcs.film import Film, Prediction
 from mmgcs.registry import Registry
 from mmgcs.runtime import STRANGE
 
-EMA = 0.8
-"""The weight of the worst genre in a film's label quality; the value of Thyagarajan et al. 2023."""
-
 
 class FilmList(NamedTuple):
     """A list that a run can write.
 
     Attributes:
         types: its columns with their polars types.
-        rows: from a film, its prediction, and the confidence needed to be sure, to the film's rows.
-        ranked: True to order rows by `score`, lowest first, and number them in `rank`; else they keep the films' order.
+        rows: returns the rows of a film, given its prediction and the confidence needed to be sure.
+        ranked: True to sort rows by `score`, lowest first, and number them in `rank`; False to keep the films' order.
     """
 
     types: Mapping[str, pl.DataType]
@@ -60,7 +57,7 @@ def _review(film: Film, prediction: Prediction, least: float) -> list[dict[str, 
 
 
 def _compare(film: Film, prediction: Prediction, least: float) -> list[dict[str, Any]]:
-    del least  # a disagreement counts however sure the model is
+    del least  # every disagreement counts
     given, chances = film.genres or (), prediction.probabilities
     add = [genre for genre in prediction.genres if genre not in given]
     remove = [genre for genre in given if genre in chances and genre not in prediction.genres]
@@ -95,10 +92,11 @@ FILM_LISTS.register("problems")(FilmList({"place": _TEXT, "id": _TEXT, "kind": _
 
 
 def label_quality(given: Collection[str], probabilities: Mapping[str, float]) -> float:
-    """Return how well a film's given genres agree with the model, 0 to 1: the lower, the likelier a label is wrong.
+    """Return how well a film's given genres agree with the model, 0 to 1; a low value suggests a wrong label.
 
-    Each genre's probability of being as given, the worst weighing most: their exponential moving average from the best
-    to the worst (Thyagarajan et al. 2023, "Identifying incorrect annotations in multi-label classification data").
+    This is the exponential moving average of each genre's probability of being labelled correctly, from the best to
+    the worst, with Thyagarajan et al.'s weight of 0.8 ("Identifying incorrect annotations in multi-label
+    classification data", 2023).
 
     >>> round(label_quality(["Drama"], {"Drama": 0.9, "Horror": 0.1}), 2)
     0.9
@@ -108,5 +106,5 @@ def label_quality(given: Collection[str], probabilities: Mapping[str, float]) ->
     scores = sorted((p if genre in given else 1.0 - p for genre, p in probabilities.items()), reverse=True)
     quality = scores[0]
     for score in scores[1:]:
-        quality = EMA * score + (1.0 - EMA) * quality
+        quality = 0.8 * score + 0.2 * quality
     return quality

@@ -1,7 +1,7 @@
 """The tagging pipeline: source → complete → predict → sink.
 
-A source is an iterator of chunks of films: of a table (`FilmTable.chunks`) or a database. A sink takes each chunk with
-its predictions: a stream, a file, a folder, a database (`sinks.py`, `database.py`).
+A source yields chunks of films, from a table (`FilmTable.chunks`) or a database. A sink writes each chunk with its
+predictions to a stream, a file, a folder or a database (`sinks.py`, `database.py`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from mmgcs.runtime import Classifier, predict_chunks
 
 @dataclass(frozen=True, slots=True)
 class TagOptions:
-    """What a run should do beyond tagging every film.
+    """Options of a run.
 
     Attributes:
-        only_missing: keep the genres of films that have some, without predicting.
+        only_missing: True to predict only films without genres, and keep the genres of the others.
         min_confidence: films with a lower confidence get no genres; None for the bundle's own thresholds.
-        lists: a name in `FILM_LISTS` to the file the list is written to.
+        lists: names in `FILM_LISTS`, and the files to write the lists to.
         complete: fills in missing plots and posters before films are predicted, such as `Tmdb`.
     """
 
@@ -41,7 +41,7 @@ class TagOptions:
         return not (self.only_missing and film.genres and film.problem is None)
 
     def settle(self, prediction: Prediction) -> Prediction:
-        """Return the prediction as `min_confidence` allows it: below that, without genres."""
+        """Apply `min_confidence`: remove the genres of a prediction below it."""
         if self.min_confidence is None or not prediction.inputs:
             return prediction
         sure = prediction.reaches(self.min_confidence)
@@ -53,15 +53,15 @@ class TagSummary:
     """Counts of a run.
 
     Attributes:
-        films: films tagged, including those of an earlier run that was resumed.
-        kept: films among them that kept the genres they had, without a prediction.
-        errors: films in error, by the error without its particulars (paths, numbers, names).
+        films: films tagged, including those before the run was resumed.
+        kept: films among them that kept their genres and were not predicted.
+        errors: films in error by kind of error (see `error_kind`).
         warnings: films with at least one warning.
         unsure: films whose prediction is not sure.
-        genres: genre to the number of films it was chosen for.
-        found: rows of each list that was asked for.
-        unchanged: films of a database that were left out, because they have a prediction already.
-        deleted: films of a database that have a prediction, but are gone.
+        genres: genre to the number of films predicted to have it.
+        found: rows of each list that was written.
+        unchanged: films of a database that were skipped because they already have a prediction.
+        deleted: films that have a prediction, but are no longer in the database.
         seconds: time spent in this run.
     """
 
@@ -120,7 +120,7 @@ class TagSummary:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Return the summary as a JSON object, with genres and errors ordered by their number."""
+        """Return the summary as a JSON object, with genres and errors sorted by count."""
         return {
             **{name: getattr(self, name) for name in self.__slots__},
             "in_error": self.in_error,
@@ -131,7 +131,7 @@ class TagSummary:
 
 
 def error_kind(error: str) -> str:
-    """Return an error without what differs between films, so that equal errors are counted together.
+    """Remove paths, numbers and details from an error, so that similar errors are counted together.
 
     >>> error_kind("the poster /a/b.jpg does not exist; check the path")
     'the poster … does not exist'
@@ -147,18 +147,18 @@ Progress = Callable[[TagSummary], None]
 
 
 class Sink(ABC):
-    """Where predictions go."""
+    """Writes predictions."""
 
     def resume(self) -> TagSummary:
-        """Return the counts of the films that an earlier run has written; these are skipped."""
+        """Return the counts of the films that an earlier run wrote; they are skipped."""
         return TagSummary()
 
     @abstractmethod
     def write(self, films: list[Film], predictions: list[Prediction]) -> None:
-        """Take the next chunk; predictions are as the model made them (see `TagOptions.settle`)."""
+        """Write the next chunk. The predictions are the model's own, before `TagOptions.settle`."""
 
-    def finish(self, summary: TagSummary) -> None:  # noqa: B027  most sinks have nothing to complete
-        """Complete the output once every chunk was written."""
+    def finish(self, summary: TagSummary) -> None:  # noqa: B027  optional
+        """Complete the output after the last chunk."""
 
 
 Predictor = Callable[[Iterator[list[Film]]], Iterator[tuple[list[Film], list[Prediction]]]]
@@ -166,7 +166,7 @@ Predictor = Callable[[Iterator[list[Film]]], Iterator[tuple[list[Film], list[Pre
 
 
 class Pipeline:
-    """Tag films: complete them, predict them, and hand them to a sink."""
+    """Tags films: completes them, predicts them, and hands them to a sink."""
 
     def __init__(
         self, classifier: Classifier, options: TagOptions = TagOptions(), *, predict: Predictor | None = None
@@ -175,8 +175,8 @@ class Pipeline:
 
         Args:
             classifier: the model.
-            options: which films to tag, and how sure to be.
-            predict: how chunks are predicted; by default `predict_chunks` on all cores.
+            options: the options of the run.
+            predict: predicts chunks; by default `predict_chunks` on all cores.
         """
         self._options = options
         self._predict = predict or functools.partial(predict_chunks, classifier, wants=options.wants)
@@ -184,7 +184,7 @@ class Pipeline:
     def run(self, source: Iterator[list[Film]], sink: Sink, progress: Progress | None = None) -> TagSummary:
         """Tag the films of a source and write them to a sink.
 
-        Films that the sink holds from an earlier run are skipped: the source must yield the same films as it did then.
+        Films that an earlier run wrote are skipped, so the source must yield the same films in the same order.
 
         Returns:
             The counts, including the films that were skipped.
@@ -202,9 +202,9 @@ class Pipeline:
         return summary
 
     def _prepared(self, source: Iterator[list[Film]], skip: int) -> Iterator[list[Film]]:
-        """Yield chunks to predict, completed, without the first `skip` films, which end with a chunk.
+        """Yield completed chunks, without the first `skip` films, which always end with a chunk.
 
-        These are read all the same: films with the same id may follow.
+        Skipped films are still read, because a later film may repeat their id.
         """
         complete, wants = self._options.complete, self._options.wants
         read = 0

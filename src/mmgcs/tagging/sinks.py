@@ -1,9 +1,9 @@
-"""Where predictions go: a function (`RowSink`), a file (`FileSink`), or a folder of Parquet parts (`FolderSink`).
+"""Write predictions to a function (`RowSink`), a file (`FileSink`), or a folder of Parquet parts (`FolderSink`).
 
-While it runs, a `FileSink` writes the predictions of every few chunks to a part, lines of JSON in `<out>.partial`.
-The name of a part holds its SHA-256, so a part is complete and intact, or it is done again. At the end the table is
-read once more and joined with the parts into the output. A resumed run sends the same chunks through the same graphs,
-so its output is the same, byte for byte.
+During a run, a `FileSink` writes the predictions of every few chunks as a part, a file of JSON lines in
+`<out>.partial`. The name of a part has its SHA-256, so a damaged part is noticed and predicted again. At the end, the
+table is read once more and joined with the parts. A resumed run sends the same chunks through the same graphs, so its
+output is the same, byte for byte.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ from mmgcs.version import __version__
 LOG = logging.getLogger(__name__)
 
 RUN = "run.json"
-"""The file in `<out>.partial` that says which run its parts belong to."""
+"""The file in `<out>.partial` that identifies the run."""
 PART_FILMS = 16 * CHUNK
 PART_SECONDS = 15.0
 """A part is written after this many films or seconds."""
 NOTES = "_parts"
-"""The folder of the notes of finished parts; readers of Parquet folders skip names with an underscore."""
+"""The folder of notes on finished parts; readers of Parquet folders skip names that begin with an underscore."""
 
 
 class RowSink(Sink):
-    """Hand each film's output row to a function as it is predicted. Nothing can be resumed, and no list is made."""
+    """Passes each output row to a function. Runs cannot be resumed, and no lists are written."""
 
     def __init__(
         self, records: RecordBuilder, write: Callable[[dict[str, Any]], Any], options: TagOptions = TagOptions()
@@ -96,14 +96,14 @@ def tag_table(
         table: the films.
         out: a file of any format in `WRITERS`, which may end in `.gz` or `.zst`; or, for a table of several files, a
             folder, which gets a file of the same name for each.
-        resume: continue an unfinished run if there is one.
-        overwrite: replace `out`, and start an unfinished run again.
-        options: which films to tag, how sure to be, and which lists to write.
+        resume: True to resume an unfinished run if there is one.
+        overwrite: True to replace `out`, and to restart an unfinished run.
+        options: the options of the run.
         progress: called after each chunk.
-        predict: how chunks are predicted, as for `Pipeline`.
+        predict: as for `Pipeline`.
 
     Raises:
-        UsageError: as `check_output`; the unfinished run was of something else; or another process writes `out`.
+        UsageError: as `check_output`; the unfinished run is a different one; or another process is writing `out`.
         MmgcsError: the disk is full; the run can be resumed.
     """
     check_output(out, overwrite=overwrite, resume=resume, lists=options.lists)
@@ -114,7 +114,7 @@ def tag_table(
 def check_output(
     out: Path, *, overwrite: bool = False, resume: bool = False, lists: Mapping[str, Path] | None = None
 ) -> None:
-    """Refuse outputs that cannot or must not be written, before any film is read.
+    """Check, before any film is read, that the outputs may be written.
 
     Raises:
         UsageError: an extension has no writer, a file exists, two are the same, or an unfinished run of `out` exists.
@@ -145,15 +145,15 @@ def _is_folder(out: Path) -> bool:
 
 
 def partial_folder(out: Path) -> Path:
-    """Return the folder in which an unfinished run of `out` keeps its parts."""
+    """Return the folder that holds the parts of an unfinished run."""
     return out.with_name(f"{out.name}.partial")
 
 
 def is_finished(out: Path, lists: Mapping[str, Path], films: Path) -> bool:
-    """Return True if `out` and the lists were written by a run that ended, after the films last changed.
+    """Return True if `out` and the lists are complete and newer than the films.
 
     Raises:
-        UsageError: the films changed since.
+        UsageError: the films have changed since.
     """
     written = any(out.iterdir()) if out.is_dir() else out.is_file()
     if partial_folder(out).is_dir() or not written or not all(path.is_file() for path in lists.values()):
@@ -171,7 +171,7 @@ def check_needed_columns(table: FilmTable, options: TagOptions) -> None:
 
 
 def _fingerprint(table: FilmTable, classifier: Classifier, options: TagOptions = TagOptions()) -> dict[str, Any]:
-    """Return what must be the same when a run is resumed."""
+    """Return what must be unchanged when a run is resumed."""
     posters = table.posters
     return {
         "table of films": table.fingerprint(),
@@ -186,10 +186,10 @@ def _fingerprint(table: FilmTable, classifier: Classifier, options: TagOptions =
 
 
 class FileSink(Sink):
-    """Write a table's predictions to a file. Use it as a context manager: it keeps other processes out.
+    """Writes a table's predictions to a file. Use it as a context manager, which locks the output.
 
     Attributes:
-        folder: where the parts are.
+        folder: the folder of the parts.
     """
 
     def __init__(
@@ -201,10 +201,10 @@ class FileSink(Sink):
         *,
         resume: bool = False,
     ) -> None:
-        """Prepare to write; see `tag_table` for the arguments. Without `resume` an unfinished run is dropped.
+        """Prepare to write; see `tag_table` for the arguments. Without `resume`, an unfinished run is deleted.
 
         Raises:
-            UsageError: the table lacks a column that the options need, or its files have no place in the folder `out`.
+            UsageError: the table lacks a column that the options need, or its files cannot go into the folder `out`.
         """
         check_needed_columns(table, options)
         self.folder = partial_folder(out)
@@ -222,7 +222,7 @@ class FileSink(Sink):
         """Lock the output and find the parts of an earlier run.
 
         Raises:
-            UsageError: another process writes the same output, or the unfinished run was of something else.
+            UsageError: another process is writing the same output, or the unfinished run is a different one.
         """
         with contextlib.ExitStack() as lock:
             lock.callback(_remove_if_empty, self.folder)
@@ -236,7 +236,7 @@ class FileSink(Sink):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Keep what was predicted until the run stopped, and unlock the output."""
+        """Save what was predicted before an error, and unlock the output."""
         with self._lock:
             if error is not None:
                 with contextlib.suppress(OSError, MmgcsError):
@@ -261,7 +261,7 @@ class FileSink(Sink):
         self._parts = _intact_parts(self.folder)
 
     def resume(self) -> TagSummary:
-        """Return the counts of the parts that are written."""
+        """Return the counts of the parts written so far."""
         summary = TagSummary()
         for part in self._parts:
             for prediction, _ in _read_part(part):
@@ -269,10 +269,10 @@ class FileSink(Sink):
         return summary
 
     def write(self, films: list[Film], predictions: list[Prediction]) -> None:
-        """Take a chunk, and write a part when enough films or time have passed.
+        """Add a chunk, and write a part after enough films or time.
 
         Raises:
-            MmgcsError: the disk is full; the parts written so far can be resumed.
+            MmgcsError: the disk is full; the run can be resumed.
         """
         self._waiting += zip(films, predictions, strict=True)
         if len(self._waiting) >= PART_FILMS or time.monotonic() - self._since >= PART_SECONDS:
@@ -291,10 +291,10 @@ class FileSink(Sink):
         self._waiting, self._since = [], time.monotonic()
 
     def finish(self, summary: TagSummary) -> None:
-        """Write the lists and then the output: once that is there, everything is.
+        """Write the lists and, last of all, the output.
 
         Raises:
-            MmgcsError: the disk is full; the parts can be resumed. Or the table changed meanwhile.
+            MmgcsError: the disk is full, and the run can be resumed; or the table changed during the run.
         """
         self._write_part()
         with self._resumable():
@@ -307,7 +307,7 @@ class FileSink(Sink):
         self._parts = []
 
     def _tagged(self) -> Iterator[tuple[Film, Prediction, str | None, int]]:
-        """Yield every film as the table has it, its prediction, the plot it was completed with, and its file."""
+        """Yield each film of the table, its prediction, its plot if films are completed, and the index of its file."""
         table = self._table.reopen()
         films = (film for chunk in table.chunks(fetch=False) for film in chunk)
         parts = (row for part in self._parts for row in _read_part(part))
@@ -321,7 +321,7 @@ class FileSink(Sink):
 
     def _write_output(self) -> None:
         plot_column = self._table.sources.get("plot", "plot")
-        left_out = self._table.partition if self._several else ()  # the folders' names hold them
+        left_out = self._table.partition if self._several else ()  # they are in the names of the folders
         columns = [name for name in self._table.columns if name not in left_out]
         if self._options.complete is not None and plot_column not in columns:
             columns.append(plot_column)
@@ -335,7 +335,7 @@ class FileSink(Sink):
                 yield file, records.build(record, self._options.settle(prediction))
 
         types = self._table.types
-        if types is None:  # lines of JSON: any row may have further columns
+        if types is None:  # JSON lines: any row may have further columns
             is_json = not self._several and WRITERS[table_format(self._out)[0]] is WRITERS[".jsonl"]
             input_types = {} if is_json else infer_types((row for _, row in rows()), records.columns.values())
         else:
@@ -382,7 +382,7 @@ def _check_same(found: Mapping[str, Any], fingerprint: Mapping[str, Any], place:
 
 
 def _check_folder(table: FilmTable, out: Path) -> None:
-    """Raise UsageError if a folder cannot take a table's files, or has others."""
+    """Raise UsageError if the table's files cannot be written to a folder, or it holds other files."""
     if len(table.files) == 1 and not table.partition:
         WRITERS[""]
     for file in table.files:
@@ -394,7 +394,7 @@ def _check_folder(table: FilmTable, out: Path) -> None:
 
 
 def _read_part(part: Path) -> Iterator[tuple[Prediction, str | None]]:
-    """Yield each film's prediction, and its plot if the run completes films."""
+    """Yield each film's prediction, and its plot if films are completed."""
     for line in gzip.decompress(part.read_bytes()).splitlines():
         row = json.loads(line)
         plot = row.pop("plot", None)
@@ -405,13 +405,13 @@ def _read_part(part: Path) -> Iterator[tuple[Prediction, str | None]]:
 
 
 def _intact_parts(folder: Path) -> list[Path]:
-    """Return the parts of an unfinished run up to the first that is missing or damaged, and delete the others."""
+    """Return the parts before the first one that is missing or damaged, and delete the others."""
     parts: list[Path] = []
     found = sorted(folder.glob("part-*.gz"))
     for path in found:
         _, number, digest = path.stem.split("-")
         if int(number) != len(parts) or not sha256(path).startswith(digest):
-            LOG.warning("%s is damaged, or the part before it is missing; from there on films are tagged again", path)
+            LOG.warning("%s is damaged, or the part before it is missing; films from there on are tagged again", path)
             break
         parts.append(path)
     for path in found[len(parts) :]:
@@ -420,7 +420,7 @@ def _intact_parts(folder: Path) -> list[Path]:
 
 
 def _ranked(rows: Iterable[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield rows by their `score`, lowest first, with their `rank`; only scores are held in memory."""
+    """Yield rows sorted by `score`, lowest first, with their `rank`; only the scores are kept in memory."""
     scores, places = array("d"), array("q")
     with tempfile.TemporaryFile(dir=folder) as log:
         for row in rows:
@@ -433,7 +433,7 @@ def _ranked(rows: Iterable[dict[str, Any]], folder: Path) -> Iterator[dict[str, 
 
 
 def _empty(folder: Path) -> None:
-    """Delete all but the lock; first the file without which there is nothing to resume."""
+    """Delete everything but the lock, the run's file first: without it, nothing is resumed."""
     (folder / RUN).unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.name != LOCK:
@@ -441,14 +441,14 @@ def _empty(folder: Path) -> None:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # another process may have put its lock there meanwhile
+    with contextlib.suppress(OSError):  # another process may have locked it meanwhile
         folder.rmdir()
 
 
 class FolderSink(Sink):
-    """Write Parquet parts into a folder on a disk or in an object store, and `manifest.json` when all are done.
+    """Writes Parquet parts into a folder on disk or in an object store, and `manifest.json` when all are done.
 
-    A part counts as finished once its note is there, which is written last.
+    A part is finished once its note exists, which is written after it.
     """
 
     def __init__(
@@ -461,10 +461,10 @@ class FolderSink(Sink):
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
-        """Check the folder. See `tag_with_ray` for the arguments.
+        """Check the folder; see `tag_with_ray` for the arguments.
 
         Raises:
-            UsageError: the folder holds other files, or a run that is not to be continued.
+            UsageError: the folder holds other files, or a run that may be neither resumed nor replaced.
         """
         self._folder, self._part_films = folder, part_films
         self._run = _fingerprint(table, classifier) | {"films per part": part_films}
@@ -491,17 +491,17 @@ class FolderSink(Sink):
         self._notes = [json.loads(folder.read(f"{NOTES}/{name}")) for name in folder.names(NOTES)]
 
     def resume(self) -> TagSummary:
-        """Return the counts of the parts that are written."""
+        """Return the counts of the parts written so far."""
         summary = TagSummary()
         for note in self._notes:
             summary.merge(note["summary"])
         return summary
 
     def write(self, films: list[Film], predictions: list[Prediction]) -> None:
-        """Take a chunk, and write a part when it is full.
+        """Add a chunk, and write a part once it is full.
 
         Raises:
-            UsageError: the films come from a file with other columns than the first.
+            UsageError: the films are from a file with other columns than the first.
         """
         for film, prediction in zip(films, predictions, strict=True):
             self._rows.append(self._records.build(film.record, prediction))
