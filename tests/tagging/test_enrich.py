@@ -135,7 +135,7 @@ def test_a_film_that_cannot_be_looked_up_keeps_what_it_has_and_says_why(
     tmdb.answers[FIND] = answer
     (found,) = looking(tmdb, tmp_path, retries=1)([Film(id="tt0133093", plot="My own words")])
     assert found.plot == "My own words"
-    assert found.warnings == (f"it could not be looked up at TMDB: {warning}",)
+    assert found.warnings == (f"the film could not be looked up at TMDB: {warning}",)
     assert KEY not in found.warnings[0]
 
 
@@ -183,7 +183,7 @@ def test_wrong_calls_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("TMDB_API_KEY", raising=False)
     with pytest.raises(UsageError, match="needs your key; set TMDB_API_KEY"):
         enricher("tmdb")
-    with pytest.raises(UsageError, match="no service to look films up at 'imdb'; known: tmdb"):
+    with pytest.raises(UsageError, match="no look-up service 'imdb'; known: tmdb"):
         enricher("imdb")
     with pytest.raises(UsageError, match="'ftp://x' is not a web address"):
         enricher("tmdb", key=KEY, api="ftp://x", cache=tmp_path / "cache")

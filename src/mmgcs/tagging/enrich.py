@@ -1,7 +1,4 @@
-"""Look up missing plots and posters at The Movie Database (TMDB) by the films' ids, with the user's key.
-
-Off unless asked for.
-"""
+"""Look up missing plots and posters at The Movie Database (TMDB), by id and with the user's key. Off by default."""
 
 from __future__ import annotations
 
@@ -29,9 +26,7 @@ from mmgcs.preprocess import decode_poster
 API = "https://api.themoviedb.org/3"
 IMAGES = "https://image.tmdb.org/t/p/w342"
 MAX_AGE = {200: 180 * 86_400.0, 404: 7 * 86_400.0}
-"""How long an answer is kept, in seconds, by its status."""
-GIVE_UP = 10
-"""Failed look-ups in a row after which the service counts as down and the run stops."""
+"""How long responses are cached, in seconds, by HTTP status."""
 _IMDB = re.compile(r"tt\d{5,10}")
 _POSTER = re.compile(r"/[\w.-]+")
 
@@ -39,18 +34,18 @@ T = TypeVar("T")
 
 
 def enricher(name: str, **options: Any) -> Tmdb:
-    """Return what looks films up at a service, by its name; see `Tmdb` for the options.
+    """Open a look-up service by name; see `Tmdb` for the options.
 
     Raises:
-        UsageError: there is no such service, or no key.
+        UsageError: the service is unknown, or there is no key.
     """
     if name != "tmdb":
-        raise UsageError(f"there is no service to look films up at {name!r}; known: tmdb")
+        raise UsageError(f"there is no look-up service {name!r}; known: tmdb")
     return Tmdb(**options)
 
 
 class AnswerCache:
-    """Answers of a web service by address, in an SQLite file that several processes may share."""
+    """A cache of HTTP responses by address, in an SQLite file that several processes may share."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, or create it. Raises MmgcsError if it cannot be used."""
@@ -63,14 +58,14 @@ class AnswerCache:
             self.get("")
 
     def get(self, address: str) -> tuple[int, bytes] | None:
-        """Return the cached status and body; None if there is none, or it is too old."""
+        """Return the cached status and body, or None if there is none or it is too old."""
         query = "select status, body, fetched from answers where address = ?"
         with self._explained():
             row = self._connection.execute(query, (address,)).fetchone()
         return None if row is None or time.time() - row[2] > MAX_AGE.get(row[0], 0.0) else (row[0], bytes(row[1]))
 
     def put(self, address: str, status: int, body: bytes) -> None:
-        """Cache an answer."""
+        """Cache a response."""
         values = (address, status, body, time.time())
         with self._explained():
             self._connection.execute("insert or replace into answers values (?, ?, ?, ?)", values)
@@ -88,9 +83,9 @@ class AnswerCache:
 
 
 class Tmdb:
-    """The Movie Database. Films are found by `tmdb_id`, by an IMDb id, or by a numeric `id` if the titles agree.
+    """The Movie Database. Films are found by `tmdb_id`, by an IMDb id, or by a numeric `id` if the titles match.
 
-    Answers are cached for as long as its terms allow. A film that cannot be looked up gets a warning. Close it after
+    Responses are cached for as long as TMDB's terms allow. If a look-up fails, the film gets a warning. Close it after
     use.
     """
 
@@ -111,8 +106,8 @@ class Tmdb:
             api: the base address; by default `$TMDB_API_URL`, or TMDB's own.
             images: the base address of posters; by default `$TMDB_IMAGES_URL`, or TMDB's own.
             language: the language of plots.
-            cache: an SQLite file of answers; by default the user's own.
-            web: options of requests, as `WebOptions`.
+            cache: an SQLite file of responses; by default in the user's cache folder.
+            web: fields of `WebOptions`.
 
         Raises:
             UsageError: there is no key, or a base address is not valid.
@@ -126,17 +121,17 @@ class Tmdb:
         self._images = _base(images or os.environ.get("TMDB_IMAGES_URL") or IMAGES)
         self._cache = AnswerCache(cache or user_cache_path("mmgcs", appauthor=False) / "tmdb.sqlite")
         self._failures = 0
-        # The key must not travel, and a proxy of the user's own may be needed to reach the service.
+        # No redirects, which could leak the key; private addresses, because the user may need a proxy to reach TMDB.
         defaults: dict[str, Any] = {"concurrency": 8, "rate": 20.0, "timeout": 15.0}
         options = WebOptions(**{**defaults, "max_redirects": 0, "allow_private": True, **web})
         self._exit = contextlib.ExitStack()
         self._exit.callback(self._cache.close)
-        # The event loop has a thread of its own, so that this works from any thread, and in notebooks.
+        # The event loop runs in its own thread, so this works from any thread and in notebooks.
         self._portal = self._exit.enter_context(start_blocking_portal())
         self._client = self._exit.enter_context(self._portal.wrap_async_context_manager(WebClient(options)))
 
     def __call__(self, films: list[Film]) -> list[Film]:
-        """Return the films with the plots and posters that they lacked, if TMDB has them.
+        """Return the films with missing plots and posters filled in, if TMDB has them.
 
         Raises:
             UsageError: TMDB refuses the key.
@@ -160,7 +155,7 @@ class Tmdb:
         if film.problem is not None or (film.plot is not None and film.poster is not None):
             return film
         plot, poster, notes = film.plot, film.poster, list(film.warnings)
-        what = "it"
+        what = "the film"
         try:
             movie = await self._movie(film) or {}
             overview, path = movie.get("overview"), movie.get("poster_path")
@@ -177,7 +172,7 @@ class Tmdb:
         return replace(film, plot=plot, poster=poster, warnings=tuple(notes))
 
     async def _movie(self, film: Film) -> dict[str, Any] | None:
-        """Return TMDB's record of a film; None if it has none, or if the film has no id that TMDB knows."""
+        """Return TMDB's record of a film; None if there is none, or if the film has no usable id."""
         columns = {str(name).strip().casefold(): str(value).strip() for name, value in film.record.items() if value}
         tmdb = columns.get("tmdb_id", "").removesuffix(".0")
         imdb = next((name for name in (columns.get("imdb_id", ""), film.id) if _IMDB.fullmatch(name)), None)
@@ -188,7 +183,7 @@ class Tmdb:
             found = answer.get("movie_results")
             return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else None
         if film.id.isdecimal() and film.title is not None:
-            # A bare number may be anyone's id; another film's plot would be worse than none.
+            # A bare number may be any catalogue's id, and another film's plot would be worse than none.
             movie = await self._json(f"/movie/{int(film.id)}?{self._language}") or {}
             titles = {_folded(movie.get(name)) for name in ("title", "original_title")}
             return movie if _folded(film.title) in titles else None
@@ -198,10 +193,10 @@ class Tmdb:
         return await self._get(f"{self._api}{path}", _object, keyed=True)
 
     async def _get(self, address: str, parse: Callable[[bytes], T], *, keyed: bool = False) -> T | None:
-        """Return the parsed body at an address, from the cache or the service; None if it does not exist."""
+        """Return the parsed response, from the cache or the service; None if it is a 404."""
         cached = self._cache.get(address)
         status, body = cached or await self._fetch(address, keyed)
-        # Parsed before it is cached: a network's sign-in page answers every address with 200.
+        # Parsed before it is cached, because a Wi-Fi sign-in page answers every request with 200.
         value = parse(body) if status == 200 else None
         if cached is None:
             self._cache.put(address, status, body)
@@ -223,7 +218,7 @@ class Tmdb:
                 raise UsageError(f"TMDB refuses the key (HTTP {error.status}); check TMDB_API_KEY") from None
             if error.status == 0 or error.status in TEMPORARY:
                 self._failures += 1
-                if self._failures >= GIVE_UP:
+                if self._failures >= 10:  # in a row: the service is down
                     raise MmgcsError(f"TMDB does not answer ({error}); run the same command again later") from None
             raise
         self._failures = 0
@@ -256,5 +251,5 @@ def _poster(body: bytes) -> bytes:
 
 
 def _folded(title: Any) -> str | None:
-    """Return a title without case, marks and spaces; None if nothing is left."""
+    """Return a title in lower case with only letters and digits; None if nothing is left."""
     return "".join(letter for letter in str(title or "").casefold() if letter.isalnum()) or None

@@ -84,7 +84,7 @@ def tag(
 
 
 def _read_frame(frame: Any) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
-    """Return a frame's columns and its rows, one at a time."""
+    """Return the columns of a frame and an iterator of its rows."""
     kind = type(frame).__module__.partition(".")[0]
     if isinstance(frame, pl.DataFrame):
         return frame.columns, frame.iter_rows(named=True)
@@ -105,7 +105,7 @@ def _films(reader: RowReader, rows: Iterable[Mapping[str, Any]]) -> Iterator[lis
 
 
 def _append(frame: Any, records: RecordBuilder, rows: list[dict[str, Any]]) -> Any:
-    """Return the frame with its columns renamed as in `records`, and the answers of `rows` appended."""
+    """Rename the columns of a frame as in `records`, and append the predictions in `rows`."""
     answers = to_frame(rows, records.types)
     names = list(records.columns.values())
     if isinstance(frame, pl.DataFrame):

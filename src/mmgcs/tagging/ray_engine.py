@@ -1,6 +1,6 @@
 """Tag on a Ray cluster: this process reads the films and writes the results; actors hold the model and predict.
 
-Predictions come back in the order of the films, so the pipeline, its chunks and its results are those of one machine.
+Predictions come back in the order of the films, so the chunks and the results are the same as on one machine.
 """
 
 from __future__ import annotations
@@ -25,15 +25,10 @@ from mmgcs.tables import FilmTable, Folder, fetch_posters, is_remote
 from mmgcs.tagging.pipeline import Pipeline, Progress, TagSummary
 from mmgcs.tagging.sinks import PART_FILMS, FolderSink
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports about a user's cluster
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors that end a run are raised here
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors that end a run are raised anyway
 
 import ray
-
-ACTOR_CPUS = 0.5
-"""Half a core per actor, though it uses a whole one: if a node is lost, its actors find room on the others."""
-AHEAD = 3
-"""Chunks per actor that are read ahead."""
 
 
 def tag_with_ray(
@@ -54,25 +49,25 @@ def tag_with_ray(
     """Tag tables on a cluster: Parquet parts go into the folder `out`, and `manifest.json` when all are done.
 
     Args:
-        films: a table, a folder of them or a pattern, on this machine or in an object store.
-        out: the address of a folder.
-        posters: the address of the folder of posters, which every node must reach; by default that of the table.
+        films: a table, a folder of tables or a pattern, on this machine or in an object store.
+        out: the path or URL of a folder.
+        posters: the folder of posters, which every node must reach; by default the table's folder.
         model: a bundle's folder on this machine; it is sent to the workers.
-        address: the cluster's; by default a cluster is started on this machine.
-        workers: actors, each with one thread; by default one per core of the cluster.
-        resume: continue an unfinished run; a finished one of the same films is left as it is.
-        overwrite: remove what an earlier run wrote.
+        address: the address of the cluster; by default, a cluster is started on this machine.
+        workers: the number of actors, each with one thread; by default one per core of the cluster.
+        resume: True to resume an unfinished run; a finished run of the same films is left as it is.
+        overwrite: True to remove what an earlier run wrote.
         delimiter: the delimiter of CSV; detected by default.
         columns: film field to the column it is read from.
         part_films: films per part, a multiple of 512.
         progress: called after each chunk.
 
     Returns:
-        The counts, including those of the run that was continued; nothing at all if that was finished.
+        The counts, including those before the run was resumed; all zero if it had already finished.
 
     Raises:
         UsageError: there are no tables, they differ in their columns, or `out` holds another run.
-        MmgcsError: the cluster cannot be reached, or lost the work.
+        MmgcsError: the cluster cannot be reached, or failed during the run.
     """
     classifier = load(model)
 
@@ -89,9 +84,10 @@ def tag_with_ray(
     files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
     _start(address)
     try:
-        shared = ray.put(files)  # referred to until the end: an actor that is started again needs it
-        # If an actor or its node is lost, Ray starts it elsewhere and repeats its task.
-        actor = ray.remote(num_cpus=ACTOR_CPUS, max_restarts=-1, max_task_retries=-1)(Tagger)
+        shared = ray.put(files)  # kept until the end, because restarted actors need it
+        # If an actor or its node is lost, Ray starts it elsewhere and repeats its task. An actor uses a whole core but
+        # reserves half of one, so that the remaining nodes have room for it.
+        actor = ray.remote(num_cpus=0.5, max_restarts=-1, max_task_retries=-1)(Tagger)
         size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         actors = [actor.remote(shared, store) for _ in range(size)]
         ray.get(actors[0].is_ready.remote())
@@ -111,10 +107,10 @@ def tag_with_ray(
 
 
 class Tagger:
-    """An actor that holds the model and uses one thread."""
+    """An actor that holds the model and predicts in one thread."""
 
     def __init__(self, bundle: Mapping[str, bytes], posters: str | None) -> None:
-        """Take the files of the bundle, and the address of posters that lie in an object store."""
+        """Load the model from the bundle's files. `posters` is the URL of their folder in an object store, if any."""
         folder = Path(tempfile.mkdtemp(prefix="mmgcs-bundle-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         for name, data in bundle.items():
@@ -138,7 +134,7 @@ class Tagger:
 def _predict(
     actors: list[ray.actor.ActorHandle], chunks: Iterator[list[Film]]
 ) -> Iterator[tuple[list[Film], list[Prediction]]]:
-    """Predict chunks in order, reading some ahead, so that no actor waits for a slow one."""
+    """Predict chunks in order, reading three per actor ahead, so that no actor waits for a slow one."""
     waiting: deque[tuple[ray.actor.ActorHandle, list[Film], ray.ObjectRef]] = deque()
 
     def take() -> tuple[list[Film], list[Prediction]]:
@@ -150,7 +146,7 @@ def _predict(
 
     for actor, films in zip(itertools.cycle(actors), chunks, strict=False):
         waiting.append((actor, films, actor.predict.remote(films)))
-        if len(waiting) > AHEAD * len(actors):
+        if len(waiting) > 3 * len(actors):
             yield take()
     while waiting:
         yield take()
@@ -164,7 +160,7 @@ def _start(address: str | None) -> None:
     try:
         with _no_chatter():
             ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options)
-    except Exception as error:  # of many types, plain Exception among them
+    except Exception as error:  # of many types, including plain Exception
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         if address is None:
             raise MmgcsError(f"Ray does not start on this machine ({reason}); try again") from error
@@ -173,7 +169,7 @@ def _start(address: str | None) -> None:
 
 @contextlib.contextmanager
 def _no_chatter() -> Iterator[None]:
-    """Hide what Ray's processes print to stderr while they start; an error is raised anyway."""
+    """Hide what Ray's processes print to stderr while they start; errors are raised anyway."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
