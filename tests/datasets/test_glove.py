@@ -174,7 +174,7 @@ def test_a_truncated_archive_is_named_as_such(tmp_path):
 def test_an_archive_without_the_dimension_says_what_it_holds(tmp_path):
     path = tmp_path / "glove.6B.zip"
     path.write_bytes(archive(50, 200))
-    with pytest.raises(InputError, match=r"no vectors of 100 numbers \(it holds glove.6B.50d.txt"):
+    with pytest.raises(InputError, match=r"no 100-dimensional vectors \(it holds glove.6B.50d.txt"):
         get_glove(tmp_path, 100, source=path)
     with pytest.raises(UsageError, match="--dim 128 does not exist"):
         get_glove(tmp_path, 128, source=path)
@@ -195,7 +195,7 @@ def test_a_file_that_is_here_already_will_do(tmp_path, suffix):
 
 def test_vectors_of_another_dimension_are_refused(tmp_path):
     (tmp_path / "mine.txt").write_bytes(text(50))
-    with pytest.raises(InputError, match="vectors of 50 numbers, not 100"):
+    with pytest.raises(InputError, match="50-dimensional vectors, not 100"):
         get_glove(tmp_path / "out", 100, source=tmp_path / "mine.txt")
     assert not list((tmp_path / "out").iterdir())
 

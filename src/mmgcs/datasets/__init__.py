@@ -1,4 +1,4 @@
-"""Labelled films for training: readers of data sets, cleaning, splits, posters and word vectors."""
+"""Labelled films for training: reading data sets, cleaning, splits, posters and word vectors."""
 
 from mmgcs.datasets.clean import clean, label_sets
 from mmgcs.datasets.glove import GLOVE_URL, get_glove, load_glove

@@ -1,4 +1,4 @@
-"""Clean films: repair texts, unify the spelling of genres, and drop films that nothing can be learned from."""
+"""Clean films: repair texts, unify the spelling of genres, and drop films that are no use for training."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from mmgcs.genres import canonical, parse_genres
 from mmgcs.preprocess import PLACEHOLDER, clean_text
 from mmgcs.tables import Frame
 
-# Texts that may need repair; skipping the others makes a million of them quick. Control, invisible and odd space
-# characters, doubled or outer spaces, loose accents, an entity, or the beginning of mojibake: UTF-8 read as
-# Windows-1252, Windows-1251, Mac Roman or DOS shows one of these letters before another beyond ASCII or a space.
+# Matches texts that may need repair, as repairing every text would be slow: control, invisible and odd space
+# characters, double or outer spaces, combining accents, entities, or signs of mojibake: UTF-8 read as Windows-1252,
+# Windows-1251, Mac Roman or DOS has one of these letters before another non-ASCII letter or a space.
 _SUSPECT = (
     "[\x00-\x1f\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]"
     r"|  |^ | $|\p{M}|&(?:#|[A-Za-z]{2,8};)|[\x{c2}-\x{f4}Ă¬√ƒ≈‚┬├ΓВГРС][^\x00-\x7f]|[ÃÂ] "
 )
 _HEAD = 60
-"""Possible duplicates are found by this many characters of a plot, or half as many letters."""
+"""Plots are compared by this many characters first, or half as many letters."""
+OUTSIDE = "none of the wanted genres"
+"""The reason to drop films without a wanted genre."""
 EXAMPLES = 5
-"""Ids kept as examples of the films dropped for a reason."""
+"""The number of example ids kept for each reason to drop a film."""
 
 
 def repair(text: str) -> str:
-    """Unescape a text (`&amp;`, even twice), repair its mojibake, and clean it as every prediction does.
+    """Unescape a text (`&amp;`, even twice), repair mojibake, and clean the text as for a prediction.
 
     >>> repair("CafÃ© &amp;amp; cinÃ©ma")
     'Café & cinéma'
@@ -38,20 +40,20 @@ def repair(text: str) -> str:
     for _ in range(2):
         text = html.unescape(text)
     if not text.isascii():
-        # Line by line, as ftfy's own fix_text does it, because one text may mix encodings.
+        # Line by line, as in ftfy's fix_text, because one text may mix encodings.
         text = "\n".join(map(ftfy.fix_encoding, text.split("\n")))
     return clean_text(text)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSets:
-    """The genres of films, as few distinct sets and one number per film.
+    """The genres of films: the distinct sets of genres, and the index of each film's set.
 
     Attributes:
         genres: the genre names, in column order.
         sets: (distinct sets, genres) bool: the genres of each set.
-        of_film: (films,) int64: each film's set.
-        others: the films of each genre that is not in `genres`.
+        of_film: (films,) int64: the index of each film's set.
+        others: the number of films of each genre that is not in `genres`.
     """
 
     genres: tuple[str, ...]
@@ -65,11 +67,11 @@ class LabelSets:
         return np.asarray(films @ self.sets.astype(np.int64), dtype=np.int64)
 
     def films_per_genre(self) -> dict[str, int]:
-        """Return the number of films of each genre by its name."""
+        """Return the number of films of each genre, by name."""
         return dict(zip(self.genres, self.counts().tolist(), strict=True))
 
     def any(self) -> NDArray[np.bool_]:
-        """Return which films have a genre, (films,)."""
+        """Return which films have any genre, (films,)."""
         return np.asarray(self.sets.any(axis=1))[self.of_film]
 
     def take(self, rows: NDArray[np.int64]) -> LabelSets:
@@ -81,7 +83,7 @@ def label_sets(column: pl.Series, genres: Sequence[str] | None = None) -> LabelS
     """Parse a column of genres in any spelling; each distinct value is parsed once.
 
     Args:
-        column: values that `parse_genres` reads; None is no genre.
+        column: values that `parse_genres` reads, or None.
         genres: the genres to keep, in this order; None keeps all, the most common first.
     """
     column = column.fill_null("")
@@ -106,19 +108,19 @@ def label_sets(column: pl.Series, genres: Sequence[str] | None = None) -> LabelS
 
 
 def joined(labels: LabelSets) -> pl.Series:
-    """Return the genres of each film as `A|B`, None for a film without one."""
+    """Return the genres of each film as `A|B`, or None if it has none."""
     names = ["|".join(np.asarray(labels.genres)[row]) or None for row in labels.sets]
     return pl.Series("genres", names, dtype=pl.String).gather(labels.of_film)
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """Films to learn from, and what was dropped.
+    """Films for training, and what was dropped.
 
     Attributes:
         frame: the films, with `genres` as `A|B`.
         labels: the same genres, row by row.
-        dropped: the number of films dropped for each reason, in the order of the checks.
+        dropped: the number of films dropped for each reason, in order.
         examples: a few ids of the films dropped for each reason.
         repaired: the number of texts repaired, by column.
     """
@@ -131,17 +133,17 @@ class Cleaned:
 
 
 def clean(raw: Frame, *, genres: Sequence[str] | None = None, min_words: int = 1, need_plot: bool = True) -> Cleaned:
-    """Repair texts, unify the spelling of genres, and drop films that nothing can be learned from.
+    """Repair texts, unify the spelling of genres, and drop films that are no use for training.
 
     Dropped, in this order: broken records; films without an id, or with an earlier film's id; without a plot (if
     `need_plot` is False, without a plot and a poster); without a genre; without a wanted genre; with fewer than
     `min_words` words; with an earlier film's plot (compared without case, punctuation and spacing).
 
     Args:
-        raw: what a reader found.
+        raw: the films as a reader returned them.
         genres: the genres to keep; None keeps all.
-        min_words: the fewest words of a plot.
-        need_plot: True if a film needs a plot, False if a poster will do.
+        min_words: the minimum number of words in a plot.
+        need_plot: True if a film needs a plot, False if a poster is enough.
     """
     frame = raw.frame
     dropped = {"broken record": len(raw.problems)}
@@ -165,7 +167,7 @@ def clean(raw: Frame, *, genres: Sequence[str] | None = None, min_words: int = 1
 
     keep(frame["genres"].str.contains(r"\w").fill_null(False), "no genre")
     labels = label_sets(frame["genres"], genres)
-    labels = labels.take(keep(pl.Series(labels.any()), "none of the wanted genres"))
+    labels = labels.take(keep(pl.Series(labels.any()), OUTSIDE))
 
     suspect = frame.lazy().select(pl.col(name).str.contains(_SUSPECT).fill_null(False) for name in ("title", "plot"))
     repaired = {}
@@ -185,16 +187,16 @@ def clean(raw: Frame, *, genres: Sequence[str] | None = None, min_words: int = 1
 
 
 def letters_only(texts: pl.Series) -> pl.Series:
-    """Return texts in lower case, without anything but letters and digits."""
+    """Return texts in lower case, with only their letters and digits."""
     return texts.str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]+", "")
 
 
 def _is_first(plots: pl.Series) -> pl.Series:
-    """Return which plots repeat no earlier one, compared without case, punctuation and spacing; missing ones don't."""
-    # Comparing the beginnings first takes a fraction of the time: few plots share one.
+    """Return False for plots that repeat an earlier one, ignoring case, punctuation and spacing; else True."""
+    # Compare beginnings first, which is much faster: few plots share one.
     letters = _HEAD // 2
     beginning = letters_only(plots.str.head(_HEAD))
-    # How the last letter is written in lower case can depend on the next one, so it needs one letter more.
+    # The lower case of the last letter can depend on the next one, so take one more letter.
     short = (beginning.str.len_chars() <= letters).fill_null(False).arg_true()
     beginning = beginning.str.head(letters).scatter(short, letters_only(plots.gather(short)).str.head(letters))
     rows = (plots.is_not_null() & beginning.is_duplicated()).arg_true()

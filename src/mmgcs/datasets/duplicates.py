@@ -1,10 +1,10 @@
-"""Find plots that are nearly the same, exactly: unlike with MinHash, no pair over the threshold is missed.
+"""Find all near-duplicate plots. The search is exact: unlike MinHash, it misses no pair above the threshold.
 
 Two plots are near-duplicates if the Jaccard similarity of their sets of three-word sequences ("shingles") is at
-least `THRESHOLD`. Comparing all pairs of a million plots is out of reach; the prefix filter (Chaudhuri, Ganti and
-Kaushik, 2006; Xiao et al., "Efficient Similarity Joins for Near Duplicate Detection", 2008) makes it unnecessary:
-when each plot's shingles are ordered from rare to common, two plots that are similar enough share one of their first
-few. Nearly every plot begins with shingles that no other plot has, so few pairs are left to compare.
+least `THRESHOLD`. Comparing all pairs of a million plots would take too long. The prefix filter (Chaudhuri, Ganti and
+Kaushik, 2006; Xiao et al., "Efficient Similarity Joins for Near Duplicate Detection", 2008) makes it unnecessary: if
+each plot's shingles are sorted from rare to common, two similar plots share one of their first few. In nearly every
+plot, those first shingles occur in no other, so few pairs are left to compare.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from scipy.sparse.csgraph import connected_components
 from mmgcs.machine import cores
 
 THRESHOLD = 0.5
-"""Jaccard similarity of three-word shingles from which two plots are near-duplicates: one word in ten changed."""
+"""The least Jaccard similarity of near-duplicates: about one word in ten may differ."""
 WIDTH = 3
 MAX_WORDS = 400
-"""The words of a plot that are compared; the first page finds near-duplicates as well as the whole plot."""
+"""The number of words compared: the first page finds near-duplicates as well as the whole plot does."""
 MAX_SHARING = 200
-"""A shingle that more plots than this begin with is a stock phrase. Its plots are only compared with those nearest in
-length, which limits the time; pairs that share nothing rarer can then be missed."""
-_CHUNK = 50_000  # plots that are cut into words at a time
+"""If more plots than this share a shingle among their first few, it is a stock phrase. To limit the time, its plots are
+only compared with those nearest in length, so pairs that share nothing rarer can be missed."""
+_CHUNK = 50_000  # plots processed at a time
 _PIECE = 2**20
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # the golden ratio: spreads sums of hashes over all 64 bits
 
@@ -37,14 +37,14 @@ def near_duplicates(plots: pl.Series) -> NDArray[np.int64]:
     """Return links between plots that are nearly the same.
 
     Args:
-        plots: texts; None and texts without words have no duplicates.
+        plots: texts; None and texts without words are ignored.
 
     Returns:
-        (links, 2) row numbers. Every link is a near-duplicate pair, and all near-duplicates are linked, directly or
-        through others. Pairs already linked through others are left out: a thousand copies have a million pairs.
+        (links, 2) row numbers. Every link is a near-duplicate pair, and all near-duplicates are linked directly or
+        through others. Pairs linked through others are left out, as a thousand copies would give half a million pairs.
     """
     hashes, lengths = _shingles(plots)
-    # Plots are renumbered from short to long, so that sorting by number is sorting by length.
+    # Renumber plots from short to long, so that sorting by number sorts by length.
     original = np.argsort(lengths, kind="stable")
     number = np.empty(len(lengths), dtype=np.uint64)
     number[original] = np.arange(len(lengths), dtype=np.uint64)
@@ -66,7 +66,7 @@ def near_duplicates(plots: pl.Series) -> NDArray[np.int64]:
     shared = np.bincount(owners, minlength=len(lengths))
     starts = np.concatenate([[0], np.cumsum(shared)])
     position = np.arange(len(owners))
-    position -= (starts[:-1] - (lengths - shared))[owners]  # shingles of one plot alone come first
+    position -= (starts[:-1] - (lengths - shared))[owners]  # shingles that no other plot has come first
     prefix = lengths - np.ceil(THRESHOLD * lengths - 1e-9).astype(np.int64) + 1
     begins = position < prefix[owners]
     table = csr_array((np.ones(len(tokens), dtype=np.int16), tokens, starts), shape=(len(lengths), count))
@@ -74,11 +74,11 @@ def near_duplicates(plots: pl.Series) -> NDArray[np.int64]:
 
 
 def _shingles(plots: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the distinct shingles of all plots as hashes, plot by plot, and the number of each plot."""
+    """Return hashes of the distinct shingles of all plots, plot by plot, and how many each plot has."""
     pieces = [plots[start : start + _CHUNK] for start in range(0, len(plots), _CHUNK)]
     if not pieces:
         return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
-    # polars and numpy release the interpreter's lock, so threads are enough.
+    # Threads are enough, because polars and numpy release the GIL.
     with ThreadPoolExecutor(max_workers=min(4, cores())) as pool:
         hashes, lengths = zip(*pool.map(_shingles_of, pieces), strict=True)
     return np.concatenate(hashes), np.concatenate(lengths)
@@ -96,13 +96,13 @@ def _shingles_of(plots: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64
         hashes[:-step] += flat[step:]
     whole = np.zeros(len(flat), dtype=np.bool_)
     whole[: 1 - WIDTH] = rows[: 1 - WIDTH] == rows[WIDTH - 1 :]
-    # A plot of one or two words has one shingle, all of it; one without words has none.
+    # A plot of one or two words is one shingle; a plot without words has none.
     ends = np.cumsum(counts)
     short = np.flatnonzero((counts < WIDTH) & (plain.str.strip_chars() != "").to_numpy())
     start = ends[short] - counts[short]
     second = start[counts[short] == WIDTH - 1] + 1
     hashes[start] = flat[start]
-    hashes[second - 1] ^= flat[second] >> np.uint64(7)  # shifted, as "boat film" is not "film boat"
+    hashes[second - 1] ^= flat[second] >> np.uint64(7)  # shifted, so that the order matters
     whole[start] = True
     hashes, rows = hashes[whole], rows[whole]
     once = _once_a_plot(hashes, rows)
@@ -110,9 +110,9 @@ def _shingles_of(plots: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64
 
 
 def _once_a_plot(hashes: NDArray[np.uint64], rows: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Return which shingles occur in their plot for the first time."""
+    """Return True for the first occurrence of each shingle in its plot."""
     keys = hashes ^ (rows.astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93))
-    again = np.flatnonzero(_shared(keys))  # few: sorting all of them by plot would take most of the time
+    again = np.flatnonzero(_shared(keys))  # only a few; sorting all of them by plot would take most of the time
     order = again[np.lexsort((again, hashes[again], rows[again]))]
     once = np.ones(len(hashes), dtype=np.bool_)
     once[order[1:]] = (hashes[order[1:]] != hashes[order[:-1]]) | (rows[order[1:]] != rows[order[:-1]])
@@ -120,7 +120,7 @@ def _once_a_plot(hashes: NDArray[np.uint64], rows: NDArray[np.int32]) -> NDArray
 
 
 def _shared(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Return which hashes occur more than once, and a few that don't (they share a slot of the table)."""
+    """Return True for hashes that occur more than once, and for a few others that share a slot in the table."""
     ordered = np.sort(hashes)
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     del ordered
@@ -129,13 +129,13 @@ def _shared(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     table = np.zeros(2**bits, dtype=np.bool_)
     table[repeated & mask] = True
     keep = np.empty(len(hashes), dtype=np.bool_)
-    for start in range(0, len(hashes), _PIECE):  # in pieces, as the places are as large as the hashes
+    for start in range(0, len(hashes), _PIECE):  # in pieces, to save memory
         keep[start : start + _PIECE] = table[hashes[start : start + _PIECE] & mask]
     return keep
 
 
 def _by_rarity(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], int]:
-    """Return a number for each hash, smaller for rarer ones, and the count of numbers."""
+    """Return the rank of each hash, the rarest first, and the number of ranks."""
     _, numbers, frequency = np.unique(hashes, return_inverse=True, return_counts=True)
     rank = np.empty(len(frequency), dtype=np.uint32)
     rank[np.argsort(frequency, kind="stable")] = np.arange(len(frequency), dtype=np.uint32)
@@ -145,14 +145,14 @@ def _by_rarity(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], int]:
 def _links(
     tokens: NDArray[np.int64], rows: NDArray[np.int64], lengths: NDArray[np.int64], table: csr_array
 ) -> NDArray[np.int64]:
-    """Link plots that begin with the same token, comparing neighbours in length first, then those further apart."""
+    """Link plots that share one of their first tokens, comparing neighbours in length first."""
     entries = np.sort((tokens.astype(np.uint64) << np.uint64(32)) | rows.astype(np.uint64))
     tokens, rows = (entries >> np.uint64(32)).astype(np.int64), (entries & np.uint64(2**32 - 1)).astype(np.int64)
     found = [np.empty((0, 2), dtype=np.int64)]
     group = np.arange(len(lengths))
     compared = np.empty(0, dtype=np.int64)
     for gap in range(1, MAX_SHARING):
-        # A plot too short for a longer one is too short for all beyond.
+        # If a plot is too short for another one, it is too short for all longer ones.
         near = (tokens[gap:] == tokens[:-gap]) & (lengths[rows[:-gap]] >= THRESHOLD * lengths[rows[gap:]])
         if not near.any():
             break
@@ -167,7 +167,7 @@ def _links(
             edges = np.concatenate(found)
             graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(len(lengths),) * 2)
             group = connected_components(graph, directed=False)[1]
-        # Tokens whose plots are all linked by now, or that have no plots further apart, are finished.
+        # Tokens are finished once their plots are all linked, or none are further apart.
         tokens, rows = _unfinished(tokens, rows, group, gap + 1)
     return np.concatenate(found)
 
@@ -188,7 +188,7 @@ def _unfinished(
 
 
 def _similar(pairs: NDArray[np.int64], lengths: NDArray[np.int64], table: csr_array) -> NDArray[np.bool_]:
-    """Return which pairs reach the threshold."""
+    """Return True for pairs that reach the threshold."""
     keep = np.zeros(len(pairs), dtype=np.bool_)
     for start in range(0, len(pairs), _CHUNK):
         left, right = pairs[start : start + _CHUNK].T

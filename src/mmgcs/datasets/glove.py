@@ -1,4 +1,4 @@
-"""GloVe word vectors (Pennington et al., 2014): downloaded or taken from a file, and loaded."""
+"""Download and load GloVe word vectors (Pennington et al., 2014)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GLOVE_SIZE = 862_182_613
 GLOVE_SHA256 = "617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb"
 DIMENSIONS = (50, 100, 200, 300)
 MAX_TEXT = 4 * 2**30
-"""The largest text that an archive may unpack to, in bytes; Stanford's largest has 1 GB."""
+"""The largest text file in an archive, in bytes; Stanford's largest has 1 GB."""
 
 
 def get_glove(
@@ -38,10 +38,10 @@ def get_glove(
     options: WebOptions | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Path:
-    """Put `glove.6B.<dimension>d.txt` into a folder, from a download or a file, and check that it loads.
+    """Put `glove.6B.<dimension>d.txt` into a folder, from a download or a local file, and check that it loads.
 
     Args:
-        folder: where it goes; a file that is there and loads is not downloaded again.
+        folder: where it goes; if the file is already there and loads, nothing is downloaded.
         dimension: 50, 100, 200 or 300.
         source: a local archive, text file or gzipped text file; if None, `url` is downloaded.
         url: the archive's address.
@@ -51,9 +51,9 @@ def get_glove(
         progress: called as bytes arrive.
 
     Raises:
-        UsageError: the dimension does not exist, `source` is not a file, or another process fills the folder.
+        UsageError: the dimension does not exist, `source` is not a file, or another process is writing to the folder.
         InputError: the archive is damaged or lacks the dimension, or the vectors cannot be read.
-        MmgcsError: the download failed or is not the expected file.
+        MmgcsError: the download failed, or is not the expected file.
     """
     if dimension not in DIMENSIONS:
         raise UsageError(f"--dim {dimension} does not exist; GloVe 6B has {', '.join(map(str, DIMENSIONS))}")
@@ -79,14 +79,14 @@ def get_glove(
         words, vectors = load_glove(target)
         if vectors.shape[1] != dimension or not words:
             target.unlink()
-            raise InputError(f"{archive} has vectors of {vectors.shape[1]} numbers, not {dimension}; check --dim")
+            raise InputError(f"{archive} has {vectors.shape[1]}-dimensional vectors, not {dimension}; check --dim")
         if source is None and not keep_zip and archive != target:
             archive.unlink()
     return target
 
 
 def _extract(archive: Path, target: Path, dimension: int) -> None:
-    """Write the text of one dimension."""
+    """Extract the vectors of one dimension."""
     try:
         with _open_text(archive, dimension) as source, atomic_writer(target, "wb") as out:
             while piece := source.read(2**20):
@@ -106,7 +106,7 @@ def _open_text(archive: Path, dimension: int) -> Iterator[IO[bytes]]:
             names = [name for name in opened.namelist() if name.endswith(f".{dimension}d.txt")]
             if len(names) != 1:
                 held = ", ".join(opened.namelist()[:8])
-                raise InputError(f"{archive} has no vectors of {dimension} numbers (it holds {held}); check --dim")
+                raise InputError(f"{archive} has no {dimension}-dimensional vectors (it holds {held}); check --dim")
             with opened.open(names[0]) as member:
                 yield member
     elif magic[:2] == b"\x1f\x8b":
@@ -124,7 +124,7 @@ def load_glove(path: Path) -> tuple[list[str], NDArray[np.float32]]:
         path: text lines of a word and its numbers; may be gzipped.
 
     Raises:
-        InputError: the file is missing or not of this form; the message names the line.
+        InputError: the file is missing, damaged or something else.
     """
     opener = gzip.open if path.name.endswith(".gz") else open
     try:

@@ -1,4 +1,4 @@
-"""`mmgcs data inspect`: statistics of a table of films, and a self-contained HTML page of charts."""
+"""`mmgcs data inspect`: statistics of a table of films, and an HTML page of charts without external files."""
 
 from __future__ import annotations
 
@@ -28,14 +28,13 @@ class DataSummary:
     Attributes:
         films: the number of films.
         genres: films per genre, the most common first.
-        together: for each pair of genres, in the order of `genres`, the films that have both; each genre's films on
-            the diagonal.
-        genres_per_film: how many films have 0, 1, 2… genres.
-        lengths: films by words of their plot, in steps of ten; the last step holds all longer ones.
+        together: films that have both genres of a pair, a matrix in the order of `genres`.
+        genres_per_film: films with 0, 1, 2… genres.
+        lengths: films by the words in their plot, in steps of ten; the last step includes all longer ones.
         years: films per decade.
         missing: films without each field.
         duplicates: films with the id or plot of an earlier one, and pairs of near-duplicate plots.
-        splits: films of each split, and of each genre in it.
+        splits: films per split, in total and per genre.
     """
 
     films: int
@@ -49,19 +48,19 @@ class DataSummary:
     splits: dict[str, dict[str, int]]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the numbers as a JSON object."""
+        """Return the statistics as a JSON object."""
         return asdict(self)
 
 
 def inspect_films(
     path: Path, out: Path | None, source: str = "auto", columns: Mapping[str, str] | None = None
 ) -> DataSummary:
-    """Summarise a data set's genres, co-occurrence, lengths, years, missing parts and duplicates, and write a page.
+    """Compute the statistics of a data set, and write them as a page.
 
     Args:
-        path: a table of films, or a data set that a reader knows.
-        out: the page to write; None for none.
-        source: the reader, or "auto".
+        path: a table of films, or a published data set.
+        out: the HTML file to write, or None.
+        source: a name in `SOURCES`, or "auto".
         columns: film field to the column to read it from, for a table of your own.
 
     Raises:
@@ -76,10 +75,10 @@ def inspect_films(
 
 
 def summarise(films: pl.DataFrame) -> DataSummary:
-    """Count what a table of films holds.
+    """Compute the statistics of a table of films.
 
     Args:
-        films: a table with the columns of `RAW_SCHEMA`, as the readers return it.
+        films: a table with the columns of `RAW_SCHEMA`.
     """
     labels = label_sets(films["genres"])
     per_set = np.bincount(labels.of_film, minlength=len(labels.sets)).astype(np.int64)
@@ -137,7 +136,7 @@ def page(summary: DataSummary, name: str, broken: int = 0) -> str:
     charts = {
         "Films of each genre; a film counts for each of its genres": dict(list(summary.genres.items())[:MOST_GENRES]),
         "Genres per film": summary.genres_per_film,
-        "Words in a plot, in steps of ten; the last row holds all longer ones": lengths,
+        "Words in a plot, in steps of ten; the last row includes all longer ones": lengths,
         "Films by decade of release": {f"{decade}s": count for decade, count in summary.years.items()},
         "Films with missing fields": summary.missing,
         "Duplicate ids and plots, and pairs of near-duplicate plots": summary.duplicates,

@@ -1,4 +1,4 @@
-"""The posters of a table of films: download them, many at once, and find their files by the films' ids."""
+"""Download the posters of a table of films, many at once, and find their files by the films' ids."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from mmgcs.preprocess import decode_poster
 from mmgcs.tables import table_columns
 
 TMDB_BASE = "https://image.tmdb.org/t/p/w342"
-"""Where TMDB serves a `poster_path`: 342 pixels wide, half as much again as the poster models read."""
+"""Where TMDB serves a `poster_path` 342 pixels wide, 1.5 times what the poster models read."""
 FAILED = "failed.jsonl"
 MAX_STEM = 200
-"""The longest stem of a poster's file name in bytes: file systems take 255, and temporary files need some more."""
+"""The longest stem of a poster's file name in bytes. File systems allow 255, and temporary files need some of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class PosterOptions(WebOptions):
     """How posters are downloaded.
 
     Attributes:
-        base_url: what is put before a `poster_path`.
-        retry_failed: download what failed before, and nothing else.
+        base_url: the prefix of each `poster_path`.
+        retry_failed: True to only download posters that failed before.
     """
 
     base_url: str = TMDB_BASE
@@ -52,11 +52,11 @@ class PosterResult:
     """The outcome of a download.
 
     Attributes:
-        downloaded: posters downloaded and kept in this run.
-        already: posters found in the folder.
-        without: films that have no address.
+        downloaded: posters downloaded in this run.
+        already: posters that were already in the folder.
+        without: films without a poster address.
         left: films that failed in an earlier run and were not tried again.
-        failed: a record for each failure of this run: `id`, `url`, `reason`, `tries`.
+        failed: a record for each failure in this run: `id`, `url`, `reason`, `tries`.
     """
 
     downloaded: int = 0
@@ -66,22 +66,22 @@ class PosterResult:
     failed: list[dict[str, Any]] = field(default_factory=list)
 
     def reasons(self) -> dict[str, int]:
-        """Return how many failed for each reason, the most common first."""
+        """Return the number of failures for each reason, the most common first."""
         return dict(Counter(record["reason"] for record in self.failed).most_common())
 
 
 def poster_stem(film: str) -> str:
-    """Return a film's id as a file name: characters that could lead elsewhere are escaped, a long id is shortened."""
+    """Return a film's id as a safe file name without extension; a long id is shortened."""
     stem = quote(film, safe=" ")
     stem = stem.replace(".", "%2E") if stem.startswith(".") else stem
     if len(stem) <= MAX_STEM:
         return stem
-    # No escaped id contains "%-", so a shortened name is never another film's full one.
+    # No escaped id contains "%-", so a shortened name is never the name of another film.
     return f"{stem[: MAX_STEM - 66]}%-{hashlib.sha256(film.encode()).hexdigest()}"
 
 
 def poster_files(folder: Path) -> dict[str, str]:
-    """Return the posters in a folder: the file's name for each `poster_stem`."""
+    """Return the posters in a folder: `poster_stem` to file name."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
@@ -90,21 +90,21 @@ def poster_files(folder: Path) -> dict[str, str]:
 
 
 def with_posters(films: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Return the films with a column `poster` that names each one's file in the folder, or None."""
+    """Add a column `poster` with the name of each film's file in the folder, or None."""
     files = poster_files(folder)
     names = [files.get(poster_stem(film)) for film in films["id"]]
     return films.with_columns(pl.Series("poster", names, dtype=pl.String))
 
 
 def is_with_posters(films: pl.DataFrame, path: Path) -> bool:
-    """Return True if a file holds what `with_posters` made of these films, so that replacing it loses nothing."""
+    """Return True if a file is the output of `with_posters` for these films, so that replacing it loses nothing."""
     try:
         if table_columns(path) != films.columns:
             return False
         old = read_raw_films(path).frame
     except MmgcsError:
         return False
-    # CSV has one spelling for an empty text and for none.
+    # CSV does not distinguish empty text from None.
     old, films = (frame.with_columns(pl.col(pl.String).replace("", None)) for frame in (old, films))
     posters = zip(old["poster"], films["id"], strict=False)
     return old.drop("poster").equals(films.drop("poster")) and all(
@@ -113,7 +113,7 @@ def is_with_posters(films: pl.DataFrame, path: Path) -> bool:
 
 
 def poster_urls(films: pl.DataFrame, base_url: str) -> Iterator[tuple[str, str | None]]:
-    """Yield each film's id and poster address: `poster_url`, or `poster_path` after `base_url`, or None."""
+    """Yield each film's id and poster address: `poster_url`, or `base_url` and `poster_path`, or None."""
     columns = [name for name in ("id", "poster_url", "poster_path") if name in films.columns]
     for row in films.select(columns).iter_rows(named=True):
         url, path = row.get("poster_url"), row.get("poster_path")
@@ -131,9 +131,9 @@ def download_posters(
     options: PosterOptions | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PosterResult:
-    """Download the posters of films into a folder, each named for its film's id. Existing files are kept.
+    """Download the posters of films into a folder, each named after its film's id. Existing files are kept.
 
-    Failures are recorded in `failed.jsonl` in the folder and skipped by the next run unless `retry_failed` is set.
+    Failures are recorded in the folder's `failed.jsonl`. The next run skips them unless `retry_failed` is set.
 
     Args:
         films: a table with `id`, and `poster_url` or `poster_path`.
@@ -142,13 +142,13 @@ def download_posters(
         progress: called with the number of posters done, and the total.
 
     Raises:
-        UsageError: the table has no addresses, or another process is writing to the folder.
+        UsageError: the table has no poster addresses, or another process is writing to the folder.
         MmgcsError: the folder cannot be written.
     """
     options = options or PosterOptions()
     urls = dict(poster_urls(films, options.base_url))
     if urls and not any(urls.values()):
-        raise UsageError("no film has an address; the table needs a column poster_url or poster_path that names them")
+        raise UsageError("no film has a poster address; the table needs a column poster_url or poster_path")
     try:
         with lock_folder(folder):
             for suffix in PICTURES:
@@ -175,7 +175,7 @@ def _download_missing(
     todo = {film: url for film, url in missing.items() if (film in failed) == options.retry_failed}
     result.left = 0 if options.retry_failed else len(missing) - len(todo)
     try:
-        # The event loop has a thread of its own: in a notebook, this one already runs another.
+        # The event loop runs in its own thread, because a notebook's thread already has one.
         with start_blocking_portal() as portal:
             portal.call(_download_all, todo, folder, options, result, progress)
     finally:  # an interrupted run records its failures too

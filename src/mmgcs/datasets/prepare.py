@@ -1,4 +1,4 @@
-"""Turn a data set into a table to train on, with a report that accounts for every record."""
+"""Turn a data set into a table for training, with a report that accounts for every record."""
 
 from __future__ import annotations
 
@@ -14,17 +14,12 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import maximum_flow
 
-from mmgcs.datasets.clean import Cleaned, LabelSets, clean, joined
+from mmgcs.datasets.clean import OUTSIDE, Cleaned, LabelSets, clean, joined
 from mmgcs.datasets.sources import RAW_SCHEMA, SPLITS, check_writable, read_source, write_films
 from mmgcs.datasets.split import deviation, parse_shares, split_counts, split_films
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import write_json
 from mmgcs.genres import DEFAULT_GENRES, LABEL_SETS
-
-TOP = 10
-OUTSIDE = "none of the wanted genres"
-"""The reason for which films without a wanted genre are dropped."""
-_ALWAYS = ("id", "title", "year", "plot", "genres", "poster", "split")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +29,15 @@ class PrepareOptions:
     Attributes:
         source: a name in `SOURCES`, or "auto".
         columns: film field to the column to read it from, for a table of your own.
-        genres: genre names, the name of a label set, or "data" (or "all") to keep every genre of the data; None is
-            the default set (with `balance` "top10": "data").
+        genres: genre names, the name of a label set, or "data" (or "all") to keep all genres of the data; None is the
+            default set, or "data" if `balance` is "top10".
         balance: "top10" takes equally many films for each of the ten most common genres; "none" takes all.
-        per_genre: the films per genre; None takes as many as every genre can have.
-        split: "80/10/10" makes a split, "keep" (or "auto") leaves the source's if it has one, "none" removes it.
-        min_words: the fewest words of a plot.
+        per_genre: films per genre; None takes as many as possible.
+        split: "80/10/10" makes a new split, "keep" (or "auto") keeps that of the source, "none" removes it.
+        min_words: the minimum number of words in a plot.
         min_films: genres with fewer films are left out.
         need_plot: True to drop films without a plot even if they have a poster.
-        seed: decides every random choice.
+        seed: the seed of all random choices.
     """
 
     source: str = "auto"
@@ -83,7 +78,7 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
         options: how films are selected.
 
     Returns:
-        The report, as it is written.
+        The report.
 
     Raises:
         UsageError: an option is wrong or impossible for these films.
@@ -110,7 +105,8 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
     elif options.split not in ("auto", "keep"):
         parts, linked = split_films(frame, labels, parse_shares(options.split), options.seed)
         frame = frame.with_columns(parts)
-    frame = frame.select(name for name in RAW_SCHEMA if name in _ALWAYS or frame[name].null_count() < frame.height)
+    always = ("id", "title", "year", "plot", "genres", "poster", "split")
+    frame = frame.select(name for name in RAW_SCHEMA if name in always or frame[name].null_count() < frame.height)
     write_films(frame, out)
     report = {
         "source": source,
@@ -134,17 +130,17 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
 
 
 def report_path(out: Path) -> Path:
-    """Return the path of a prepared table's report, next to it."""
+    """Return the path of a table's report, next to the table."""
     return out.with_name(f"{out.stem}.report.json")
 
 
 def _choose(cleaned: Cleaned, options: PrepareOptions) -> tuple[pl.DataFrame, LabelSets]:
-    """Return the films of the wanted genres, balanced if asked for; others are added to `cleaned.dropped`."""
+    """Return the films of the wanted genres, balanced if wanted, and count the others in `cleaned.dropped`."""
     frame, labels = cleaned.frame, cleaned.labels
     films = labels.films_per_genre()
     genres = [genre for genre in labels.genres if films[genre] >= options.min_films]
     if options.balance == "top10":
-        top = sorted(labels.genres, key=lambda genre: (-films[genre], genre))[:TOP]
+        top = sorted(labels.genres, key=lambda genre: (-films[genre], genre))[:10]
         genres = [genre for genre in top if genre in genres]
     if tuple(genres) != labels.genres:
         columns = [labels.genres.index(genre) for genre in genres]
@@ -164,15 +160,14 @@ def _choose(cleaned: Cleaned, options: PrepareOptions) -> tuple[pl.DataFrame, La
 def strictly_balanced(labels: LabelSets, per_genre: int | None, seed: int) -> NDArray[np.int64]:
     """Choose equally many films for each genre; each chosen film counts for one of its genres.
 
-    A film has several genres, so the genres' totals cannot all be equal. As in the original's
-    `strictly_balanced_top10.csv` (11,163 for each of ten genres: 111,630 films), the number taken for the sake of each
-    genre is equal. Which film is taken for which genre is a maximum flow from sets of genres to genres, so every
-    count that is possible is found.
+    A film has several genres, so their totals cannot all be equal. As in the original's `strictly_balanced_top10.csv`
+    (11,163 for each of ten genres: 111,630 films), equally many films are chosen on behalf of each genre. A maximum
+    flow from sets of genres to genres decides which film counts for which genre, so every possible count is found.
 
     Args:
         labels: the films' genres.
-        per_genre: films per genre; None takes as many as all genres can have.
-        seed: decides which of the films with the same genres are taken.
+        per_genre: films per genre; None takes as many as possible.
+        seed: the seed of the choice among films with the same genres.
 
     Returns:
         Row numbers in ascending order, `per_genre` times the number of genres.
@@ -185,7 +180,7 @@ def strictly_balanced(labels: LabelSets, per_genre: int | None, seed: int) -> ND
     if not len(counts) or counts.min() == 0:
         return np.empty(0, dtype=np.int64)
     if per_genre is None:
-        low, high = 0, int(counts.min())  # bisect for the largest possible count
+        low, high = 0, int(counts.min())  # binary search for the largest possible count
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if _take(labels, films, middle) is not None else (low, middle - 1)
@@ -243,7 +238,7 @@ def _warnings(frame: pl.DataFrame, labels: LabelSets, outside: int) -> list[str]
 
 
 def describe_preparation(report: dict[str, Any]) -> str:
-    """Return a report as text for people."""
+    """Format a report as text."""
     lines = [f"{report['read']:,} records read from {report['input']} ({report['source']})"]
     lines += [f"  {count:>11,} dropped: {reason}" for reason, count in report["dropped"].items() if count]
     lines += [f"  {count:>11,} {column}s repaired" for column, count in report["repaired"].items() if count]

@@ -1,4 +1,4 @@
-"""Labelled data sets, published or your own, read into one table of films; and such a table written."""
+"""Read labelled data sets, published or your own, into a table of films, and write such tables."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ RAW_SCHEMA: Mapping[str, pl.DataType] = {
     **dict.fromkeys(("plot", "genres", "poster", "poster_path", "poster_url", "collection"), pl.String()),
     **dict.fromkeys(("labels", "split", "language", "cohort"), pl.String()),
 }
-"""The columns that every reader returns. `genres` is as the source spells it (any form that `mmgcs.genres` parses);
-`poster` is a file in the folder of posters, `poster_path` a path at TMDB, `poster_url` a whole address; `collection` is
-the name of the series if the source knows it; `language` and `cohort` are kept for `mmgcs evaluate --by`."""
+"""The columns that every reader returns. `genres` has the source's spelling, in any form that `mmgcs.genres` parses;
+`poster` is a file in the folder of posters, `poster_path` a path at TMDB, `poster_url` a full address; `collection` is
+the name of the series, if known; `language` and `cohort` are for `mmgcs evaluate --by`."""
 
 SPLITS = ("train", "valid", "test")
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
@@ -34,7 +34,7 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 
 
 def read_source(path: Path, name: str = "auto", columns: Mapping[str, str] | None = None) -> tuple[str, Frame]:
-    """Read a data set. Returns its name in `SOURCES`, and its films with the columns of `RAW_SCHEMA`.
+    """Read a data set. Returns its name in `SOURCES`, and its films in the columns of `RAW_SCHEMA`.
 
     Args:
         path: the data set's file or folder.
@@ -42,8 +42,8 @@ def read_source(path: Path, name: str = "auto", columns: Mapping[str, str] | Non
         columns: film field to the column to read it from, for a table of films of your own.
 
     Raises:
-        InputError: it cannot be read as that data set, or is none of the known ones.
-        UsageError: there is no such name, the path does not exist, or `columns` are given for a published data set.
+        InputError: it cannot be read as that data set, or is not a known one.
+        UsageError: the name is unknown, the path does not exist, or `columns` are given for a published data set.
     """
     if columns:
         if name not in ("auto", "films"):
@@ -60,7 +60,7 @@ def detect_source(path: Path) -> str:
     """Return the name of the data set that `path` looks like.
 
     Raises:
-        InputError: it is none of the known ones.
+        InputError: it is not a known one.
         UsageError: it does not exist or cannot be read.
     """
 
@@ -68,7 +68,7 @@ def detect_source(path: Path) -> str:
         return next((name for name, source in SOURCES.items() if source.recognises(path, columns)), None)
 
     columns: list[str] = []
-    found = detect(columns) if path.is_dir() else None  # MM-IMDb's folder is no table
+    found = detect(columns) if path.is_dir() else None  # MM-IMDb's folder is not a table
     if found is None:
         with contextlib.suppress(UsageError) if path.is_dir() else contextlib.nullcontext():
             columns = table_columns(path)
@@ -89,11 +89,11 @@ _FILMS: Mapping[str, Sequence[str]] = {
     "poster_url": ("poster_url", "image_url", "poster_link"),
     **{name: (name,) for name in ("collection", "language", "cohort")},
 }
-"""The columns that every command reads a film from, and the ones that only matter before training."""
+"""The usual column names of film fields, and of the columns that only data preparation reads."""
 
 
 def read_raw_films(path: Path, columns: Mapping[str, str] | None = None) -> Frame:
-    """Read a table of films into the columns of `RAW_SCHEMA`; the ones it lacks are empty.
+    """Read a table of films into the columns of `RAW_SCHEMA`; missing ones are null.
 
     Args:
         path: as for `mmgcs.tables.read_films`.
@@ -108,7 +108,7 @@ def read_raw_films(path: Path, columns: Mapping[str, str] | None = None) -> Fram
     if "id" not in sources:
         raise InputError(f"{path} has no column id (nor imdb_id); its columns are {', '.join(there[:12])}")
     raw = read_frame(path, _to_raw(there, {field: (column,) for field, column in sources.items()}))
-    # An address, or a path at TMDB, is where the poster can be downloaded from, whatever its column is called.
+    # The column `poster` may also hold web addresses or paths at TMDB.
     address, at_tmdb = pl.col("poster").str.contains("(?i)^https?://"), pl.col("poster").str.contains(r"^/[\w-]+\.\w+$")
     frame = raw.frame.with_columns(
         pl.when(~address & ~at_tmdb).then("poster").alias("poster"),
@@ -122,21 +122,21 @@ _QUICK: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
     ".csv": pl.DataFrame.write_csv,
     ".jsonl": pl.DataFrame.write_ndjson,
     ".ndjson": pl.DataFrame.write_ndjson,
-    # A fifth larger than at the usual level 3, in half the time.
+    # A fifth larger than with the default level 3, in half the time.
     **dict.fromkeys((".parquet", ".pq"), partial(pl.DataFrame.write_parquet, compression_level=1)),
 }
-"""What polars writes by itself; `write_table` writes the other formats, row by row."""
+"""Formats that polars writes itself; `write_table` writes the others row by row."""
 
 
 def check_writable(path: Path) -> None:
-    """Raise UsageError for a path that `write_films` cannot write, before any work is done for it."""
+    """Raise UsageError if `write_films` cannot write to a path. Call it before doing any work."""
     problem = "is a folder" if path.is_dir() else None if table_format(path)[0] in WRITERS else "has no known extension"
     if problem is not None:
         raise UsageError(f"{path} {problem}; name a file ending in .csv, .tsv, .jsonl or .parquet")
 
 
 def write_films(frame: pl.DataFrame, path: Path) -> None:
-    """Write a table of films by the extension of `path`, completely or not at all.
+    """Write a table of films in the format of the extension of `path`, whole or not at all.
 
     Raises:
         UsageError: there is no writer for that extension.
@@ -166,7 +166,7 @@ _TMDB = {
 def _read_tmdb(path: Path) -> Frame:
     """Read the dump (genres as `A, B`), TMDB-5000 (genres as a JSON list) or MovieLens (Python-style lists).
 
-    Rows whose id is not a number are pieces of broken rows, which the published files have; they are only counted.
+    Rows whose id is not a number are pieces of the broken rows in the published files; they are only counted.
     """
     raw = read_frame(path, _to_raw(table_columns(path), _TMDB))
     # MovieLens' collection is a Python-style dictionary; its name is what a series shares.
@@ -200,7 +200,7 @@ def _one_hot_columns(columns: Sequence[str]) -> list[str]:
 
 
 def _read_original(path: Path) -> Frame:
-    """Read the original's table. A film without a list of genres gets those of its one-hot columns."""
+    """Read the original's table. A film without a list of genres gets the genres of its one-hot columns."""
     columns = table_columns(path)
     named = [
         pl.when(pl.col(name).cast(pl.String).is_in(["1", "1.0", "True", "true"])).then(
@@ -232,9 +232,9 @@ def mmimdb_folder(root: Path) -> Path | None:
 
 
 def _read_mmimdb(root: Path) -> Frame:
-    """Read MM-IMDb. `poster` is relative to the folder of the films; the longest of several plots is used.
+    """Read MM-IMDb. `poster` is relative to the folder of the films. Of several plots, the longest is used.
 
-    Files that are not a film's JSON are counted as broken.
+    Files that are not the JSON of a film are counted as broken.
     """
     folder = mmimdb_folder(root)
     if folder is None:
@@ -267,7 +267,7 @@ def _read_mmimdb(root: Path) -> Frame:
 
 
 def _read_splits(root: Path) -> dict[str, str]:
-    """Return the paper's split by film id, "train", "valid" or "test"; empty if there is no `split.json`."""
+    """Return the paper's split, film id to "train", "valid" or "test"; {} if there is no `split.json`."""
     path = next((file for file in (root / "split.json", root / "dataset" / "split.json") if file.is_file()), None)
     if path is None:
         return {}
@@ -295,9 +295,9 @@ class Source:
     """A data set that can be read.
 
     Attributes:
-        about: a description, for messages.
-        recognises: returns True if a path looks like this data set, from its columns (empty for a folder).
-        read: reads it: one row per film, with the columns of `RAW_SCHEMA` and None for missing values.
+        about: a description for error messages.
+        recognises: returns True if a path with these columns (none for a folder) looks like this data set.
+        read: reads one row per film into the columns of `RAW_SCHEMA`.
     """
 
     about: str
@@ -334,15 +334,15 @@ SOURCES: Mapping[str, Source] = {
         read_raw_films,
     ),
 }
-"""The known data sets. A path is read as the first one that recognises it, so the more particular come first."""
+"""The known data sets, the most specific first: a path is read as the first one that recognises it."""
 
 
 def _to_raw(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[pl.Expr]:
     """Return expressions that turn a source's columns into those of `RAW_SCHEMA`.
 
     Args:
-        columns: the columns that the source has.
-        names: for each column of ours, the source's names for it, best first; ours without one stay empty.
+        columns: the source's columns.
+        names: for each column of `RAW_SCHEMA`, the source's names for it, best first.
     """
     expressions = []
 
@@ -354,7 +354,7 @@ def _to_raw(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[
         if not theirs:
             expressions.append(pl.lit(None, dtype=dtype).alias(ours))
         elif ours == "year":
-            # A release date begins with the year in every source; MovieLens and Excel may write 1999.0.
+            # Release dates begin with the year in every source; MovieLens and Excel may write 1999.0.
             year = text(theirs[0]).str.extract(r"(\d{4})").cast(pl.Int32, strict=False)
             expressions.append(pl.when(year.is_between(1870, 2100)).then(year).alias(ours))
         else:
@@ -363,7 +363,7 @@ def _to_raw(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[
 
 
 def _as_text(values: pl.Series) -> pl.Series:
-    """Return values of any type as text: lists of names as `A|B`, other nested values as JSON."""
+    """Convert values of any type to text: lists of names to `A|B`, other nested values to JSON."""
     if isinstance(values.dtype, pl.Struct) and [field.name[:1] for field in values.dtype.fields] == ["$"]:
         values = values.struct.field(values.dtype.fields[0].name)  # MongoDB's extended JSON, such as {"$oid": "573a…"}
     if values.dtype == pl.List(pl.String):

@@ -1,4 +1,4 @@
-"""Split films, stratified by genre, with related films in one split; and check splits for leaks."""
+"""Split films, stratified by genre and with related films in the same split, and check splits for leaks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,6 @@ from mmgcs.datasets.clean import LabelSets
 from mmgcs.datasets.duplicates import near_duplicates
 from mmgcs.datasets.sources import SPLITS
 from mmgcs.errors import InputError, UsageError
-
-DEFAULT_SHARES = (0.8, 0.1, 0.1)
-MOST_MOVES = 200
-MAX_SERIES = 400
-"""A title shared by more films than this is a common title ("Untitled"), not a series."""
-SMALL_SERIES = 20
-"""In a small table, a title shared by more films than this and by over a quarter of all is a common title too."""
 
 _NUMBER = r"(?:\d{1,3}|[ivx]{1,5}|one|two|three|four|five|six|seven|eight|nine|ten)"
 _RULES = (
@@ -44,7 +37,7 @@ def parse_shares(text: str) -> tuple[float, float, float]:
     (0.8, 0.1, 0.1)
 
     Raises:
-        UsageError: there are not three numbers, one is negative, or train has none.
+        UsageError: there are not three numbers, one is negative, or the share of train is zero.
     """
     try:
         train, valid, test = (float(part) for part in text.split("/"))
@@ -57,15 +50,15 @@ def parse_shares(text: str) -> tuple[float, float, float]:
 
 
 def split_films(
-    frame: pl.DataFrame, labels: LabelSets, shares: Sequence[float] = DEFAULT_SHARES, seed: int = 0
+    frame: pl.DataFrame, labels: LabelSets, shares: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
 ) -> tuple[pl.Series, dict[str, int]]:
     """Assign every film to a split; see `stratify` and `leak_groups`.
 
     Returns:
-        The column `split`, and the number of films kept in one split with an earlier film, by the reason.
+        The column `split`, and the number of films kept in the split of an earlier film, by reason.
 
     Raises:
-        InputError: a split that should have films gets none.
+        InputError: a split would be empty.
     """
     links = leak_groups(frame)
     groups = group_numbers(links, frame.height)
@@ -94,15 +87,15 @@ def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[floa
     """Split films by iterative stratification over several genres, keeping groups whole.
 
     After Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data" (2011): the genre with the
-    fewest films left is dealt out first, to the splits that still need it most. All groups with the same genres are
-    dealt out at once, in proportion to those needs, instead of film by film; that keeps combinations of genres in
-    proportion too, and takes only a few thousand steps for a million films.
+    fewest films left is distributed first, to the splits that need it most. Unlike there, all groups with the same
+    genres are distributed at once, in proportion to those needs, instead of film by film. That also keeps combinations
+    of genres in proportion, and takes only a few thousand steps for a million films.
 
     Args:
         labels: the films' genres.
-        groups: (films,) the group of each film, any numbers.
+        groups: (films,) the group of each film, as any integers.
         shares: the share of each split, summing to 1.
-        seed: decides which of the groups with the same genres go where.
+        seed: the seed of the choice among groups with the same genres.
 
     Returns:
         (films,) the index of each film's split.
@@ -113,7 +106,7 @@ def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[floa
     types, of_group = np.unique(np.column_stack([counts, size_of]), axis=0, return_inverse=True)
     of_group = of_group.reshape(-1)
     members = np.bincount(of_group, minlength=len(types)).astype(np.int64)
-    left = members @ types  # films per genre, and in all, still to deal out
+    left = members @ types  # films per genre, and in total, still to distribute
     need = np.outer(np.asarray(shares), left.astype(np.float64))  # (splits, genres + 1)
     weight = 1.0 / np.maximum(1e-9, np.outer(np.asarray(shares), np.maximum(1, left)))
     dealt = np.zeros((len(types), len(shares)), dtype=np.int64)
@@ -122,14 +115,14 @@ def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[floa
         open_genres = np.flatnonzero(left[:-1] > 0)
         genre = open_genres[left[open_genres].argmin()] if len(open_genres) else -1
         chosen = np.flatnonzero(waiting & (types[:, genre] > 0))
-        # Large groups first: small ones can even out what large ones upset.
+        # Large groups first, so that small ones can even out the rest.
         for kind in chosen[np.lexsort((members[chosen], -types[chosen, -1]))]:
             dealt[kind] = _deal(int(members[kind]), types[kind], need, genre, weight)
             need -= np.outer(dealt[kind], types[kind])
             left = left - members[kind] * types[kind]
         waiting[chosen] = False
     _even_out(dealt, types.astype(np.float64), need, weight)
-    # Which groups of a type go where is random.
+    # The groups of a type are assigned at random.
     order = np.random.default_rng(seed).permutation(len(size_of))
     order = order[np.argsort(of_group[order], kind="stable")]
     split_of_group = np.empty(len(size_of), dtype=np.int64)
@@ -150,9 +143,9 @@ def _group_counts(labels: LabelSets, groups: NDArray[np.int64]) -> tuple[NDArray
 def _deal(
     count: int, kind: NDArray[np.int32], need: NDArray[np.float64], genre: int, weight: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Return how many of `count` equal groups each split gets, in proportion to its need of `genre`.
+    """Return how many of `count` equal groups each split gets, in proportion to its need for `genre`.
 
-    Each group left over by rounding goes where it reduces the weighted sum of squared needs most.
+    Groups left over by rounding go where they reduce the weighted sum of squared needs most.
     """
     wanted = np.clip(need[:, genre], 0.0, None)
     if wanted.sum() <= 0:
@@ -167,12 +160,12 @@ def _deal(
 def _even_out(
     dealt: NDArray[np.int64], types: NDArray[np.float64], need: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> None:
-    """Move single groups between splits as long as that reduces the weighted squared needs; changes `dealt` and `need`.
+    """Move groups between splits while that reduces the weighted squared needs. Modifies `dealt` and `need`.
 
-    The groups dealt out last, films of the most common genres, leave needs that no group was left to fill.
+    After the last groups, films of the most common genres, some needs remain that no group is left to fill.
     """
     splits = len(need)
-    for _ in range(MOST_MOVES):
+    for _ in range(200):
         best = (-1e-9, 0, 0, 0)
         for source in range(splits):
             given = types @ (2 * need[source] * weight[source]) + types**2 @ weight[source]
@@ -193,7 +186,7 @@ def _even_out(
 
 
 def series_key(titles: pl.Series) -> pl.Series:
-    """Return what titles of one series share: the title without number, part, subtitle, article and case.
+    """Reduce titles to what a series shares: no number, part, subtitle, article or upper case.
 
     >>> series_key(pl.Series(["The Godfather Part II", "The Godfather", "Rocky IV", "Alien: Covenant"])).to_list()
     ['godfather', 'godfather', 'rocky', 'alien']
@@ -201,7 +194,7 @@ def series_key(titles: pl.Series) -> pl.Series:
     table = pl.LazyFrame({"series": titles}).select(pl.col("series").str.to_lowercase())
     for pattern, replacement in _RULES:
         shorter = pl.col("series").str.replace_all(pattern, replacement)
-        # A rule that would leave nothing ("2012", "It: …") leaves the title as it was.
+        # A rule that would remove the whole title ("2012", "It: …") is skipped.
         table = table.with_columns(
             pl.when(shorter.str.contains(r"\S")).then(shorter).otherwise("series").alias("series")
         )
@@ -217,7 +210,7 @@ def leak_groups(frame: pl.DataFrame) -> pl.DataFrame:
         frame: films with `title`, `plot`, and, if known, `collection`, `poster`, `poster_path` and `poster_url`.
 
     Returns:
-        Rows (`reason`, `left`, `right`): pairs of row numbers, and why. The films of one series are linked to its
+        Rows (`reason`, `left`, `right`): pairs of row numbers and the reason. All films of a series are linked to its
         first film, so n films take n - 1 rows.
     """
     links = [_linked(key, reason) for reason, key in _keys(frame).items()]
@@ -232,7 +225,8 @@ def _keys(frame: pl.DataFrame) -> dict[str, pl.Series]:
     keys = {"id": frame["id"]}
     if "title" in frame.columns:
         key = series_key(frame["title"])
-        most = min(MAX_SERIES, max(SMALL_SERIES, frame.height // 4))
+        # A title shared by more films is a common title ("Untitled"), not a series.
+        most = min(400, max(20, frame.height // 4))
         common = key.is_in(key.value_counts().filter(pl.col("count") > most)["series"].implode())
         keys["series by title"] = key.set(common.fill_null(False), None)
     for column, reason in (
@@ -266,10 +260,9 @@ def split_counts(frame: pl.DataFrame) -> dict[str, int]:
 
 
 def find_leaks(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return pairs of related films in different splits: they share an id, a series, a poster, or nearly a plot.
+    """Return pairs of related films in different splits; see `leak_groups`.
 
-    Each has the `reason`, the ids of the two `films`, and their `splits`. Films without a split are ignored. All of it
-    is computed from the table itself.
+    Each has the `reason`, the ids of the two `films`, and their `splits`. Films without a split are ignored.
     """
     frame = frame.filter(pl.col("split").is_in(SPLITS))
     links = leak_groups(frame)
@@ -282,7 +275,7 @@ def find_leaks(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def deviation(labels: LabelSets, parts: pl.Series) -> dict[str, float]:
-    """For each split the largest difference, in points, between a genre's share there and its share overall."""
+    """Return, for each split, the largest difference in points between a genre's share there and overall."""
     overall = labels.counts() / max(1, len(labels.of_film))
     result = {}
     for name in SPLITS:

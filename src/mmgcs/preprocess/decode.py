@@ -1,6 +1,6 @@
 """Decode posters within limits and convert them to RGB.
 
-Kept apart from `PosterPixels` so that Pillow is only loaded for a poster: a plot is answered without it.
+Apart from `PosterPixels`, so that Pillow is not loaded if there are only plots.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from mmgcs.files import read_file
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 40_000_000
-"""The largest image that is decoded in full: an A2 poster at 300 dpi has 35 million pixels."""
+"""The largest image decoded in full; an A2 poster at 300 dpi has 35 million pixels."""
 MAX_JPEG_PIXELS = 100_000_000
-"""The largest baseline JPEG. Beyond `MAX_PIXELS` it is decoded at a half, a quarter or an eighth of its size."""
+"""The largest baseline JPEG. Above `MAX_PIXELS`, it is decoded at a half, a quarter or an eighth of its size."""
 MIN_SIDE = 8
 SMALL = 4_000_000
-"""Images of more pixels than this, after scaling, are decoded one at a time."""
+"""Images with more pixels than this, after scaling, are decoded one at a time."""
 LARGE = 16_000_000
-"""Images above this many pixels are shrunk before they are converted, to save memory."""
+"""Images with more pixels than this are shrunk before they are converted, to save memory."""
 MAX_EXIF = 2**20
 """The largest EXIF block, in bytes, that is searched for an orientation."""
-# Pillow opens some forty formats, several by running other programs or with a history of faults.
+# Pillow opens about forty formats, some by running other programs, some with a history of security bugs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-# Our own limit is checked before decoding, so Pillow's warning would only repeat it.
+# Our own limits are checked before decoding.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 _ONE_LARGE = threading.Lock()
-"""Held while a large image is decoded, so that eight of them at once take as much memory as one."""
+"""Held while a large image is decoded, so that several at once take as much memory as one."""
 
 
 def read_poster_size(source: Path | bytes, *, max_pixels: int | None = None) -> tuple[int, int]:
@@ -64,9 +64,9 @@ def decode_poster(
 
     Args:
         source: the path of a file, or its bytes.
-        at_least: the (width, height) the caller will resize to. A JPEG is then decoded at the nearest larger scale,
-            which is several times faster, and a `LARGE` image of another format is shrunk before it is converted.
-        max_pixels: the largest width × height accepted; `MAX_PIXELS` (for a baseline JPEG `MAX_JPEG_PIXELS`) if None.
+        at_least: the (width, height) that the caller needs. A JPEG is then decoded at the next larger scale, which is
+            several times faster, and a `LARGE` image is shrunk before it is converted.
+        max_pixels: the largest width × height; by default `MAX_PIXELS`, or `MAX_JPEG_PIXELS` for a baseline JPEG.
 
     Raises:
         InputError: the file is missing, empty, not an image, damaged, too small or too large.
@@ -76,15 +76,15 @@ def decode_poster(
             width, height = full = image.size
             while width * height > MAX_PIXELS:
                 width, height = width // 2, height // 2
-            image.draft("RGB", at_least or (width, height))  # only does something for JPEG
-            # A progressive JPEG is held in memory at its full size whatever its scale.
+            image.draft("RGB", at_least or (width, height))  # only affects JPEG
+            # A progressive JPEG takes the memory of its full size at any scale.
             width, height = full if "progressive" in image.info else image.size
             with _ONE_LARGE if width * height > SMALL else nullcontext(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # odd EXIF or palettes: only the pixels matter
+                warnings.simplefilter("ignore")  # about EXIF and palettes; only the pixels matter
                 image.load()
                 return _to_rgb(_upright(image), at_least or image.size)
-        except Exception as error:  # each decoder raises its own kinds of errors
-            raise InputError(f"{_name(source)} is damaged or cut short; give a whole picture") from error
+        except Exception as error:  # decoders raise errors of any type
+            raise InputError(f"{_name(source)} is damaged or cut short; give an intact picture") from error
 
 
 def _name(source: Path | bytes) -> str:
@@ -112,7 +112,7 @@ def _open(source: Path | bytes, max_pixels: int | None) -> Image.Image:
     except UnidentifiedImageError:
         raise InputError(f"{name} is not a picture; give a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file") from None
     except Exception as error:
-        raise InputError(f"{name} is damaged or cut short; give a whole picture") from error
+        raise InputError(f"{name} is damaged or cut short; give an intact picture") from error
     width, height = image.size
     draft = image.format == "JPEG" and "progressive" not in image.info
     limit = max_pixels or (MAX_JPEG_PIXELS if draft else MAX_PIXELS)
@@ -126,10 +126,10 @@ def _open(source: Path | bytes, max_pixels: int | None) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Return the image turned as its EXIF block asks."""
-    # Pillow rewrites the whole block: one of 10 MiB takes 10 s.
+    """Rotate the image as its EXIF block says."""
+    # Pillow rewrites the whole block, which takes 10 s for 10 MiB.
     if sum(len(image.info.get(name, "")) for name in ("exif", "Raw profile type exif")) <= MAX_EXIF:
-        with suppress(Exception):  # a broken block is no reason to refuse the pixels
+        with suppress(Exception):  # a broken block does not matter
             return ImageOps.exif_transpose(image)
     return image
 

@@ -1,4 +1,4 @@
-"""Posters, decoded and resized to the encoder's size."""
+"""Decode posters and resize them for an encoder."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from mmgcs.preprocess.prepared import PREPROCESSORS, Prepared, whole_number
 class PosterPixels:
     """Posters as pixels (height, width, 3) uint8; normalisation is inside the graph.
 
-    The picture is stretched to the size rather than cropped: film posters are nearly all 2:3, and what
-    distinguishes them (lettering, faces at the edge) must not be cut away.
+    Posters are stretched rather than cropped: nearly all are 2:3, and lettering and faces at the edges matter.
     """
 
     views: tuple[str, ...] = ("features", "picture")
     max_pixels: int | None = None
-    """The largest width × height decoded by this process; None for the default of `decode_poster`."""
+    """The largest width × height that this process decodes; None for the default of `decode_poster`."""
 
     def __init__(self, height: int, width: int) -> None:
         self.height = height
@@ -40,7 +39,7 @@ class PosterPixels:
 
         from mmgcs.preprocess.decode import decode_poster
 
-        # Decoding at twice the size leaves the resampling filter enough pixels to average.
+        # At twice the size, the resampling filter has enough pixels to average.
         poster = decode_poster(film.poster, at_least=(2 * self.width, 2 * self.height), max_pixels=self.max_pixels)
         resized = poster.resize((self.width, self.height), Image.Resampling.BICUBIC, reducing_gap=3.0)
         return np.asarray(resized, dtype=np.uint8)
@@ -52,5 +51,5 @@ class PosterPixels:
 
 @PREPROCESSORS.register("pixels")
 def _pixels(options: Mapping[str, Any], read: Callable[[str], bytes]) -> PosterPixels:
-    del read  # posters need no file of the bundle
+    del read  # posters need no files
     return PosterPixels(whole_number(options, "height", 1, 4096), whole_number(options, "width", 1, 4096))

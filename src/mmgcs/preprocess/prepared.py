@@ -1,4 +1,4 @@
-"""What a preprocessor is, and the registry that bundles name them in."""
+"""The interface of preprocessors, and their registry."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from mmgcs.registry import Registry
 class Prepared:
     """One film's input, ready for a branch's graph."""
 
-    value: NDArray[Any]  # the prepared array, without a batch dimension
-    length: int  # what batches are sorted by: tokens of a plot, 1 for a picture
-    warnings: tuple[str, ...] = ()  # what was odd about the input
+    value: NDArray[Any]  # without a batch dimension
+    length: int  # the number of tokens, 1 for a poster; batches are sorted by it
+    warnings: tuple[str, ...] = ()  # problems of the input
 
 
 class Preprocessor(Protocol):
-    """Turn films into the arrays that a branch's graph reads."""
+    """Turns films into the arrays that a branch's graph reads."""
 
     def prepare(self, films: Sequence[Film]) -> list[Prepared]:
         """Prepare films that have this branch's input.
 
         Raises:
-            InputError: an input cannot be used. Callers that must not stop prepare films one by one.
+            InputError: an input cannot be used. To find out which, prepare the films one by one.
         """
 
     def collate(self, prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
@@ -36,13 +36,13 @@ class Preprocessor(Protocol):
 
 
 PreprocessorFactory = Callable[[Mapping[str, Any], Callable[[str], bytes]], Preprocessor]
-"""Makes a preprocessor from a branch's options and a function that reads one of the bundle's files."""
+"""Creates a preprocessor from a branch's options and a function that reads a file of the bundle."""
 
 PREPROCESSORS: Registry[PreprocessorFactory] = Registry("preprocessing")
 
 
 def whole_number(options: Mapping[str, Any], name: str, least: int, most: int) -> int:
-    """Return an option that is a whole number. Raises KeyError, TypeError or ValueError if it is missing or wrong."""
+    """Return an integer option. Raises KeyError, TypeError or ValueError if it is missing or invalid."""
     number = int(options[name])
     if not least <= number <= most:
         raise ValueError(f"{name} is {number}, not between {least} and {most}")

@@ -1,4 +1,4 @@
-"""Plots: cleaned, joined with the title if there is one, and cut into tokens."""
+"""Clean plots, join them with their titles, and turn them into tokens."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mmgcs.film import Film
 from mmgcs.preprocess.prepared import PREPROCESSORS, Prepared, whole_number
 
 MAX_CHARACTERS = 20_000
-"""Characters of a plot that are read: far more than any encoder uses, few enough to be instant."""
+"""The number of characters of a plot that are read, far more than any encoder uses."""
 
-# Control characters except line ends, invisible ones that break words apart (zero-width, direction marks, the BOM),
-# and halves of surrogate pairs, which no tokenizer takes.
+# Control characters except line ends, invisible ones that split words (zero-width, direction marks, the BOM), and
+# unpaired surrogates, which tokenizers refuse.
 _CONTROL = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ud800-\udfff]"
 )
@@ -39,9 +39,8 @@ def _placeholders() -> str:
 
 
 PLACEHOLDER = _placeholders()
-"""A regular expression, for Python and polars, that matches placeholders for a missing plot."""
+"""A regular expression, for Python and polars, that matches placeholders of missing plots."""
 _PLACEHOLDER = re.compile(PLACEHOLDER)
-_LONGEST_PLACEHOLDER = 250
 
 
 def is_placeholder(text: str) -> bool:
@@ -51,13 +50,13 @@ def is_placeholder(text: str) -> bool:
     (True, True, False)
     """
     text = text.strip()
-    if len(text) > _LONGEST_PLACEHOLDER or _PLACEHOLDER.match(text) is None:
+    if len(text) > 250 or _PLACEHOLDER.match(text) is None:
         return False
-    return not any(unicodedata.category(mark) == "So" for mark in text)  # emoji may tell a plot
+    return not any(unicodedata.category(mark) == "So" for mark in text)  # a plot of emoji is not one
 
 
 def placeholder_warning(text: str) -> str:
-    """Return the warning about a placeholder.
+    """Return the warning for a placeholder.
 
     >>> placeholder_warning("N/A")
     "the plot is a placeholder ('N/A')"
@@ -66,28 +65,28 @@ def placeholder_warning(text: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Return text without control and invisible characters, in Unicode form NFC, with single spaces.
+    """Remove control and invisible characters, normalise to Unicode form NFC, and collapse spaces.
 
     >>> clean_text(" A\\x00 thief\\u200b\\n  returns ")
     'A thief returns'
     """
-    # Removed first: an invisible character between a letter and its accent would keep them apart.
+    # Remove them first: one between a letter and its accent would keep NFC from joining them.
     visible = _CONTROL.sub("", text[:MAX_CHARACTERS].replace("\x00", " "))
     return _SPACE.sub(" ", unicodedata.normalize("NFC", visible)).strip()
 
 
 def film_text(plot: str, title: str | None = None) -> str:
-    """Return what an encoder reads: the title, if given, as a sentence before the plot. Both are cleaned."""
+    """Return the text that an encoder reads: the cleaned plot, after the title if there is one."""
     plot, title = clean_text(plot), clean_text(title or "")
     return f"{title}. {plot}" if title and plot else plot
 
 
 class PlotTokens:
-    """Plots as token ids of a `tokenizers` model: WordPiece, Unigram (SentencePiece) or a list of words.
+    """Turns plots into token ids with a `tokenizers` model: WordPiece, Unigram (SentencePiece) or a list of words.
 
     Attributes:
-        max_tokens: tokens, special ones included, after which a plot is cut.
-        use_title: put the title before the plot.
+        max_tokens: the number of tokens, including special ones, after which a plot is cut.
+        use_title: True to put the title before the plot.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int, *, pad_id: int = 0, use_title: bool = True) -> None:
@@ -99,7 +98,7 @@ class PlotTokens:
         self.use_title = use_title
 
     def text(self, film: Film) -> str:
-        """Return what is read of a film, before it is cut into tokens."""
+        """Return the text of a film that is turned into tokens."""
         return film_text(film.plot or "", film.title if self.use_title else None)
 
     def prepare(self, films: Sequence[Film]) -> list[Prepared]:
@@ -113,7 +112,7 @@ class PlotTokens:
             if not text:
                 what = f"film {film.id}: " if film.id else ""
                 raise InputError(f"{what}the plot is empty; give a plot in words, or a poster")
-        # A batch is handed to threads, which is not worth it for one text.
+        # A batch uses threads, which does not pay off for one text.
         encode, one = self._tokenizer.encode_batch_fast, len(texts) == 1
         encodings = [self._tokenizer.encode(texts[0])] if one else encode(texts)
         prepared = []
@@ -128,7 +127,7 @@ class PlotTokens:
         return prepared
 
     def words(self, prepared: Prepared) -> list[str]:
-        """Return the tokens of a prepared plot as text, without the marks of word beginnings of Unigram models."""
+        """Return the tokens of a prepared plot as text, without Unigram's marks of word beginnings."""
         tokens = (self._tokenizer.id_to_token(int(token)) or "" for token in prepared.value)
         return [token.removeprefix("\u2581") for token in tokens]
 
