@@ -63,9 +63,9 @@ COMMON = {
     "no such poster": Damage("does not exist", change=setting(poster="none.jpg")),
     "no such poster and no plot": Damage("does not exist", True, setting(poster="none.jpg", plot="")),
     "nothing to read": Damage("nothing to predict from", True, setting(plot="")),
-    "a poster outside": Damage("leads out of the posters folder", True, setting(poster="../../etc/passwd")),
+    "a poster outside": Damage("is outside the posters folder", True, setting(poster="../../etc/passwd")),
     "a poster that links to itself": Damage(
-        "leads out of|cannot be read|does not exist", change=setting(poster="loop.jpg")
+        "is outside|cannot be read|does not exist", change=setting(poster="loop.jpg")
     ),
     "a poster that is text": Damage("is not a picture", change=setting(poster="text.jpg")),
     "an id that was there": Damage("occurs earlier", change=setting(id="first")),

@@ -147,7 +147,7 @@ def test_the_folder_of_a_training_says_where_its_bundle_is(
     run.mkdir(parents=True)
     copy.rename(run / "bundle")
     assert main([*command, str(run)]) == 2
-    assert f"{run} is a training's folder; its bundle is {run / 'bundle'}: give that" in capsys.readouterr().err
+    assert f"{run} is the folder of a training run; give its bundle, {run / 'bundle'}" in capsys.readouterr().err
 
 
 def test_writing_that_fails_leaves_nothing_behind(tiny_bundle: Path, tmp_path: Path) -> None:

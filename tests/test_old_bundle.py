@@ -61,4 +61,4 @@ def test_a_later_major_format_is_refused_in_one_line(copy: Path, capsys: pytest.
     in_format(copy, "2.0")
     assert main(["predict", "--model", str(copy), "--plot", "A ghost."]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "is of bundle format 2.0" in line and "upgrade mmgcs" in line
+    assert "has bundle format 2.0" in line and "upgrade mmgcs" in line

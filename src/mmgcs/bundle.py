@@ -252,7 +252,7 @@ def read_manifest(path: Path) -> tuple[dict[str, dict[str, Any]], tuple[int, int
     except FileNotFoundError:
         inner = path / "bundle"
         if (inner / MANIFEST).is_file():
-            raise UsageError(f"{path} is a training's folder; its bundle is {inner}: give that") from None
+            raise UsageError(f"{path} is the folder of a training run; give its bundle, {inner}") from None
         raise UsageError(f"{path} is not a bundle: it has no {MANIFEST}; give a bundle's folder") from None
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path / MANIFEST} cannot be read ({error}); {GET_AGAIN}") from error
@@ -362,6 +362,6 @@ def _parse_version(text: Any, path: Path) -> tuple[int, int]:
     if match is None:
         raise BundleError(f"{path / MANIFEST} has format version {text!r}; {GET_AGAIN}")
     if int(match[1]) > FORMAT_VERSION[0]:
-        newest = f"this mmgcs reads up to {FORMAT_VERSION[0]}.x; upgrade mmgcs"
-        raise BundleError(f"{path} is of bundle format {text}, {newest}")
+        newest = f"{FORMAT_VERSION[0]}.x"
+        raise BundleError(f"{path} has bundle format {text}, but this mmgcs reads up to {newest}; upgrade mmgcs")
     return int(match[1]), int(match[2])

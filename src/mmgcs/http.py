@@ -363,7 +363,7 @@ class _PublicNetwork(httpcore2.AsyncNetworkBackend):
         try:
             found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
-            raise FetchError("the host's name is not known", temporary=True) from None
+            raise FetchError("unknown host", temporary=True) from None
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         public = [address for address in addresses if is_public(address)]
         if not public:
@@ -416,7 +416,7 @@ def _reason(error: Exception, options: WebOptions) -> FetchError:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return FetchError("the server's certificate is not valid")
     if isinstance(error, TimeoutError | httpx2.TimeoutException):
-        return FetchError(f"no complete answer within {options.timeout:g} s", temporary=True)
+        return FetchError(f"no complete response within {options.timeout:g} s", temporary=True)
     if isinstance(error, httpx2.TooManyRedirects):
         return FetchError(f"more than {options.max_redirects} redirects")
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL | ValueError):

@@ -131,7 +131,7 @@ def test_a_download_that_is_not_the_file_ends_in_one_clear_line(server, tmp_path
 
 def test_servers_that_hang_or_are_not_there_are_given_up(server, tmp_path):
     server.answers = {"/hang": server.hang}
-    with pytest.raises(MmgcsError, match=r"no complete answer within 0\.5 s"):
+    with pytest.raises(MmgcsError, match=r"no complete response within 0\.5 s"):
         download(f"{server.url}/hang", tmp_path / "f", options=ONCE)
     with pytest.raises(MmgcsError, match="no connection"):
         download("http://127.0.0.1:9/f", tmp_path / "f", options=ONCE)

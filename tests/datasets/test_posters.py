@@ -61,7 +61,7 @@ def test_a_second_run_fetches_only_what_is_not_there(server, tmp_path):
     [
         (send(b"", 404), "HTTP 404", 1),
         (send(b"", 500), "HTTP 500", 3),
-        (send(b"<!DOCTYPE html><html><body>Hello</body></html>"), "the answer is a web page, not an image", 1),
+        (send(b"<!DOCTYPE html><html><body>Hello</body></html>"), "the response is a web page, not an image", 1),
         (send(b"neither this nor that"), "is not a picture", 1),
         (send(b""), "is empty", 1),
         (send(picture(size=(600, 900))[:-400]), "is damaged or cut short", 1),
@@ -84,7 +84,7 @@ def test_a_server_that_hangs_and_one_that_drips_are_given_up(server, tmp_path):
     server.answers = {"/hang": server.hang, "/drip": server.drip, "/good": send(picture())}
     result = download_posters(films(server, a="/hang", b="/drip", c="/good"), tmp_path, quick(retries=0))
     assert result.downloaded == 1
-    assert reasons(tmp_path) == dict.fromkeys("ab", "no complete answer within 0.6 s")
+    assert reasons(tmp_path) == dict.fromkeys("ab", "no complete response within 0.6 s")
 
 
 def test_an_answer_that_is_too_large_is_refused_whether_it_says_so_or_not(server, tmp_path):

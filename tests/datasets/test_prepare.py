@@ -243,7 +243,7 @@ def test_posters_are_fetched_by_the_command(dump, tmp_path, capsys, server):
     assert run(capsys, *common)[0] == 3  # private addresses are refused
     status, text, err = run(capsys, *common, "--films-out", out, "--allow-private", "--retry-failed", "--json")
     assert status == 3
-    assert json.loads(text)["reasons"] == {"the answer is a web page, not an image": 1}
+    assert json.loads(text)["reasons"] == {"the response is a web page, not an image": 1}
     assert "failed.jsonl" in err
     assert read_raw_films(out).frame["poster"].to_list() == ["2.jpg", None]
 

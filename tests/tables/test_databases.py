@@ -287,7 +287,7 @@ def test_text_keys_untyped_columns_posters_as_bytes_and_damaged_text_are_read(
     errors = {row[0]: row[4] for row in sqlite_rows(path, PREDICTED)}
     assert summary.errors["the film has no key"] == 1
     assert [errors[key] for key in "abc"] == [None] * 3
-    assert "leads out of the posters folder" in errors["é"]
+    assert "is outside the posters folder" in errors["é"]
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_text_keys_untyped_columns_posters_as_bytes_and_damaged_text_are_read(
         ("sqlite:///{db}", "films", {"key": "isan"}, "--key isan: films has no such column; it has film_no, title"),
         ("sqlite:///{db}", "keyless", {}, "keyless has no primary key; name a column that is unique"),
         ("sqlite:///{db}", "bare", {}, "bare has no column of plots or posters; name one with --columns plot=COLUMN"),
-        ("sqlite:///{db}", "films", {"into": "films"}, "films exists, but its columns are not those of this version"),
+        ("sqlite:///{db}", "films", {"into": "films"}, "films exists, but with other columns than this version"),
         ("sqlite:///{db}", "films", {"posters": Path("nowhere")}, "posters folder nowhere does not exist"),
     ],
 )
@@ -414,7 +414,9 @@ def test_a_server_that_stays_away_ends_the_run_in_one_line_and_a_rerun_completes
         if summary.films == 1024:
             postgres.stop()
 
-    with pytest.raises(MmgcsError, match=r"^postgresql\+psycopg://films@.* went away \(.*\); fix that") as raised:
+    with pytest.raises(
+        MmgcsError, match=r"^postgresql\+psycopg://films@.* cannot be reached \(.*\); fix that"
+    ) as raised:
         tag_database(classifier, database, progress=stop)
     database.close()
     assert "\n" not in str(raised.value)

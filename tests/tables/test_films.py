@@ -294,7 +294,7 @@ def test_a_poster_that_must_be_downloaded_says_how(tmp_path: Path) -> None:
         ("films", "id,plot\n", "no table format ''"),
         ("f.jsonl", "[1, 2]\n", r"is not JSON lines \(line 1 is not a JSON object\); give one object per line"),
         ("f.jsonl", "\n\n", r"is not JSON lines \(it is blank\)"),
-        ("f.jsonl", '{"a": [' + "[]," * 2**20 + "[]]}", r"is not JSON lines \(line 1 holds more lists and values than"),
+        ("f.jsonl", '{"a": [' + "[]," * 2**20 + "[]]}", r"is not JSON lines \(line 1 has too many lists and values"),
         ("f.parquet", "not parquet at all", "cannot be read as Parquet"),
     ],
 )
@@ -403,7 +403,7 @@ def test_a_poster_that_leads_out_of_the_folder_is_an_error_of_its_film(tmp_path:
     (posters / "link.jpg").symlink_to(tmp_path / "secret.jpg")
     path = write(tmp_path / "f.csv", f"id,plot,poster\na,one,{poster}\nb,two,inside/b.jpg\n")
     films = films_of(path, posters=posters)
-    assert "leads out of the posters folder" in (films[0].problem or "")
+    assert "is outside the posters folder" in (films[0].problem or "")
     assert films[0].poster is None
     assert films[1].problem is None
     assert films[1].poster == posters / "inside/b.jpg"
@@ -460,7 +460,7 @@ def test_a_table_of_more_columns_than_any_has_is_refused_with_one_line(tmp_path:
         ('{"id": ' + "[" * 100_000, "is not JSON"),
         ('{"id": ' + "9" * 5000 + "}", "is not JSON"),
         (f'{{"plot": "a", "x": {"[" * 900}{"]" * 900}}}', "is nested more than 100 deep; fix the line"),
-        ('{"plot": "A man runs", "a": [' + "[]," * 1_000_000 + "[]]}", "holds more lists and values than a film has"),
+        ('{"plot": "A man runs", "a": [' + "[]," * 1_000_000 + "[]]}", "has too many lists and values"),
     ],
 )
 def test_a_broken_line_of_jsonl_keeps_its_place(tmp_path: Path, line: str, problem: str) -> None:

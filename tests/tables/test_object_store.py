@@ -62,7 +62,7 @@ def test_tables_and_posters_of_a_bucket_are_tagged(
     assert rows["1"]["inputs"] == ["poster"]
     assert rows["2"]["error"] == "the poster s3://films/posters/none.jpg does not exist; check the path"
     assert rows["3"]["inputs"] == ["plot"] and "none.jpg does not exist" in rows["3"]["warnings"][0]
-    assert "leads out of the posters folder" in rows["4"]["error"]
+    assert "is outside the posters folder" in rows["4"]["error"]
     assert rows["5"]["year"] == "2000"
     again = subprocess.run(command, capture_output=True, text=True)
     assert (again.returncode, again.stderr.count("is finished already")) == (0, 1)

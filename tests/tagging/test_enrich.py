@@ -122,8 +122,8 @@ def test_a_token_of_the_newer_kind_goes_into_a_header(tmdb: Server, tmp_path: Pa
     ("answer", "warning"),
     [
         (send(b"", 502), "HTTP 502"),
-        (send(b"<html>"), "the answer is not JSON"),
-        (send(b"[]"), "the answer is not a JSON object"),
+        (send(b"<html>"), "the response is not JSON"),
+        (send(b"[]"), "the response is not a JSON object"),
         (send(b"", 429, Retry_After="3600"), "HTTP 429, and the server asks to wait 3,600 s"),
         (send(b"", 429, Retry_After="²"), "HTTP 429"),
         (send(b"", 302, Location="http://127.0.0.1:1/"), "HTTP 302"),
@@ -154,7 +154,7 @@ def test_a_poster_that_fails_costs_only_the_poster(tmdb: Server, tmp_path: Path)
     assert (found.plot, found.poster) == (MATRIX["overview"], None)
     assert found.warnings == (
         "the plot was looked up at TMDB",
-        "the poster could not be looked up at TMDB: the answer is not an image that can be read",
+        "the poster could not be looked up at TMDB: the response is not an image that can be read",
     )
 
 

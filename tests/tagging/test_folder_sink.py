@@ -96,7 +96,7 @@ def test_films_posters_and_results_may_be_in_an_object_store(classifier: Classif
     assert rows["b"]["error"] == "the poster memory://films/posters/none.jpg does not exist; check the path"
     assert rows["c"]["inputs"] == ["plot"]
     assert "none.jpg does not exist" in rows["c"]["warnings"][0]
-    assert "leads out of the posters folder" in rows["d"]["error"]
+    assert "is outside the posters folder" in rows["d"]["error"]
 
 
 def test_columns_of_parquet_and_of_folder_names_are_kept(classifier: Classifier, tmp_path: Path) -> None:

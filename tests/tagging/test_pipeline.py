@@ -70,7 +70,7 @@ def test_a_least_confidence_leaves_films_under_it_without_genres(classifier: Cla
     free, _ = tagged(classifier, films, TagOptions())
     review = films.with_name("review.jsonl")
     strict, summary = tagged(classifier, films, TagOptions(min_confidence=0.999, lists={"review": review}))
-    assert lines(review)[0]["reasons"][0].endswith("is under 1.00")
+    assert lines(review)[0]["reasons"][0].endswith("is below 1.00")
     assert [row["probabilities"] for row in strict] == [row["probabilities"] for row in free]
     assert all(row["genres"] == [] and not row["sure"] for row in strict)
     assert any(row["genres"] for row in free)

@@ -175,11 +175,9 @@ def _links(
 def _unfinished(
     tokens: NDArray[np.int64], rows: NDArray[np.int64], group: NDArray[Any], gap: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    first = (
-        np.flatnonzero(np.concatenate([[True], tokens[1:] != tokens[:-1]])) if len(tokens) else np.empty(0, np.int64)
-    )
-    if not len(first):
+    if not len(tokens):
         return tokens, rows
+    first = np.flatnonzero(np.concatenate([[True], tokens[1:] != tokens[:-1]]))
     sizes = np.diff(np.append(first, len(tokens)))
     groups = group[rows]
     several = np.minimum.reduceat(groups, first) != np.maximum.reduceat(groups, first)

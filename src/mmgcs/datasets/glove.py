@@ -73,7 +73,7 @@ def get_glove(
         else:
             archive = source
             if sha256 is not None and file_sha256(source) != sha256.lower():
-                raise InputError(f"{source} is not the expected file: its SHA-256 is not {sha256}; get it again")
+                raise InputError(f"{source} is not the expected file: its SHA-256 is not {sha256}; download it again")
         if archive != target:
             _extract(archive, target, dimension)
         words, vectors = load_glove(target)
@@ -94,7 +94,7 @@ def _extract(archive: Path, target: Path, dimension: int) -> None:
                     raise InputError(f"{archive} unpacks to more than {MAX_TEXT // 2**30} GiB; check the file")
                 out.write(piece)
     except (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{archive} is damaged or cut short ({error}); remove it and get it again") from None
+        raise InputError(f"{archive} is damaged or cut short ({error}); remove it and download it again") from None
 
 
 @contextlib.contextmanager
@@ -131,7 +131,7 @@ def load_glove(path: Path) -> tuple[list[str], NDArray[np.float32]]:
         with opener(path, "rb") as handle:
             first = handle.readline()
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error}); get it again with: mmgcs data glove") from None
+        raise InputError(f"{path} cannot be read ({error}); download it again with: mmgcs data glove") from None
     width = len(first.split()) - 1
     if width < 2:
         raise InputError(f"{path} is not a file of word vectors: its first line is not a word and numbers")
@@ -143,11 +143,11 @@ def load_glove(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise InputError(
-            f"{path} is not a file of word vectors ({reason}); get it again with: mmgcs data glove"
+            f"{path} is not a file of word vectors ({reason}); download it again with: mmgcs data glove"
         ) from None
     numbers = table.drop("word")
     short = numbers.select(pl.any_horizontal(pl.all().is_null())).to_series()
     if short.any():
         line = int(short.arg_true()[0]) + 1
-        raise InputError(f"{path} is damaged in line {line}: it lacks numbers; get it again with: mmgcs data glove")
+        raise InputError(f"{path} is damaged: line {line} lacks numbers; download it again with: mmgcs data glove")
     return table["word"].to_list(), np.ascontiguousarray(numbers.to_numpy())

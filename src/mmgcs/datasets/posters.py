@@ -230,7 +230,7 @@ def _keep(folder: Path, film: str, data: bytes) -> None:
             kind = str(image.format).lower()
     except InputError as error:
         if data[:512].lstrip().lower().startswith((b"<!doctype", b"<html")):
-            raise FetchError("the answer is a web page, not an image") from None
+            raise FetchError("the response is a web page, not an image") from None
         raise FetchError(str(error).split(";", 1)[0].removeprefix("the poster ")) from None
     with atomic_writer(folder / f"{poster_stem(film)}.{'jpg' if kind == 'jpeg' else kind}", "wb") as handle:
         handle.write(data)

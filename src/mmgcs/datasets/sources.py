@@ -77,7 +77,7 @@ def detect_source(path: Path) -> str:
         return found
     what = f"its columns are {', '.join(columns[:12])}" if columns else "the folder has no <id>.json files and no table"
     sources = "; ".join(f"{name}, {source.about}" for name, source in sorted(SOURCES.items()))
-    raise InputError(f"{path} is not a known data set ({what}); say which it is with --from: {sources}")
+    raise InputError(f"{path} is not a known data set ({what}); name it with --from: {sources}")
 
 
 # Our own table of films
@@ -130,8 +130,8 @@ _QUICK: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
 
 def check_writable(path: Path) -> None:
     """Raise UsageError if `write_films` cannot write to a path. Call it before doing any work."""
-    problem = "is a folder" if path.is_dir() else None if table_format(path)[0] in WRITERS else "has no known extension"
-    if problem is not None:
+    if path.is_dir() or table_format(path)[0] not in WRITERS:
+        problem = "is a folder" if path.is_dir() else "has no known extension"
         raise UsageError(f"{path} {problem}; name a file ending in .csv, .tsv, .jsonl or .parquet")
 
 
@@ -274,9 +274,9 @@ def _read_splits(root: Path) -> dict[str, str]:
     try:
         parts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not JSON ({error}); get MM-IMDb's split.json again") from None
+        raise InputError(f"{path} is not JSON ({error}); download MM-IMDb's split.json again") from None
     if not isinstance(parts, dict) or not all(isinstance(ids, list) for ids in parts.values()):
-        raise InputError(f"{path} is not an object of lists of ids; get MM-IMDb's split.json again")
+        raise InputError(f"{path} is not an object of lists of ids; download MM-IMDb's split.json again")
     splits: dict[str, str] = {}
     for part, ids in parts.items():
         if part not in _MMIMDB_SPLITS:
@@ -287,7 +287,7 @@ def _read_splits(root: Path) -> dict[str, str]:
     return splits
 
 
-# All of them
+# All data sets
 
 
 @dataclass(frozen=True, slots=True)

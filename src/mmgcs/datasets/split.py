@@ -79,7 +79,7 @@ def _empty_split(empty: Sequence[str], links: pl.DataFrame, groups: NDArray[np.i
     inside = links.filter(pl.Series(groups).gather(links["left"]) == int(sizes.argmax()))
     return (
         f"nothing is left for the {names}: {sizes.max():,} of {len(groups):,} films belong together "
-        f"({inside['reason'].mode().sort()[0]}) and must share one; if they are not related, change that column"
+        f"({inside['reason'].mode().sort()[0]}) and must be in one split; if they are unrelated, change that column"
     )
 
 

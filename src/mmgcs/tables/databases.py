@@ -226,7 +226,7 @@ class FilmDatabase:
                     existing = inspector.get_columns(ours.name, schema=ours.schema)
                     if {column["name"] for column in existing} != {column.name for column in ours.columns}:
                         raise UsageError(
-                            f"{ours.fullname} exists, but its columns are not those of this version of mmgcs; "
+                            f"{ours.fullname} exists, but with other columns than this version of mmgcs uses; "
                             "drop it, or give --into another name"
                         )
             meta.create_all(connection)
@@ -299,7 +299,7 @@ class FilmDatabase:
             if len(set(keys)) < len(keys) or (keys and keys[0] == after):
                 raise MmgcsError(
                     f"the key {self.key} of {self.source} is not unique, or not UTF-8, near {str(keys[0])[:80]!r}; "
-                    f"name another column with --key"
+                    "name another column with --key"
                 )
             if rows:
                 yield [self._film(row) for row in rows[:size]]
@@ -410,8 +410,8 @@ class FilmDatabase:
             return attempts(work)
         except DBAPIError as error:
             raise MmgcsError(
-                f"{self.place} refused or went away ({_reason(error)}); fix that, then run the same command "
-                f"again: predictions that were written are kept"
+                f"{self.place} failed or cannot be reached ({_reason(error)}); fix that, then run the same command "
+                "again: predictions already written are kept"
             ) from error
 
 

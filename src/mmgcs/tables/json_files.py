@@ -65,7 +65,7 @@ def _bounded(rows: Iterator[Row], columns: dict[str, None]) -> Iterator[Row]:
     known = dict(columns)
     for row in rows:
         if len(known) + len(row.values) > MAX_COLUMNS and len(known.keys() | row.values.keys()) > MAX_COLUMNS:
-            problem = f"{row.place} has new keys, and the table has {MAX_COLUMNS:,} already; leave some out"
+            problem = f"{row.place} has new keys, but the table already has {MAX_COLUMNS:,}; leave some out"
             yield Row({key: value for key, value in row.values.items() if key in known}, problem, (), row.place)
         else:
             known.update(dict.fromkeys(row.values))
@@ -136,7 +136,7 @@ def _decode(text: str, cut: bool, size: int) -> tuple[dict[str, Any], str | None
     if cut:
         return {}, f"is longer than {MAX_LINE // 2**20} MiB; fix the line"
     if size > 64 * 2**20:  # text such as `[[],[],…]` takes thirty times its length in memory
-        return {}, "holds more lists and values than a film has; fix the line"
+        return {}, "has too many lists and values; fix the line"
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:

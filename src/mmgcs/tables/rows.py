@@ -121,7 +121,7 @@ class RowReader:
                 warnings.append(f"the poster /{path[:200]} is a path at TMDB; {DOWNLOAD}")
                 return None
         if not self._is_inside(path):
-            raise InputError(f"the poster {path[:200]!r} leads out of the posters folder; give a path inside it")
+            raise InputError(f"the poster {path[:200]!r} is outside the posters folder; give a path inside it")
         return Path(path) if self.posters is None else self.posters / path
 
     def _is_inside(self, relative: str) -> bool:

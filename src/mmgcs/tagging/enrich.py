@@ -236,9 +236,9 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        raise FetchError("the answer is not JSON") from None
+        raise FetchError("the response is not JSON") from None
     if not isinstance(value, dict):
-        raise FetchError("the answer is not a JSON object")
+        raise FetchError("the response is not a JSON object")
     return value
 
 
@@ -246,7 +246,7 @@ def _poster(body: bytes) -> bytes:
     try:
         decode_poster(body)
     except InputError:
-        raise FetchError("the answer is not an image that can be read") from None
+        raise FetchError("the response is not an image that can be read") from None
     return body
 
 

@@ -41,7 +41,7 @@ def _review(film: Film, prediction: Prediction, least: float) -> list[dict[str, 
         if not prediction.genres:
             reasons.append("no genre is likely enough")
         elif prediction.confidence < least:
-            reasons.append(f"the confidence {prediction.confidence:.2f} is under {least:.2f}")
+            reasons.append(f"the confidence {prediction.confidence:.2f} is below {least:.2f}")
         reasons += [STRANGE.format(name) for name in prediction.strange]
     if not reasons:
         return []

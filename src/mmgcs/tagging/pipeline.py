@@ -104,18 +104,17 @@ class TagSummary:
     def lines(self) -> list[str]:
         """Return the summary as lines of text."""
         rate = self.films / self.seconds if self.seconds else 0.0
-        lines = [
-            f"{self.films:,} films in {self.seconds:.1f} s"
-            + (f", {rate:.0f} a second" if rate >= 1 else "")
-            + f": {self.in_error:,} in error, "
-            f"{self.unsure:,} not sure, {self.warnings:,} with a warning"
-            + (f", {self.kept:,} kept as they were" if self.kept else "")
-            + (f", {self.unchanged:,} unchanged since they were tagged" if self.unchanged else "")
-        ]
+        speed = f", {rate:.0f} a second" if rate >= 1 else ""
+        counts = f"{self.in_error:,} in error, {self.unsure:,} not sure, {self.warnings:,} with a warning"
+        if self.kept:
+            counts += f", {self.kept:,} kept as they were"
+        if self.unchanged:
+            counts += f", {self.unchanged:,} unchanged since they were tagged"
+        lines = [f"{self.films:,} films in {self.seconds:.1f} s{speed}: {counts}"]
         if self.genres:
             lines.append("genres: " + ", ".join(f"{genre} {count:,}" for genre, count in self.genres.most_common()))
         if self.deleted:
-            lines.append(f"{self.deleted:,} films have a prediction, but are not in the table any more")
+            lines.append(f"{self.deleted:,} films have a prediction, but are no longer in the table")
         lines += [f"error in {count:,}: {kind}" for kind, count in self.errors.most_common(20)]
         return lines
 

@@ -60,7 +60,7 @@ def tag(
     options = TagOptions(only_missing, min_confidence)
     if isinstance(films, str | Path):
         if out is None:
-            raise UsageError("give out, the file to write the tagged films to")
+            raise UsageError("out is missing; give the file to write the tagged films to")
         path, target = Path(films), Path(out)
         if resume and not overwrite and is_finished(target, {}, path):
             return TagSummary()
@@ -69,7 +69,7 @@ def tag(
             classifier, table, target, resume=resume, overwrite=overwrite, options=options, progress=progress
         )
     if out is not None:
-        raise UsageError("out is for a file of films; a tagged frame is returned")
+        raise UsageError("out is for a file of films; leave it out for a frame, which is returned")
     names, rows = _read_frame(films)
     check_named(columns or {}, names, "the frame")
     records = RecordBuilder(names, classifier.genres)

@@ -98,9 +98,7 @@ def tag_with_ray(
         if isinstance(cause, MmgcsError):
             raise cause from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-        raise MmgcsError(
-            f"the cluster lost the work ({reason[:300]}); run the same command again with --resume"
-        ) from error
+        raise MmgcsError(f"the cluster failed ({reason[:300]}); run the same command again with --resume") from error
     finally:
         if address is None:
             ray.shutdown()
