@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -146,19 +145,14 @@ class Bundle:
         files: the size and SHA-256 of each file, from the manifest.
     """
 
-    def __init__(self, path: Path, *, check: bool = True) -> None:
-        """Open the bundle in `path`.
-
-        Args:
-            path: the folder.
-            check: True to compare each file with its SHA-256 when it is read.
+    def __init__(self, path: Path) -> None:
+        """Open the bundle in a folder.
 
         Raises:
             UsageError: the folder does not exist or is not a bundle.
             BundleError: the bundle is damaged, or its format is too new.
         """
         self.path = _find(path)
-        self._check = check
         self._ahead: dict[str, Future[bytes]] = {}
         self.files, self.format_version = read_manifest(self.path)
         self.config = BundleConfig.from_json(self._read_json(CONFIG))
@@ -166,7 +160,7 @@ class Bundle:
     def read_ahead(self, names: Iterable[str]) -> None:
         """Start reading and checking files in the background; the first `read` of each waits for it."""
         pool = ThreadPoolExecutor(thread_name_prefix="mmgcs-read")
-        self._ahead = {name: pool.submit(self._read, name, check=self._check) for name in names}
+        self._ahead = {name: pool.submit(self._read, name) for name in names}
         pool.shutdown(wait=False)
 
     def read(self, name: str) -> bytes:
@@ -177,18 +171,18 @@ class Bundle:
                 with tensors in other files.
         """
         ahead = self._ahead.pop(name, None)
-        return self._read(name, check=self._check) if ahead is None else ahead.result()
+        return self._read(name) if ahead is None else ahead.result()
 
-    def _read(self, name: str, *, check: bool) -> bytes:
+    def _read(self, name: str) -> bytes:
         entry = self.files.get(name)
         if entry is None:
             raise BundleError(f"{self.path} has no file {name} in its {MANIFEST}; {GET_AGAIN}")
         path = self.path / name
         try:
-            content = read_file(path, entry["bytes"] if check else sys.maxsize)
+            content = read_file(path, entry["bytes"])
         except OSError as error:
             raise BundleError(f"{path} cannot be read ({error.strerror or error}); {GET_AGAIN}") from error
-        if check and (len(content) != entry["bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]):
+        if len(content) != entry["bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
             raise BundleError(f"{path} differs from its SHA-256 in {MANIFEST}: the file was changed; {GET_AGAIN}")
         if name.endswith(".onnx") and has_external_data(content):
             raise BundleError(f"{path} keeps tensors in other files; export the graph with all its data inside")
@@ -225,7 +219,7 @@ class Bundle:
         problems = []
         for name in self.files:
             try:
-                self._read(name, check=True)
+                self._read(name)
             except BundleError as error:
                 problems.append(str(error))
         return problems

@@ -13,7 +13,7 @@ from out_of_domain import KINDS, pictures, texts
 from PIL import Image, ImageFilter
 
 from mmgcs import Film, load
-from mmgcs.bundle import CONFIG, DEFAULT_BUNDLE, Bundle, write_bundle
+from mmgcs.bundle import CONFIG, DEFAULT_BUNDLE, Bundle, seal, write_bundle
 from mmgcs.errors import BundleError
 from mmgcs.evaluation import evaluate, fit_pictures
 from mmgcs.files import write_json
@@ -77,8 +77,9 @@ def test_a_damaged_detector_is_one_clear_error(fitted: Path, tmp_path: Path) -> 
     config = json.loads((fitted / "bundle.json").read_text(encoding="utf-8"))
     config["extra"][PICTURES]["mean"] = [1.0, 2.0]
     write_json(tmp_path / "bad" / "bundle.json", config)
+    seal(tmp_path / "bad")
     with pytest.raises(BundleError, match="download or export the bundle again"):
-        PictureDetector.of(Bundle(tmp_path / "bad", check=False))
+        PictureDetector.of(Bundle(tmp_path / "bad"))
 
 
 @pytest.mark.parametrize(("kind", "least"), [("plot", 0.7), ("poster", 0.75)])
