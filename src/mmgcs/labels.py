@@ -78,9 +78,7 @@ def read_labels(
     return truth, known
 
 
-def label_notes(
-    films: Sequence[Film], genres: Sequence[str], sources: Mapping[str, LabelSource] = LABEL_SOURCES
-) -> list[str]:
+def label_notes(films: Sequence[Film], genres: Sequence[str]) -> list[str]:
     """Return one line for each unknown genre, and for each label source that has no description."""
     names = Counter(name for film in films for name in film.genres or ())
     notes = []
@@ -93,7 +91,7 @@ def label_notes(
     return notes + [
         f"the label source {source!r} has no description, so a missing genre counts as a no; "
         "describe it under label_sources in the recipe"
-        for source in undescribed((film.labels for film in films), sources)
+        for source in undescribed(film.labels for film in films)
     ]
 
 

@@ -384,7 +384,7 @@ def test_bytes_that_are_not_utf8_and_nul_bytes_are_read_with_a_warning(tmp_path:
 
 def test_an_id_that_occurs_again_is_warned_of_wherever_it_is(tmp_path: Path) -> None:
     path = write(tmp_path / "f.csv", "id,plot\n" + "".join(f"{n % 700},p\n" for n in range(1000)) + ",p\n,p\n")
-    films = [film for chunk in read_films(path, chunk=64) for film in chunk]
+    films = [film for chunk in FilmTable(path).chunks(64) for film in chunk]
     warned = [number for number, film in enumerate(films) if film.warnings]
     assert warned == list(range(700, 1000))
     assert films[700].warnings == ("the id '0' occurs earlier in the table",)

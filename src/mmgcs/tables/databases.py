@@ -262,7 +262,7 @@ class FilmDatabase:
 
         self._write(work)
 
-    def chunks(self, model: str, *, retry_errors: bool = False, size: int = CHUNK) -> Iterator[list[Film]]:
+    def chunks(self, model: str, *, retry_errors: bool = False) -> Iterator[list[Film]]:
         """Yield the films that the model has not tagged yet, in the order of their keys.
 
         A film's `record` also holds `film_id`, the value of its key, and `input_hash`, which `save` stores.
@@ -270,31 +270,30 @@ class FilmDatabase:
         Args:
             model: the model's name.
             retry_errors: True to also yield films whose prediction was an error.
-            size: films per chunk.
 
         Raises:
             MmgcsError: the database cannot be reached any longer, or the key is not unique.
         """
         chunk: list[Film] = []
-        for films in self._pages(size):
+        for films in self._pages():
             known = self._stored(model, [film.record["film_id"] for film in films], retry_errors)
             for film in films:
                 if known.get(film.record["film_id"]) == film.record["input_hash"]:
                     self.unchanged += 1
                     continue
                 chunk.append(film)
-                if len(chunk) == size:
+                if len(chunk) == CHUNK:
                     yield chunk
                     chunk = []
         if chunk:
             yield chunk
 
-    def _pages(self, size: int) -> Iterator[list[Film]]:
+    def _pages(self) -> Iterator[list[Film]]:
         after = None
         while True:
             start = self._key.is_not(None) if after is None else self._key > after
             query = sa.select(self._key, *self._fields.values()).where(start, self._where)
-            rows = self._read(query.order_by(self._key).limit(size + 1))
+            rows = self._read(query.order_by(self._key).limit(CHUNK + 1))
             keys = [row[0] for row in rows]
             if len(set(keys)) < len(keys) or (keys and keys[0] == after):
                 raise MmgcsError(
@@ -302,10 +301,10 @@ class FilmDatabase:
                     "name another column with --key"
                 )
             if rows:
-                yield [self._film(row) for row in rows[:size]]
-            if len(rows) <= size:
+                yield [self._film(row) for row in rows[:CHUNK]]
+            if len(rows) <= CHUNK:
                 return
-            after = keys[size - 1]
+            after = keys[CHUNK - 1]
 
     def _film(self, row: Sequence[Any]) -> Film:
         key, *others = row

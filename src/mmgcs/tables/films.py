@@ -187,12 +187,11 @@ def read_films(
     path: str | Path,
     posters: str | Path | None = None,
     *,
-    chunk: int = CHUNK,
     delimiter: str | None = None,
     columns: Mapping[str, str] | None = None,
     notify: Callable[[str], object] | None = None,
 ) -> Iterator[list[Film]]:
-    """Read the films of a table in order, `chunk` at a time; memory does not grow with the table.
+    """Read the films of a table in order and in chunks; memory does not grow with the table.
 
     A row that cannot be read becomes a film with a `problem`. `notify` is called with each of the table's notices. The
     other arguments and errors are those of FilmTable; errors are raised at once, not at the first chunk.
@@ -201,7 +200,7 @@ def read_films(
     if notify is not None:
         for notice in table.notices:
             notify(notice)
-    return table.chunks(chunk)
+    return table.chunks()
 
 
 def need_column(path: str | Path, field: str, columns: Mapping[str, str] | None = None) -> None:

@@ -48,7 +48,7 @@ from mmgcs.tables import (
     write_table,
 )
 from mmgcs.tagging.lists import FILM_LISTS
-from mmgcs.tagging.pipeline import Pipeline, Predictor, Progress, Sink, TagOptions, TagSummary
+from mmgcs.tagging.pipeline import Pipeline, Progress, Sink, TagOptions, TagSummary
 from mmgcs.version import __version__
 
 LOG = logging.getLogger(__name__)
@@ -87,7 +87,6 @@ def tag_table(
     overwrite: bool = False,
     options: TagOptions = TagOptions(),
     progress: Progress | None = None,
-    predict: Predictor | None = None,
 ) -> TagSummary:
     """Tag a table and write the result to `out`, whole or not at all.
 
@@ -100,7 +99,6 @@ def tag_table(
         overwrite: True to replace `out`, and to restart an unfinished run.
         options: the options of the run.
         progress: called after each chunk.
-        predict: as for `Pipeline`.
 
     Raises:
         UsageError: as `check_output`; the unfinished run is a different one; or another process is writing `out`.
@@ -108,7 +106,7 @@ def tag_table(
     """
     check_output(out, overwrite=overwrite, resume=resume, lists=options.lists)
     with FileSink(table, out, classifier, options, resume=resume) as sink:
-        return Pipeline(classifier, options, predict=predict).run(table.chunks(), sink, progress)
+        return Pipeline(classifier, options).run(table.chunks(), sink, progress)
 
 
 def check_output(
