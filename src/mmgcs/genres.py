@@ -102,9 +102,6 @@ _DOUBLE: Mapping[str, tuple[str, ...]] = {
     "romanticcomedy": ("Romance", "Comedy"),
 }
 
-# Genres that are part of a wider one, for label sets that only have the wider one.
-_WIDER: Mapping[str, str] = {"Musical": "Music"}
-
 MAX_GENRES = 200
 """The most genres that are read from one value."""
 
@@ -147,12 +144,12 @@ def genre_set(name: str) -> tuple[str, ...]:
 
 
 def within(names: Sequence[str], genres: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that are in a label set, each once. A genre it lacks becomes the wider one, if there is one.
+    """Return the names that are in a label set, each once. A set without musicals counts them as music.
 
     >>> within(("Musical", "Sport", "Drama"), ("Drama", "Music"))
     ('Music', 'Drama')
     """
-    mapped = (name if name in genres else _WIDER.get(name, name) for name in names)
+    mapped = ("Music" if name == "Musical" and name not in genres else name for name in names)
     return tuple(dict.fromkeys(name for name in mapped if name in genres))
 
 

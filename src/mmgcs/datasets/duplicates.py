@@ -23,8 +23,6 @@ from mmgcs.machine import cores
 THRESHOLD = 0.5
 """The least Jaccard similarity of near-duplicates: about one word in ten may differ."""
 WIDTH = 3
-MAX_WORDS = 400
-"""The number of words compared: the first page finds near-duplicates as well as the whole plot does."""
 MAX_SHARING = 200
 """If more plots than this share a shingle among their first few, it is a stock phrase. To limit the time, its plots are
 only compared with those nearest in length, so pairs that share nothing rarer can be missed."""
@@ -86,7 +84,7 @@ def _shingles(plots: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
 
 def _shingles_of(plots: pl.Series) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     plain = plots.fill_null("").str.to_lowercase().str.replace_all(r"[^\p{L}\p{N} ]+", "")
-    words = plain.str.split(" ").list.head(MAX_WORDS)
+    words = plain.str.split(" ").list.head(400)  # the first page finds near-duplicates as well as the whole plot does
     counts = words.list.len().to_numpy().astype(np.int64)
     flat = words.explode().hash(seed=0).to_numpy()
     rows = np.repeat(np.arange(len(counts), dtype=np.int32), counts)

@@ -27,11 +27,8 @@ SMALL = 4_000_000
 """Images with more pixels than this, after scaling, are decoded one at a time."""
 LARGE = 16_000_000
 """Images with more pixels than this are shrunk before they are converted, to save memory."""
-MAX_EXIF = 2**20
-"""The largest EXIF block, in bytes, that is searched for an orientation."""
 # Pillow opens about forty formats, some by running other programs, some with a history of security bugs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 # Our own limits are checked before decoding.
 Image.MAX_IMAGE_PIXELS = None
@@ -103,7 +100,7 @@ def _open(source: Path | bytes, max_pixels: int | None) -> Image.Image:
         raise InputError(f"{name} is empty; give a picture")
     if len(data) > MAX_BYTES:
         raise InputError(f"{name} is larger than {MAX_BYTES // 2**20} MiB; give a smaller picture")
-    if data.startswith(_TIFF):
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         raise InputError(f"{name} is a TIFF file, which is not supported; convert it to JPEG or PNG")
     try:
         with warnings.catch_warnings():
@@ -128,7 +125,7 @@ def _open(source: Path | bytes, max_pixels: int | None) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     """Rotate the image as its EXIF block says."""
     # Pillow rewrites the whole block, which takes 10 s for 10 MiB.
-    if sum(len(image.info.get(name, "")) for name in ("exif", "Raw profile type exif")) <= MAX_EXIF:
+    if sum(len(image.info.get(name, "")) for name in ("exif", "Raw profile type exif")) <= 2**20:
         with suppress(Exception):  # a broken block does not matter
             return ImageOps.exif_transpose(image)
     return image

@@ -26,7 +26,6 @@ from mmgcs.tables.source import BLANK, CELL, MAX_LINE, Line, Meter, Row, encodin
 MAX_RECORD = 4 * 2**20
 """The most characters of a record that spans several lines; in a longer one, a quote was never closed."""
 
-DELIMITERS = (",", ";", "\t", "|")
 _NAMES = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
 csv.field_size_limit(MAX_LINE + MAX_RECORD)
@@ -208,7 +207,7 @@ def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dia
         names = header(delimiter)
         return len(sources_of(names)), score(Dialect(delimiter)), len(names), delimiter == usual
 
-    delimiter = given or max(DELIMITERS, key=likelihood)
+    delimiter = given or max((",", ";", "\t", "|"), key=likelihood)
     flags = [
         (quoted, escaped, spaced) for quoted in (True, False) for escaped in (False, True) for spaced in (False, True)
     ]
