@@ -69,12 +69,8 @@ def read_labels(
         truth[row, [column[name] for name in names]] = True
         if source.max_names is not None and len(film.genres or ()) >= source.max_names:
             known[row] = truth[row]
-        for genre in source.unnamed:
-            if genre in column and genre not in names:
-                known[row, column[genre]] = False
-        for genre in source.wide:
-            if genre in column and genre in names:
-                known[row, column[genre]] = False
+        unknown = (set(source.unnamed) - set(names)) | (set(source.wide) & set(names))
+        known[row, [column[genre] for genre in unknown if genre in column]] = False
     return truth, known
 
 

@@ -208,9 +208,7 @@ def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dia
         return len(sources_of(names)), score(Dialect(delimiter)), len(names), delimiter == usual
 
     delimiter = given or max((",", ";", "\t", "|"), key=likelihood)
-    flags = [
-        (quoted, escaped, spaced) for quoted in (True, False) for escaped in (False, True) for spaced in (False, True)
-    ]
+    flags = list(itertools.product((True, False), (False, True), (False, True)))  # quoted, escaped, spaced
     if delimiter == "\t" and _looks_unquoted(sample):
         flags.insert(0, (False, False, False))
     return max((Dialect(delimiter, *chosen) for chosen in flags), key=score)
