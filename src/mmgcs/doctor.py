@@ -24,12 +24,12 @@ from mmgcs.machine import cores
 PACKAGE = "mmgcs"
 EXTRAS = {
     "train": "training, evaluation and data preparation",
-    "db": "tagging tables of databases",
+    "db": "tagging database tables",
     "excel": "reading .xlsx workbooks",
     "cloud": "tables in object stores",
-    "hub": "data sets and bundles of the Hugging Face hub",
+    "hub": "data sets and bundles on the Hugging Face hub",
     "scale": "tagging on several machines",
-    "weights": "the encoders' starting weights without network",
+    "weights": "pretrained weights for training offline",
 }
 
 

@@ -22,7 +22,7 @@ class UsageError(MmgcsError):
 
 
 class InputError(UsageError):
-    """One film's plot or poster cannot be used. In batches this becomes the film's `error` or a warning."""
+    """An input, such as a film's plot or poster, cannot be used. In batches, it is the film's `error` or a warning."""
 
 
 class BundleError(MmgcsError):
