@@ -1,4 +1,4 @@
-"""MMGCS: which genres a film belongs to, from its plot, its poster, or both.
+"""MMGCS: predict the genres of a film from its plot, its poster, or both.
 
 >>> import mmgcs
 >>> prediction = mmgcs.load().predict(plot="Two detectives hunt a killer through the city's underworld.")
