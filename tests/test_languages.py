@@ -1,4 +1,4 @@
-"""The default bundle reads German, Italian and Dutch by transfer: it learned from no plots in them."""
+"""The default bundle reads German, Italian and Dutch by transfer: it learned from almost no plots in them."""
 
 from __future__ import annotations
 
