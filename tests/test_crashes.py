@@ -122,7 +122,7 @@ def test_tagging_keeps_the_old_table_until_the_new_one_is_whole(kind, tmp_path, 
 
 def test_tagging_a_library_leaves_every_file_old_or_new_and_undo_takes_all_back(tmp_path, tiny_bundle, faults):
     library, kept = tmp_path / "Films", tmp_path / "kept"
-    for name, plot in {"A (2001)": "a ghost and a vampire", "B (2002)": "love in the city"}.items():
+    for name, plot in {"A (2001)": "a ghost and a vampire", "B (2002)": "love in the old city"}.items():
         (kept / name).mkdir(parents=True)
         (kept / name / "movie.nfo").write_text(f"<movie><title>{name}</title><plot>{plot}</plot></movie>", "utf-8")
     old = whole_files(kept)

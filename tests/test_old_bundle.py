@@ -33,7 +33,7 @@ def test_a_bundle_of_the_first_format_predicts_as_it_always_did() -> None:
     horror, comedy, neither = classifier.predict_batch(
         [
             mmgcs.Film(plot="A vampire leaves the grave."),
-            mmgcs.Film(plot="a silly joke", title="Funny"),
+            mmgcs.Film(plot="it is a silly joke", title="Funny"),
             mmgcs.Film(plot="a walk in the park"),
         ]
     )

@@ -229,7 +229,7 @@ def test_a_file_whose_path_undo_would_refuse_is_not_written(tmp_path: Path) -> N
     path = tmp_path / "a\\..\\b" / "movie.nfo"
     path.parent.mkdir()
     path.write_bytes(b"one")
-    with pytest.raises(InputError, match="which undo refuses"):
+    with pytest.raises(InputError, match="which undo rejects"):
         write(tmp_path, path)
     assert path.read_bytes() == b"one"
 

@@ -452,7 +452,8 @@ def test_dates_that_python_does_not_know_are_a_warning_of_their_film(
 ) -> None:
     with psycopg.connect(host=str(postgres.folder), user="films", dbname="postgres", autocommit=True) as connection:
         connection.execute("create table dated (id int primary key, plot text, release_date date, title timestamptz)")
-        rows = [("a ghost", "infinity", "-infinity"), ("a ghost", "0044-03-15 BC", None), ("love", "1999-03-31", None)]
+        ghost, love = "a ghost haunts the house", "love in the old city"
+        rows = [(ghost, "infinity", "-infinity"), (ghost, "0044-03-15 BC", None), (love, "1999-03-31", None)]
         for number, row in enumerate(rows):
             connection.execute("insert into dated values (%s, %s, %s, %s)", (number, *row))
     assert tag(classifier, postgres.address, "dated", into="dated_genres").films == 3

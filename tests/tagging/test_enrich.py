@@ -199,7 +199,7 @@ def test_a_table_is_tagged_from_what_was_looked_up(
     monkeypatch.setenv("TMDB_API_URL", f"{tmdb.url}/3")
     monkeypatch.setenv("TMDB_IMAGES_URL", f"{tmdb.url}/t/p/w342")
     films, out = tmp_path / "films.csv", tmp_path / "out.jsonl"
-    films.write_text("imdb_id,plot\ntt0133093,\ntt0000404,\ntt0000001,A ghost\n", encoding="utf-8")
+    films.write_text("imdb_id,plot\ntt0133093,\ntt0000404,\ntt0000001,A ghost haunts the house\n", encoding="utf-8")
     call = ["tag", str(films), "--out", str(out), "--model", str(tiny_bundle), "--enrich", "tmdb", "--quiet"]
     assert main([*call, "--enrich-cache", str(tmp_path / "cache.sqlite")]) == 3
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]

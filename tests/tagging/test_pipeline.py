@@ -15,10 +15,10 @@ from mmgcs.tagging import TagOptions, TagSummary, tag_table
 
 TABLE = """id,title,plot,genres,poster
 a,A,Two detectives hunt a killer,Crime,
-b,B,love in the city,Horror|Romance,
+b,B,love in the old city,Horror|Romance,
 c,C,the city of the man,,
 d,D,,Drama,
-e,E,a ghost,Western,none.jpg
+e,E,a ghost haunts the house,Western,none.jpg
 a,A2,a ghost and a vampire,Comedy,
 """
 

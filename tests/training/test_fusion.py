@@ -8,8 +8,11 @@ import torch
 
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Features
-from mmgcs.training.fusion import FusionFilms, choose_shares, fused_logits
+from mmgcs.sample import sample_table
+from mmgcs.training.fusion import FusionFilms, choose_holdout, choose_seen, choose_shares, fused_logits
+from mmgcs.training.labelled import read_labelled
 from mmgcs.training.module import input_masks, macro_average_precision
+from mmgcs.training.recipe import read_recipe
 
 FILMS, GENRES = 400, 4
 
@@ -65,3 +68,14 @@ def test_inputs_that_help_each_other_stay_together(made):
     after = scores(fusion, features, truth)
     assert after["both"] > max(after["plot"], after["poster"])
     assert torch.equal(fusion.mix, mix)
+
+
+def test_the_fusion_also_learns_from_films_with_both_inputs_that_the_branches_saw():
+    table = sample_table()
+    data = read_labelled(table, table.parent, ["Comedy", "Drama"], None)
+    recipe = read_recipe("english", ["fusion.holdout=0.3", "fusion.seen=3"])
+    held = choose_holdout(recipe, data)
+    seen = choose_seen(recipe, data, held)
+    assert len(seen) == 3 and not set(seen) & set(held)
+    assert all(data.films[row].plot and data.films[row].poster and data.films[row].split == "train" for row in seen)
+    assert not len(choose_seen(read_recipe("english", []), data, held))

@@ -17,7 +17,7 @@ def test_two_runs_of_a_recipe_give_the_same_bytes(tmp_path: Path) -> None:
         "genres": ["Action", "Comedy", "Drama", "Horror"],
         "plot": {**PLOT, "int8": True, "token_bag": True},
         "poster": POSTER,
-        "fusion": {"holdout": 0.3, "training": {"epochs": 2}},
+        "fusion": {"holdout": 0.3, "seen": 2, "training": {"epochs": 2}},
     }
     recipe = read_recipe(write_recipe(tmp_path / "tiny.yaml", **parts))
     table = sample_table()

@@ -37,6 +37,14 @@ class FusionFilms:
     truth: NDArray[np.bool_]  # (films, genres), as in `Labelled`; so is `known`
     known: NDArray[np.bool_]
 
+    def and_also(self, other: FusionFilms) -> FusionFilms:
+        """Return these films, followed by others."""
+        return FusionFilms(
+            Features.concatenate([self.features, other.features]),
+            np.concatenate([self.truth, other.truth]),
+            np.concatenate([self.known, other.known]),
+        )
+
 
 def choose_holdout(recipe: Recipe, data: Labelled) -> NDArray[np.int64]:
     """Return training films with both inputs, of the target source, that the branches do not see.
@@ -55,6 +63,14 @@ def choose_holdout(recipe: Recipe, data: Labelled) -> NDArray[np.int64]:
     names = {data.films[row].id for row in chosen} - {""}
     same = [row for row in data.rows("train") if data.films[row].id in names]
     return np.union1d(chosen, np.array(same, dtype=np.int64))
+
+
+def choose_seen(recipe: Recipe, data: Labelled, holdout: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return training films with both inputs, outside the holdout, that the fusion learns from too."""
+    both = np.intersect1d(data.rows("train", "plot"), data.rows("train", "poster"))
+    others = np.setdiff1d(both, holdout)
+    count = recipe.fusion.seen if recipe.fusion else 0
+    return np.sort(np.random.default_rng(0).permutation(others)[:count])
 
 
 def fused_logits(fusion: nn.Module, features: Features) -> NDArray[np.float32]:

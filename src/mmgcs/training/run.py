@@ -28,7 +28,7 @@ from mmgcs.runtime import Classifier, write_carded_bundle
 from mmgcs.training.assemble import FinishedBranch, assemble
 from mmgcs.training.branch import train_branch
 from mmgcs.training.card import card_text, make_card, scores_line
-from mmgcs.training.fusion import FusionFilms, choose_holdout, fit_decisions, train_fusion
+from mmgcs.training.fusion import FusionFilms, choose_holdout, choose_seen, fit_decisions, train_fusion
 from mmgcs.training.head import LEAST_FILMS, train_head
 from mmgcs.training.labelled import Labelled, learned_languages, read_labelled, read_own
 from mmgcs.training.progress import peak_memory
@@ -132,7 +132,8 @@ def finish(run: Run, branches: Sequence[FinishedBranch], holdout: NDArray[np.int
     held: FusionFilms | None = None
     if run.recipe.fusion is not None:
         held = films(holdout)
-        fusion = train_fusion(run, heads, held, valid)
+        seen = choose_seen(run.recipe, data, holdout)
+        fusion = train_fusion(run, heads, held.and_also(films(seen)) if len(seen) else held, valid)
 
     run.log("fitting calibration and thresholds")
     decisions = fit_decisions(fusion, specs, valid, held, run.recipe.coverage)
