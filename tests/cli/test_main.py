@@ -204,9 +204,12 @@ def test_a_stderr_that_is_lost_does_not_matter(odd_folder: Path, call: str, stat
     assert shell(f"mmgcs {call} --model model {streams}", odd_folder)[0] == status
 
 
-@pytest.mark.parametrize("call", ["predict --plot love", "predict --plot love --json", "tag films.csv --out -"])
+@pytest.mark.parametrize(
+    "call", ["predict --plot-file p", "predict --plot-file p --json", "tag films.csv --out -"]
+)
 @pytest.mark.slow
 def test_a_full_stdout_is_one_line_and_status_1(odd_folder: Path, call: str) -> None:
+    (odd_folder / "p").write_text("love in the old city", encoding="utf-8")
     status, _, err = shell(f"mmgcs {call} --model model >/dev/full", odd_folder)
     assert status == 1
     assert err.count("\n") == 1
