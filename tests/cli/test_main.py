@@ -204,9 +204,7 @@ def test_a_stderr_that_is_lost_does_not_matter(odd_folder: Path, call: str, stat
     assert shell(f"mmgcs {call} --model model {streams}", odd_folder)[0] == status
 
 
-@pytest.mark.parametrize(
-    "call", ["predict --plot-file p", "predict --plot-file p --json", "tag films.csv --out -"]
-)
+@pytest.mark.parametrize("call", ["predict --plot-file p", "predict --plot-file p --json", "tag films.csv --out -"])
 @pytest.mark.slow
 def test_a_full_stdout_is_one_line_and_status_1(odd_folder: Path, call: str) -> None:
     (odd_folder / "p").write_text("love in the old city", encoding="utf-8")
