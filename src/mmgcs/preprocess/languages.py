@@ -27,7 +27,7 @@ LANGUAGES = dict(pair.split(":") for pair in _NAMES.split())
 LEAST_WORDS = 8
 """A text of fewer words in Latin letters is too short to tell its language."""
 SHORTEST = 5
-"""A plot of fewer words is odd: no film that the default model learned from has one."""
+"""A plot of fewer words is odd: only three of the plots that the default model learned from are so short."""
 LEAST_PROBABILITY = 0.9
 """A language that is less probable is not named."""
 UNLEARNED = "a language the model has not learned"

@@ -36,7 +36,7 @@ def read_soft_targets(
         shown: the only input that the teacher sees, "plot" or "poster".
 
     Returns:
-        (films, genres) float32, in the order of `data`; NaN for films not in `rows`, and without answer.
+        (films, genres) float32, in the order of `data`; NaN where there is no answer.
 
     Raises:
         UsageError: there is no bundle, or it does not know all the genres.

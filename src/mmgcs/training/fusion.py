@@ -53,7 +53,7 @@ def choose_holdout(recipe: Recipe, data: Labelled) -> NDArray[np.int64]:
     """
     if recipe.fusion is None:
         return np.zeros(0, dtype=np.int64)
-    both = np.intersect1d(data.rows("train", "plot"), data.rows("train", "poster"))
+    both = _with_both(data)
     count = int(len(both) * recipe.fusion.holdout)
     if count < 2:
         raise UsageError("the fusion needs training films with both plot and poster; this data has too few")
@@ -67,10 +67,14 @@ def choose_holdout(recipe: Recipe, data: Labelled) -> NDArray[np.int64]:
 
 def choose_seen(recipe: Recipe, data: Labelled, holdout: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return training films with both inputs, outside the holdout, that the fusion learns from too."""
-    both = np.intersect1d(data.rows("train", "plot"), data.rows("train", "poster"))
-    others = np.setdiff1d(both, holdout)
+    others = np.setdiff1d(_with_both(data), holdout)
     count = recipe.fusion.seen if recipe.fusion else 0
     return np.sort(np.random.default_rng(0).permutation(others)[:count])
+
+
+def _with_both(data: Labelled) -> NDArray[np.int64]:
+    """Return the training films with both inputs."""
+    return np.intersect1d(data.rows("train", "plot"), data.rows("train", "poster"))
 
 
 def fused_logits(fusion: nn.Module, features: Features) -> NDArray[np.float32]:

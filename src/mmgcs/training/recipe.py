@@ -191,8 +191,8 @@ class FusionRecipe(_Settings):
     """Share of the training films with both inputs that the branches do not see. The fusion learns from them, since it
     would trust a branch too much on films that the branch has memorized."""
     seen: Annotated[int, Field(ge=0)] = 0
-    """Number of films with both inputs, drawn from those that the branches did see, that the fusion learns from too.
-    Useful if the branches were trained for an epoch or two, in which they memorize little."""
+    """Number of films that the fusion learns from in addition to the holdout, although the branches have seen them.
+    Useful if the branches are trained for only an epoch or two, in which they memorize little."""
     drop: Share = 0.3
     """Probability with which training hides one of a film's inputs."""
 
