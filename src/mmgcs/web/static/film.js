@@ -121,17 +121,17 @@ function clear() {
 }
 function show(value) {
   answer = value;
-  const undecided = value.undecided, likely = value.genres.filter((name) => !undecided.includes(name));
+  const likely = value.genres, could = value.undecided.filter((name) => !likely.includes(name));
   $("empty").hidden = true;
   $("result").hidden = false;
   $("likely-title").textContent = likely.length ? `Likely genre${likely.length === 1 ? "" : "s"}` : "No clear genre";
   showChips("likely", likely, value);
-  showChips("could", undecided, value);
-  $("could-part").hidden = !undecided.length;
+  showChips("could", could, value);
+  $("could-part").hidden = !could.length;
   $("also").hidden = !likely.length;
-  showVerdict(value, likely);
-  showBars(value, likely);
-  choose(likely[0] || undecided[0] || value.top[0]);
+  showVerdict(value, could);
+  showBars(value, could);
+  choose(likely[0] || value.top[0]);
   $("api-code").textContent = curl();
   $("copy-link").hidden = sample === null && !plot.value.trim();
   $("share-hint").textContent = poster && sample === null ? "A link cannot hold your poster." : "";
@@ -149,34 +149,31 @@ function reviewReason(value) {
   if (value.confidence < needed) {
     return `the confidence of ${percent(value.confidence)} is below the ${percent(needed)} that this model asks for.`;
   }
-  const warning = value.warnings.at(-1) || "the model is not sure.";
-  return warning[0].toLowerCase() + warning.slice(1);
+  return `${value.warnings.at(-1) || "the model is not sure"}.`;
 }
-function showVerdict(value, likely) {
+function showVerdict(value, could) {
   const verdict = value.sure ? `Confidence ${percent(value.confidence)}` : `Needs review: ${reviewReason(value)}`;
   $("verdict").textContent = verdict;
   $("verdict").className = value.sure ? "sure" : "unsure";
   // The set is only reliable for films like those the model learned from, so it is not shown with a warning.
-  const possible = !value.sure && !value.warnings.length ? value.possible : [];
-  const shown = [...likely, ...value.undecided]; // already in the chips
-  $("possible").hidden = possible.every((name) => shown.includes(name)) || possible.length > genres.length / 2;
-  $("possible").textContent = `Very likely one or more of ${new Intl.ListFormat("en", { type: "disjunction" }).format(possible)}.`;
-  const others = value.warnings.filter((text) => !verdict.endsWith(text.slice(1)));
+  $("possible").hidden = value.genres.length || value.warnings.length || value.possible.length > genres.length / 2;
+  $("possible").textContent = `Very likely one or more of ${new Intl.ListFormat("en", { type: "disjunction" }).format(value.possible)}.`;
+  const others = value.warnings.filter((text) => !verdict.endsWith(`${text}.`));
   $("warnings").replaceChildren(...others.map((text) =>
     Object.assign(document.createElement("li"), { textContent: `${text[0].toUpperCase()}${text.slice(1)}.` })));
   const said = (names) => names.map((name) => `${name} ${percent(value.probabilities[name])}`).join(", ");
   $("status").textContent = [
-    likely.length ? `Likely genres: ${said(likely)}.` : "No clear genre.",
-    value.undecided.length ? `Could ${likely.length ? "also " : ""}be: ${said(value.undecided)}.` : "",
+    value.genres.length ? `Likely genres: ${said(value.genres)}.` : "No clear genre.",
+    could.length ? `Could ${value.genres.length ? "also " : ""}be: ${said(could)}.` : "",
     `${verdict}${/[.]$/.test(verdict) ? "" : "."}`,
   ].filter(Boolean).join(" ");
 }
-function showBars(value, likely) {
+function showBars(value, could) {
   const focused = document.activeElement;
   bars.sort((one, other) => value.probabilities[other.dataset.genre] - value.probabilities[one.dataset.genre]);
   bars.forEach((bar, at) => {
     const name = bar.dataset.genre, share = value.probabilities[name];
-    const sign = likely.includes(name) ? "likely" : value.undecided.includes(name) ? "could" : "unlikely";
+    const sign = value.genres.includes(name) ? "likely" : could.includes(name) ? "could" : "unlikely";
     bar.className = `bar ${sign}`;
     bar.querySelector(".fill").style.width = `${100 * share}%`;
     bar.querySelector(".threshold").style.left = `${100 * value.thresholds[name]}%`;

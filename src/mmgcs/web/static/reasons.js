@@ -84,7 +84,7 @@ function showWords(reasons, genre, points) {
     const some = found.filter(({ drop }) => drop * sign > 0).sort((one, other) => sign * (other.drop - one.drop)).slice(0, most);
     return some.length ? `${kind}: ${some.map(({ start, end, drop }) => `“${text.slice(start, end)}”${Math.round(points(drop)) ? ` ${signed(points(drop))}` : ""}`).join(", ")}.` : "";
   };
-  $("strongest").textContent = [list("Strongest for it", 1, 4), list("against it", -1, 2)].filter(Boolean).join(" Strongest ")
+  $("strongest").textContent = [list("Strongest for it", 1, 4), list("Strongest against it", -1, 2)].filter(Boolean).join(" ")
     || "No phrase stands out.";
 }
 

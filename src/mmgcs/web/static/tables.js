@@ -41,23 +41,31 @@ async function send(file, columns = $("columns").value) {
   announce($("progress-text").textContent);
   try {
     const job = await request("api/v1/batch", { method: "POST", body: data });
-    if (mine === latest) { remember(job.id); await follow(job, mine); }
+    if (mine === latest) await follow(job.id, mine);
   } catch (error) {
-    if (mine === latest) { remember(null); fail(error.message); }
+    if (mine === latest) fail(error.message);
   }
 }
-async function follow(job, mine) {
+/** Show a job until it is done, has failed, or is gone. A server that does not answer for a while is asked again. */
+async function follow(id, mine) {
+  remember(id);
   announced = 0;
   while (mine === latest) {
-    if (job.state === "failed") throw new Error(job.error[0].toUpperCase() + job.error.slice(1));
+    const job = await request(`api/v1/batch/${encodeURIComponent(id)}`).catch((error) => ({ state: "unknown", status: error.status }));
+    if (mine !== latest) return;
     if (job.state === "done") { done(job); return; }
+    if (job.state === "failed" || job.status === 404) {
+      remember(null);
+      fail(job.error ? job.error[0].toUpperCase() + job.error.slice(1) : "That table is no longer on the server. Choose it again.");
+      return;
+    }
     $("stop").hidden = $("progress").hidden = false;
     showProgress(job);
-    await wait(400);
-    if (mine === latest) job = await request(`api/v1/batch/${job.id}`);
+    await wait(job.state === "unknown" ? 2000 : 400);
   }
 }
 function showProgress(job) {
+  if (job.state === "unknown") { $("progress-text").textContent = "The server does not answer right now. Trying again …"; return; }
   if (job.state === "waiting") { $("progress-text").textContent = "Waiting for other tables …"; return; }
   const text = job.rows ? `${job.done.toLocaleString("en")} of ${count(job.rows, "film")}` : count(job.done, "film");
   $("progress-text").textContent = `${text} tagged (${Math.floor(100 * job.share)}%)`;
@@ -138,12 +146,4 @@ $("try")?.addEventListener("click", async () => {
 });
 
 const job = new URLSearchParams(location.search).get("job");
-if (job) {
-  const mine = ++latest;
-  request(`api/v1/batch/${encodeURIComponent(job)}`)
-    .then((found) => { current = found.id; return follow(found, mine); })
-    .catch((error) => {
-      remember(null);
-      fail(error.status === 404 ? "That table is no longer on the server. Choose it again." : error.message);
-    });
-}
+if (job) follow(job, ++latest);
