@@ -56,7 +56,7 @@ async function follow(id, mine) {
     if (job.state === "done") { done(job); return; }
     if (job.state === "failed" || job.status === 404) {
       remember(null);
-      fail(job.error ? job.error[0].toUpperCase() + job.error.slice(1) : "That table is no longer on the server. Choose it again.");
+      fail(job.error ? `${job.error[0].toUpperCase()}${job.error.slice(1)}.` : "That table is no longer on the server. Choose it again.");
       return;
     }
     $("stop").hidden = $("progress").hidden = false;
