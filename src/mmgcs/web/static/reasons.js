@@ -9,7 +9,7 @@ const HEAT_WIDTH = 120;
 const FUNCTION_WORDS = new Set(`a an the and or but nor so of to in on at by for from with into onto over under after before
   between behind through against during without within across along towards upon as is are was were be been being has
   have had do does did will would can could may might must his her hers its their theirs our my your he she it they we you i him them us me who whom whose which that this these those there then
-  than when where while if not no only also very up out off about all some any each both one
+  than when where while until since because if not no only also very up out off about all some any each both one
   el la los las un una unos unas y o de del al en con por para su sus que se es son lo le les como más pero cuando donde
   os as um uma e do da dos das no na nos nas com por ao aos seu sua seus suas é são ou mas quando onde
   le les des du et à au aux dans par pour sur avec son sa ses leur leurs qui est sont ce cette ces il elle ils ne pas
