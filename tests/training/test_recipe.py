@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,11 @@ def test_genres_are_a_name_or_a_list(tmp_path, genres, count):
     recipe = read_recipe(write(tmp_path / "r.yaml", f"{PLOT}\ngenres: {genres}"))
     names = recipe.genre_list()
     assert names is None if count is None else names is not None and len(names) == count
+
+
+def test_a_folder_named_wandb_is_not_the_package(tmp_path, monkeypatch):
+    (tmp_path / "wandb").mkdir()  # as a run of wandb leaves it in the current folder
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    with pytest.raises(UsageError, match="logger: wandb is not installed; pip install wandb"):
+        read_recipe(write(tmp_path / "r.yaml", PLOT), ["logger=wandb"])

@@ -312,7 +312,7 @@ class Recipe(_Settings):
                 self.precision == "16-mixed" and not torch.cuda.is_available()
             ),
             f"logger: {logger} is not installed; pip install {logger}": (
-                logger in ("mlflow", "wandb") and importlib.util.find_spec(logger) is None
+                logger in ("mlflow", "wandb") and not _is_installed(logger)
             ),
         }
         if any(mistakes.values()):
@@ -334,6 +334,12 @@ class Recipe(_Settings):
         if isinstance(self.genres, str):
             return None if self.genres == "data" else LABEL_SETS[self.genres]
         return tuple(self.genres)
+
+
+def _is_installed(package: str) -> bool:
+    """Return True if a package can be imported; a mere folder of that name, such as wandb's, has no origin."""
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None
 
 
 PARTS = ("plot", "poster", "fusion", "head")
