@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mmgcs.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +47,16 @@ class Film:
     def of(cls, value: Film | str | Mapping[str, Any]) -> Film:
         """Return a film from a plot, or from a mapping; keys that are not fields of `Film` go to `record`.
 
+        NaN, which pandas uses for a missing value, is None.
+
         >>> Film.of({"plot": "A ghost haunts a house.", "poster": "ghost.jpg", "studio": "Ufa"}).record
         {'studio': 'Ufa'}
         """
         if isinstance(value, Film):
             return value
         if not isinstance(value, Mapping):
-            return cls(plot=value)
-        known = {key: item for key, item in value.items() if key in cls.__slots__}
+            return cls(plot=_not_nan(value))
+        known = {key: _not_nan(item) for key, item in value.items() if key in cls.__slots__}
         if isinstance(known.get("poster"), str):
             known["poster"] = Path(known["poster"])
         return cls(**{"record": {key: item for key, item in value.items() if key not in known}, **known})
@@ -115,3 +120,17 @@ class Prediction:
         """Return the `count` most probable genres, chosen or not."""
         ranked = sorted(self.probabilities, key=lambda genre: -self.probabilities[genre])
         return tuple(ranked[:count])
+
+
+def films_of(films: Iterable[Film | str | Mapping[str, Any]]) -> list[Film]:
+    """Return films, each from what `Film.of` reads. Raises UsageError for a data frame, whose items are its columns."""
+    if hasattr(films, "columns"):
+        raise UsageError(
+            'a data frame has to be given as rows: films.to_dict("records") in pandas, films.to_dicts() in polars; '
+            "mmgcs.tag reads a whole frame"
+        )
+    return [Film.of(film) for film in films]
+
+
+def _not_nan(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -297,7 +297,7 @@ def test_posters_bring_their_own_earlier_table_up_to_date_and_no_other(kind, tmp
     server.answers = {"/1.jpg": send(picture())}
     films, out = tmp_path / "films.csv", tmp_path / f"with.{kind}"
     rows = [f'{name},"A, ""plot""",1999,Drama,,{server.url}/{name}.jpg\n' for name in "12"]
-    films.write_text("id,plot,year,genres,split,poster_url\n" + "".join(rows))
+    films.write_text("id,plot,year,genres,split,poster_url,rating\n" + "".join(row[:-1] + ",5\n" for row in rows))
     common = ("data", "posters", films, "--out", tmp_path / "p", "--films-out", out, "--allow-private")
     assert run(capsys, *common)[0] == 3
     server.answers["/2.jpg"] = send(picture())
@@ -308,7 +308,7 @@ def test_posters_bring_their_own_earlier_table_up_to_date_and_no_other(kind, tmp
         mine,
         mine.drop("poster"),
         mine.head(1),
-        read_raw_films(films).frame.with_columns(rating=pl.lit("5")),
+        read_raw_films(out, others=True).frame.with_columns(rating=pl.lit("9")),
     ):
         write_films(other, out)
         before = out.read_bytes()
@@ -324,3 +324,41 @@ def test_a_table_without_a_column_of_genres_is_not_split(tmp_path, capsys):
     status, _, err = run(capsys, "data", "split", films, "--out", tmp_path / "split.csv")
     assert status == 2
     assert "films.csv has no column genres, genre or listed_in; its columns are id, plot, category" in err
+
+
+def test_a_split_written_over_its_table_loses_nothing(tmp_path, capsys):
+    films = tmp_path / "films.csv"
+    rows = [f"{n},Film {n},1999-05-0{n % 9 + 1},plot {n} of {n * 7},Drama|War,{n}.jpg,Director {n}" for n in range(40)]
+    films.write_text("\n".join(["id,title,release_date,overview,genres,poster,director", *rows]) + "\n")
+    assert run(capsys, "data", "split", films, "--out", films, "--overwrite")[0] == 0
+    table = pl.read_csv(films)
+    assert set(table["split"]) == {"train", "valid", "test"}
+    assert table["director"].to_list() == [f"Director {number}" for number in range(40)]
+    assert table["release_date"][1] == "1999-05-02" and table["poster"][1] == "1.jpg"
+    with films.open("a") as handle:
+        handle.write("41,too,many,fields,to,be,a,row,of,this,table,,,,\n")
+    before = films.read_bytes()
+    status, _, err = run(capsys, "data", "split", films, "--out", films, "--overwrite")
+    assert (status, films.read_bytes()) == (2, before)
+    assert "1 of its rows cannot be read" in err and "would be lost" in err
+
+
+def test_a_table_with_a_split_is_nobodys_published_data_set(tmp_path, capsys):
+    films, out = tmp_path / "films.csv", tmp_path / "out.csv"
+    films.write_text("id,overview,genres,vote_average,split\ntt1,a ghost,Horror,5,test\ntt2,a band,Music,5,train\n")
+    assert run(capsys, "data", "prepare", films, "--out", out)[0] == 0
+    assert pl.read_csv(out)["split"].to_list() == ["test", "train"]
+
+
+def test_columns_of_any_type_are_kept(tmp_path, capsys):
+    (tmp_path / "films").mkdir()
+    rows = {"id": [str(n) for n in range(40)], "plot": [f"plot {n} of {n * 7}" for n in range(40)]}
+    films = pl.DataFrame({**rows, "genres": [["Drama", "War"]] * 40, "cast": [["Ann", "Bo"]] * 40, "score": [0.5] * 40})
+    films.head(20).write_parquet(tmp_path / "films" / "a.parquet")
+    films.tail(20).drop("score").write_parquet(tmp_path / "films" / "b.parquet")  # a column that only some files have
+    for out in ("split.csv", "split.parquet"):
+        assert run(capsys, "data", "split", tmp_path / "films", "--out", tmp_path / out)[0] == 0
+    table = pl.read_parquet(tmp_path / "split.parquet")
+    assert table["cast"].to_list() == [["Ann", "Bo"]] * 40
+    assert table["score"].to_list() == [0.5] * 20 + [None] * 20
+    assert pl.read_csv(tmp_path / "split.csv")["cast"][0] == "Ann|Bo"

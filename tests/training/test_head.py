@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars
 import pytest
 from tiny_training import write_recipe
 
@@ -116,3 +117,20 @@ def test_own_genres_are_fitted_in_python_as_with_scikit_learn(tiny_bundle: Path,
     assert model.predict(["A vampire and a ghost", ""]) == [("Spooky",), ()]
     model.save(tmp_path / "bundle")
     assert load(tmp_path / "bundle").predict(plot="A haunted ghost").top(1) == ("Spooky",)
+
+
+def test_films_from_pandas_have_nan_where_nothing_is_known(tiny_bundle: Path) -> None:
+    missing = float("nan")
+    films = [
+        {"plot": f"A {word} in the city {number}", "poster": missing, "title": missing}
+        for name in OWN
+        for number, word in enumerate(OWN[name].split() * 4)
+    ]
+    genres = [f"{name}|Films" if number % 2 else name for name in OWN for number in range(12)]
+    model = GenreClassifier(bundle=str(tiny_bundle)).fit(films, genres)
+    assert model.classes_ == ("Bands", "Films", "Sleuths", "Spooky")
+    assert load(tiny_bundle).predict_batch([{"plot": "A haunted ghost", "poster": missing}])[0].error is None
+    frame = polars.DataFrame({"title": ["A"], "plot": ["A haunted ghost"]})
+    for predict in (model.predict, load(tiny_bundle).predict_batch):
+        with pytest.raises(UsageError, match="as rows"):
+            predict(frame)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -23,6 +23,9 @@ from mmgcs.cli.options import (
 from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, print_result, progress_bars, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import check_free
+
+if TYPE_CHECKING:
+    import polars as pl
 
 app = new_app(
     "Prepare, inspect and split labelled films; fetch posters and word vectors.",
@@ -150,15 +153,15 @@ def split(
     check_free(out, "--out", overwrite=overwrite)
     datasets.check_writable(out)
     wanted = datasets.parse_shares(shares)
-    frame = datasets.read_raw_films(films, names).frame
+    frame = _read_films(films, names, out)
     if not frame.height or not frame["genres"].str.contains(r"\w").any():
         need_column(films, "genres")
         raise InputError(f"no film of {films} has a genre, so there is nothing to split by; check the column genres")
     labels = datasets.label_sets(frame["genres"])
     parts, kept_together = datasets.split_films(frame, labels, wanted, seed)
     frame = frame.with_columns(parts)
-    kept = [name for name in frame.columns if name == "poster" or frame[name].null_count() < len(frame)]
-    datasets.write_films(frame.select(kept), out)
+    empty = [name for name in datasets.RAW_SCHEMA if name != "poster" and frame[name].null_count() == len(frame)]
+    datasets.write_films(frame.drop(empty), out)
     splits = datasets.split_counts(frame)
     result = {
         "output": str(out),
@@ -167,6 +170,19 @@ def split(
         "kept_together": kept_together,
     }
     print_result(result, f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in splits.items()), as_json)
+
+
+def _read_films(films: Path, columns: dict[str, str], out: Path | None) -> pl.DataFrame:
+    """Return a table's films with all their columns; report rows that cannot be read, and do not overwrite them."""
+    from mmgcs.datasets import read_raw_films
+
+    raw = read_raw_films(films, columns, others=True)
+    if raw.problems:
+        left_out = f"{films}: {len(raw.problems):,} of its rows cannot be read ({raw.problems[0]})"
+        if out is not None and out.exists() and out.resolve() == films.resolve():
+            raise InputError(f"{left_out} and would be lost; fix them, or write another file")
+        say(f"mmgcs: warning: {left_out} and are left out")
+    return raw.frame
 
 
 def _check(films: Path, columns: dict[str, str], *, as_json: bool) -> None:
@@ -234,7 +250,7 @@ def posters(
         retry_failed=retry_failed,
         allow_private=allow_private,
     )
-    frame = datasets.read_raw_films(films, parse_columns(columns)).frame
+    frame = _read_films(films, parse_columns(columns), films_out)
     if films_out is not None:
         check_free(films_out, "--films-out", overwrite=overwrite or datasets.is_with_posters(frame, films_out))
     kept = f"fetched posters are kept in {out}; run the same command again to continue"

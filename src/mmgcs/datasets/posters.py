@@ -90,10 +90,11 @@ def poster_files(folder: Path) -> dict[str, str]:
 
 
 def with_posters(films: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Add a column `poster` with the name of each film's file in the folder, or None."""
+    """Set the column `poster` to the name of each film's file in the folder; a film without one keeps its poster."""
     files = poster_files(folder)
-    names = [files.get(poster_stem(film)) for film in films["id"]]
-    return films.with_columns(pl.Series("poster", names, dtype=pl.String))
+    names = pl.Series("poster", [files.get(poster_stem(film)) for film in films["id"]], dtype=pl.String)
+    own = films["poster"] if "poster" in films.columns else None
+    return films.with_columns(names if own is None else names.fill_null(own))
 
 
 def is_with_posters(films: pl.DataFrame, path: Path) -> bool:
@@ -101,14 +102,14 @@ def is_with_posters(films: pl.DataFrame, path: Path) -> bool:
     try:
         if table_columns(path) != films.columns:
             return False
-        old = read_raw_films(path).frame
+        old = read_raw_films(path, others=True).frame
     except MmgcsError:
         return False
     # CSV does not distinguish empty text from None.
     old, films = (frame.with_columns(pl.col(pl.String).replace("", None)) for frame in (old, films))
-    posters = zip(old["poster"], films["id"], strict=False)
+    posters = zip(old["poster"], films["poster"], films["id"], strict=False)
     return old.drop("poster").equals(films.drop("poster")) and all(
-        name is None or name.rpartition(".")[0] == poster_stem(film) for name, film in posters
+        name in (None, own) or name.rpartition(".")[0] == poster_stem(film) for name, own, film in posters
     )
 
 

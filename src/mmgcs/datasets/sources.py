@@ -92,12 +92,13 @@ _FILMS: Mapping[str, Sequence[str]] = {
 """The usual column names of film fields, and of the columns that only data preparation reads."""
 
 
-def read_raw_films(path: Path, columns: Mapping[str, str] | None = None) -> Frame:
+def read_raw_films(path: Path, columns: Mapping[str, str] | None = None, *, others: bool = False) -> Frame:
     """Read a table of films into the columns of `RAW_SCHEMA`; missing ones are null.
 
     Args:
         path: as for `mmgcs.tables.read_films`.
         columns: film field to the column to read it from.
+        others: True to keep the table's other columns too, after these.
 
     Raises:
         InputError: the table has no `id`.
@@ -107,7 +108,12 @@ def read_raw_films(path: Path, columns: Mapping[str, str] | None = None) -> Fram
     sources = sources_of(there, _FILMS, named=columns)
     if "id" not in sources:
         raise InputError(f"{path} has no column id (nor imdb_id); its columns are {', '.join(there[:12])}")
-    raw = read_frame(path, _to_raw(there, {field: (column,) for field, column in sources.items()}))
+    expressions = _to_raw(there, {field: (column,) for field, column in sources.items()})
+    if others:
+        # A date of release says more than the year that is read from it.
+        read = {*RAW_SCHEMA, *(column for field, column in sources.items() if field != "year")}
+        expressions += [pl.col(name) for name in there if name not in read]
+    raw = read_frame(path, expressions)
     # The column `poster` may also hold web addresses or paths at TMDB.
     address, at_tmdb = pl.col("poster").str.contains("(?i)^https?://"), pl.col("poster").str.contains(r"^/[\w-]+\.\w+$")
     frame = raw.frame.with_columns(
@@ -143,7 +149,8 @@ def write_films(frame: pl.DataFrame, path: Path) -> None:
     """
     check_writable(path)
     suffix, compressed = table_format(path)
-    if compressed or suffix not in _QUICK:
+    nested = suffix == ".csv" and any(dtype.is_nested() or dtype == pl.Binary for dtype in frame.dtypes)
+    if compressed or nested or suffix not in _QUICK:
         write_table(frame.iter_rows(named=True), path, frame.schema)
         return
     with atomic_path(path) as temporary:
@@ -324,7 +331,9 @@ SOURCES: Mapping[str, Source] = {
     "tmdb": Source(
         "Kaggle's TMDB dump or TMDB-5000: a CSV file",
         lambda path, columns: (
-            {"id", "overview", "genres"} <= set(columns) and bool({"release_date", "vote_average"} & set(columns))
+            {"id", "overview", "genres"} <= set(columns)
+            and bool({"release_date", "vote_average"} & set(columns))
+            and not {"split", "poster"} & set(columns)  # somebody's own table
         ),
         _read_tmdb,
     ),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mmgcs.bundle import Branch, Bundle, bundle_folder
 from mmgcs.errors import InputError
-from mmgcs.film import Film, Prediction
+from mmgcs.film import Film, Prediction, films_of
 from mmgcs.machine import cores
 from mmgcs.preprocess import (
     PlotTokens,
@@ -185,7 +185,7 @@ class Classifier:
         Args:
             films: each a `Film`, a plot, or a mapping with the fields of `Film` as keys, such as `plot` and `poster`.
         """
-        features = self.features([Film.of(film) for film in films])
+        features = self.features(films_of(films))
         return self.decide(self.logits(features), features)
 
     def prepare(self, films: Sequence[Film]) -> list[PreparedFilm]:

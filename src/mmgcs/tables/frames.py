@@ -59,16 +59,12 @@ def read_frame(path: str | Path, expressions: Sequence[pl.Expr]) -> Frame:
     problems: list[str] = []
     for file, local, table in _tables(path):
         found |= {*table.columns, *file.partition}
-        constants = [
-            pl.lit(file.partition.get(name), dtype=pl.String).alias(name)
-            for name in needed
-            if name not in table.columns
-        ]
+        constants = [pl.lit(file.partition.get(name)).alias(name) for name in needed if name not in table.columns]
         quick = _quick(local, table, [*expressions], constants)
         frames += _row_by_row(table, file, needed, expressions, problems) if quick is None else [quick]
     if missing := next((name for name in needed if name not in found), None):
         raise InputError(f"{path} lacks a column that this data set has ({missing}); check --from")
-    return Frame(pl.concat(frames), tuple(problems))
+    return Frame(pl.concat(frames, how="vertical_relaxed"), tuple(problems))  # columns that only some files have
 
 
 def _tables(path: str | Path) -> Iterator[tuple[TableFile, Path, Table]]:

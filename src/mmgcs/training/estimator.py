@@ -16,7 +16,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from mmgcs.bundle import Bundle, write_bundle
-from mmgcs.film import Film
+from mmgcs.film import Film, films_of
+from mmgcs.genres import parse_genres
 from mmgcs.runtime import load
 from mmgcs.training.head import LEAST_FILMS, train_head
 from mmgcs.training.labelled import own_labels
@@ -55,14 +56,14 @@ class GenreClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
 
         Args:
             films: each a `Film`, a plot, or a mapping with keys such as `plot` and `poster`.
-            genres: for each film its genres, or its only genre.
+            genres: for each film its genres, or a text such as "Action|Drama" that names them as a table does.
 
         Raises:
             UsageError: fewer than two genres have four films.
         """
         named = [
-            replace(Film.of(film), genres=(own,) if isinstance(own, str) else tuple(own))
-            for film, own in zip(films, genres, strict=True)
+            replace(film, genres=parse_genres(own) if isinstance(own, str) else tuple(own))
+            for film, own in zip(films_of(films), genres, strict=True)
         ]
         data = own_labels(named, None, LEAST_FILMS, "the data")
         head = HeadRecipe(bundle=self.bundle, folds=self.folds)

@@ -312,7 +312,8 @@ class Recipe(_Settings):
                 self.precision == "16-mixed" and not torch.cuda.is_available()
             ),
             f"logger: {logger} is not installed; pip install {logger}": (
-                logger in ("mlflow", "wandb") and not _is_installed(logger)
+                # A mere folder of that name has no origin.
+                logger in ("mlflow", "wandb") and getattr(importlib.util.find_spec(logger), "origin", None) is None
             ),
         }
         if any(mistakes.values()):
@@ -334,12 +335,6 @@ class Recipe(_Settings):
         if isinstance(self.genres, str):
             return None if self.genres == "data" else LABEL_SETS[self.genres]
         return tuple(self.genres)
-
-
-def _is_installed(package: str) -> bool:
-    """Return True if a package can be imported; a mere folder of that name, such as wandb's, has no origin."""
-    found = importlib.util.find_spec(package)
-    return found is not None and found.origin is not None
 
 
 PARTS = ("plot", "poster", "fusion", "head")
@@ -391,12 +386,12 @@ def read_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
 
 
 def change_recipe(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with other values for the given keys, such as "plot.training.lr".
+    """Return the recipe with other values for the given keys, such as "plot.training.lr", and without its `search`.
 
     Raises:
         UsageError: there is no such key, or the value is impossible.
     """
-    value = recipe.model_dump(mode="json", exclude_unset=True)
+    value = recipe.model_dump(mode="json", exclude_unset=True, exclude={"search"})
     for place, setting in settings.items():
         _put(value, place, setting)
     return _validated(value, "the recipe", {})

@@ -266,15 +266,10 @@ def _missing_posters(options: TrainAllOptions) -> pl.DataFrame:
     there = datasets.poster_files(options.posters)
     urls = datasets.poster_urls(frame, options.base_url or datasets.TMDB_BASE)
     missing = [
-        url is not None and not own and datasets.poster_stem(film) not in there
-        for (film, url), own in zip(urls, _own_posters(frame, options.posters), strict=True)
+        url is not None and not (own and (options.posters / own).is_file()) and datasets.poster_stem(film) not in there
+        for (film, url), own in zip(urls, frame["poster"], strict=True)
     ]
     return frame.filter(pl.Series(missing, dtype=pl.Boolean))
-
-
-def _own_posters(frame: pl.DataFrame, folder: Path) -> pl.Series:
-    """Return for each film whether the table names a poster file that exists."""
-    return pl.Series([bool(name) and (folder / name).is_file() for name in frame["poster"]], dtype=pl.Boolean)
 
 
 def _fetch_posters(options: TrainAllOptions) -> None:
@@ -291,10 +286,7 @@ def _fetch_posters(options: TrainAllOptions) -> None:
             f"none of {len(result.failed):,} posters could be downloaded ({next(iter(result.reasons()))}); fix that "
             "and run the same command again, or add --no-fetch to train without them"
         )
-    frame = options.frame()
-    fetched = datasets.with_posters(frame, options.posters)["poster"]
-    own = _own_posters(frame, options.posters)
-    frame = frame.with_columns(pl.when(own).then(pl.col("poster")).otherwise(fetched).alias("poster"))
+    frame = datasets.with_posters(options.frame(), options.posters)
     filled = [name for name in frame.columns if frame[name].null_count() < len(frame)]
     datasets.write_films(frame.select(filled), options.out / "films.jsonl")
     made = {"downloaded": result.downloaded, "failed": len(result.failed), "reasons": result.reasons()}

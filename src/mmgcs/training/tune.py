@@ -104,12 +104,7 @@ def _check_search(recipe: Recipe) -> None:
         if place.split(".")[0] not in recipe.branches:
             raise UsageError(f"search.{place}: only settings of {' and '.join(recipe.branches)} can be searched")
         for value in spread.choices or spread.bounds:
-            _changed(recipe, {place: int(value) if spread.whole else value})
-
-
-def _changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with other values for the given keys, and without its `search`."""
-    return change_recipe(recipe, {**settings, "search": {}})
+            change_recipe(recipe, {place: int(value) if spread.whole else value})
 
 
 def _own_settings(recipe: Recipe) -> dict[str, Any]:
@@ -177,7 +172,7 @@ def _try(recipe: Recipe, data: Labelled, out: Path, trial: Trial) -> float:
         else:
             settings[place] = trial.suggest_float(place, *spread.bounds, log=spread.log)
     # A trial is never resumed, so it needs no checkpoints between validations.
-    tried = _changed(recipe, {**settings, "checkpoint_steps": 10**9})
+    tried = change_recipe(recipe, {**settings, "checkpoint_steps": 10**9})
     folder = out / "trials" / str(trial.number)
     run = Run(tried, data, folder, log=lambda line: None, progress=False, caches=out / "caches")
     holdout = choose_holdout(tried, data)
@@ -209,7 +204,7 @@ def _report(study: optuna.Study, recipe: Recipe, out: Path, log: Log) -> Tuned:
     best = study.best_trial
     with atomic_writer(out / "best.yaml") as handle:
         handle.write(f"# Trial {best.number} of {len(ended)}: macro average precision {best.value:.4f} on valid.\n")
-        changed = _changed(recipe, best.params).model_dump(mode="json", exclude_unset=True, exclude={"search"})
+        changed = change_recipe(recipe, best.params).model_dump(mode="json", exclude_unset=True)
         yaml.safe_dump(changed, handle, sort_keys=False, allow_unicode=True)
     with atomic_writer(out / "trials.csv") as handle:
         writer = csv.writer(handle)
