@@ -19,7 +19,7 @@ from tiny_training import PLOT, POSTER, run_command, train_command, write_recipe
 
 import mmgcs
 from mmgcs.bundle import Bundle
-from mmgcs.errors import UsageError
+from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.training import read_recipe, train
 from mmgcs.training.trainer import read_curve
@@ -192,6 +192,16 @@ def test_every_stage_is_a_run_of_its_own_in_weights_and_biases(tmp_path, one_thr
     for stage in ("plot", "poster", "fusion"):
         (logged,) = (tmp_path / "run" / stage / "wandb").glob("offline-run-*/run-*.wandb")
         assert b"valid_map" in logged.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")  # wandb's own
+def test_weights_and_biases_without_an_account_is_one_clear_error(tmp_path, one_thread, monkeypatch):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    recipe = write_recipe(tmp_path / "r.yaml", plot=PLOT, logger="wandb")
+    with pytest.raises(MmgcsError, match="logger wandb: No API key configured"):
+        mmgcs.train(recipe, sample_table(), tmp_path / "run", log=lambda line: None, progress=False)
 
 
 def test_a_table_with_other_column_names_is_trained_on(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def fit(
         The best macro average precision on `valid`.
 
     Raises:
-        MmgcsError: the loss is not finite, or a process died; the last good checkpoint is kept.
+        MmgcsError: the loss is not finite, a process died, or the logger failed; the last good checkpoint is kept.
         KeyboardInterrupt: the user pressed Ctrl-C; the last checkpoint is kept.
     """
     folder = run.folder / stage
@@ -151,6 +151,10 @@ def fit(
             raise
         except SystemExit:  # Lightning turns Ctrl-C into this
             raise KeyboardInterrupt from None
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] == run.recipe.logger:  # no account, or no server
+                raise MmgcsError(f"logger {run.recipe.logger}: {error}") from error
+            raise
         finally:
             if run.recipe.logger == "wandb":
                 import wandb
