@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def test_the_new_content_of_a_private_file_is_private_at_any_moment(tmp_path: Pa
         assert temporary.stat().st_mode & 0o777 == 0o600
         temporary.write_bytes(b"new")
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other folder refuses root")
+def test_an_error_names_the_file_and_not_the_temporary_one() -> None:
+    with pytest.raises(OSError) as error, atomic_path(Path("/proc/why.html")):
+        pass
+    assert error.value.filename == "/proc/why.html"
 
 
 def test_a_file_is_written_like_another_where_the_system_has_no_owners(

@@ -73,6 +73,8 @@ def test_tmdbs_own_translations_are_read(names: str) -> None:
         ("War & Politics", ("War", "Politics")),
         ("War & Military", ("War",)),
         ("Téléfilm", ("TV Movie",)),
+        ("Animationsfilm|Historienfilm|Kinderfilm|Kurzfilm", ("Animation", "History", "Family", "Short")),
+        ("Liebeskomödie, Doku", ("Romance", "Comedy", "Documentary")),
         ("Film-Noir", ("Film Noir",)),
         ("Short Film", ("Short",)),
         ("Action & Adventure|Sci-Fi & Fantasy", ("Action", "Adventure", "Science Fiction", "Fantasy")),

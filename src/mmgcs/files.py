@@ -64,9 +64,13 @@ def _new_part(path: Path, mode: int) -> Path:
     """Create an empty temporary file next to `path`, with this mode less the umask."""
     while True:
         temporary = path.with_name(f".{_short(path.name)}.{os.urandom(4).hex()}.part")
-        with contextlib.suppress(FileExistsError):
+        try:
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
-            return temporary
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        return temporary
 
 
 def _short(name: str) -> str:

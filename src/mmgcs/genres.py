@@ -59,21 +59,21 @@ LABEL_SETS: Mapping[str, tuple[str, ...]] = {
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "Action": ("Acción", "Azione", "Ação", "Actie"),
     "Adventure": ("Adventures", "Abenteuer", "Aventure", "Aventura", "Avventura", "Avontuur"),
-    "Animation": ("Animated", "Anime", "Cartoon", "Cartoons", "Zeichentrick", "Animación", "Animazione", "Animação",
-                  "Animatie"),
-    "Biography": ("Biographical", "Biopic"),
-    "Comedy": ("Comedies", "Komödie", "Comédie", "Comedia", "Commedia", "Komedie"),
+    "Animation": ("Animated", "Anime", "Cartoon", "Cartoons", "Animations", "Zeichentrick", "Trickfilm",
+                  "Animación", "Animazione", "Animação", "Animatie"),
+    "Biography": ("Biographical", "Biopic", "Biografie", "Biographie"),
+    "Comedy": ("Comedies", "Komödie", "Komödien", "Comédie", "Comedia", "Commedia", "Komedie"),
     "Crime": ("Krimi", "Kriminal", "Policier", "Crimen", "Misdaad"),
-    "Documentary": ("Documentaries", "Docu", "Docuseries", "Documentation", "Dokumentation", "Dokumentar",
+    "Documentary": ("Documentaries", "Docu", "Doku", "Docuseries", "Documentation", "Dokumentation", "Dokumentar",
                     "Documentaire", "Documental", "Documentario"),
     "Drama": ("Dramas", "Drame", "Dramma"),
     "Family": ("Kids", "Children", "Children's", "Kids & Family", "Children & Family", "Family & Kids", "Familie",
-               "Familien", "Familial", "Famille", "Familia", "Famiglia", "Família", "Per famiglie"),
+               "Familien", "Kinder", "Familial", "Famille", "Familia", "Famiglia", "Família", "Per famiglie"),
     "Fantasy": ("Fantastique", "Fantasía", "Fantasia", "Fantastico", "Fantasie"),
     "Film Noir": ("Noir",),
     "Game Show": (),
-    "History": ("Historical", "Historie", "Geschichte", "Histoire", "Historique", "Historia", "Storia", "Storico",
-                "Historisch"),
+    "History": ("Historical", "Historie", "Historien", "Geschichte", "Histoire", "Historique", "Historia", "Storia",
+                "Storico", "Historisch"),
     "Horror": ("Horreur", "Épouvante-horreur", "Terror"),
     "Music": ("Concert", "Music & Concert", "Music & Musical", "Music & Musicals", "Musik", "Musique", "Música",
               "Musica", "Muziek"),
@@ -81,15 +81,15 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "Mystery": ("Mysteries", "Mystère", "Misterio", "Mistero", "Mistério", "Mysterie"),
     "News": (),
     "Reality TV": ("Reality",),
-    "Romance": ("Romantic", "Liebe", "Liebes", "Romantik", "Sentimentale", "Romantiek", "Romantisch"),
+    "Romance": ("Romantic", "Liebe", "Liebes", "Romantik", "Romanze", "Sentimentale", "Romantiek", "Romantisch"),
     "Science Fiction": ("Sci-Fi", "SF", "SciFi", "Ciencia ficción", "Fantascienza", "Ficção científica"),
-    "Short": ("Shorts",),
+    "Short": ("Shorts", "Kurzfilm"),
     "Sport": ("Sports",),
     "TV Movie": ("Television Movie", "TV Film", "Fernsehfilm", "Téléfilm", "Película de TV", "Televisione film",
                  "Cinema TV"),
     "Talk Show": ("Talk",),
     "Thriller": ("Thrillers", "Suspense", "Mystery & Thriller"),
-    "War": ("War & Military", "Krieg", "Kriegs", "Guerre", "Bélica", "Bélico", "Guerra", "Oorlog"),
+    "War": ("War & Military", "Krieg", "Kriegs", "Antikriegs", "Guerre", "Bélica", "Bélico", "Guerra", "Oorlog"),
     "Western": ("Westerns", "Faroeste"),
 }  # fmt: skip
 
@@ -100,6 +100,7 @@ _DOUBLE: Mapping[str, tuple[str, ...]] = {
     "sciencefictionfantasy": ("Science Fiction", "Fantasy"),
     "warpolitics": ("War", "Politics"),
     "romanticcomedy": ("Romance", "Comedy"),
+    "liebeskomodie": ("Romance", "Comedy"),
 }
 
 MAX_GENRES = 200
@@ -109,7 +110,8 @@ _QUOTED = re.compile(r"['\"]([^'\"]+)['\"]")
 _UNSEPARATED = re.compile(r"'\s+'|\"\s+\"")
 _IGNORED = re.compile(r"[\s\-_.&+'’]+")
 _SEPARATORS = ("|", " / ", ";", ",", "/")
-_NOTHING = frozenset({"", "none", "null", "nan", "n/a", "na", "[]", "{}", "\\n", "(no genres listed)", "unknown"})
+NO_GENRES = frozenset({"", "none", "null", "nan", "n/a", "na", "[]", "{}", "\\n", "(no genres listed)", "unknown"})
+"""What catalogues write, in lower case, for a film without genres."""
 _KIND_OF_FILM = re.compile(r"(movies?|films?|features?|filme|series)$")
 
 
@@ -200,7 +202,7 @@ def _names(value: Any, depth: int) -> list[str]:
 
 
 def _names_in_text(text: str, depth: int) -> list[str]:
-    if text.lower() in _NOTHING:
+    if text.lower() in NO_GENRES:
         return []
     if text[0] in "[{(" and text[-1] in "]})":
         # Numpy prints ['Drama' 'War'] without commas, which Python would read as one name.
@@ -229,4 +231,4 @@ def _split(text: str) -> list[str]:
         if separator in text:
             return [name for part in text.split(separator) for name in _split(part.strip(" '\"")) if part.strip(" '\"")]
     text = text.strip()
-    return [text] if len(text) <= 80 and text.lower() not in _NOTHING else []  # anything longer is prose
+    return [text] if len(text) <= 80 and text.lower() not in NO_GENRES else []  # anything longer is prose

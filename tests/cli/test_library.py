@@ -177,6 +177,27 @@ def test_a_blank_poster_is_unsure_with_any_min_confidence_in_a_library_and_a_tab
     assert json.loads(out.read_text(encoding="utf-8"))["genres"] == []
 
 
+def test_a_doubtful_film_without_an_nfo_is_unsure_and_create_nfo_is_not_advised(
+    library: Path, tiny_bundle: Path
+) -> None:
+    films = {
+        Path(film["path"]).name: film
+        for film in run_json("scan", library, "--model", tiny_bundle, "--min-confidence", "1")["films"]
+    }
+    assert (films["No Nfo (1999)"]["status"], "--create-nfo" in films["No Nfo (1999)"]["note"]) == ("unsure", False)
+
+
+def test_advised_commands_can_be_pasted_and_remind_of_the_options(tmp_path: Path, tiny_bundle: Path) -> None:
+    root, out = tmp_path / "My films", tmp_path / "my review.csv"
+    film(root, "A")
+    shown, said = run("scan", root, "--model", tiny_bundle, "--min-confidence", "0", "--out", out)[1:]
+    assert f"run mmgcs library tag '{root}' --from '{out}' --apply (with the same options)" in said
+    shown = run("scan", root, "--model", tiny_bundle, "--min-confidence", "0")[1]
+    assert f"mmgcs library tag '{root}' --apply (with the same options) writes the 1 change" in shown
+    shown = run("scan", root, "--model", tiny_bundle, "--min-confidence", "0", "--save")[1]
+    assert f"mmgcs library tag '{root}' --apply writes the 1 change" in shown
+
+
 def test_the_dry_run_reports_hard_links(library: Path, tiny_bundle: Path) -> None:
     path, other = library / "Missing" / "movie.nfo", library.parent / "other.nfo"
     other.hardlink_to(path)
@@ -223,11 +244,12 @@ def test_a_wrong_call_says_what_is_wrong(
 
 
 def test_names_with_odd_characters_are_listed_on_one_line(tmp_path: Path) -> None:
-    film(tmp_path, "two\nlines \x1b[31m")
+    film(tmp_path, "two\nlines \x1b[31m \r \N{RIGHT-TO-LEFT OVERRIDE}")
     film(tmp_path, os.fsdecode(b"caf\xe9"))
     status, out, _ = run("scan", tmp_path, "--no-predict")
     assert status == 0
     assert len(out.splitlines()) == 6
+    assert all(line.isprintable() for line in out.splitlines())
     assert len(run_json("scan", tmp_path, "--no-predict")["films"]) == 2
 
 
@@ -274,7 +296,7 @@ def test_files_that_cannot_be_read_or_written_are_reported_and_the_rest_is_done(
         report = run_json("tag", root, *options)
     assert statuses(report, root) == {"A": "change", "Fixed": "error", "Hidden": "error"}
     notes = {Path(film["path"]).relative_to(root).parts[0]: film["note"] for film in report["films"]}
-    assert "its folder cannot be written" in notes["Fixed"]
+    assert "cannot be written (Permission denied)" in notes["Fixed"]
     assert "cannot be listed (Permission denied)" in notes["Hidden"]
     (root / "Hidden").chmod(0o755)
     after = content_of(root)
@@ -332,9 +354,11 @@ def test_the_number_and_the_choice_of_genres_can_be_limited(library: Path, eager
 def test_existing_genres_change_only_with_add_or_replace_and_the_dry_run_explains(
     library: Path, tiny_bundle: Path
 ) -> None:
+    film(library, "Unknown", "<genre>Unknown</genre>")
     film(library, "Noir", "<genre>Film-Noir</genre><genre>TV Movie</genre><genre>Mein</genre><genre>Music</genre>")
     by_hand = ["Film-Noir", "TV Movie", "Mein", "Music"]
     assert eager(library, tiny_bundle)["Noir"]["status"] == "has genres"
+    assert eager(library, tiny_bundle)["Unknown"]["new_genres"][:1] == ["Horror"]  # a placeholder is no genre
     assert eager(library, tiny_bundle, "--add")["Noir"]["new_genres"][:5] == [*by_hand, "Horror"]
     assert eager(library, tiny_bundle, "--replace")["Noir"]["new_genres"][:4] == [*by_hand[:3], "Horror"]
     assert eager(library, tiny_bundle, "--replace", "--exclude", "Music")["Noir"]["new_genres"][:4] == by_hand
@@ -347,14 +371,18 @@ def test_existing_genres_change_only_with_add_or_replace_and_the_dry_run_explain
 
 def test_tags_are_written_instead_of_genres(library: Path, eager_bundle: Path) -> None:
     before = content_of(library)
+    long = "a tag of more than eighty characters, which no list of genres would be, but which somebody may have"
     film(library, "Tagged", "<tag>4K</tag>")
+    film(library, "Long", f"<tag>{long}</tag>")
+    assert eager(library, eager_bundle, "--as", "tag", "--replace")["Long"]["new_genres"][:1] == [long]
     options = ("--model", eager_bundle, "--min-confidence", "0", "--as", "tag", "--apply")
     run("tag", library, *options)
     nfo = read_nfo((library / "Tagged" / "movie.nfo").read_bytes())
     assert (nfo.genres, nfo.tags[0], "Horror" in nfo.tags) == ((), "4K", True)
     assert "change" not in run_json("tag", library, *options)["summary"]
     run("undo", library)
-    assert {name: content for name, content in content_of(library).items() if "Tagged" not in name} == before
+    now = content_of(library)
+    assert {name: now[name] for name in before} == before
 
 
 def review_of(library: Path, bundle: Path, *options: str) -> tuple[Path, list[list[str]]]:
@@ -412,14 +440,14 @@ def test_a_list_edited_in_a_spreadsheet_is_carried_out_exactly(
         pytest.skip("a workbook comes from LibreOffice")
     if kind == "xlsx":
         pytest.importorskip("fastexcel")
-    for name in ("Bäcker (2002)", "=SUM(1)", "A, B; C", "1917"):
+    for name in ("Bäcker (2002)", "=SUM(1)", "A, B; C", "1917", " Space"):
         film(library, name)
     path, rows = review_of(library, tiny_bundle, "--min-confidence", "0")
     before = content_of(library)
     header, *films = rows
     place = {name: number for number, name in enumerate(header)}
     decisions = {"Missing": "accept", "Bäcker (2002)": "Komödie, Film-Noir", "Has": "Western", "Locked": "Drama"}
-    decisions |= {"'=SUM(1)": "skip", "A, B; C": "Action", "1917": "War"}
+    decisions |= {"'=SUM(1)": "skip", "A, B; C": "Action", "1917": "War", " Space": "Drama"}
     assert {row[place["path"]]: row[place["decision"]] for row in films}["Missing/movie.nfo"] == "accept"
     for row in films:
         row[place["decision"]] = decisions.get(row[place["path"]].removesuffix("/movie.nfo"), "")
@@ -427,7 +455,7 @@ def test_a_list_edited_in_a_spreadsheet_is_carried_out_exactly(
     if office:
         path = save_with_libreoffice(path, kind, numbers)
     dry = run_json("tag", library, "--from", path)
-    assert (content_of(library), dry["summary"]["change"]) == (before, 5)
+    assert (content_of(library), dry["summary"]["change"]) == (before, 6)
     report = run_json("tag", library, "--from", path, "--apply")
     after = content_of(library)
     changed = {name: read_nfo(after[name]).genres for name in after if after[name] != before[name]}
@@ -438,6 +466,7 @@ def test_a_list_edited_in_a_spreadsheet_is_carried_out_exactly(
         "Has/movie.nfo": ("Western",),
         "A, B; C/movie.nfo": ("Action",),
         "1917/movie.nfo": ("War",),
+        " Space/movie.nfo": ("Drama",),
     }
     assert statuses(report, library)["Locked"] == "locked"
     run("undo", library)
@@ -463,6 +492,8 @@ def test_rows_that_cannot_be_carried_out_are_errors_and_the_others_are_done(libr
     assert "there is no such film in the library" in reasons["Gone"]
     assert statuses(report, library)["Second"] == "change"
     assert run("tag", library, "--from", library / "Has" / "movie.nfo")[0] == 2
+    save_as(path, [*rows, rows[-1]], "utf-8", ",")
+    assert "name the same film; keep one of them" in run("tag", library, "--from", path)[2]
 
 
 def test_options_are_remembered_for_a_library_and_the_command_line_comes_first(

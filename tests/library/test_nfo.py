@@ -126,6 +126,7 @@ def test_a_file_that_claims_utf_16_and_is_utf_8_is_read_as_utf_8() -> None:
         ("Drama|Film  Noir;", ["Drama", "Film Noir"]),
         ("  ", []),
         ("N/A", []),
+        ("Unknown", []),
     ],
 )
 def test_lists_in_one_element_are_taken_apart(text: str, genres: list[str]) -> None:
@@ -170,7 +171,7 @@ def test_missing_fields_fall_back_on_their_substitutes() -> None:
         (b"<movie/><movie/>", "more than one film"),
         (b"<tvshow><title>A</title></tvshow>", "<tvshow>"),
         (b"https://www.themoviedb.org/movie/1\n", "only a link"),
-        (b"  ___ GRP ___\nGenre: Horror & Thriller\n", "it is text, such as release notes, and not XML"),
+        (b"  ___ GRP ___\nGenre: Horror & Thriller\n", "it is not XML; perhaps release notes"),
         (b"<movie>" + b" " * (16 * 2**20) + b"</movie>", "larger than"),
     ],
 )
@@ -192,6 +193,7 @@ BAD = {
     "a < in text": b"<movie>\n <title>Salt &amp; Pepper</title><plot>1 < 2 <= 3</plot>\n</movie>",
     "CDATA beside it": b"<movie>\n <title><![CDATA[Salt & Pepper]]></title><plot>A & B</plot><!-- & -->\n</movie>",
     "a link before the XML": b"https://a.b/1?c=d&e=f\r\n<?xml version='1.0'?>" + SALT,
+    "a comment with tags after it": SALT + b"\n<!-- made by <b>a tool</b> -->\n",
     "a mark and a line end before": b"\xef\xbb\xbf\r\n<?xml version='1.0'?>" + SALT,
 }
 
@@ -220,8 +222,8 @@ def test_bytes_of_another_encoding_are_read_as_windows_1252_and_new_genres_are_a
 def test_what_was_repaired_is_named_with_its_line() -> None:
     nfo = read_nfo(b"<movie>\n<title>A &nbsp; B</title>\n<plot>C & D</plot></movie>")
     assert nfo.notes == (
-        "&nbsp; in line 2 is not XML and was read as meant",
-        "& in line 3 is not XML and was read as meant",
+        "&nbsp; in line 2 is not valid XML and was read as intended",
+        "& in line 3 is not valid XML and was read as intended",
     )
 
 
@@ -291,10 +293,10 @@ def test_document_types_and_entities_are_refused(head: str) -> None:
     ("content", "says"),
     [
         (b"<movie>" + b"<a>" * 50_000 + b"</a>" * 50_000 + b"</movie>", None),
-        (b"<movie>" + b"<genre>F</genre>" * 200_000 + b"</movie>", "more than 100,000 elements"),
+        (b"<movie>" + b"<genre>F</genre>" * 200_000 + b"</movie>", None),
         (b"<movie><plot>" + b"<!--" * 1_000_000, "does not start a tag"),
         (b'<movie a="' + b"<" * 4_000_000, "does not start a tag"),
-        (b"<movie>" + b"&#" * 4_000_000 + b"</movie>", None),
+        (b"<movie>" + b"&#" * 2_000_000 + b"</movie>", None),
     ],
     ids=lambda value: str(value)[:20],
 )

@@ -122,6 +122,9 @@ single part                         m/a.mkv  m/d-part1.avi
                                         m/a.nfo | - | -
                                         m/d-part1.nfo | - | -
 no film                             A/poster.jpg  A/readme.txt
+episodes without tvshow.nfo         S/Season 1/S.1x01.mkv  S/Season 1/folder.jpg  T/T.S01E02.mkv  \
+T/T.s01e03.mkv  A/A.mkv
+                                        A/movie.nfo | - | -
 series, extras, hidden, marked      S/tvshow.nfo  S/Season 1/e.nfo  A/movie.nfo  A/Extras/x.nfo  A/.actors/y.nfo  \
 B/.ignore  B/movie.nfo  C/.nomedia  C/D/movie.nfo  .mmgcs/movie.nfo  @eaDir/movie.nfo
                                         A/movie.nfo | - | text
@@ -188,7 +191,7 @@ def test_release_notes_are_no_nfo(tmp_path: Path) -> None:
     films = {film.path.relative_to(tmp_path).as_posix(): film for film in map(read_film, find_films(tmp_path))}
     assert list(films) == ["A/a.nfo", "B (1950)", "C/c.nfo"]
     assert films["A/a.nfo"].plot == "A plot."
-    assert (films["B (1950)"].title, films["B (1950)"].notes) == ("B", ("b.nfo is text, such as release notes",))
+    assert (films["B (1950)"].title, films["B (1950)"].notes) == ("B", ("b.nfo is not XML; perhaps release notes",))
     assert films["C/c.nfo"].skipped is not None
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mmgcs import Film, load
 from mmgcs.bundle import CONFIG, Bundle, write_bundle
-from mmgcs.preprocess import LANGUAGES, identify_language
+from mmgcs.preprocess import LANGUAGES, identify_language, odd_plot
 from mmgcs.sample import sample_films
 
 PLOTS = {
@@ -38,6 +38,13 @@ def polyglot(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.mark.parametrize("code", PLOTS)
 def test_the_language_of_a_plot_is_identified(code: str) -> None:
     assert identify_language(PLOTS[code]) == code
+
+
+def test_a_script_that_only_unlearned_languages_use_is_enough_for_a_warning() -> None:
+    plot = "Два детектива охотятся за убийцей в подземном мире города."  # little Russian that Bulgarian is not
+    assert odd_plot(plot, {"en", "fr"}) == (
+        "the plot seems to be in Russian, a language the model has not learned; expect errors"
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,11 @@ def test_a_film_with_an_unreadable_poster_is_predicted_from_its_plot_with_a_warn
     assert any("none.jpg does not exist" in warning for warning in prediction.warnings)
 
 
+def test_a_web_address_is_not_called_a_missing_file(tiny_bundle: Path) -> None:
+    with pytest.raises(InputError, match="the poster is a web address; download the image"):
+        load(tiny_bundle).predict(poster="https://m.example.org/a.jpg")
+
+
 @pytest.mark.parametrize("plot", [None, "", " \n\t ", "\u200b\x00"])
 def test_nothing_to_read_is_an_input_error(tiny_bundle: Path, plot: str | None) -> None:
     with pytest.raises(InputError, match="plot"):

@@ -100,13 +100,15 @@ def test_what_cannot_be_explained_is_refused(tiny_bundle: Path) -> None:
     classifier = load(tiny_bundle)
     with pytest.raises(InputError, match="nothing to predict from"):
         explain(classifier, Film())
+    with pytest.raises(UsageError, match=r"no genre 'Horor'; did you mean 'Horror'\?"):
+        explain(classifier, Film(plot="A ghost in a house."), ["Horor"])
     with pytest.raises(UsageError, match="no genre 'Opera'"):
         explain(classifier, Film(plot=PLOT), ["Opera"])
 
 
 def test_the_commands_print_text_and_json(tiny_bundle: Path, capsys) -> None:
     model = ["--model", str(tiny_bundle)]
-    assert main(["explain", "--plot", PLOT, "--genre", "horror", *model]) == 0
+    assert main(["explain", "--plot", PLOT, "--genre", "Horrorfilm", *model]) == 0
     assert "ghost" in capsys.readouterr().out
     assert main(["predict", "--plot", PLOT, "--explain", "--json", *model]) == 0
     value = json.loads(capsys.readouterr().out)

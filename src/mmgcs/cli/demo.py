@@ -48,14 +48,7 @@ def demo(
     if as_json:
         print_json(
             [
-                {
-                    "id": film.id,
-                    "title": film.title,
-                    "given_genres": list(film.genres or ()),
-                    "genres": list(prediction.genres),
-                    "probabilities": dict(prediction.probabilities),
-                    "error": prediction.error,
-                }
+                {"id": film.id, "title": film.title, "given_genres": list(film.genres or ())} | prediction.to_dict()
                 for film, prediction in pairs
             ]
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -12,7 +14,7 @@ import typer
 from typer import Argument, Option
 
 from mmgcs.cli.options import AsJson, Model, split_list
-from mmgcs.cli.output import examples, new_app, print_json, progress_bars, say
+from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, progress_bars, say
 from mmgcs.errors import MmgcsError, UsageError
 
 if TYPE_CHECKING:
@@ -99,7 +101,8 @@ def scan(
     report.print(_plans(ctx, library, settings, model, predict), as_json, None if out is None else rows)
     if out is not None:
         write_cells(out, rows)
-        say(f"Wrote {out}: edit its column 'decision', then run mmgcs library tag {folder} --from {out} --apply")
+        call = f"mmgcs library tag {_quoted(folder)} --from {_quoted(out)} --apply"
+        say(f"Wrote {out}: edit its column 'decision', then run {call}{report.options}")
     report.finish()
 
 
@@ -135,7 +138,8 @@ def tag(
         plans = _plans(ctx, library, settings, model, True)
     report = _Report(library, settings, "apply" if apply else "tag")
     if apply:
-        with library.lock():
+        kept = f"what was written is kept; run the same command again, or mmgcs library undo {_quoted(folder)}"
+        with library.lock(), explain_interrupt(kept):
             report.print(library.apply(plans, settings), as_json)
     else:
         report.print(plans, as_json)
@@ -246,11 +250,15 @@ class _Report:
 
     Attributes:
         command: "scan", "tag" for a dry run, or "apply".
+        options: a reminder for the next command, if options of this one were not saved.
         failure: the error that stopped the work, or None.
     """
 
     def __init__(self, library: Library, settings: LibrarySettings, command: str) -> None:
+        from mmgcs.library import load_library_settings
+
         self.library, self.settings, self.command = library, settings, command
+        self.options = "" if settings == load_library_settings(library.folder) else " (with the same options)"
         self.failure: MmgcsError | None = None
         self.statuses: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -324,7 +332,7 @@ class _Report:
             yield f"{what} {'added' if written else 'to add'}: {_ranked(self.added)}"
         if self.removed:
             yield f"{what} {'removed' if written else 'to remove'}: {_ranked(self.removed)}"
-        changes, folder = self.statuses["change"] + self.statuses["create"], _shown(str(self.library.folder))
+        changes, folder = self.statuses["change"] + self.statuses["create"], _quoted(self.library.folder)
         if not written and self.statuses["has genres" if mode == "only-missing" else "change"]:
             yield MODES[mode]
         if written and changes and self.failure is None:
@@ -332,9 +340,9 @@ class _Report:
         elif self.command == "tag" and changes:
             yield "nothing was written; use --apply to write"
         elif self.command == "scan" and not review and (changes or self.statuses["unsure"]):
-            yield f"Next: mmgcs library scan {folder} --out review.csv writes a list to edit"
+            yield f"Next: mmgcs library scan {folder} --out review.csv{self.options} writes a list to edit"
             if changes:
-                yield f"      mmgcs library tag {folder} --apply writes the {_count(changes, 'change')}"
+                yield f"      mmgcs library tag {folder} --apply{self.options} writes the {_count(changes, 'change')}"
 
 
 def _plan_json(plan: Plan) -> dict[str, Any]:
@@ -357,8 +365,14 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
 
 
 def _shown(text: str) -> str:
-    # A name that is not UTF-8, or contains a line break or an escape sequence, must not garble the terminal.
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\n", "␤").replace("\x1b", "␛")
+    # A name that is not UTF-8, or contains control characters, must not garble the terminal.
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", "\N{REPLACEMENT CHARACTER}", text)
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as one word of a command to copy."""
+    return shlex.quote(_shown(str(path)))
 
 
 def _change(plan: Plan) -> str:

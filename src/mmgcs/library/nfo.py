@@ -22,12 +22,11 @@ from xml.sax.saxutils import escape
 from defusedxml.ElementTree import fromstring
 
 from mmgcs.errors import InputError
+from mmgcs.genres import NO_GENRES
 from mmgcs.preprocess import is_placeholder
 
-MAX_BYTES = 16 * 2**20
-"""The largest file that is read, a hundred times the size of the largest NFO that any tool writes."""
-MAX_ELEMENTS = 100_000
-"""The most elements of one file that are kept in memory."""
+MAX_BYTES = 4 * 2**20
+"""The largest file that is read, more than ten times the size of the largest NFO that any tool writes."""
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML does not allow."""
 SEPARATORS = re.compile(r"[/,|;]")
@@ -132,7 +131,7 @@ def read_nfo(content: bytes) -> Nfo:
 
 def split_genres(text: str) -> list[str]:
     """Return the genres in an element's text: two in "Drama / Crime" and in "Drama, Crime", none in "N/A"."""
-    if text.strip().casefold() == "n/a":
+    if text.strip().casefold() in NO_GENRES:
         return []
     return [part for piece in SEPARATORS.split(text) if (part := " ".join(piece.split()))]
 
@@ -272,12 +271,12 @@ def _parse(content: bytes) -> _Document:
         root, children = _scan(text, prolog.end())
     except NfoError:
         if "<movie" not in text and "<?xml" not in text:
-            raise NotXmlError("it is text, such as release notes, and not XML") from None
+            raise NotXmlError("it is not XML; perhaps release notes") from None
         raise
     if root.name != "movie":
         raise NotAFilmError(f"it describes <{root.name}>, not a film")
     # Kodi allows links after the XML; a second element there would be a second film.
-    if re.search(r"<[A-Za-z]", text[root.end :]):
+    if re.search(r"<[A-Za-z]", _HIDDEN.sub("", text[root.end :])):
         raise NfoError("it holds more than one film; give each its own NFO")
     by_name: dict[str, list[_Element]] = {}
     for element in children:
@@ -317,8 +316,6 @@ def _scan(text: str, position: int) -> tuple[_Element, list[_Element]]:
     for token in _TOKEN.finditer(text, position):
         if not parents and text[position : token.start()].strip():
             break
-        if len(parents) + len(children) > MAX_ELEMENTS:
-            raise NfoError(f"it has more than {MAX_ELEMENTS:,} elements, too many for a film; check its content")
         position = token.end()
         closed, name, attributes, leaf, broken = token.group(2, 3, 4, 5, 6)
         if name is not None:
@@ -371,7 +368,7 @@ def _notes(document: _Document) -> list[str]:
     if any(fault.search(text, start) for fault in _FAULTS):
         shown = _HIDDEN.sub(lambda hidden: "\n" * hidden[0].count("\n"), text)
         faults = sorted((found.start(), found[0]) for fault in _FAULTS for found in islice(fault.finditer(shown), 10))
-        notes += [f"{what} in line {_line(shown, at)} is not XML and was read as meant" for at, what in faults]
+        notes += [f"{what} in line {_line(shown, at)} is not valid XML and was read as intended" for at, what in faults]
     return notes
 
 

@@ -153,8 +153,6 @@ def _names_in(path: Path) -> dict[str, str]:
         pairs = list(value.items())
     else:
         pairs = [(row[0], row[1]) for row in read_cells(path) if len(row) >= 2]
-        if pairs and pairs[0][0].strip().casefold() in ("genre", "canonical", "ours", "from"):
-            del pairs[0]
     return {ours.strip(): own.strip() for ours, own in pairs if ours.strip()}
 
 

@@ -45,7 +45,10 @@ OTHER_NFO = re.compile(r"(tvshow|season.*|artist|album|collection)\.nfo$")
 EXTRA_VIDEO = re.compile(
     r"(?:(?:^|[-._ ])(?:trailer|sample)|^theme"
     r"|-(?:featurette|behindthescenes|deleted|interview|scene|short|clip|extra|other))\d*$"
+    r"|(?:^|[-._ ])s\d{1,4}[-._ ]?e\d{1,4}"
 )
+"""Videos that are not films: trailers, samples, extras, and episodes such as "S01E02"."""
+SEASON = re.compile(r"(?:season|staffel|saison|temporada|stagione|seizoen)[-._ ]?\d{1,4}")
 PART = re.compile(r"[-._ (\[]+(?P<word>cd|dvd|part|pt|disc|disk)[-._ ]?(?P<number>\d{1,2}|[a-d])[)\]]?$", re.IGNORECASE)
 VERSION = re.compile(r"\s*(?:$|[-_.\[({])")
 """What follows the folder's name in the file name of one version of a film."""
@@ -110,8 +113,8 @@ class LibraryFilm:
 def find_films(root: Path) -> Iterator[LibraryFilm]:
     """Yield every film under the folder `root` once, even if several links lead to it. No NFO is read yet.
 
-    Hidden folders, extras, series (folders with a `tvshow.nfo`) and folders with a `.ignore` or `.nomedia` file are
-    skipped. A folder that cannot be listed is yielded with a `problem`.
+    Hidden folders, extras, series (folders with a `tvshow.nfo`, seasons, episodes) and folders with a `.ignore` or
+    `.nomedia` file are skipped. A folder that cannot be listed is yielded with a `problem`.
     """
     seen: set[str] = set()
     links = [str(root)]
@@ -140,7 +143,7 @@ def read_film(film: LibraryFilm) -> LibraryFilm:
         return read
     if refused is not None and not (film.video and isinstance(refused, NotXmlError)):
         return replace(film, nfo=film.nfos[0], skipped=str(refused))
-    notes = (f"{film.nfos[0].name} is text, such as release notes",) if refused is not None else ()
+    notes = (f"{film.nfos[0].name} is not XML; perhaps release notes",) if refused is not None else ()
     title, year = split_name(film.name)
     return replace(film, title=title, year=year, notes=notes, ids=_ids_in(film.name))
 
@@ -164,7 +167,7 @@ def _read(film: LibraryFilm, path: Path) -> LibraryFilm:
         content = handle.read(min(MAX_BYTES, status.st_size) + 1)
     nfo = read_nfo(content)
     title, year = (nfo.title, nfo.year) if nfo.title and nfo.year else split_name(film.name)
-    locked = f"<{nfo.locked}> keeps its genres" if nfo.locked else None
+    locked = f"<{nfo.locked}> locks its genres" if nfo.locked else None
     if locked is None and not status.st_mode & 0o222:
         locked = "its .nfo is write-protected"
     return replace(
@@ -241,7 +244,8 @@ def _is_disc(folders: Iterable[os.DirEntry[str]], files: Iterable[str]) -> bool:
 
 
 def _may_hold_films(name: str, disc: bool) -> bool:
-    return not (name.startswith(".") or name in NO_FILMS or name in DISCS or (disc and name in DISC_PARTS))
+    skipped = name.startswith(".") or name in NO_FILMS or name in DISCS or SEASON.fullmatch(name)
+    return not (skipped or (disc and name in DISC_PARTS))
 
 
 def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], disc: bool) -> list[os.DirEntry[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -140,9 +139,9 @@ class Library:
                 if found := rows.pop(self._key(film), None):
                     yield _decided(film, found, settings)
             for key, left in rows.items():
-                if left[0].decision.casefold() not in SKIP:
+                if left.decision.casefold() not in SKIP:
                     path = self.folder / key
-                    reason = f"row {left[0].number} of the review: there is no such film in the library; scan again"
+                    reason = f"row {left.number} of the review: there is no such film in the library; scan again"
                     yield Plan(LibraryFilm(path.name, (), path), "error", (), reason=reason)
 
         return plans()
@@ -289,7 +288,7 @@ class _Rules:
             stay = [
                 genre
                 for genre in present
-                if not (meaning := set(self.names.meaning([genre]))).isdisjoint(meant) or not meaning <= labels
+                if not (meaning := set(self.names.meaning([genre]))) or meaning & set(meant) or meaning - labels
             ]
         there = self.names.meaning(stay)
         new = [self.names.own(genre) for genre in meant if genre not in there]
@@ -357,8 +356,6 @@ def _predicted(film: LibraryFilm, prediction: Prediction, rules: _Rules) -> Plan
     if not doubt:
         reason = "no plot: from the poster alone" if prediction.inputs == ("poster",) else ""
         return _checked(replace(plan, reason=reason), rules.settings)
-    if film.nfo is None and not rules.settings.create_nfo:
-        return _checked(replace(plan, notes=(f"unsure: {doubt}", *plan.notes)), rules.settings)
     return replace(plan, reason=doubt)
 
 
@@ -383,7 +380,7 @@ def _checked(plan: Plan, settings: LibrarySettings) -> Plan:
         if film.new_nfo in film.nfos:
             return replace(plan, status="no nfo", reason="its .nfo is not XML; rename it, then use --create-nfo")
         if not settings.create_nfo:
-            return replace(plan, status="no nfo", reason="--create-nfo makes one")
+            return replace(plan, status="no nfo", reason="needs --create-nfo")
         return replace(plan, status="create")
     if plan.proposed == plan.present:
         return replace(plan, status="same")
@@ -417,37 +414,37 @@ class _Row:
             if not self.proposed:
                 raise InputError(f"row {self.number} accepts a film without proposed genres")
             return self.proposed
-        if close := difflib.get_close_matches(word, ("accept", "skip"), cutoff=0.7):
-            raise InputError(f"row {self.number} says {self.decision!r}; did you mean {close[0]!r}?")
+        if hint := did_you_mean(word, ("accept", "skip")):
+            raise InputError(f"row {self.number} says {self.decision!r}; {hint}")
         genres = tuple(dict.fromkeys(split_genres(self.decision)))
         if NOT_XML.search(self.decision) or not genres:
             raise InputError(f"row {self.number} says {self.decision!r}; write accept, skip or genres")
         return genres
 
 
-def _read_review(path: Path) -> dict[str, list[_Row]]:
+def _read_review(path: Path) -> dict[str, _Row]:
     """Return the rows of a review by the films' paths."""
     header, *cells = read_cells(path) or [[]]
     places = {name.strip().casefold(): number for number, name in enumerate(header)}
     if missing := [name for name in ("path", "genres", "proposed", "decision") if name not in places]:
         raise UsageError(f"{path} has no column {missing[0]!r}; give a list that `mmgcs library scan --out` wrote")
-    rows: dict[str, list[_Row]] = {}
+    rows: dict[str, _Row] = {}
     for number, values in enumerate(cells, 2):
-        cell = {name: values[place].strip() if place < len(values) else "" for name, place in places.items()}
+        cell = {name: values[place] if place < len(values) else "" for name, place in places.items()}
         genres, proposed = (tuple(split_genres(cell[name])) for name in ("genres", "proposed"))
-        rows.setdefault(cell["path"].replace("\\", "/"), []).append(_Row(number, genres, proposed, cell["decision"]))
+        key, row = cell["path"].replace("\\", "/"), _Row(number, genres, proposed, cell["decision"].strip())
+        if rows.setdefault(key, row) is not row:
+            raise UsageError(f"{path}: row {rows[key].number} and row {number} name the same film; keep one of them")
     return rows
 
 
-def _decided(film: LibraryFilm, rows: list[_Row], settings: LibrarySettings) -> Plan:
-    """Return the plan for a film and its rows in a review, usually one."""
-    plan, row = _plan(film, settings, "skipped", film.skipped or ""), rows[0]
+def _decided(film: LibraryFilm, row: _Row, settings: LibrarySettings) -> Plan:
+    """Return the plan for a film and its row in a review."""
+    plan = _plan(film, settings, "skipped", film.skipped or "")
     if film.problem:
         return replace(plan, status="error", reason=film.problem)
     try:
         genres = row.chosen()
-        if other := next((other for other in rows if other.chosen() != genres), None):
-            raise InputError(f"row {other.number} and row {row.number} decide differently")
         if genres is None or film.skipped:
             return plan
         if [genre.casefold() for genre in plan.present] != [genre.casefold() for genre in row.genres]:

@@ -112,8 +112,6 @@ class Backups:
             raise InputError(f"cannot be read ({error.strerror})") from error
         if expected != (None if content is None else hashlib.sha256(content).hexdigest()):
             raise InputError(CHANGED)
-        if not os.access(target.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-            raise InputError("its folder cannot be written; change its permissions")
         result = new if isinstance(new, bytes) else new(content or b"")
         after = hashlib.sha256(result).hexdigest()
         earlier = len(self.writes.get(name, ()))
@@ -183,7 +181,7 @@ class Backups:
             self._note(name, undone=True, writes=first)
             self._drop({write.backup for write in undone})
         except OSError as error:
-            raise InputError(f"cannot be restored ({error.strerror}: {error.filename})") from error
+            raise InputError(f"cannot be restored ({error.strerror}: {error.filename or name})") from error
         except ValueError as error:
             raise InputError(f"cannot be restored ({error})") from error
         return outcome

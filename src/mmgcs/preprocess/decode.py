@@ -93,6 +93,8 @@ def _open(source: Path | bytes, max_pixels: int | None) -> Image.Image:
     try:
         data = read_file(source, MAX_BYTES) if isinstance(source, Path) else bytes(source)
     except FileNotFoundError:
+        if str(source).startswith(("http:", "https:")):
+            raise InputError("the poster is a web address; download the image and give the file") from None
         raise InputError(f"{name} does not exist; check the path") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{name} cannot be read ({getattr(error, 'strerror', None) or error})") from error

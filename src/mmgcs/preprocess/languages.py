@@ -29,7 +29,7 @@ LEAST_WORDS = 8
 SHORTEST = 5
 """A plot of fewer words is odd: only three of the plots that the default model learned from are so short."""
 LEAST_PROBABILITY = 0.9
-"""A language that is less probable is not named."""
+"""A language in Latin letters that is less probable is not named."""
 UNLEARNED = "a language the model has not learned"
 """What warnings and reasons call the language of a plot that a model does not read."""
 UNCLEAR = "und"
@@ -63,7 +63,7 @@ def identify_language(text: str) -> str | None:
     with _LOADING:  # once, whatever the number of threads
         identifier = _identifier()
     code, probability = identifier.classify(text)
-    if probability >= LEAST_PROBABILITY:
+    if probability >= LEAST_PROBABILITY or not _is_latin(text):
         return str(code)
     return UNCLEAR if words >= UNCLEAR_WORDS and probability < UNCLEAR_PROBABILITY else None
 

@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 
 from mmgcs.errors import InputError, UsageError
 from mmgcs.film import Film, Prediction
+from mmgcs.genres import canonical
 from mmgcs.preprocess import Prepared, clean_text
 from mmgcs.runtime.classifier import Classifier, Features, PreparedFilm
+from mmgcs.wording import did_you_mean
 
 MAX_PASSES = 40
 """The most films, whole or with a part hidden, that go through the encoders for one explanation."""
@@ -167,11 +169,12 @@ def _choose(classifier: Classifier, prediction: Prediction, genres: Sequence[str
     """Return the genres to explain in the model's spelling, most probable first."""
     if genres is None:
         return prediction.genres or prediction.top(1)
-    known = {genre.casefold(): genre for genre in classifier.genres}
+    known = {canonical(genre).casefold(): genre for genre in classifier.genres}
     for genre in genres:
-        if genre.casefold() not in known:
-            raise UsageError(f"this model has no genre {genre!r}; it knows {', '.join(classifier.genres)}")
-    wanted = {known[genre.casefold()] for genre in genres}
+        if canonical(genre).casefold() not in known:
+            hint = did_you_mean(genre, classifier.genres) or f"it knows {', '.join(classifier.genres)}"
+            raise UsageError(f"this model has no genre {genre!r}; {hint}")
+    wanted = {known[canonical(genre).casefold()] for genre in genres}
     return tuple(genre for genre in prediction.top(len(classifier.genres)) if genre in wanted)
 
 
