@@ -131,3 +131,14 @@ def test_a_label_source_without_a_description_is_announced_once(tmp_path):
     known = read(described, table, None, lines.append).known
     assert lines == []
     assert np.array_equal(known[:, data.genres.index("Drama")], [True, False, True, False])
+
+
+def test_rows_that_cannot_be_read_are_counted(tmp_path):
+    table = tmp_path / "films.csv"
+    rows = [f"{row},a plot,Drama|Comedy,{split}" for row, split in enumerate(["train", "valid"])]
+    table.write_text("\n".join(["id,plot,genres,split", *rows, "2,a plot,Drama,train,one,field,too,many"]), "utf-8")
+    recipe = Recipe.model_validate({"name": "r", "genres": "data", "plot": {"encoder": {"kind": "transformer"}}})
+    lines: list[str] = []
+    data = read(recipe, table, None, lines.append)
+    assert len(data.films) == 2
+    assert len(lines) == 1 and lines[0].startswith("rows that cannot be read and are left out: 1; the first: ")

@@ -33,6 +33,7 @@ class Labelled:
     sources: tuple[str, ...]  # the model predicts as the first of them labels
     source: NDArray[np.int64]  # (films,) int64, each film's index in `sources`
     fingerprint: str  # SHA-256 of the table the films came from
+    problems: tuple[str, ...] = ()  # why rows of the table could not be read
 
     def rows(self, split: str, has: str | None = None) -> NDArray[np.int64]:
         """Return the rows of a split; with `has` ("plot" or "poster"), only of films that have that input."""
@@ -73,7 +74,7 @@ def read_labelled(
     Raises:
         UsageError: there is no column of genres, split train or valid is empty, or lacks one of the genres.
     """
-    films, checksum = _read(path, posters, columns)
+    films, problems, checksum = _read(path, posters, columns)
     films = [film for film in films if film.split and film.genres]
     if genres is None:
         genres = sorted({genre for film in films for genre in film.genres or ()})
@@ -101,7 +102,7 @@ def read_labelled(
     sources = (target, *sorted(set(labels) - {target}))
     place = {name: index for index, name in enumerate(sources)}
     source = np.array([place[label] for label in labels], dtype=np.int64)
-    return Labelled(films, tuple(genres), truth, known, split, sources, source, checksum)
+    return Labelled(films, tuple(genres), truth, known, split, sources, source, checksum, problems)
 
 
 def read_own(
@@ -124,8 +125,8 @@ def read_own(
         UsageError: there is no column of genres, fewer than two genres can be learned, or a requested genre has too
             few films.
     """
-    films, checksum = _read(path, posters, columns)
-    return own_labels(films, genres, least, str(path), checksum)
+    films, problems, checksum = _read(path, posters, columns)
+    return replace(own_labels(films, genres, least, str(path), checksum), problems=problems)
 
 
 def own_labels(
@@ -163,13 +164,16 @@ def learned_languages(films: Sequence[Film]) -> tuple[str, ...]:
     return found or (ENGLISH,)
 
 
-def _read(path: Path, posters: Path | None, columns: Mapping[str, str] | None) -> tuple[list[Film], str]:
-    """Return a table's readable films and its fingerprint."""
-    chunks = read_films(path, posters=posters, columns=columns)
-    films = [film for chunk in chunks for film in chunk if film.problem is None]
+def _read(
+    path: Path, posters: Path | None, columns: Mapping[str, str] | None
+) -> tuple[list[Film], tuple[str, ...], str]:
+    """Return a table's readable films, the problems of the other rows, and the table's fingerprint."""
+    found = [film for chunk in read_films(path, posters=posters, columns=columns) for film in chunk]
+    films = [film for film in found if film.problem is None]
     if not any(film.genres for film in films):
         need_column(path, "genres", columns)
-    return films, FilmTable(path, columns=columns).fingerprint()
+    problems = tuple(film.problem for film in found if film.problem is not None)
+    return films, problems, FilmTable(path, columns=columns).fingerprint()
 
 
 def fingerprint(parts: Iterable[object]) -> str:
