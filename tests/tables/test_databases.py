@@ -285,7 +285,10 @@ def test_text_keys_untyped_columns_posters_as_bytes_and_damaged_text_are_read(
     connection.close()
     summary = tag(classifier, f"sqlite:///{path}")
     errors = {row[0]: row[4] for row in sqlite_rows(path, PREDICTED)}
-    assert summary.errors["the film has no key"] == 1
+    assert (summary.films, summary.in_error, summary.without_key) == (4, 1, 1)
+    assert "1 films cannot be tagged because their key is null; give them a key" in summary.lines()
+    again = tag(classifier, f"sqlite:///{path}")
+    assert (again.films, again.in_error, again.without_key) == (0, 0, 1)
     assert [errors[key] for key in "abc"] == [None] * 3
     assert "is outside the posters folder" in errors["é"]
 
@@ -462,6 +465,42 @@ def test_dates_that_python_does_not_know_are_a_warning_of_their_film(
         ("Horror", "ignored invalid year '0044-03-15 BC'"),
         ("Romance", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "odd"),
+    [
+        ("timestamp", ["infinity", "-infinity", "0044-03-15 BC"]),
+        ("timestamptz", ["infinity"]),
+        ("date", ["infinity"]),
+        ("time", ["24:00"]),
+        ("interval", ["1 year", "290000 years"]),
+        ("numeric", ["NaN"]),
+        ("double precision", ["NaN", "infinity"]),
+    ],
+)
+def test_keys_that_python_cannot_represent_are_tagged_once(
+    classifier: Classifier, postgres: Postgres, kind: str, odd: list[str]
+) -> None:
+    numbers = kind in ("numeric", "double precision")
+    usual = (
+        "n"
+        if numbers
+        else "interval '1 second' * n"
+        if kind == "interval"
+        else f"timestamp '1999-03-31' + n * interval '1 {'day' if kind == 'date' else 'second'}'"
+    )
+    name = kind.split()[0]
+    with psycopg.connect(host=str(postgres.folder), user="films", dbname="postgres", autocommit=True) as connection:
+        connection.execute(f"create table by_{name} (key {kind} primary key, plot text)")
+        connection.execute(f"insert into by_{name} select ({usual})::{kind}, 'a ghost' from generate_series(1, 600) n")
+        for value in odd:
+            connection.execute(f"insert into by_{name} values (%s, 'a ghost')", (value,))
+    total = 600 + len(odd)
+    first, second = (tag(classifier, postgres.address, f"by_{name}", into=f"{name}_genres") for _ in range(2))
+    assert (first.films, second.films, second.unchanged, second.deleted) == (total, 0, total, 0)
+    joined = f"select count(*) from by_{name} f join {name}_genres p on p.film_id = f.key where genres = 'Horror'"
+    assert postgres.rows(joined) == [(total,)]
 
 
 def test_a_reader_of_the_source_cannot_write(postgres: Postgres) -> None:

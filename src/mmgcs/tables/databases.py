@@ -41,6 +41,9 @@ from mmgcs.tables.films import CHUNK
 from mmgcs.tables.rows import RowReader, list_columns, sources_of
 from mmgcs.tables.source import Row
 
+_SAFE = (sa.String, sa.Integer, sa.Boolean, sa.Uuid, sa.LargeBinary, sa.JSON, sa.ARRAY, sa.types.NullType)
+"""Types with a Python value for each of their values."""
+
 T = TypeVar("T")
 
 
@@ -120,9 +123,12 @@ class FilmDatabase:
         declared: dict[str, str] | None = None
 
         def as_declared(inspector: sa.Inspector, table: sa.Table, column: Any) -> None:
-            # SQLite stores values of any type in any column, so they must not be converted to the declared type.
+            # SQLite stores values of any type in any column. Elsewhere, Python cannot represent all values of dates,
+            # intervals and numbers, such as PostgreSQL's `infinity` and NaN, so these are read as text.
             if declared is not None:
                 column["type"] = _AsDeclared(declared.get(column["name"]) or "BLOB")
+            elif not isinstance(column["type"], _SAFE):
+                column["type"] = _AsDeclared(column["type"].compile(inspector.dialect), as_text=True)
 
         with self._reader.connect() as connection:
             inspector = sa.inspect(connection)
@@ -182,7 +188,7 @@ class FilmDatabase:
     def _create_targets(self, probabilities: bool) -> None:
         """Define the tables of predictions, and create the missing ones."""
         kind, into, model_type = self._key.type, self.into, sa.String(200)
-        if isinstance(kind, sa.types.NullType):
+        if isinstance(kind, sa.types.NullType | sa.JSON | sa.ARRAY):
             raise UsageError(f"the type of {self.source}.{self.key} is not supported as a key; name another with --key")
         meta = sa.MetaData(schema=self._films.schema)
         key: dict[str, Any] = {"primary_key": True, "nullable": False, "autoincrement": False}
@@ -292,7 +298,7 @@ class FilmDatabase:
         after = None
         while True:
             start = self._key.is_not(None) if after is None else self._key > after
-            query = sa.select(self._key, *self._fields.values()).where(start, self._where)
+            query = sa.select(_readable(self._key), *self._fields.values()).where(start, self._where)
             rows = self._read(query.order_by(self._key).limit(CHUNK + 1))
             keys = [row[0] for row in rows]
             if len(set(keys)) < len(keys) or (keys and keys[0] == after):
@@ -319,7 +325,7 @@ class FilmDatabase:
     def _stored(self, model: str, keys: list[Any], retry_errors: bool) -> dict[Any, str]:
         """Return the input hash of each film in `keys` that needs no new prediction."""
         table, genres = self._predictions, self._probabilities
-        query = sa.select(table.c.film_id, table.c.input_hash)
+        query = sa.select(_readable(table.c.film_id), table.c.input_hash)
         query = query.where(table.c.model == model, table.c.film_id.in_(keys))
         if retry_errors:
             query = query.where(table.c.error.is_(None))
@@ -415,12 +421,13 @@ class FilmDatabase:
 
 
 class _AsDeclared(UserDefinedType[Any]):
-    """An SQLite type as declared; values are read and written without conversion."""
+    """A type as declared; values are read and written without conversion, or read as text."""
 
     cache_ok = True
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, as_text: bool = False) -> None:
         self.name = name
+        self.as_text = as_text
 
     def get_col_spec(self, **_: Any) -> str:
         """Return the type's name in SQL."""
@@ -433,8 +440,9 @@ def _reason(error: BaseException | None) -> str:
 
 
 def _readable(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    """Return a date as text, because Python cannot represent PostgreSQL's `infinity` or years before 1."""
-    return sa.cast(column, sa.Text) if isinstance(column.type, sa.Date | sa.DateTime) else column
+    """Return what to select for a column; see `_reflect`."""
+    as_text = isinstance(column.type, _AsDeclared) and column.type.as_text
+    return sa.cast(column, sa.Text) if as_text else column
 
 
 def _parse_address(address: str) -> sa.URL:

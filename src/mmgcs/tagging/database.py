@@ -33,7 +33,7 @@ def tag_database(
         progress: called after each chunk.
 
     Returns:
-        The counts of this run; films without a key count as films in error.
+        The counts of this run.
 
     Raises:
         UsageError, MmgcsError: as `FilmDatabase`.
@@ -64,6 +64,4 @@ class _DatabaseSink(Sink):
         """Count the films that were not tagged."""
         summary.unchanged = self._database.unchanged
         summary.deleted = self._database.deleted(self._model)
-        if lost := self._database.without_key():
-            summary.films += lost
-            summary.errors["the film has no key"] = lost
+        summary.without_key = self._database.without_key()
