@@ -177,11 +177,8 @@ def test_a_condition_columns_and_the_key_can_be_named(classifier: Classifier, tm
     assert tag(classifier, f"sqlite:///{path}", columns=names, where="kind like '100%:x' or uuid = 'a'").films == 1
     assert tag(classifier, f"sqlite:///{path}", columns=names, where="kind = 'movie'").deleted == 0
     for columns, where, message in (
-        (
-            {**names, "title": "name"},
-            None,
-            "--columns title=name: films has no such column; it has uuid, Beschreibung, kind",
-        ),
+        ({**names, "title": "name"}, None, "films has no column 'name'; its columns are uuid, Beschreibung, kind"),
+        ({**names, "plto": "kind"}, None, "--columns plto=kind: there is no field plto; known: id, title"),
         (names, "kind =", r"--where 'kind =' failed \(.*syntax error"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -501,6 +498,15 @@ def test_keys_that_python_cannot_represent_are_tagged_once(
     assert (first.films, second.films, second.unchanged, second.deleted) == (total, 0, total, 0)
     joined = f"select count(*) from by_{name} f join {name}_genres p on p.film_id = f.key where genres = 'Horror'"
     assert postgres.rows(joined) == [(total,)]
+
+
+def test_predictions_can_be_written_to_another_schema(classifier: Classifier, postgres: Postgres) -> None:
+    with psycopg.connect(host=str(postgres.folder), user="films", dbname="postgres", autocommit=True) as connection:
+        connection.execute("create schema analytics")
+    options: dict[str, Any] = {"where": "film_no < 0", "into": "analytics.film_genres", "probabilities": True}
+    assert tag(classifier, postgres.address, **options).films == 100
+    assert tag(classifier, postgres.address, **options).unchanged == 100
+    assert postgres.rows("select count(distinct film_id) from analytics.film_genres_view") == [(100,)]
 
 
 def test_a_reader_of_the_source_cannot_write(postgres: Postgres) -> None:

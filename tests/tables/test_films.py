@@ -113,6 +113,22 @@ def test_usual_oddities_of_csv_are_read(tmp_path: Path, name: str, content: str)
     assert (film.id, film.plot, film.problem, film.warnings) == ("1", "A ghost, they say", None, ())
 
 
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        ("title,plot,year", 'T{n},"A ghost {n}.\nIt haunts, the house.",{year}\n'),
+        ("id,title,plot,year", '{n},T{n},"A ghost {n}.\nIt haunts, the house, and me.",{year}\n'),
+        ("year,title,plot", '{year},T{n},"A ghost {n}.\nIn 1920, he, goes.\n1921, it, haunts."\n'),
+        ("plot,year", '"A ghost {n}, they say.\nIt haunts the house",{year}\n'),
+    ],
+)
+def test_the_commas_of_plots_with_several_lines_do_not_break_them(tmp_path: Path, columns: str, row: str) -> None:
+    rows = [row.format(n=number, year=1950 + number) for number in range(30)]
+    films = films_of(write(tmp_path / "f.csv", f"{columns}\n{''.join(rows)}"))
+    assert problems(films) == [False] * 30
+    assert [film.year for film in films] == list(range(1950, 1980))
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
 def test_encodings_and_line_ends_are_recognised(tmp_path: Path, encoding: str) -> None:
     text = "id\tplot\r\n1\tDie Bäcker 🎬\r\n\r\n2\tA café\r\n\x1a"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,8 +39,10 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import decode_text
 from mmgcs.film import Film, Prediction
 from mmgcs.tables.films import CHUNK
-from mmgcs.tables.rows import RowReader, list_columns, sources_of
+from mmgcs.tables.rows import RowReader, check_named, list_columns, sources_of
 from mmgcs.tables.source import Row
+
+LOG = logging.getLogger(__name__)
 
 _SAFE = (sa.String, sa.Integer, sa.Boolean, sa.Uuid, sa.LargeBinary, sa.JSON, sa.ARRAY, sa.types.NullType)
 """Types with a Python value for each of their values."""
@@ -81,7 +84,8 @@ class FilmDatabase:
             key: a column that is unique and never null; by default, the primary key.
             columns: film field to the column it is read from; `id` means the key.
             where: an SQL condition that selects films.
-            into: the table of predictions, by default `mmgcs_predictions`; `<into>_runs` is also created.
+            into: the table of predictions, with or without its schema; by default `mmgcs_predictions` in the schema of
+                the table of films. `<into>_runs` is also created.
             probabilities: True to also write one row per film and genre, to `<into>_probabilities`.
             posters: the folder of posters; by default the current one.
             patience: seconds to keep trying if the database is locked or cannot be reached.
@@ -101,10 +105,11 @@ class FilmDatabase:
         try:
             self._films = self._retry(lambda: self._reflect(table, schema))
             self.source = self._films.fullname
-            names = dict(columns or {})
-            self._key = self._key_column(key or names.pop("id", None))
+            named = columns or {}
+            check_named(named, self._films.columns.keys(), self.source)
+            self._key = self._key_column(key or named.get("id"))
             self.key = self._key.name
-            self._fields = self._field_columns(names)
+            self._fields = self._field_columns(named)
             self._rows = RowReader(("id", *self._fields), posters or Path.cwd())
             self._where: sa.ColumnElement[bool] = sa.true()
             if where is not None:
@@ -153,44 +158,42 @@ class FilmDatabase:
                 where = f"the schema {schema or inspector.default_schema_name} of {self.place}"
                 raise UsageError(f"{where} has no table {name!r}; it has {list_columns(known)}") from None
 
-    def _column(self, option: str, name: str) -> sa.Column[Any]:
-        """Return a column by its name; case is ignored. Raises UsageError if it is missing."""
-        columns = self._films.columns
-        folded = {column.name.casefold(): column for column in reversed(list(columns))}
-        column = columns.get(name, folded.get(name.casefold()))
-        if column is None:
-            raise UsageError(f"{option}: {self.source} has no such column; it has {list_columns(columns.keys())}")
-        return column
-
     def _key_column(self, name: str | None) -> sa.Column[Any]:
+        columns = self._films.columns
         if name is not None:
-            return self._column(f"--key {name}", name)
+            found = sources_of(columns.keys(), named={"id": name})
+            if "id" not in found:
+                raise UsageError(
+                    f"--key {name}: {self.source} has no such column; it has {list_columns(columns.keys())}"
+                )
+            return columns[found["id"]]
         keys = list(self._films.primary_key.columns)
         if len(keys) != 1:
             has = "no primary key" if not keys else f"a primary key of {len(keys)} columns"
             raise UsageError(f"{self.source} has {has}; name a column that is unique and never null with --key")
         return keys[0]
 
-    def _field_columns(self, names: Mapping[str, str]) -> dict[str, sa.ColumnElement[Any]]:
+    def _field_columns(self, named: Mapping[str, str]) -> dict[str, sa.ColumnElement[Any]]:
         """Return the columns to read: film field to column, and identifiers under their own names."""
-        others = [column.name for column in self._films.columns if column.name != self.key]
-        wanted = ("title", "year", "plot", "genres", "poster")
-        found = {name: column for name, column in sources_of(others).items() if name in wanted} | dict(names)
-        fields = {name: _readable(self._column(f"--columns {name}={column}", column)) for name, column in found.items()}
-        if "plot" not in fields and "poster" not in fields:
+        columns = self._films.columns.keys()
+        found = sources_of(columns, named=named)
+        if "plot" not in found and "poster" not in found:
             raise UsageError(
                 f"{self.source} has no column of plots or posters; name one with --columns plot=COLUMN; "
-                f"it has {list_columns(others)}"
+                f"it has {list_columns(columns)}"
             )
-        identifiers = ("imdb_id", "tmdb_id")  # what `--enrich` looks films up by
-        return fields | {name.casefold(): self._films.c[name] for name in others if name.casefold() in identifiers}
+        found = {field: found[field] for field in ("title", "year", "plot", "genres", "poster") if field in found}
+        # What `--enrich` looks films up by.
+        found |= {name.casefold(): name for name in columns if name.casefold() in ("imdb_id", "tmdb_id")}
+        return {field: _readable(self._films.c[name]) for field, name in found.items()}
 
     def _create_targets(self, probabilities: bool) -> None:
         """Define the tables of predictions, and create the missing ones."""
-        kind, into, model_type = self._key.type, self.into, sa.String(200)
+        kind, model_type = self._key.type, sa.String(200)
+        schema, _, into = self.into.rpartition(".")
         if isinstance(kind, sa.types.NullType | sa.JSON | sa.ARRAY):
             raise UsageError(f"the type of {self.source}.{self.key} is not supported as a key; name another with --key")
-        meta = sa.MetaData(schema=self._films.schema)
+        meta = sa.MetaData(schema=schema or self._films.schema)
         key: dict[str, Any] = {"primary_key": True, "nullable": False, "autoincrement": False}
         required: dict[str, Any] = {"nullable": False}
         self._predictions = predictions = sa.Table(
@@ -408,7 +411,7 @@ class FilmDatabase:
             retry=tenacity.retry_if_exception(_is_temporary),
             stop=tenacity.stop_after_delay(self._patience),
             wait=tenacity.wait_exponential(0.1, max=5),
-            before_sleep=lambda _: self.close(),
+            before_sleep=self._before_retry,
             reraise=True,
         )
         try:
@@ -418,6 +421,12 @@ class FilmDatabase:
                 f"{self.place} failed or cannot be reached ({_reason(error)}); fix that, then run the same command "
                 "again: predictions already written are kept"
             ) from error
+
+    def _before_retry(self, attempt: tenacity.RetryCallState) -> None:
+        self.close()
+        if attempt.attempt_number == 4:  # after about a second
+            reason = _reason(attempt.outcome and attempt.outcome.exception())
+            LOG.warning("%s: %s; trying again for up to %.0f s", self.place, reason, self._patience)
 
 
 class _AsDeclared(UserDefinedType[Any]):

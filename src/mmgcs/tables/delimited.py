@@ -109,12 +109,13 @@ class _RowShape:
     """What a row looks like, learned from the first lines of a file.
 
     A stray quote can merge many rows into one record. A line inside a record is a row of its own if it has the right
-    number of fields, and its ids, years and the like look as they do elsewhere.
+    number of fields, and its first id, year or the like looks as it does elsewhere.
     """
 
     def __init__(self, sample: Sequence[Line], dialect: Dialect, width: int) -> None:
         self._dialect, self._width = dialect, width
-        rows = [fields for line in sample if len(fields := dialect.parse_line(line.text)) == width]
+        records = _records(iter(sample), dialect, width)
+        rows = [record.fields for record in records if not record.broken and len(record.fields) == width]
         self._keys: dict[int, set[tuple[bool, ...]]] = {}
         for column in range(width):
             shapes = Counter(_shape(row[column]) for row in rows if row[column].strip())
@@ -122,17 +123,25 @@ class _RowShape:
             if common and all(digit and not space for space, digit, _, _ in common):
                 self._keys[column] = common
 
-    def match(self, text: str) -> bool | None:
-        """Return True if the line is a row, False if not, None if it has the right width but may be either."""
-        if text.count(self._dialect.delimiter) < self._width - 1:
+    def match(self, text: str, *, last: bool) -> bool | None:
+        """Return True if a line of a record is a row, False if not, None if it has the right width but may be either.
+
+        `last` is True for the record's last line. It ends with fields of the record, so only the fields before its
+        first quote can tell.
+        """
+        delimiter = self._dialect.delimiter
+        if self._width < 2 or text.count(delimiter) < self._width - 1:
             return False
         fields = one_line(text, self._dialect, self._width)
         if len(fields) != self._width:
             return False
-        keys = {column: _shape(fields[column]) for column in self._keys if fields[column].strip()}
-        if keys:
-            return any(shape in self._keys[column] for column, shape in keys.items())
-        return False if self._keys or self._width < 2 else None
+        before = text.partition('"')[0].count(delimiter) if last else self._width - 1
+        if before and not self._dialect.spaced and all(cell.startswith(" ") for cell in fields[1 : before + 1]):
+            return False  # the commas of a sentence
+        known = [column for column in self._keys if column < before + (not last) and fields[column].strip()]
+        if known:
+            return _shape(fields[known[0]]) in self._keys[known[0]]
+        return None if last or not self._keys else False
 
 
 def _shape(cell: str) -> tuple[bool, ...]:
@@ -171,11 +180,11 @@ def _records(lines: Iterator[Line], dialect: Dialect, width: int, sample: Sequen
         warning = None
         try:
             fields = _trimmed(next(parsed), width)
-            inside = [shape.match(line.text) for line in feed.taken[1:]] if shape is not None else []
+            end = feed.taken[-1].number
+            inside = [shape.match(line.text, last=line.number == end) for line in feed.taken[1:]] if shape else []
             broken = any(inside) or (len(inside) > 0 and len(fields) != width)
             if None in inside and not broken:
-                last = feed.taken[-1].number
-                warning = f"lines {feed.taken[0].number} to {last} were read as one film; check the quotes"
+                warning = f"lines {feed.taken[0].number} to {end} were read as one film; check the quotes"
         except StopIteration:
             return
         except csv.Error:
@@ -211,7 +220,11 @@ def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dia
     flags = list(itertools.product((True, False), (False, True), (False, True)))  # quoted, escaped, spaced
     if delimiter == "\t" and _looks_unquoted(sample):
         flags.insert(0, (False, False, False))
-    return max((Dialect(delimiter, *chosen) for chosen in flags), key=score)
+
+    def fit(dialect: Dialect) -> tuple[int, float]:
+        return len(sources_of(dialect.parse_line(sample[0].text))), score(dialect)
+
+    return max((Dialect(delimiter, *chosen) for chosen in flags), key=fit)
 
 
 def _looks_unquoted(sample: Sequence[Line]) -> bool:

@@ -155,6 +155,7 @@ def sources_of(
         chosen = (named or {}).get(field)
         wanted = (chosen,) if chosen is not None else names
         column = next((folded[_fold(name)] for name in wanted if _fold(name) in folded), None)
+        column = chosen if chosen in columns else column
         if column is not None:
             found[field] = column
     return found
