@@ -425,7 +425,7 @@ class FilmDatabase:
     def _before_retry(self, attempt: tenacity.RetryCallState) -> None:
         self.close()
         if attempt.attempt_number == 4:  # after about a second
-            reason = _reason(attempt.outcome and attempt.outcome.exception())
+            reason = _reason(attempt.outcome.exception() if attempt.outcome else None)
             LOG.warning("%s: %s; trying again for up to %.0f s", self.place, reason, self._patience)
 
 
