@@ -7,6 +7,7 @@ from xml.sax.saxutils import escape, quoteattr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmgcs.genres import NO_GENRES
 from mmgcs.library.nfo import read_nfo, with_values
 
 ENCODINGS = {
@@ -23,7 +24,7 @@ TEXT = st.text(CHARACTERS, max_size=20)
 GENRES = st.lists(
     st.text(st.characters(codec="utf-8", categories=("L", "Nd", "P", "S"), exclude_characters="/,|;"), min_size=1)
     .map(lambda text: text.strip())
-    .filter(lambda text: text and text.casefold() != "n/a"),
+    .filter(lambda text: text.casefold() not in NO_GENRES),
     min_size=1,
     max_size=6,
     unique_by=lambda text: text.casefold(),
