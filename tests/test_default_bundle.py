@@ -17,9 +17,9 @@ REALDATA = Path(os.environ.get("MMGCS_REALDATA", Path(__file__).parents[2] / "sh
 
 # What the default bundle must reach on `test`, with thresholds from `valid`: micro-F1, macro-F1, mAP.
 FLOORS = {
-    "plot and poster": (0.687, 0.649, 0.691),
-    "plot only": (0.655, 0.622, 0.655),
-    "poster only": (0.518, 0.405, 0.384),
+    "plot and poster": (0.687, 0.649, 0.692),
+    "plot only": (0.655, 0.625, 0.657),
+    "poster only": (0.519, 0.405, 0.386),
 }
 
 
