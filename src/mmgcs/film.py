@@ -55,8 +55,9 @@ class Film:
         if isinstance(value, Film):
             return value
         if not isinstance(value, Mapping):
-            return cls(plot=_not_nan(value))
-        known = {key: _not_nan(item) for key, item in value.items() if key in cls.__slots__}
+            return cls(plot=None if is_missing(value) else value)
+        given = {key: item for key, item in value.items() if key in cls.__slots__}
+        known: dict[str, Any] = {key: None if is_missing(item) else item for key, item in given.items()}
         if isinstance(known.get("poster"), str):
             known["poster"] = Path(known["poster"])
         return cls(**{"record": {key: item for key, item in value.items() if key not in known}, **known})
@@ -132,5 +133,6 @@ def films_of(films: Iterable[Film | str | Mapping[str, Any]]) -> list[Film]:
     return [Film.of(film) for film in films]
 
 
-def _not_nan(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+def is_missing(value: Any) -> bool:
+    """Return True for None, and for NaN, which pandas uses for a missing value."""
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -170,11 +170,13 @@ def _choose(classifier: Classifier, prediction: Prediction, genres: Sequence[str
     if genres is None:
         return prediction.genres or prediction.top(1)
     known = {canonical(genre).casefold(): genre for genre in classifier.genres}
-    for genre in genres:
-        if canonical(genre).casefold() not in known:
-            hint = did_you_mean(genre, classifier.genres) or f"it knows {', '.join(classifier.genres)}"
-            raise UsageError(f"this model has no genre {genre!r}; {hint}")
-    wanted = {known[canonical(genre).casefold()] for genre in genres}
+    wanted = set()
+    for name in genres:
+        genre = known.get(canonical(name).casefold())
+        if genre is None:
+            hint = did_you_mean(name, classifier.genres) or f"it knows {', '.join(classifier.genres)}"
+            raise UsageError(f"this model has no genre {name!r}; {hint}")
+        wanted.add(genre)
     return tuple(genre for genre in prediction.top(len(classifier.genres)) if genre in wanted)
 
 

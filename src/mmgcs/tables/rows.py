@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import is_inside
-from mmgcs.film import Film
+from mmgcs.film import Film, is_missing
 from mmgcs.genres import parse_genres
 from mmgcs.preprocess import is_placeholder, placeholder_warning
 from mmgcs.tables.source import Row
@@ -154,8 +153,8 @@ def sources_of(
     for field, names in aliases.items():
         chosen = (named or {}).get(field)
         wanted = (chosen,) if chosen is not None else names
-        column = next((folded[_fold(name)] for name in wanted if _fold(name) in folded), None)
-        column = chosen if chosen in columns else column
+        matches = (folded[_fold(name)] for name in wanted if _fold(name) in folded)
+        column = chosen if chosen in columns else next(matches, None)
         if column is not None:
             found[field] = column
     return found
@@ -198,9 +197,7 @@ def unwrap(value: Any) -> Any:
 
 
 def _is_blank(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.strip() in ("", "\\N")
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return value.strip() in ("", "\\N") if isinstance(value, str) else is_missing(value)
 
 
 def _is_null(value: Any) -> bool:

@@ -104,15 +104,15 @@ def read(
     recipe: Recipe, data: Path, posters: Path | None, log: Log, columns: Mapping[str, str] | None = None
 ) -> Labelled:
     """Read the films that a recipe trains on; log unreadable rows, and label sources without a description."""
+    genres, sources = recipe.genre_list(), recipe.sources()
     if recipe.head is not None:
-        labelled = read_own(data, posters, recipe.genre_list(), LEAST_FILMS, columns)
+        labelled, strangers = read_own(data, posters, genres, LEAST_FILMS, columns), []
     else:
-        labelled = read_labelled(data, posters, recipe.genre_list(), recipe.target_source, recipe.sources(), columns)
+        labelled = read_labelled(data, posters, genres, recipe.target_source, sources, columns)
+        strangers = undescribed((film.labels for film in labelled.films), sources)
     if labelled.problems:
         log(f"rows that cannot be read and are left out: {len(labelled.problems):,}; the first: {labelled.problems[0]}")
-    if recipe.head is not None:
-        return labelled
-    for source in undescribed((film.labels for film in labelled.films), recipe.sources()):
+    for source in strangers:
         log(
             f"label source {source!r} has no description; a missing genre counts as no. "
             "Describe it in the recipe under label_sources"
