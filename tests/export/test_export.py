@@ -35,6 +35,23 @@ def test_an_int8_text_graph_is_a_quarter_the_size_and_points_the_same_way(plots,
     assert cosine.min() > 0.97
 
 
+def test_one_huge_channel_of_activations_does_not_spoil_an_int8_text_graph(plots, tmp_path):
+    torch.manual_seed(1)
+    encoder = ENCODERS["transformer"]().eval()
+    with torch.no_grad():
+        for layer in encoder.model.encoder.layer:  # as in trained transformers
+            layer.attention.output.LayerNorm.weight[7] *= 80.0
+    export_encoder(encoder, tmp_path / "plot.onnx")
+    preprocessor = encoder.preprocessor()
+    inputs = preprocessor.collate(preprocessor.prepare(plots))
+    exact = run(tmp_path / "plot.onnx", inputs)
+    far = {}
+    for name, batches in {"plain": [], "smooth": [inputs]}.items():
+        quantize_dynamic(tmp_path / "plot.onnx", tmp_path / f"{name}.onnx", batches)
+        far[name] = np.abs(run(tmp_path / f"{name}.onnx", inputs) - exact).mean()
+    assert far["smooth"] < 0.5 * far["plain"]
+
+
 def test_a_poster_graph_equals_torch_and_its_int8_form_points_the_same_way(tmp_path):
     encoder = ENCODERS["efficientnet_lite"](height=128, width_px=96).eval()
     export_encoder(encoder, tmp_path / "poster.onnx")

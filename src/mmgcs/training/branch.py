@@ -33,8 +33,8 @@ from mmgcs.training.recipe import OWN_PLOTS, BranchRecipe
 from mmgcs.training.rundir import Run
 from mmgcs.training.trainer import fit
 
-CALIBRATION_POSTERS = 256
-"""Posters used to measure the ranges of an int8 graph's activations."""
+CALIBRATION_FILMS = 256
+"""Training films used to measure the ranges of an int8 graph's activations."""
 
 
 @dataclass(frozen=True)
@@ -229,10 +229,7 @@ def export_branch(run: Run, name: str, recipe: BranchRecipe, trained: Trained) -
 
 
 def _quantize(run: Run, encoder: Encoder, rows: Rows, source: Path, target: Path) -> None:
-    if encoder.kind != "pixels":
-        quantize_dynamic(source, target)
-        return
     preprocessor = encoder.preprocessor()
-    chosen = np.random.default_rng(run.recipe.seed).permutation(rows)[:CALIBRATION_POSTERS]
-    films = (run.data.films[row] for row in chosen)
-    quantize_static(source, target, (preprocessor.collate(preprocessor.prepare([film])) for film in films))
+    chosen = np.random.default_rng(run.recipe.seed).permutation(rows)[:CALIBRATION_FILMS]
+    batches = (preprocessor.collate(preprocessor.prepare([run.data.films[row]])) for row in chosen)
+    (quantize_static if encoder.kind == "pixels" else quantize_dynamic)(source, target, batches)

@@ -34,7 +34,7 @@ from mmgcs.labels import read_labels
 from mmgcs.preprocess import PREPROCESSORS, Prepared
 from mmgcs.runtime import CARD_KEY, Classifier, record_samples, without, write_carded_bundle
 from mmgcs.training.assemble import macro_f1
-from mmgcs.training.branch import CALIBRATION_POSTERS
+from mmgcs.training.branch import CALIBRATION_FILMS
 from mmgcs.training.card import card_text, summarised
 from mmgcs.training.recipe import Recipe
 from mmgcs.training.rundir import Log
@@ -196,7 +196,7 @@ def _training_inputs(source: Bundle, branch: Branch, films: Sequence[Film]) -> l
     having = [film for film in films if film.split == "train" and getattr(film, branch.input)]
     chosen = np.random.default_rng(0).permutation(len(having))
     other = "poster" if branch.input == "plot" else "plot"
-    most = CALIBRATION_POSTERS if branch.kind == "pixels" else None
+    most = CALIBRATION_FILMS if branch.kind == "pixels" else None
     ready = Classifier(source).prepare([without(having[row], other) for row in chosen[:most]])
     column = source.config.branches.index(branch)
     return [part for film in ready if film.parts and (part := film.parts[column]) is not None]
@@ -208,13 +208,16 @@ def _quantize(
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "float.onnx", Path(folder) / "small.onnx"
         onnx.save(to_float(exact) if is_int8(exact) else exact, str(before))
+        preprocessor = PREPROCESSORS[branch.kind](branch.options, source.read)
+        batches = (preprocessor.collate([part]) for part in train[:CALIBRATION_FILMS])
         if branch.kind == "pixels":
             if not train:
                 raise UsageError("int8 for posters needs posters to measure ranges on; give --posters")
-            preprocessor = PREPROCESSORS[branch.kind](branch.options, source.read)
-            quantize_static(before, after, (preprocessor.collate([poster]) for poster in train))
+            quantize_static(before, after, batches)
+        elif bits == 4:
+            quantize_blocks(before, after)
         else:
-            (quantize_blocks if bits == 4 else quantize_dynamic)(before, after)
+            quantize_dynamic(before, after, batches)
         return onnx.load(str(after))
 
 
