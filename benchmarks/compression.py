@@ -45,7 +45,8 @@ def main() -> None:
     arguments = parser.parse_args()
     films = [film for chunk in read_films(arguments.data, posters=arguments.posters) for film in chunk]
     if arguments.films:
-        films = [film for split in ("valid", "test") for film in sample(films, split, arguments.films)]
+        train = [film for film in films if film.split == "train"]  # its words are counted
+        films = [*train, *(film for split in ("valid", "test") for film in sample(films, split, arguments.films))]
     classifier = Classifier(open_source(arguments.bundle))
     test = [film for film in films if film.split == "test"]
     names = " | ".join(f"macro-F1 on test, {name}" for name in SHOWN)
