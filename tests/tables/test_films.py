@@ -73,22 +73,19 @@ def test_every_format_gives_the_same_films(tmp_path: Path, name: str) -> None:
 CELL = "A ghost, they say; it haunts"
 
 
-def delimited(delimiter: str, quote: str = '"') -> str:
-    plot = f"{quote}{CELL}{quote}"
-    return f"id{delimiter}title{delimiter}plot\n" + "".join(f"{n}{delimiter}t{delimiter}{plot}\n" for n in range(9))
+def delimited(delimiter: str) -> str:
+    return f"id{delimiter}title{delimiter}plot\n" + "".join(f'{n}{delimiter}t{delimiter}"{CELL}"\n' for n in range(9))
 
 
-@pytest.mark.parametrize("name", ["f.csv", "f.tsv", "f.txt"])
+@pytest.mark.parametrize("name", ["f.csv", "f.tsv"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_the_delimiter_is_found_whatever_the_file_is_called(tmp_path: Path, delimiter: str, name: str) -> None:
     films = films_of(write(tmp_path / name, delimited(delimiter)))
-    assert [film.id for film in films] == [str(n) for n in range(9)]
-    assert {film.plot for film in films} == {CELL}
+    assert [(film.id, film.plot) for film in films] == [(str(n), CELL) for n in range(9)]
 
 
-@pytest.mark.parametrize("given", [";", "semicolon"])
-def test_a_delimiter_that_is_given_is_taken(tmp_path: Path, given: str) -> None:
-    assert films_of(write(tmp_path / "f.csv", delimited(";")), delimiter=given)[0].plot == CELL
+def test_a_delimiter_that_is_given_is_taken(tmp_path: Path) -> None:
+    assert films_of(write(tmp_path / "f.csv", delimited(";")), delimiter=";")[0].plot == CELL
     assert films_of(write(tmp_path / "f.csv", delimited("\t")), delimiter="\\t")[0].plot == CELL
     with pytest.raises(UsageError, match="is not one character"):
         films_of(write(tmp_path / "f.csv", delimited(";")), delimiter="::")
@@ -186,7 +183,7 @@ def test_a_broken_film_in_a_json_list_costs_no_other(tmp_path: Path) -> None:
     assert problems(films) == [True, False, False, False]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_zstandard_is_unpacked(tmp_path: Path, suffix: str) -> None:
     text = "id,plot\n1,A ghost.\n" if suffix == ".csv" else '{"id": 1, "plot": "A ghost."}\n'
     path = write(tmp_path / f"f{suffix}.zst", zstd.compress(text.encode()))
@@ -255,26 +252,25 @@ def test_a_column_can_be_named(tmp_path: Path) -> None:
         films_of(path, columns={"plott": "what"})
 
 
-@pytest.mark.parametrize(
-    "plot",
-    ["N/A", "n.a.", "None.", "UNKNOWN", "nan", "No overview found.", "Plot unknown", "Add a Plot »", "-", "...", "TBA",
-     "We don't have an overview translated in English. Help us expand our database by adding one.",
-     "Plot kept under wraps.", "No description available", "Sinopsis no disponible", "Aucun résumé disponible.",
-     "Keine Beschreibung verfügbar", "Sem sinopse", "暂无简介", "Нет описания"],
-)  # fmt: skip
-def test_a_placeholder_is_no_plot(tmp_path: Path, plot: str) -> None:
-    (film,) = films_of(write(tmp_path / "f.jsonl", json.dumps({"id": 1, "title": "Murder Street", "plot": plot})))
-    assert (film.plot, film.record["plot"]) == (None, plot)
-    assert film.warnings == (f"the plot is a placeholder ({plot[:60]!r})",)
+PLACEHOLDERS = [
+    "N/A", "n.a.", "None.", "UNKNOWN", "nan", "No overview found.", "Plot unknown", "Add a Plot »", "-", "...", "TBA",
+    "We don't have an overview translated in English. Help us expand our database by adding one.",
+    "Plot kept under wraps.", "No description available", "Sinopsis no disponible", "Aucun résumé disponible.",
+    "Keine Beschreibung verfügbar", "Sem sinopse", "暂无简介", "Нет описания",
+]  # fmt: skip
+PLOTS = [
+    "No man is an island.", "Unknown men rob a bank.", "Keine Handlung bleibt ohne Folgen: ein Mann flieht.",
+    "The plot is unknown to the king, whose brother plans his death.", "N is a spy.", "Nessuno sa chi sia la donna.",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "plot",
-    ["No man is an island.", "Unknown men rob a bank.", "Keine Handlung bleibt ohne Folgen: ein Mann flieht.",
-     "The plot is unknown to the king, whose brother plans his death.", "N is a spy.", "Nessuno sa chi sia la donna."],
-)  # fmt: skip
-def test_a_plot_that_only_begins_like_a_placeholder_is_one(tmp_path: Path, plot: str) -> None:
-    assert films_of(write(tmp_path / "f.jsonl", json.dumps({"plot": plot})))[0].plot == plot
+def test_a_placeholder_is_no_plot_but_a_plot_may_begin_like_one(tmp_path: Path) -> None:
+    rows = [json.dumps({"title": "Murder Street", "plot": plot}) for plot in PLACEHOLDERS + PLOTS]
+    films = films_of(write(tmp_path / "f.jsonl", "\n".join(rows)))
+    for film, plot in zip(films, PLACEHOLDERS, strict=False):
+        assert (film.plot, film.record["plot"]) == (None, plot)
+        assert film.warnings == (f"the plot is a placeholder ({plot[:60]!r})",)
+    assert [film.plot for film in films[len(PLACEHOLDERS) :]] == PLOTS
 
 
 def test_markers_of_missing_values_are_missing(tmp_path: Path) -> None:
@@ -406,23 +402,24 @@ def test_an_id_that_occurs_again_is_warned_of_wherever_it_is(tmp_path: Path) -> 
     assert films[700].warnings == ("the id '0' occurs earlier in the table",)
 
 
-@pytest.mark.parametrize("year", ["1999", "1999.0", "1999-05-01", " 1999 ", "1999/5/1"])
-def test_years_in_their_usual_shapes_are_read(tmp_path: Path, year: str) -> None:
-    assert films_of(write(tmp_path / "f.csv", f"id,plot,year\na,b,{year}\n"))[0].year == 1999
+def test_years_in_their_usual_shapes_are_read(tmp_path: Path) -> None:
+    years = ["1999", "1999.0", "1999-05-01", " 1999 ", "1999/5/1"]
+    films = films_of(write(tmp_path / "f.csv", "plot,year\n" + "".join(f"b,{year}\n" for year in years)))
+    assert [film.year for film in films] == [1999] * len(years)
 
 
-@pytest.mark.parametrize("poster", ["../secret.jpg", "/etc/passwd", "a/../../secret.jpg", "C:\\x.jpg", "link.jpg", "."])
-def test_a_poster_that_leads_out_of_the_folder_is_an_error_of_its_film(tmp_path: Path, poster: str) -> None:
+def test_a_poster_that_leads_out_of_the_folder_is_an_error_of_its_film(tmp_path: Path) -> None:
     posters = tmp_path / "posters"
     posters.mkdir()
     (tmp_path / "secret.jpg").write_bytes(b"secret")
     (posters / "link.jpg").symlink_to(tmp_path / "secret.jpg")
-    path = write(tmp_path / "f.csv", f"id,plot,poster\na,one,{poster}\nb,two,inside/b.jpg\n")
-    films = films_of(path, posters=posters)
-    assert "is outside the posters folder" in (films[0].problem or "")
-    assert films[0].poster is None
-    assert films[1].problem is None
-    assert films[1].poster == posters / "inside/b.jpg"
+    outside = ["../secret.jpg", "/etc/passwd", "a/../../secret.jpg", "C:\\x.jpg", "link.jpg", "."]
+    rows = "".join(f"plot,{poster}\n" for poster in [*outside, "inside/b.jpg"])
+    *refused, inside = films_of(write(tmp_path / "f.csv", f"plot,poster\n{rows}"), posters=posters)
+    for film in refused:
+        assert "is outside the posters folder" in (film.problem or "")
+        assert film.poster is None
+    assert (inside.problem, inside.poster) == (None, posters / "inside/b.jpg")
 
 
 def test_standard_input_is_a_table_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -29,27 +30,30 @@ def send_json(value: Any) -> Answer:
     return send(json.dumps(value).encode(), Content_Type="application/json")
 
 
-opened: list[Tmdb] = []
-
-
 @pytest.fixture
-def tmdb() -> Iterator[Server]:
+def tmdb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server that answers as TMDB does."""
     server = Server()
     server.answers[MOVIE] = send_json(MATRIX)
     server.answers[FIND] = send_json({"movie_results": [MATRIX], "tv_results": []})
     server.answers[POSTER] = send(picture(), Content_Type="image/jpeg")
+    monkeypatch.setenv("TMDB_API_KEY", KEY)
+    monkeypatch.setenv("TMDB_API_URL", f"{server.url}/3")
+    monkeypatch.setenv("TMDB_IMAGES_URL", f"{server.url}/t/p/w342")
     yield server
-    while opened:
-        opened.pop().close()
     server.close()
 
 
-def looking(server: Server, folder: Path, **options: Any) -> Tmdb:
-    options = {"key": KEY, "backoff": 0.01, "rate": 500.0, "timeout": 2.0, **options}
-    bases = {"api": f"{server.url}/3", "images": f"{server.url}/t/p/w342"}
-    opened.append(enricher("tmdb", **bases, cache=folder / "tmdb.sqlite", **options))
-    return opened[-1]
+@contextlib.contextmanager
+def opened(folder: Path, **options: Any) -> Iterator[Tmdb]:
+    options = {"backoff": 0.01, "rate": 500.0, "timeout": 2.0, **options}
+    with contextlib.closing(enricher("tmdb", cache=folder / "tmdb.sqlite", **options)) as service:
+        yield service
+
+
+def look_up(films: list[Film], folder: Path, **options: Any) -> list[Film]:
+    with opened(folder, **options) as service:
+        return service(films)
 
 
 def looking_up() -> list[threading.Thread]:
@@ -72,9 +76,8 @@ def open_files(folder: Path) -> list[str]:
     ],
 )
 def test_a_film_is_found_by_its_tmdb_or_imdb_id(film: Film, tmdb: Server, tmp_path: Path) -> None:
-    (found,) = looking(tmdb, tmp_path)([film])
-    assert found.plot == MATRIX["overview"]
-    assert found.poster == picture()
+    (found,) = look_up([film], tmp_path)
+    assert (found.plot, found.poster) == (MATRIX["overview"], picture())
     assert found.warnings == ("the plot was looked up at TMDB", "the poster was looked up at TMDB")
 
 
@@ -89,30 +92,28 @@ def test_a_film_is_found_by_its_tmdb_or_imdb_id(film: Film, tmdb: Server, tmp_pa
     ],
 )
 def test_a_film_that_is_whole_or_may_be_another_is_left_as_it_is(film: Film, tmdb: Server, tmp_path: Path) -> None:
-    assert looking(tmdb, tmp_path)([film]) == [film]
+    assert look_up([film], tmp_path) == [film]
     assert not tmdb.seen[POSTER]
 
 
-def test_an_answer_is_asked_for_once_and_the_key_is_not_kept(tmdb: Server, tmp_path: Path) -> None:
+def test_an_answer_is_kept_for_half_a_year_and_the_key_is_not(tmdb: Server, tmp_path: Path) -> None:
     for _ in range(2):
-        looking(tmdb, tmp_path)([Film(id="tt0133093")] + [Film(id="tt0000404")] * 2)
+        look_up([Film(id="tt0133093")] + [Film(id="tt0000404")] * 2, tmp_path)
     assert tmdb.seen[FIND] == tmdb.seen[POSTER] == 1
     assert KEY.encode() not in (tmp_path / "tmdb.sqlite").read_bytes()
-
-
-def test_old_answers_are_asked_for_again(tmdb: Server, tmp_path: Path) -> None:
-    looking(tmdb, tmp_path)([Film(id="tt0133093")])
-    with sqlite3.connect(tmp_path / "tmdb.sqlite") as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "tmdb.sqlite")) as connection, connection:
         connection.execute("update answers set fetched = fetched - 181 * 86400")
-    connection.close()
-    looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    look_up([Film(id="tt0133093")], tmp_path)
     assert tmdb.seen[FIND] == 2
 
 
-def test_a_token_of_the_newer_kind_goes_into_a_header(tmdb: Server, tmp_path: Path) -> None:
+def test_a_token_of_the_newer_kind_goes_into_a_header(
+    tmdb: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMDB_API_KEY", "eyJhbGciOi.x.y")
     path = "/3/movie/603?language=en-US"
     tmdb.answers[path] = send_json(MATRIX)
-    (found,) = looking(tmdb, tmp_path, key="eyJhbGciOi.x.y")([Film(record={"tmdb_id": "603"})])
+    (found,) = look_up([Film(record={"tmdb_id": "603"})], tmp_path)
     assert found.plot == MATRIX["overview"]
     assert tmdb.headers[path]["Authorization"] == "Bearer eyJhbGciOi.x.y"
     assert "Authorization" not in tmdb.headers[POSTER]
@@ -122,8 +123,7 @@ def test_a_token_of_the_newer_kind_goes_into_a_header(tmdb: Server, tmp_path: Pa
     ("answer", "warning"),
     [
         (send(b"", 502), "HTTP 502"),
-        (send(b"<html>"), "the response is not JSON"),
-        (send(b"[]"), "the response is not a JSON object"),
+        (send(b"<html>"), "the response is not a JSON object"),
         (send(b"", 429, Retry_After="3600"), "HTTP 429, and the server asks to wait 3,600 s"),
         (send(b"", 429, Retry_After="²"), "HTTP 429"),
         (send(b"", 302, Location="http://127.0.0.1:1/"), "HTTP 302"),
@@ -133,7 +133,7 @@ def test_a_film_that_cannot_be_looked_up_keeps_what_it_has_and_says_why(
     answer: Answer, warning: str, tmdb: Server, tmp_path: Path
 ) -> None:
     tmdb.answers[FIND] = answer
-    (found,) = looking(tmdb, tmp_path, retries=1)([Film(id="tt0133093", plot="My own words")])
+    (found,) = look_up([Film(id="tt0133093", plot="My own words")], tmp_path, retries=1)
     assert found.plot == "My own words"
     assert found.warnings == (f"the film could not be looked up at TMDB: {warning}",)
     assert KEY not in found.warnings[0]
@@ -142,15 +142,15 @@ def test_a_film_that_cannot_be_looked_up_keeps_what_it_has_and_says_why(
 @pytest.mark.parametrize("address", [FIND, POSTER])
 def test_the_sign_in_page_of_a_network_is_no_answer_and_is_not_kept(address: str, tmdb: Server, tmp_path: Path) -> None:
     tmdb.answers[address] = in_turn(send(b"<html>Sign in"), tmdb.answers[address])
-    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    (found,) = look_up([Film(id="tt0133093")], tmp_path)
     assert found.poster is None and "could not be looked up" in found.warnings[-1]
-    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    (found,) = look_up([Film(id="tt0133093")], tmp_path)
     assert (found.plot, found.poster) == (MATRIX["overview"], picture())
 
 
 def test_a_poster_that_fails_costs_only_the_poster(tmdb: Server, tmp_path: Path) -> None:
     tmdb.answers[POSTER] = send(picture()[:200])
-    (found,) = looking(tmdb, tmp_path)([Film(id="tt0133093")])
+    (found,) = look_up([Film(id="tt0133093")], tmp_path)
     assert (found.plot, found.poster) == (MATRIX["overview"], None)
     assert found.warnings == (
         "the plot was looked up at TMDB",
@@ -159,23 +159,22 @@ def test_a_poster_that_fails_costs_only_the_poster(tmdb: Server, tmp_path: Path)
 
 
 def test_closing_ends_the_thread_and_the_file(tmdb: Server, tmp_path: Path) -> None:
-    look = looking(tmdb, tmp_path)
-    look([Film(id="tt0133093")])
-    assert looking_up() and open_files(tmp_path)
-    look.close()
+    with opened(tmp_path) as service:
+        service([Film(id="tt0133093")])
+        assert looking_up() and open_files(tmp_path)
     assert not looking_up() and not open_files(tmp_path)
 
 
 def test_a_server_that_stays_away_stops_the_run(tmdb: Server, tmp_path: Path) -> None:
     tmdb.close()
     with pytest.raises(MmgcsError, match=r"TMDB does not answer \(.*\); run the same command again later"):
-        looking(tmdb, tmp_path, retries=0)([Film(id=f"tt00000{n:02}") for n in range(20)])
+        look_up([Film(id=f"tt00000{n:02}") for n in range(20)], tmp_path, retries=0)
 
 
 def test_a_wrong_key_is_told_and_nothing_more_is_asked(tmdb: Server, tmp_path: Path) -> None:
     tmdb.answers[FIND] = send(b"", 401)
     with pytest.raises(UsageError, match=r"TMDB refuses the key \(HTTP 401\); check TMDB_API_KEY"):
-        looking(tmdb, tmp_path)([Film(id="tt0133093")])
+        look_up([Film(id="tt0133093")], tmp_path)
     assert tmdb.seen[FIND] == 1
 
 
@@ -185,19 +184,14 @@ def test_wrong_calls_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Mo
         enricher("tmdb")
     with pytest.raises(UsageError, match="no look-up service 'imdb'; known: tmdb"):
         enricher("imdb")
-    with pytest.raises(UsageError, match="'ftp://x' is not a web address"):
-        enricher("tmdb", key=KEY, api="ftp://x", cache=tmp_path / "cache")
+    monkeypatch.setenv("TMDB_API_KEY", KEY)
     (tmp_path / "broken").write_bytes(b"no database at all" * 100)
     with pytest.raises(MmgcsError, match=r"the cache .*broken cannot be used .*; remove it or name another"):
-        enricher("tmdb", key=KEY, cache=tmp_path / "broken")
+        enricher("tmdb", cache=tmp_path / "broken")
 
 
-def test_a_table_is_tagged_from_what_was_looked_up(
-    tmdb: Server, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TMDB_API_KEY", KEY)
-    monkeypatch.setenv("TMDB_API_URL", f"{tmdb.url}/3")
-    monkeypatch.setenv("TMDB_IMAGES_URL", f"{tmdb.url}/t/p/w342")
+@pytest.mark.usefixtures("tmdb")
+def test_a_table_is_tagged_from_what_was_looked_up(tiny_bundle: Path, tmp_path: Path) -> None:
     films, out = tmp_path / "films.csv", tmp_path / "out.jsonl"
     films.write_text("imdb_id,plot\ntt0133093,\ntt0000404,\ntt0000001,A ghost haunts the house\n", encoding="utf-8")
     call = ["tag", str(films), "--out", str(out), "--model", str(tiny_bundle), "--enrich", "tmdb", "--quiet"]

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +81,21 @@ def test_an_interrupted_run_continues_to_the_same_bytes(classifier: Classifier, 
         tag(classifier, films, tmp_path / "mine", overwrite=True)
 
 
-def test_films_posters_and_results_may_be_in_an_object_store(classifier: Classifier) -> None:
-    store = fsspec.filesystem("memory")
+@pytest.fixture
+def store() -> Iterator[Any]:
+    """Object store of this process; its addresses begin with `memory://`."""
+    files = fsspec.filesystem("memory")
+    yield files
+    files.rm("/films", recursive=True)
+
+
+def test_films_posters_and_results_may_be_in_an_object_store(classifier: Classifier, store: Any) -> None:
     store.pipe_file("/films/tables/a.csv", (HEADER + "a,,p/1.jpg\nb,,none.jpg\nc,A ghost,none.jpg\n").encode())
     store.pipe_file("/films/tables/b.csv", (HEADER + "d,,../../secret.jpg\n").encode())
     store.pipe_file("/films/tables/notes.txt", b"no table")
     store.pipe_file("/films/posters/p/1.jpg", picture())
-    try:
-        tag(classifier, "memory://films/tables", "memory://films/out", posters="memory://films/posters")
-        frame = pl.read_parquet(store.cat_file("/films/out/part-000000.parquet"))
-    finally:
-        store.rm("/films", recursive=True)
+    tag(classifier, "memory://films/tables", "memory://films/out", posters="memory://films/posters")
+    frame = pl.read_parquet(store.cat_file("/films/out/part-000000.parquet"))
     rows = {row["id"]: row for row in frame.iter_rows(named=True)}
     assert rows["a"]["inputs"] == ["poster"]
     assert rows["b"]["error"] == "the poster memory://films/posters/none.jpg does not exist; check the path"
@@ -111,16 +116,11 @@ def test_columns_of_parquet_and_of_folder_names_are_kept(classifier: Classifier,
     assert frame.schema["year"] == pl.Int64()
 
 
-def test_a_column_that_the_first_table_lacks_is_named(classifier: Classifier) -> None:
-    store = fsspec.filesystem("memory")
-    store.pipe_file("/more/a.csv", b"id,plot\na,A ghost\n")
-    store.pipe_file("/more/b.csv", b"id,plot,rating\nb,A ghost,7\n")
-    try:
-        with pytest.raises(UsageError, match="the column 'rating' is missing in the first table"):
-            tag(classifier, "memory://more", "memory://more-out")
-    finally:
-        store.rm("/more", recursive=True)
-        store.rm("/more-out", recursive=True)
+def test_a_column_that_the_first_table_lacks_is_named(classifier: Classifier, store: Any) -> None:
+    store.pipe_file("/films/a.csv", b"id,plot\na,A ghost\n")
+    store.pipe_file("/films/b.csv", b"id,plot,rating\nb,A ghost,7\n")
+    with pytest.raises(UsageError, match="the column 'rating' is missing in the first table"):
+        tag(classifier, "memory://films", "memory://films/out")
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:

@@ -24,15 +24,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 import tenacity
 from sqlalchemy import event
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    IntegrityError,
-    NoSuchModuleError,
-    NoSuchTableError,
-    OperationalError,
-    SAWarning,
-)
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchTableError, OperationalError, SAWarning
 from sqlalchemy.types import UserDefinedType
 
 from mmgcs.errors import MmgcsError, UsageError
@@ -94,14 +86,13 @@ class FilmDatabase:
             UsageError: the address, a table, a column or the condition is wrong.
             MmgcsError: the database cannot be reached, or refuses.
         """
-        url = _parse_address(address)
-        self.place = url.render_as_string(hide_password=True)
+        self._reader, self._writer = _connect(address)
+        self.place = self._writer.url.render_as_string(hide_password=True)
         self._patience = patience
         self.into = into or "mmgcs_predictions"
         self.unchanged = 0
         if posters is not None and not posters.is_dir():
             raise UsageError(f"the posters folder {posters} does not exist; check --posters")
-        self._reader, self._writer = _make_engines(url)
         try:
             self._films = self._retry(lambda: self._reflect(table, schema))
             self.source = self._films.fullname
@@ -125,23 +116,19 @@ class FilmDatabase:
 
     def _reflect(self, name: str, schema: str | None) -> sa.Table:
         """Read the columns of a table or view. Raises UsageError if it does not exist."""
-        declared: dict[str, str] | None = None
 
         def as_declared(inspector: sa.Inspector, table: sa.Table, column: Any) -> None:
             # SQLite stores values of any type in any column. Elsewhere, Python cannot represent all values of dates,
             # intervals and numbers, such as PostgreSQL's `infinity` and NaN, so these are read as text.
-            if declared is not None:
-                column["type"] = _AsDeclared(declared.get(column["name"]) or "BLOB")
-            elif not isinstance(column["type"], _SAFE):
-                column["type"] = _AsDeclared(column["type"].compile(inspector.dialect), as_text=True)
+            kind, sqlite = column["type"], inspector.dialect.name == "sqlite"
+            if sqlite or not isinstance(kind, _SAFE):
+                declared = "BLOB" if isinstance(kind, sa.types.NullType) else kind.compile(inspector.dialect)
+                column["type"] = _AsDeclared(declared, as_text=not sqlite)
 
         with self._reader.connect() as connection:
             inspector = sa.inspect(connection)
             if schema is None and "." in name and not inspector.has_table(name):
                 schema, _, name = name.partition(".")
-            if connection.dialect.name == "sqlite":
-                query = "select name, type from pragma_table_info(?, ?)"
-                declared = {row[0]: row[1] for row in connection.exec_driver_sql(query, (name, schema or "main"))}
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", SAWarning)  # about types that SQLAlchemy does not know
@@ -161,12 +148,11 @@ class FilmDatabase:
     def _key_column(self, name: str | None) -> sa.Column[Any]:
         columns = self._films.columns
         if name is not None:
-            found = sources_of(columns.keys(), named={"id": name})
-            if "id" not in found:
-                raise UsageError(
-                    f"--key {name}: {self.source} has no such column; it has {list_columns(columns.keys())}"
-                )
-            return columns[found["id"]]
+            found = sources_of(columns.keys(), named={"id": name}).get("id")
+            if found is None:
+                has = list_columns(columns.keys())
+                raise UsageError(f"--key {name}: {self.source} has no such column; it has {has}")
+            return columns[found]
         keys = list(self._films.primary_key.columns)
         if len(keys) != 1:
             has = "no primary key" if not keys else f"a primary key of {len(keys)} columns"
@@ -185,47 +171,45 @@ class FilmDatabase:
         found = {field: found[field] for field in ("title", "year", "plot", "genres", "poster") if field in found}
         # What `--enrich` looks films up by.
         found |= {name.casefold(): name for name in columns if name.casefold() in ("imdb_id", "tmdb_id")}
-        return {field: _readable(self._films.c[name]) for field, name in found.items()}
+        return {field: self._films.c[name] for field, name in found.items()}
 
     def _create_targets(self, probabilities: bool) -> None:
         """Define the tables of predictions, and create the missing ones."""
-        kind, model_type = self._key.type, sa.String(200)
+        kind = self._key.type
         schema, _, into = self.into.rpartition(".")
         if isinstance(kind, sa.types.NullType | sa.JSON | sa.ARRAY):
             raise UsageError(f"the type of {self.source}.{self.key} is not supported as a key; name another with --key")
         meta = sa.MetaData(schema=schema or self._films.schema)
-        key: dict[str, Any] = {"primary_key": True, "nullable": False, "autoincrement": False}
-        required: dict[str, Any] = {"nullable": False}
-        self._predictions = predictions = sa.Table(
+        self._predictions = sa.Table(
             into,
             meta,
-            sa.Column("film_id", kind, **key),
+            sa.Column("film_id", kind, primary_key=True),
             sa.Column("genres", sa.Text),
             sa.Column("confidence", sa.Double),
             sa.Column("sure", sa.Boolean),
             sa.Column("error", sa.Text),
             sa.Column("warnings", sa.Text),
-            sa.Column("input_hash", sa.String(64), **required),
-            sa.Column("model", model_type, **key),
-            sa.Column("tagged_at", sa.DateTime(timezone=True), **required),
+            sa.Column("input_hash", sa.String(64), nullable=False),
+            sa.Column("model", sa.String(200), primary_key=True),
+            sa.Column("tagged_at", sa.DateTime(timezone=True), nullable=False),
         )
         self._runs = sa.Table(
             f"{into}_runs",
             meta,
-            sa.Column("model", model_type, **key),
-            sa.Column("source", sa.Text, **required),
-            sa.Column("started_at", sa.DateTime(timezone=True), **required),
+            sa.Column("model", sa.String(200), primary_key=True),
+            sa.Column("source", sa.Text, nullable=False),
+            sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         )
         self._probabilities = by_genre = None
         if probabilities:
             self._probabilities = by_genre = sa.Table(
                 f"{into}_probabilities",
                 meta,
-                sa.Column("film_id", kind, **key),
-                sa.Column("model", model_type, **key),
-                sa.Column("genre", sa.String(100), **key),
-                sa.Column("probability", sa.Double, **required),
-                sa.Column("chosen", sa.Boolean, **required),
+                sa.Column("film_id", kind, primary_key=True),
+                sa.Column("model", sa.String(200), primary_key=True),
+                sa.Column("genre", sa.String(100), primary_key=True),
+                sa.Column("probability", sa.Double, nullable=False),
+                sa.Column("chosen", sa.Boolean, nullable=False),
             )
 
         def create(connection: sa.Connection) -> None:
@@ -233,19 +217,20 @@ class FilmDatabase:
             for ours in meta.tables.values():
                 if inspector.has_table(ours.name, schema=ours.schema):
                     existing = inspector.get_columns(ours.name, schema=ours.schema)
-                    if {column["name"] for column in existing} != {column.name for column in ours.columns}:
+                    if {column["name"] for column in existing} != set(ours.columns.keys()):
                         raise UsageError(
                             f"{ours.fullname} exists, but with other columns than this version of mmgcs uses; "
                             "drop it, or give --into another name"
                         )
             meta.create_all(connection)
-            view = sa.Table(f"{into}_view", sa.MetaData(), schema=meta.schema)
-            if by_genre is not None and view.name not in inspector.get_view_names(meta.schema):
-                name = connection.dialect.identifier_preparer.format_table(view)
-                same = (predictions.c.film_id == by_genre.c.film_id) & (predictions.c.model == by_genre.c.model)
-                joined = sa.select(predictions, by_genre.c.genre, by_genre.c.probability, by_genre.c.chosen)
-                joined = joined.join_from(predictions, by_genre, same, isouter=True)
-                connection.exec_driver_sql(f"CREATE VIEW {name} AS {joined.compile(connection)}")
+            if by_genre is not None and f"{into}_view" not in inspector.get_view_names(meta.schema):
+                view = sa.Table(f"{into}_view", sa.MetaData(), schema=meta.schema)
+                name, rows, genres = map(
+                    connection.dialect.identifier_preparer.format_table, (view, self._predictions, by_genre)
+                )
+                select = f"SELECT p.*, g.genre, g.probability, g.chosen FROM {rows} p"  # noqa: S608  the names are quoted
+                join = f"LEFT JOIN {genres} g ON g.film_id = p.film_id AND g.model = p.model"
+                connection.exec_driver_sql(f"CREATE VIEW {name} AS {select} {join}")
 
         self._write(create)
 
@@ -301,7 +286,7 @@ class FilmDatabase:
         after = None
         while True:
             start = self._key.is_not(None) if after is None else self._key > after
-            query = sa.select(_readable(self._key), *self._fields.values()).where(start, self._where)
+            query = sa.select(self._key, *self._fields.values()).where(start, self._where)
             rows = self._read(query.order_by(self._key).limit(CHUNK + 1))
             keys = [row[0] for row in rows]
             if len(set(keys)) < len(keys) or (keys and keys[0] == after):
@@ -328,7 +313,7 @@ class FilmDatabase:
     def _stored(self, model: str, keys: list[Any], retry_errors: bool) -> dict[Any, str]:
         """Return the input hash of each film in `keys` that needs no new prediction."""
         table, genres = self._predictions, self._probabilities
-        query = sa.select(_readable(table.c.film_id), table.c.input_hash)
+        query = sa.select(table.c.film_id, table.c.input_hash)
         query = query.where(table.c.model == model, table.c.film_id.in_(keys))
         if retry_errors:
             query = query.where(table.c.error.is_(None))
@@ -390,11 +375,10 @@ class FilmDatabase:
         self._reader.dispose()
         self._writer.dispose()
 
-    def _read(self, query: sa.Select[Any]) -> list[list[Any]]:
-        def work() -> list[list[Any]]:
+    def _read(self, query: sa.Select[Any]) -> Sequence[Sequence[Any]]:
+        def work() -> Sequence[Sequence[Any]]:
             with self._reader.connect() as connection:
-                rows = connection.execute(query)
-                return [[bytes(v) if isinstance(v, memoryview | bytearray) else v for v in row] for row in rows]
+                return connection.execute(query).all()
 
         return self._retry(work)
 
@@ -434,13 +418,15 @@ class _AsDeclared(UserDefinedType[Any]):
 
     cache_ok = True
 
-    def __init__(self, name: str, *, as_text: bool = False) -> None:
+    def __init__(self, name: str, *, as_text: bool) -> None:
         self.name = name
         self.as_text = as_text
 
     def get_col_spec(self, **_: Any) -> str:
-        """Return the type's name in SQL."""
         return self.name
+
+    def column_expression(self, colexpr: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        return sa.cast(colexpr, sa.Text) if self.as_text else colexpr
 
 
 def _reason(error: BaseException | None) -> str:
@@ -448,50 +434,31 @@ def _reason(error: BaseException | None) -> str:
     return (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")[:300]
 
 
-def _readable(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    """Return what to select for a column; see `_reflect`."""
-    as_text = isinstance(column.type, _AsDeclared) and column.type.as_text
-    return sa.cast(column, sa.Text) if as_text else column
-
-
-def _parse_address(address: str) -> sa.URL:
-    """Return the address as a SQLAlchemy URL. Raises UsageError if it is not valid."""
-    try:
-        url = sa.make_url(address)
-    except (ArgumentError, ValueError):
-        raise UsageError("--from is not the address of a database; write it like sqlite:///films.db") from None
-    if url.drivername in ("postgresql", "postgres"):
-        return url.set(drivername="postgresql+psycopg")
-    if url.drivername == "sqlite":
-        if not url.database or url.database == ":memory:":
-            raise UsageError("--from names no file; write it like sqlite:///films.db")
-        if not Path(url.database).is_file():
-            raise UsageError(f"the database {url.database} does not exist; check --from")
-    return url
-
-
-def _make_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
+def _connect(address: str) -> tuple[sa.Engine, sa.Engine]:
     """Return an engine for reading (SQLite and PostgreSQL refuse writes by it), and one for writing.
 
     Raises:
-        UsageError: no driver is installed for this kind of database.
+        UsageError: the address is not that of a database.
     """
-    kind = url.get_backend_name()
     try:
-        if kind == "sqlite":
-            reader, writer = sa.create_engine(url), sa.create_engine(url)
-            event.listen(reader, "connect", _prepare_to_read)
-            return reader, writer
-        arguments = {"connect_timeout": 10} if kind == "postgresql" else {}
-        engine = sa.create_engine(url, pool_pre_ping=True, pool_size=1, connect_args=arguments)
-        return engine.execution_options(postgresql_readonly=True), engine
-    except NoSuchModuleError:
+        url = sa.make_url(address)
+        if url.drivername in ("postgresql", "postgres"):
+            url = url.set(drivername="postgresql+psycopg")
+        kind = url.get_backend_name()
+        options: dict[str, Any] = {"connect_args": {"connect_timeout": 10}} if kind == "postgresql" else {}
+        writer = sa.create_engine(url, pool_pre_ping=True, **options)
+    except (ArgumentError, ValueError):
         raise UsageError(
-            f"SQLAlchemy does not know the kind of database {url.drivername!r}; supported are "
-            "postgresql, sqlite, and others with their SQLAlchemy packages"
+            "--from is not the address of a database that SQLAlchemy knows; write it like sqlite:///films.db or "
+            "postgresql://user@host/database"
         ) from None
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{url.drivername} needs the Python driver {error.name}, which is not installed") from None
+    if kind != "sqlite":
+        return writer.execution_options(postgresql_readonly=True), writer
+    if not Path(url.database or "").is_file():
+        raise UsageError(f"the database {url.database or address} does not exist; check --from")
+    reader = sa.create_engine(url)
+    event.listen(reader, "connect", _prepare_to_read)
+    return reader, writer
 
 
 def _prepare_to_read(connection: sqlite3.Connection, _: object) -> None:

@@ -63,7 +63,6 @@ class FilmTable:
         self.files = find_tables(path)
         self.path = Path(path)
         self.ends: list[int] = []
-        self._opened = 0
         self._declared: dict[str, pl.DataType | None] = {}  # column to type; None if a file has no types
         self._delimiter, self._named = delimiter, columns
         self._scratch = Path()
@@ -115,12 +114,10 @@ class FilmTable:
     def _open(self, number: int) -> Table:
         file = self.files[number]
         table = READERS[file.format](file.local(self._scratch), self._delimiter)
-        if number == self._opened:
-            self._opened += 1
-            for name in table.columns:
-                kind = table.types[name] if table.types is not None else None
-                other = self._declared.get(name, kind)
-                self._declared[name] = None if kind is None or other is None else kind if kind == other else pl.String()
+        for name in table.columns:
+            kind = table.types[name] if table.types is not None else None
+            other = self._declared.get(name, kind)
+            self._declared[name] = None if kind is None or other is None else kind if kind == other else pl.String()
         return table
 
     def _row_reader(self, columns: Sequence[str]) -> RowReader:

@@ -6,12 +6,12 @@ from mmgcs.registry import lazy_exports
 from mmgcs.tagging.pipeline import Pipeline, TagOptions, TagSummary
 from mmgcs.tagging.python import tag
 from mmgcs.tagging.sinks import (
-    FileSink,
     FolderSink,
     RowSink,
     check_needed_columns,
     check_output,
     is_finished,
+    open_file_sink,
     partial_folder,
     tag_table,
 )
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mmgcs.tagging.ray_engine import tag_with_ray
 
 __all__ = [
-    "FileSink",
     "FolderSink",
     "Pipeline",
     "RowSink",
@@ -32,6 +31,7 @@ __all__ = [
     "check_output",
     "enricher",
     "is_finished",
+    "open_file_sink",
     "partial_folder",
     "tag",
     "tag_database",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from anyio.from_thread import start_blocking_portal
 from platformdirs import user_cache_path
@@ -55,7 +55,6 @@ class AnswerCache:
             self._connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
             columns = "address text primary key, status integer, body blob, fetched real"
             self._connection.execute(f"create table if not exists answers ({columns})")
-            self.get("")
 
     def get(self, address: str) -> tuple[int, bytes] | None:
         """Return the cached status and body, or None if there is none or it is too old."""
@@ -89,36 +88,22 @@ class Tmdb:
     use.
     """
 
-    def __init__(
-        self,
-        key: str | None = None,
-        *,
-        api: str | None = None,
-        images: str | None = None,
-        language: str = "en-US",
-        cache: Path | None = None,
-        **web: Any,
-    ) -> None:
-        """Prepare to look films up.
+    def __init__(self, cache: Path | None = None, **web: Any) -> None:
+        """Prepare to look films up, with the key in `$TMDB_API_KEY`, at TMDB or its mirror in `$TMDB_API_URL`.
 
         Args:
-            key: the user's key; by default `$TMDB_API_KEY`.
-            api: the base address; by default `$TMDB_API_URL`, or TMDB's own.
-            images: the base address of posters; by default `$TMDB_IMAGES_URL`, or TMDB's own.
-            language: the language of plots.
             cache: an SQLite file of responses; by default in the user's cache folder.
             web: fields of `WebOptions`.
 
         Raises:
-            UsageError: there is no key, or a base address is not valid.
+            UsageError: there is no key.
             MmgcsError: the cache cannot be used.
         """
-        self._key = (key or os.environ.get("TMDB_API_KEY") or "").strip()
+        self._key = os.environ.get("TMDB_API_KEY", "").strip()
         if not self._key:
             raise UsageError("--enrich tmdb needs your key; set TMDB_API_KEY in the environment")
-        self._language = urlencode({"language": language})
-        self._api = _base(api or os.environ.get("TMDB_API_URL") or API)
-        self._images = _base(images or os.environ.get("TMDB_IMAGES_URL") or IMAGES)
+        self._api = (os.environ.get("TMDB_API_URL") or API).rstrip("/")
+        self._images = (os.environ.get("TMDB_IMAGES_URL") or IMAGES).rstrip("/")
         self._cache = AnswerCache(cache or user_cache_path("mmgcs", appauthor=False) / "tmdb.sqlite")
         self._failures = 0
         # No redirects, which could leak the key; private addresses, because the user may need a proxy to reach TMDB.
@@ -177,14 +162,14 @@ class Tmdb:
         tmdb = columns.get("tmdb_id", "").removesuffix(".0")
         imdb = next((name for name in (columns.get("imdb_id", ""), film.id) if _IMDB.fullmatch(name)), None)
         if tmdb.isdecimal():
-            return await self._json(f"/movie/{int(tmdb)}?{self._language}")
+            return await self._json(f"/movie/{int(tmdb)}?language=en-US")
         if imdb is not None:
-            answer = await self._json(f"/find/{imdb}?external_source=imdb_id&{self._language}") or {}
+            answer = await self._json(f"/find/{imdb}?external_source=imdb_id&language=en-US") or {}
             found = answer.get("movie_results")
             return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else None
         if film.id.isdecimal() and film.title is not None:
             # A bare number may be any catalogue's id, and another film's plot would be worse than none.
-            movie = await self._json(f"/movie/{int(film.id)}?{self._language}") or {}
+            movie = await self._json(f"/movie/{int(film.id)}?language=en-US") or {}
             titles = {_folded(movie.get(name)) for name in ("title", "original_title")}
             return movie if _folded(film.title) in titles else None
         return None
@@ -225,18 +210,11 @@ class Tmdb:
         return 200, body
 
 
-def _base(address: str) -> str:
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{address!r} is not a web address; write it like {API}")
-    return address.rstrip("/")
-
-
 def _object(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise FetchError("the response is not JSON") from None
+    except ValueError:
+        value = None
     if not isinstance(value, dict):
         raise FetchError("the response is not a JSON object")
     return value

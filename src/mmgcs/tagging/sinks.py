@@ -12,20 +12,18 @@ import bisect
 import contextlib
 import gzip
 import hashlib
+import itertools
 import json
 import logging
 import os
 import shutil
 import tempfile
 import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from mmgcs.bundle import MANIFEST
@@ -105,7 +103,7 @@ def tag_table(
         MmgcsError: the disk is full; the run can be resumed.
     """
     check_output(out, overwrite=overwrite, resume=resume, lists=options.lists)
-    with FileSink(table, out, classifier, options, resume=resume) as sink:
+    with open_file_sink(table, out, classifier, options, resume=resume) as sink:
         return Pipeline(classifier, options).run(table.chunks(), sink, progress)
 
 
@@ -183,85 +181,79 @@ def _fingerprint(table: FilmTable, classifier: Classifier, options: TagOptions =
     }
 
 
+@contextlib.contextmanager
+def open_file_sink(
+    table: FilmTable,
+    out: Path,
+    classifier: Classifier,
+    options: TagOptions = TagOptions(),
+    *,
+    resume: bool = False,
+) -> Iterator[FileSink]:
+    """Yield a sink that writes to a file, which is locked until the block ends; see `tag_table` for the arguments.
+
+    Without `resume`, an unfinished run is deleted. If the block raises an error, what was predicted is saved.
+
+    Raises:
+        UsageError: the table lacks a column that the options need, its files cannot go into the folder `out`, the
+            unfinished run is a different one, or another process is writing the same output.
+    """
+    check_needed_columns(table, options)
+    if _is_folder(out):
+        _check_folder(table, out)
+    folder = partial_folder(out)
+    with contextlib.ExitStack() as lock:
+        lock.callback(_remove_if_empty, folder)
+        try:
+            lock.enter_context(lock_folder(folder, str(out)))
+        except OSError as error:
+            raise UsageError(f"cannot create {folder} ({error.strerror}); choose another --out") from error
+        sink = FileSink(table, out, classifier, options, resume=resume)
+        try:
+            yield sink
+        except BaseException:
+            with contextlib.suppress(OSError, MmgcsError):
+                sink.write_part()
+            raise
+        finally:
+            if folder.is_dir() and not sink.parts:
+                _empty(folder)  # nothing to resume
+
+
 class FileSink(Sink):
-    """Writes a table's predictions to a file. Use it as a context manager, which locks the output.
+    """Writes a table's predictions to a file; see `open_file_sink`.
 
     Attributes:
-        folder: the folder of the parts.
+        parts: the parts written so far, in order.
     """
 
     def __init__(
-        self,
-        table: FilmTable,
-        out: Path,
-        classifier: Classifier,
-        options: TagOptions = TagOptions(),
-        *,
-        resume: bool = False,
+        self, table: FilmTable, out: Path, classifier: Classifier, options: TagOptions, *, resume: bool
     ) -> None:
-        """Prepare to write; see `tag_table` for the arguments. Without `resume`, an unfinished run is deleted.
-
-        Raises:
-            UsageError: the table lacks a column that the options need, or its files cannot go into the folder `out`.
-        """
-        check_needed_columns(table, options)
-        self.folder = partial_folder(out)
         self._table, self._out, self._classifier, self._options = table, out, classifier, options
-        self._several = _is_folder(out)
-        if self._several:
-            _check_folder(table, out)
-        self._resume = resume
-        self._parts: list[Path] = []
+        self._folder = partial_folder(out)
         self._waiting: list[tuple[Film, Prediction]] = []
         self._since = time.monotonic()
-        self._lock = contextlib.ExitStack()
-
-    def __enter__(self) -> FileSink:
-        """Lock the output and find the parts of an earlier run.
-
-        Raises:
-            UsageError: another process is writing the same output, or the unfinished run is a different one.
-        """
-        with contextlib.ExitStack() as lock:
-            lock.callback(_remove_if_empty, self.folder)
-            try:
-                lock.enter_context(lock_folder(self.folder, str(self._out)))
-            except OSError as error:
-                raise UsageError(f"cannot create {self.folder} ({error.strerror}); choose another --out") from error
-            with self._resumable():
-                self._start()
-            self._lock = lock.pop_all()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Save what was predicted before an error, and unlock the output."""
-        with self._lock:
-            if error is not None:
-                with contextlib.suppress(OSError, MmgcsError):
-                    self._write_part()
-            if self.folder.is_dir() and not self._parts:
-                _empty(self.folder)  # nothing to resume
-
-    def _start(self) -> None:
-        run, fingerprint = self.folder / RUN, _fingerprint(self._table, self._classifier, self._options)
-        if self._resume and run.exists():
-            try:
-                found = json.loads(run.read_text(encoding="utf-8"))
-            except ValueError:
-                raise UsageError(f"{run} is damaged; start again with --overwrite") from None
-            _check_same(found, fingerprint, self.folder)
-        else:
-            _empty(self.folder)
-            write_json(run, fingerprint)
-        remove_parts(self.folder, "*")
-        for path in (self._out, *self._options.lists.values()):
-            remove_parts_of(path)
-        self._parts = _intact_parts(self.folder)
+        run, fingerprint = self._folder / RUN, _fingerprint(table, classifier, options)
+        with self._resumable():
+            if resume and run.exists():
+                try:
+                    found = json.loads(run.read_text(encoding="utf-8"))
+                except ValueError:
+                    raise UsageError(f"{run} is damaged; start again with --overwrite") from None
+                _check_same(found, fingerprint, self._folder)
+            else:
+                _empty(self._folder)
+                write_json(run, fingerprint)
+            remove_parts(self._folder, "*")
+            for path in (out, *options.lists.values()):
+                remove_parts_of(path)
+            self.parts = _intact_parts(self._folder)
 
     def resume(self) -> TagSummary:
         """Return the counts of the parts written so far."""
         summary = TagSummary()
-        for part in self._parts:
+        for part in self.parts:
             for prediction, _ in _read_part(part):
                 summary.add(self._options.settle(prediction))
         return summary
@@ -274,18 +266,19 @@ class FileSink(Sink):
         """
         self._waiting += zip(films, predictions, strict=True)
         if len(self._waiting) >= PART_FILMS or time.monotonic() - self._since >= PART_SECONDS:
-            self._write_part()
+            self.write_part()
 
-    def _write_part(self) -> None:
+    def write_part(self) -> None:
+        """Write the films that wait as a part."""
         if not self._waiting:
             return
         completed = self._options.complete is not None
         rows = [prediction.to_dict() | ({"plot": film.plot} if completed else {}) for film, prediction in self._waiting]
         data = gzip.compress("\n".join(map(json.dumps, rows)).encode(), compresslevel=1, mtime=0)
-        part = self.folder / f"part-{len(self._parts):06}-{hashlib.sha256(data).hexdigest()[:16]}.gz"
+        part = self._folder / f"part-{len(self.parts):06}-{hashlib.sha256(data).hexdigest()[:16]}.gz"
         with self._resumable(), atomic_writer(part, "wb") as handle:
             handle.write(data)
-        self._parts.append(part)
+        self.parts.append(part)
         self._waiting, self._since = [], time.monotonic()
 
     def finish(self, summary: TagSummary) -> None:
@@ -294,32 +287,30 @@ class FileSink(Sink):
         Raises:
             MmgcsError: the disk is full, and the run can be resumed; or the table changed during the run.
         """
-        self._write_part()
+        self.write_part()
         with self._resumable():
             for name, path in self._options.lists.items():
                 rows = self._list_rows(name, summary)
                 ranked = FILM_LISTS[name].ranked
-                write_table(_ranked(rows, self.folder) if ranked else rows, path, FILM_LISTS[name].types)
+                write_table(_ranked(rows, self._folder) if ranked else rows, path, FILM_LISTS[name].types)
             self._write_output()
-            _empty(self.folder)
-        self._parts = []
+            _empty(self._folder)
+        self.parts = []
 
     def _tagged(self) -> Iterator[tuple[Film, Prediction, str | None, int]]:
         """Yield each film of the table, its prediction, its plot if films are completed, and the index of its file."""
         table = self._table.reopen()
         films = (film for chunk in table.chunks(fetch=False) for film in chunk)
-        parts = (row for part in self._parts for row in _read_part(part))
-        try:
-            for number, (film, (prediction, plot)) in enumerate(zip(films, parts, strict=True)):
-                yield film, prediction, plot, bisect.bisect_right(table.ends, number)
-        except ValueError as error:
-            if "zip()" not in str(error):
-                raise
-            raise MmgcsError(f"{self._table.path} changed while it was tagged; run again with --overwrite") from None
+        rows = (row for part in self.parts for row in _read_part(part))
+        for number, (film, row) in enumerate(itertools.zip_longest(films, rows)):
+            if film is None or row is None:
+                raise MmgcsError(f"{self._table.path} changed while it was tagged; run again with --overwrite")
+            yield film, *row, bisect.bisect_right(table.ends, number)
 
     def _write_output(self) -> None:
+        several = _is_folder(self._out)
         plot_column = self._table.sources.get("plot", "plot")
-        left_out = self._table.partition if self._several else ()  # they are in the names of the folders
+        left_out = self._table.partition if several else ()  # they are in the names of the folders
         columns = [name for name in self._table.columns if name not in left_out]
         if self._options.complete is not None and plot_column not in columns:
             columns.append(plot_column)
@@ -327,26 +318,25 @@ class FileSink(Sink):
 
         def rows() -> Iterator[tuple[int, dict[str, Any]]]:
             for film, prediction, plot, file in self._tagged():
-                record = film.record if plot is None or film.plot is not None else {**film.record, plot_column: plot}
-                if left_out:
-                    record = {name: value for name, value in record.items() if name not in left_out}
+                looked_up = {} if plot is None or film.plot is not None else {plot_column: plot}
+                record = {name: value for name, value in film.record.items() if name not in left_out} | looked_up
                 yield file, records.build(record, self._options.settle(prediction))
 
         types = self._table.types
         if types is None:  # JSON lines: any row may have further columns
-            is_json = not self._several and WRITERS[table_format(self._out)[0]] is WRITERS[".jsonl"]
+            is_json = not several and WRITERS[table_format(self._out)[0]] is WRITERS[".jsonl"]
             input_types = {} if is_json else infer_types((row for _, row in rows()), records.columns.values())
         else:
             input_types = {records.columns[name]: types.get(name, pl.String()) for name in columns}
         types = {**input_types, **records.types}
-        if not self._several:
+        if not several:
             write_table((row for _, row in rows()), self._out, types)
             return
-        done = self.folder / "done"
-        for file, group in groupby(rows(), itemgetter(0)):
+        done = self._folder / "done"
+        for file, group in itertools.groupby(rows(), itemgetter(0)):
             write_table((row for _, row in group), done / self._table.files[file].below, types)
         if self._out.is_dir():
-            self._out.replace(self.folder / "replaced")
+            self._out.replace(self._folder / "replaced")
         done.replace(self._out)
 
     def _list_rows(self, name: str, summary: TagSummary) -> Iterator[dict[str, Any]]:
@@ -394,12 +384,9 @@ def _check_folder(table: FilmTable, out: Path) -> None:
 def _read_part(part: Path) -> Iterator[tuple[Prediction, str | None]]:
     """Yield each film's prediction, and its plot if films are completed."""
     for line in gzip.decompress(part.read_bytes()).splitlines():
-        row = json.loads(line)
+        row: dict[str, Any] = json.loads(line)
         plot = row.pop("plot", None)
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
-        }
-        yield Prediction(**values), plot
+        yield Prediction(**{name: tuple(it) if isinstance(it, list) else it for name, it in row.items()}), plot
 
 
 def _intact_parts(folder: Path) -> list[Path]:
@@ -419,14 +406,13 @@ def _intact_parts(folder: Path) -> list[Path]:
 
 def _ranked(rows: Iterable[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
     """Yield rows sorted by `score`, lowest first, with their `rank`; only the scores are kept in memory."""
-    scores, places = array("d"), array("q")
+    places: list[tuple[float, int]] = []
     with tempfile.TemporaryFile(dir=folder) as log:
         for row in rows:
-            scores.append(row["score"])
-            places.append(log.tell())
+            places.append((row["score"], log.tell()))
             log.write(json_line(row))
-        for rank, index in enumerate(np.argsort(np.asarray(scores), kind="stable"), 1):
-            log.seek(places[index])
+        for rank, (_, place) in enumerate(sorted(places), 1):
+            log.seek(place)
             yield {"rank": rank, **json.loads(log.readline())}
 
 
@@ -514,10 +500,7 @@ class FolderSink(Sink):
         name = f"part-{len(self._notes):06}.parquet"
         with tempfile.TemporaryDirectory(prefix="mmgcs-part-") as scratch:
             path = Path(scratch) / name
-            try:
-                write_table(self._rows, path, self._types)
-            except TypeError as error:
-                raise UsageError(f"a column has another type than in the first table ({error})") from None
+            write_table(self._rows, path, self._types)
             data = path.read_bytes()
         self._folder.write(name, data)
         note = {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -22,7 +22,7 @@ from mmgcs.files import lock_folder
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import BATCH, Classifier
 from mmgcs.tables import READERS, WRITERS, FilmTable
-from mmgcs.tagging import FileSink, Pipeline, TagSummary
+from mmgcs.tagging import Pipeline, TagSummary, open_file_sink
 from mmgcs.web.logs import LOG, describe_error
 from mmgcs.web.schemas import JobOut, PreviewOut
 from mmgcs.web.settings import Settings
@@ -213,7 +213,7 @@ class JobQueue:
             shown.genres = dict(Counter(summary.genres).most_common())
             shown.share = round(shown.done / max(1, shown.rows or 0), 4)
 
-        with FileSink(table, job.out, self._classifier) as sink:
+        with open_file_sink(table, job.out, self._classifier) as sink:
             Pipeline(self._classifier, predict=predict).run(table.chunks(BATCH), sink, update)
 
 
