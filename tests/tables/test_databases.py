@@ -1,4 +1,4 @@
-"""Films of a database are tagged into tables of their own: those that are new or changed, whatever their key."""
+"""Films of a database that are new or changed are tagged, into other tables, whatever type their key has."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def test_text_keys_untyped_columns_posters_as_bytes_and_damaged_text_are_read(
         ("sqlite:///{db}", "movies", {}, "main of .*films.db has no table 'movies'; it has bare, films, keyless"),
         ("sqlite:///{db}", "films", {"key": "isan"}, "--key isan: films has no such column; it has film_no, title"),
         ("sqlite:///{db}", "keyless", {}, "keyless has no primary key; name a column that is unique"),
-        ("sqlite:///{db}", "bare", {}, "bare has no column of plots or posters; name one with --columns plot=COLUMN"),
+        ("sqlite:///{db}", "bare", {}, "bare has no column for the plot .* or the poster; name it with --columns"),
         ("sqlite:///{db}", "films", {"into": "films"}, "films exists, but with other columns than this version"),
         ("sqlite:///{db}", "films", {"posters": Path("nowhere")}, "posters folder nowhere does not exist"),
     ],
@@ -319,7 +319,7 @@ def test_predictions_of_two_tables_are_kept_apart(classifier: Classifier, tmp_pa
 
 
 class Postgres:
-    """A real server of our own on a temporary folder, run by an unprivileged user where we are root."""
+    """A server of our own in a temporary folder; if we are root, another user runs it."""
 
     def __init__(self, folder: Path, programs: Path) -> None:
         self.folder, self._programs = folder, programs
@@ -359,7 +359,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         pytest.skip("no PostgreSQL server is installed (Debian's package postgresql)")
     if os.getuid() == 0 and shutil.which("runuser") is None:
         pytest.skip("PostgreSQL does not run as root, and runuser is not installed")
-    # A socket's path may have a hundred letters, and another user must reach it: pytest's own folder serves neither.
+    # Not in pytest's folder: the path of a socket must be short, and another user must be able to read it.
     name = hashlib.sha256(str(tmp_path_factory.getbasetemp()).encode()).hexdigest()[:12]
     folder = Path("/tmp") / f"mmgcs-pg-{name}"
     folder.mkdir(mode=0o755)

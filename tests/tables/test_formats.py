@@ -1,4 +1,4 @@
-"""A format of tables is one registration, which another package may bring, and every command knows it."""
+"""A table format is one registration, perhaps in another package, and every command supports it."""
 
 from __future__ import annotations
 

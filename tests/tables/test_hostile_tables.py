@@ -1,4 +1,4 @@
-"""A table with every kind of damage mixed in comes out whole, each problem listed once with its line."""
+"""No film of a table with every kind of damage is lost, and each problem is listed once, with its line."""
 
 from __future__ import annotations
 

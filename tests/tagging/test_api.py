@@ -75,7 +75,7 @@ def test_a_file_is_tagged_into_another_and_a_finished_one_is_left(tiny_bundle: P
 @pytest.mark.parametrize(
     ("films", "out", "message"),
     [
-        (pl.DataFrame({"a": [1]}), None, "the frame has no column plot or poster; .* it has a"),
+        (pl.DataFrame({"a": [1]}), None, "the frame has no column for the plot .* or the poster; .* its columns are a"),
         (pl.DataFrame({"plot": ["a"]}), None, "the frame has no column 'synopsis'; its columns are plot"),
         ([1], None, "cannot tag a list; give a path, or a frame"),
         ("films.csv", None, "out is missing; give the file to write"),

@@ -1,4 +1,4 @@
-"""Missing plots and posters are looked up by id, politely, once, and only where asked for."""
+"""Missing plots and posters are looked up by id, once, and only if asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cluster's results: Parquet parts in a folder anywhere, which an interrupted run continues, and a manifest."""
+"""The results of a cluster: Parquet parts and a manifest, in any folder; an interrupted run can be resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cluster tags as this machine does, whatever becomes of its workers. Ray runs in processes of their own."""
+"""A cluster gives the same results as this machine, even if workers are lost. Ray runs in processes of its own."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ENVIRONMENT = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_health_check_p
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    """Two tables, of four parts each: CSV and Parquet, some films with posters, bad ones among them."""
+    """Two tables of four parts each, CSV and Parquet; some films have posters, some of them bad."""
     folder = tmp_path / "films"
     folder.mkdir()
     (folder / "poster.png").write_bytes(picture("PNG", (1200, 1800)))  # takes long enough to be killed at
@@ -73,14 +73,7 @@ def shards(tmp_path: Path) -> Path:
 
 
 def command(**options: Any) -> list[str]:
-    return [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        TAG,
-        json.dumps({name: str(v) if isinstance(v, Path) else v for name, v in options.items()}),
-    ]
+    return [sys.executable, "-W", "ignore", "-c", TAG, json.dumps(options, default=str)]
 
 
 def run(**options: Any) -> subprocess.CompletedProcess[str]:
@@ -105,7 +98,7 @@ def assert_same(out: Path, expected: list[dict[str, Any]]) -> None:
 
 @pytest.fixture
 def cluster() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A cluster of a head without cores and two nodes of one core. A line to its stdin takes a node away."""
+    """A cluster of a head without cores and two nodes with one core. A line on its stdin removes a node."""
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", CLUSTER],
         env=ENVIRONMENT,

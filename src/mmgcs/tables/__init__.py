@@ -13,7 +13,7 @@ from mmgcs.tables.films import CHUNK, FilmTable, fetch_posters, need_column, rea
 from mmgcs.tables.frames import Frame, read_frame, table_columns
 from mmgcs.tables.locations import Folder, find_tables, is_remote, normal_address
 from mmgcs.tables.readers import PACKED, READERS
-from mmgcs.tables.rows import ALIASES, RowReader, check_named, sources_of
+from mmgcs.tables.rows import ALIASES, RowReader, check_sources, sources_of
 from mmgcs.tables.source import Row, spooled_stdin, table_format, without_format
 from mmgcs.tables.writers import ANSWER_COLUMNS, WRITERS, RecordBuilder, infer_types, json_line, to_frame, write_table
 
@@ -34,7 +34,7 @@ __all__ = [
     "RecordBuilder",
     "Row",
     "RowReader",
-    "check_named",
+    "check_sources",
     "fetch_posters",
     "find_tables",
     "infer_types",

@@ -31,7 +31,7 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import decode_text
 from mmgcs.film import Film, Prediction
 from mmgcs.tables.films import CHUNK
-from mmgcs.tables.rows import RowReader, check_named, list_columns, sources_of
+from mmgcs.tables.rows import RowReader, check_sources, list_columns, sources_of
 from mmgcs.tables.source import Row
 
 LOG = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class FilmDatabase:
             self._films = self._retry(lambda: self._reflect(table, schema))
             self.source = self._films.fullname
             named = columns or {}
-            check_named(named, self._films.columns.keys(), self.source)
+            check_sources(self._films.columns.keys(), named, self.source)
             self._key = self._key_column(key or named.get("id"))
             self.key = self._key.name
             self._fields = self._field_columns(named)
@@ -123,7 +123,7 @@ class FilmDatabase:
             kind, sqlite = column["type"], inspector.dialect.name == "sqlite"
             if sqlite or not isinstance(kind, _SAFE):
                 declared = "BLOB" if isinstance(kind, sa.types.NullType) else kind.compile(inspector.dialect)
-                column["type"] = _AsDeclared(declared, as_text=not sqlite)
+                column["type"] = _AsDeclared(declared, not sqlite)
 
         with self._reader.connect() as connection:
             inspector = sa.inspect(connection)
@@ -162,13 +162,8 @@ class FilmDatabase:
     def _field_columns(self, named: Mapping[str, str]) -> dict[str, sa.ColumnElement[Any]]:
         """Return the columns to read: film field to column, and identifiers under their own names."""
         columns = self._films.columns.keys()
-        found = sources_of(columns, named=named)
-        if "plot" not in found and "poster" not in found:
-            raise UsageError(
-                f"{self.source} has no column of plots or posters; name one with --columns plot=COLUMN; "
-                f"it has {list_columns(columns)}"
-            )
-        found = {field: found[field] for field in ("title", "year", "plot", "genres", "poster") if field in found}
+        read = ("title", "year", "plot", "genres", "poster")
+        found = {field: name for field, name in sources_of(columns, named=named).items() if field in read}
         # What `--enrich` looks films up by.
         found |= {name.casefold(): name for name in columns if name.casefold() in ("imdb_id", "tmdb_id")}
         return {field: self._films.c[name] for field, name in found.items()}
@@ -418,7 +413,7 @@ class _AsDeclared(UserDefinedType[Any]):
 
     cache_ok = True
 
-    def __init__(self, name: str, *, as_text: bool) -> None:
+    def __init__(self, name: str, as_text: bool) -> None:  # positional, so that SQLAlchemy copies both
         self.name = name
         self.as_text = as_text
 

@@ -21,7 +21,7 @@ from mmgcs.errors import UsageError
 from mmgcs.film import Film
 from mmgcs.tables.locations import Folder, find_tables, fixed_part, is_remote
 from mmgcs.tables.readers import READERS, Table
-from mmgcs.tables.rows import ALIASES, RowReader, check_named, list_columns, notices_of
+from mmgcs.tables.rows import ALIASES, RowReader, check_sources, list_columns, notices_of
 from mmgcs.tables.source import Row
 
 CHUNK = 512
@@ -80,15 +80,10 @@ class FilmTable:
         # Remote files are downloaded one by one as they are read.
         for number in range(1, 1 if self.files[0].remote else len(self.files)):
             self._open(number)
-        check_named(columns or {}, self.columns, path)
+        check_sources(self.columns, columns or {}, path)
         self._rows = self._row_reader(self.columns)
         self.sources = self._rows.sources
         self.notices = notices_of(self.sources, columns)
-        if "plot" not in self.sources and "poster" not in self.sources:
-            raise UsageError(
-                f"{path} has no column for the plot ({', '.join(ALIASES['plot'])}) or the poster; "
-                f"name it with --columns plot=COLUMN; its columns are {list_columns(self.columns)}"
-            )
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mmgcs.errors import UsageError
 from mmgcs.tables.readers import MAX_COLUMNS, READERS, Table, check_columns
@@ -51,13 +51,7 @@ def read_json(path: Path, delimiter: str | None = None) -> Table:
 
 
 def _rows(path: Path, lines: bool, meter: Meter | None = None) -> Iterator[Row]:
-    if lines:
-        for line in read_lines(path, meter):
-            yield from _parse(line)
-    else:
-        with open_text(path, meter) as text:
-            for line in _split_values(text):
-                yield from _parse(line)
+    return itertools.chain.from_iterable(map(_parse, (read_lines if lines else _split_values)(path, meter)))
 
 
 def _bounded(rows: Iterator[Row], columns: dict[str, None]) -> Iterator[Row]:
@@ -72,42 +66,43 @@ def _bounded(rows: Iterator[Row], columns: dict[str, None]) -> Iterator[Row]:
             yield row
 
 
-def _split_values(text: IO[str]) -> Iterator[Line]:
+def _split_values(path: Path, meter: Meter | None = None) -> Iterator[Line]:
     """Yield each item of a JSON list, or each value of a file with several, as a line."""
     decode = json.JSONDecoder().raw_decode
     buffer, number, in_list = "", 1, False
     next_film: re.Pattern[str] | None = None  # where the next film begins after a broken one
-    while True:
-        piece = text.read(max(2**20, len(buffer)))
-        buffer, position = buffer + clean(piece), 0
-        while (start := _SEPARATORS.match(buffer, position).end()) < len(buffer):  # type: ignore[union-attr]
-            number += buffer.count("\n", position, start)
-            position = start
-            if buffer[start] == "[" and not in_list and next_film is None:
-                position, in_list = start + 1, True
-                continue
-            if next_film is None:
-                margin = buffer[buffer.rfind("\n", 0, start) + 1 : start + 1]
-                alone = not margin[:-1].strip() and "\n" in buffer[:start]
-                next_film = re.compile("\n" + re.escape(margin) if alone or not in_list else r"\}\s*,\s*(?=\{)")
-            try:
-                end = decode(buffer, start)[1]
-            except (ValueError, RecursionError) as error:
-                # Near the end of the buffer, the value may just be incomplete.
-                cut = isinstance(error, json.JSONDecodeError) and (
-                    error.pos > len(buffer) - 8 or error.msg.startswith("Unterminated")
-                )
-                found = None if cut else next_film.search(buffer, start + 1)
-                if found is None and piece and len(buffer) - start <= MAX_LINE:
-                    break
-                found = found or next_film.search(buffer, start + 1)
-                end = len(buffer) if found is None else found.end() - (found[0][-1] == "{")
-            yield Line(number, buffer[start:end], None, end - start > MAX_LINE)
-            number += buffer.count("\n", start, end)
-            position = end
-        buffer = buffer[position:]
-        if not piece:
-            return
+    with open_text(path, meter) as text:
+        while True:
+            piece = text.read(max(2**20, len(buffer)))
+            buffer, position = buffer + clean(piece), 0
+            while (start := _SEPARATORS.match(buffer, position).end()) < len(buffer):  # type: ignore[union-attr]
+                number += buffer.count("\n", position, start)
+                position = start
+                if buffer[start] == "[" and not in_list and next_film is None:
+                    position, in_list = start + 1, True
+                    continue
+                if next_film is None:
+                    margin = buffer[buffer.rfind("\n", 0, start) + 1 : start + 1]
+                    alone = not margin[:-1].strip() and "\n" in buffer[:start]
+                    next_film = re.compile("\n" + re.escape(margin) if alone or not in_list else r"\}\s*,\s*(?=\{)")
+                try:
+                    end = decode(buffer, start)[1]
+                except (ValueError, RecursionError) as error:
+                    # Near the end of the buffer, the value may just be incomplete.
+                    cut = isinstance(error, json.JSONDecodeError) and (
+                        error.pos > len(buffer) - 8 or error.msg.startswith("Unterminated")
+                    )
+                    found = None if cut else next_film.search(buffer, start + 1)
+                    if found is None and piece and len(buffer) - start <= MAX_LINE:
+                        break
+                    found = found or next_film.search(buffer, start + 1)
+                    end = len(buffer) if found is None else found.end() - (found[0][-1] == "{")
+                yield Line(number, buffer[start:end], None, end - start > MAX_LINE)
+                number += buffer.count("\n", start, end)
+                position = end
+            buffer = buffer[position:]
+            if not piece:
+                return
 
 
 def _parse(line: Line) -> Iterator[Row]:

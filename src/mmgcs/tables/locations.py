@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
@@ -31,7 +31,7 @@ def is_remote(address: str | Path) -> bool:
     return _REMOTE.match(str(address)) is not None
 
 
-def normal_address(address: str | Path) -> str:
+def normal_address(address: str | PurePath) -> str:
     """Return the address with both slashes of a URL, of which a `Path` keeps only one.
 
     >>> normal_address(Path("s3://films/2024"))
@@ -86,10 +86,8 @@ class Folder:
         if self.local:
             with atomic_writer(Path(self.path(name)), "wb") as handle:
                 handle.write(data)
-        else:
-            self._files.pipe_file(
-                self.path(name), data
-            )  # in an object store, an object only appears once it is complete
+        else:  # in an object store, an object only appears once it is complete
+            self._files.pipe_file(self.path(name), data)
 
     def names(self, below: str = "") -> list[str]:
         """Return the names of the objects in the folder, or in a subfolder; [] if it does not exist."""
@@ -132,10 +130,8 @@ class TableFile:
     @property
     def folder(self) -> str:
         """The address of the folder it is in."""
-        if not self.remote:
-            return str(Path(self.address).parent)
-        scheme, mark, path = self.address.rpartition("://")
-        return f"{scheme}{mark}{PurePosixPath(path).parent}"
+        path = PurePosixPath(self.address) if self.remote else Path(self.address)
+        return normal_address(path.parent)
 
     def fingerprint(self) -> str:
         """Return text that changes whenever the contents of the file change."""

@@ -160,13 +160,19 @@ def sources_of(
     return found
 
 
-def check_named(named: Mapping[str, str], columns: Sequence[str], what: object) -> None:
-    """Raise UsageError if `named` has an unknown field or a missing column."""
+def check_sources(columns: Sequence[str], named: Mapping[str, str], what: object) -> None:
+    """Raise UsageError if `named` has an unknown field or a missing column, or there is no plot and no poster."""
+    sources = sources_of(columns, named=named)
     for field, column in named.items():
         if field not in ALIASES:
             raise UsageError(f"--columns {field}={column}: there is no field {field}; known: {', '.join(ALIASES)}")
-        if field not in sources_of(columns, named=named):
+        if field not in sources:
             raise UsageError(f"{what} has no column {column!r}; its columns are {list_columns(columns)}")
+    if "plot" not in sources and "poster" not in sources:
+        raise UsageError(
+            f"{what} has no column for the plot ({', '.join(ALIASES['plot'])}) or the poster; "
+            f"name it with --columns plot=COLUMN; its columns are {list_columns(columns)}"
+        )
 
 
 def notices_of(sources: Mapping[str, str], named: Mapping[str, str] | None = None) -> list[str]:

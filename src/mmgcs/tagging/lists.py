@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from mmgcs.film import Film, Prediction
-from mmgcs.registry import Registry
 from mmgcs.runtime import STRANGE
 
 
@@ -24,9 +23,6 @@ class FilmList(NamedTuple):
     types: Mapping[str, pl.DataType]
     rows: Callable[[Film, Prediction, float], list[dict[str, Any]]]
     ranked: bool = False
-
-
-FILM_LISTS: Registry[FilmList] = Registry("list of films")
 
 
 _TEXT, _TEXTS, _NUMBER = pl.String(), pl.List(pl.String()), pl.Float64()
@@ -86,9 +82,12 @@ def _problems(film: Film, prediction: Prediction, least: float) -> list[dict[str
 _REVIEW = {"genres": _TEXTS, "confidence": _NUMBER, "possible": _TEXTS, "reasons": _TEXTS, "given_genres": _TEXTS}
 _RANK = {"rank": pl.Int64(), "score": _NUMBER}
 _COMPARE = {"given_genres": _TEXTS, "genres": _TEXTS, "add": _TEXTS, "remove": _TEXTS}
-FILM_LISTS.register("review")(FilmList({**_FILM, **_REVIEW}, _review))
-FILM_LISTS.register("compare")(FilmList({**_RANK, **_FILM, **_COMPARE}, _compare, ranked=True))
-FILM_LISTS.register("problems")(FilmList({"place": _TEXT, "id": _TEXT, "kind": _TEXT, "problem": _TEXT}, _problems))
+
+FILM_LISTS: Mapping[str, FilmList] = {
+    "review": FilmList({**_FILM, **_REVIEW}, _review),
+    "compare": FilmList({**_RANK, **_FILM, **_COMPARE}, _compare, ranked=True),
+    "problems": FilmList({"place": _TEXT, "id": _TEXT, "kind": _TEXT, "problem": _TEXT}, _problems),
+}
 
 
 def label_quality(given: Collection[str], probabilities: Mapping[str, float]) -> float:

@@ -12,7 +12,7 @@ import polars as pl
 from mmgcs.errors import UsageError
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier, load
-from mmgcs.tables import ANSWER_COLUMNS, CHUNK, FilmTable, RecordBuilder, Row, RowReader, check_named, to_frame
+from mmgcs.tables import ANSWER_COLUMNS, CHUNK, FilmTable, RecordBuilder, Row, RowReader, check_sources, to_frame
 from mmgcs.tagging.pipeline import Pipeline, Progress, TagOptions, TagSummary
 from mmgcs.tagging.sinks import RowSink, is_finished, tag_table
 
@@ -71,11 +71,9 @@ def tag(
     if out is not None:
         raise UsageError("out is for a file of films; leave it out for a frame, which is returned")
     names, rows = _read_frame(films)
-    check_named(columns or {}, names, "the frame")
+    check_sources(names, columns or {}, "the frame")
     records = RecordBuilder(names, classifier.genres)
     reader = RowReader(names, Path.cwd() if posters is None else Path(posters), columns)
-    if "plot" not in reader.sources and "poster" not in reader.sources:
-        raise UsageError(f"the frame has no column plot or poster; name one with columns; it has {', '.join(names)}")
     if only_missing and "genres" not in reader.sources:
         raise UsageError(f"only_missing needs a column of genres; the frame has {', '.join(names)}")
     answers: list[dict[str, Any]] = []

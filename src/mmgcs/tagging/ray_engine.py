@@ -90,7 +90,6 @@ def tag_with_ray(
         actor = ray.remote(num_cpus=0.5, max_restarts=-1, max_task_retries=-1)(Tagger)
         size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         actors = [actor.remote(shared, store) for _ in range(size)]
-        ray.get(actors[0].is_ready.remote())
         pipeline = Pipeline(classifier, predict=lambda chunks: _predict(actors, chunks))
         return pipeline.run(table.chunks(fetch=False), sink, progress)
     except ray.exceptions.RayError as error:
@@ -116,10 +115,6 @@ class Tagger:
             (folder / name).write_bytes(data)
         self._classifier = load(folder, threads=1)
         self._posters = None if posters is None else Folder(posters)
-
-    def is_ready(self) -> bool:
-        """Return True once the model is loaded."""
-        return True
 
     def predict(self, films: list[Film]) -> list[Prediction]:
         """Return the predictions of a chunk."""

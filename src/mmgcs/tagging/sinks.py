@@ -385,8 +385,9 @@ def _read_part(part: Path) -> Iterator[tuple[Prediction, str | None]]:
     """Yield each film's prediction, and its plot if films are completed."""
     for line in gzip.decompress(part.read_bytes()).splitlines():
         row: dict[str, Any] = json.loads(line)
+        row |= {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
         plot = row.pop("plot", None)
-        yield Prediction(**{name: tuple(it) if isinstance(it, list) else it for name, it in row.items()}), plot
+        yield Prediction(**row), plot
 
 
 def _intact_parts(folder: Path) -> list[Path]:
