@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 
 from mmgcs.machine import cores
 
-PACKAGE = "mmgcs"
 EXTRAS = {
     "train": "training, evaluation and data preparation",
     "db": "tagging database tables",
@@ -43,56 +41,45 @@ class Finding:
     fix: str | None = None  # the command or step that fixes it
 
 
-@dataclass(frozen=True, slots=True)
-class Package:
-    """A package that mmgcs or one of its extras requires."""
-
-    name: str
-    limits: str  # the versions allowed, such as ">=2.0"
-    extra: str | None  # None if prediction needs it
-    found: str | None  # the installed version
-
-    @property
-    def met(self) -> bool:
-        """True if an allowed version is installed."""
-        return self.found is not None and SpecifierSet(self.limits).contains(self.found, prereleases=True)
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.found or 'is missing'}" + ("" if self.met or not self.found else " is too old")
-
-
-def needed_packages() -> list[Package]:
-    """Return the packages that mmgcs and its extras require, with the installed version of each."""
-    found = []
-    for requirement in map(Requirement, importlib.metadata.requires(PACKAGE) or []):
-        marker = requirement.marker
-        extra = next((name for name in EXTRAS if marker and f'"{name}"' in str(marker)), None)
-        if marker is None or marker.evaluate({"extra": extra or ""}):
-            version = _installed(requirement.name)
-            found.append(Package(requirement.name, str(requirement.specifier), extra, version))
-    return found
-
-
 def examine() -> list[Finding]:
     """Check Python, the machine, the current folder's disk, packages, extras and the model."""
     findings = [Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"), _machine(), _disk()]
-    version = _installed(PACKAGE)
+    version = _installed("mmgcs")
     if version is None:
-        return [*findings, Finding(PACKAGE, "wrong", "runs from a source folder and is not installed", "pip install .")]
+        return [*findings, Finding("mmgcs", "wrong", "runs from a source folder and is not installed", "pip install .")]
     needed = needed_packages()
-    running = [item for item in needed if item.extra is None]
-    lacking = [item for item in running if not item.met]
-    packages = Finding("packages", "ok", ", ".join(map(str, running)))
+    lacking = [item for item in needed[None] if not is_met(item, _installed(item.name))]
+    packages = Finding("packages", "ok", _listed(needed[None]))
     if lacking:
-        fix = " ".join(["pip install", *(f'"{item.name}{item.limits}"' for item in lacking)])
-        packages = Finding("packages", "wrong", ", ".join(map(str, lacking)), fix)
-    findings += [Finding(PACKAGE, "ok", version), packages, _onnxruntime(), _gpu(), _torch(), _model()]
-    return findings + [_extra(name, [item for item in needed if item.extra == name]) for name in EXTRAS]
+        fix = " ".join(["pip install", *(f'"{item.name}{item.specifier}"' for item in lacking)])
+        packages = Finding("packages", "wrong", _listed(lacking), fix)
+    findings += [Finding("mmgcs", "ok", version), packages, _onnxruntime(), _gpu(), _torch(), _model()]
+    return findings + [_extra(name, needed[name]) for name in EXTRAS]
 
 
-def works(findings: list[Finding]) -> bool:
-    """Return True if nothing that prediction needs is wrong."""
-    return all(finding.state != "wrong" for finding in findings)
+def needed_packages() -> dict[str | None, list[Requirement]]:
+    """Return what mmgcs (under None) and each of its extras require on this system."""
+    needed: dict[str | None, list[Requirement]] = {name: [] for name in (None, *EXTRAS)}
+    for requirement in map(Requirement, importlib.metadata.requires("mmgcs") or []):
+        marker = requirement.marker
+        extra = next((name for name in EXTRAS if marker and f'"{name}"' in str(marker)), None)
+        if marker is None or marker.evaluate({"extra": extra or ""}):
+            needed[extra].append(requirement)
+    return needed
+
+
+def is_met(requirement: Requirement, version: str | None) -> bool:
+    """Return True if the installed version, None if there is none, is an allowed one."""
+    return version is not None and requirement.specifier.contains(version, prereleases=True)
+
+
+def _listed(requirements: list[Requirement]) -> str:
+    """Return packages with their versions, or what is wrong with them."""
+    versions = [(item, _installed(item.name)) for item in requirements]
+    return ", ".join(
+        f"{item.name} {version or 'is missing'}" + (" is too old" if version and not is_met(item, version) else "")
+        for item, version in versions
+    )
 
 
 def _machine() -> Finding:
@@ -175,13 +162,13 @@ def _model() -> Finding:
     return Finding("default model", "ok", ", ".join(parts))
 
 
-def _extra(name: str, items: list[Package]) -> Finding:
-    lacking = [item for item in items if not item.met]
+def _extra(name: str, needed: list[Requirement]) -> Finding:
+    lacking = [item for item in needed if not is_met(item, _installed(item.name))]
     if not lacking:
-        return Finding(f"extra {name}", "ok", f"{EXTRAS[name]}: " + ", ".join(map(str, items)))
-    state = "incomplete" if any(item.found for item in items) else "not installed"
-    detail = f"{state} (optional); {EXTRAS[name]}: " + ", ".join(map(str, lacking))
-    return Finding(f"extra {name}", "missing", detail, f'pip install "{PACKAGE}[{name}]"')
+        return Finding(f"extra {name}", "ok", f"{EXTRAS[name]}: {_listed(needed)}")
+    state = "incomplete" if any(_installed(item.name) for item in needed) else "not installed"
+    detail = f"{state} (optional); {EXTRAS[name]}: {_listed(lacking)}"
+    return Finding(f"extra {name}", "missing", detail, f'pip install "mmgcs[{name}]"')
 
 
 def _ask(code: str) -> tuple[list[str] | None, str]:

@@ -53,11 +53,6 @@ def plain(text: str) -> str:
     return text
 
 
-def refusal(error: ValidationError, model: type[BaseModel], noun: str) -> tuple[str, str]:
-    """Return the first of `refusals`."""
-    return refusals(error, model, noun)[0]
-
-
 def refusals(error: ValidationError, model: type[BaseModel], noun: str) -> list[tuple[str, str]]:
     """Return every place that failed validation, such as "films.0.id" ("" for the whole value), and the reason.
 

@@ -136,12 +136,12 @@ def test_lists_in_one_element_are_taken_apart(text: str, genres: list[str]) -> N
 @pytest.mark.parametrize(
     ("inside", "locked"),
     [
-        ("<lockdata>true</lockdata>", "lockdata"),
-        ("<lockdata> True </lockdata>", "lockdata"),
+        ("<lockdata>true</lockdata>", "<lockdata> locks its genres"),
+        ("<lockdata> True </lockdata>", "<lockdata> locks its genres"),
         ("<lockdata/>", None),
-        ("<lockedfields>Name|Genres|Cast</lockedfields>", "lockedfields"),
+        ("<lockedfields>Name|Genres|Cast</lockedfields>", "<lockedfields> locks its genres"),
         ("<lockedfields>Name|Cast</lockedfields>", None),
-        ("<lockdata>false</lockdata><lockdata>true</lockdata>", "lockdata"),
+        ("<lockdata>false</lockdata><lockdata>true</lockdata>", "<lockdata> locks its genres"),
     ],
 )
 def test_locks_are_read(inside: str, locked: str | None) -> None:

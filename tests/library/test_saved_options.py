@@ -8,7 +8,7 @@ import pytest
 
 from mmgcs.errors import UsageError
 from mmgcs.genres import LABEL_SETS, canonical
-from mmgcs.library.saved_options import GenreNames, LibrarySettings, load_names
+from mmgcs.library.saved_options import LibrarySettings, load_names
 from mmgcs.library.tagging import _Rules
 
 
@@ -53,8 +53,8 @@ def test_german_names_are_built_in_and_read_back() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.json", "{", "not JSON"),
-        ("a.json", '{"Crime": 3}', "object of strings"),
+        ("a.json", "{", "not a JSON object of strings"),
+        ("a.json", '{"Crime": 3}', "not a JSON object of strings"),
         ("a.json", '{"Crime": "Krimi/Thriller"}', "must not"),
         ("a.json", '{"Crime": "Kri\\u0001mi"}', "or a control character"),
         ("a.csv", "", "has no genres"),
@@ -69,10 +69,6 @@ def test_a_table_that_is_none_says_so(tmp_path: Path, name: str, content: str, s
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"imdb.*kodi.*tmdb"):
         load_names("nonsense")
-
-
-KRIMI = GenreNames({"Crime": "Krimi", "Thriller": "Krimi", "Science Fiction": "Zukunft"})
-LABELS = ("Crime", "Drama", "Thriller")
 
 
 @pytest.mark.parametrize(
@@ -91,6 +87,9 @@ LABELS = ("Crime", "Drama", "Thriller")
     ],
 )
 def test_genres_are_merged_in_the_users_spelling(
-    mode: str, present: tuple[str, ...], predicted: tuple[str, ...], expected: tuple[str, ...]
+    tmp_path: Path, mode: str, present: tuple[str, ...], predicted: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
-    assert _Rules(LibrarySettings(mode=mode), KRIMI, LABELS, frozenset()).merge(present, predicted) == expected
+    names = tmp_path / "own.csv"
+    names.write_text("Crime,Krimi\nThriller,Krimi\nScience Fiction,Zukunft\n", encoding="utf-8")
+    rules = _Rules(LibrarySettings(mode=mode, names=str(names)), ("Crime", "Drama", "Thriller"))
+    assert rules.merge(present, predicted) == expected

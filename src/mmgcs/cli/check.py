@@ -42,10 +42,10 @@ def verify(
 @app.command(epilog=examples("mmgcs doctor", "mmgcs doctor --json"))
 def doctor(as_json: AsJson = False) -> None:
     """Show what is installed, what is missing, and how to get it. Exit status 1 if prediction does not work."""
-    from mmgcs.doctor import examine, works
+    from mmgcs.doctor import examine
 
     findings = examine()
-    working = works(findings)
+    working = all(finding.state != "wrong" for finding in findings)
     lines = []
     marks = {"ok": "ok", "missing": "note", "wrong": "WRONG"}
     for finding in findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections import Counter
@@ -93,17 +94,16 @@ def scan(
     from mmgcs.files import check_free
     from mmgcs.library import REVIEW, write_cells
 
-    library, settings = _open(ctx, folder)
+    library, settings, reminder = _open(ctx, folder)
     if out is not None:
         check_free(out, "--out", overwrite=overwrite)
-    report = _Report(library, settings, "scan")
-    rows = [REVIEW]
-    report.print(_plans(ctx, library, settings, model, predict), as_json, None if out is None else rows)
+    report = _Report(library, settings, "scan", reminder)
+    plans = report.print(_plans(ctx, library, settings, model, predict), as_json, next_step=out is None)
     if out is not None:
-        write_cells(out, rows)
+        write_cells(out, [REVIEW, *map(library.review_row, plans)])
         call = f"mmgcs library tag {_quoted(folder)} --from {_quoted(out)} --apply"
-        say(f"Wrote {out}: edit its column 'decision', then run {call}{report.options}")
-    report.finish()
+        say(f"Wrote {out}: edit its column 'decision', then run {call}{reminder}")
+    _exit_on_errors(plan.status for plan in plans)
 
 
 @app.command(
@@ -131,19 +131,20 @@ def tag(
     save: Save = False,
 ) -> None:
     """Write predicted genres into the films' .nfo files, or without --apply report what would be written."""
-    library, settings = _open(ctx, folder)
+    library, settings, reminder = _open(ctx, folder)
     if review is not None:
         plans = library.decided(review, settings, _films(library))
     else:
         plans = _plans(ctx, library, settings, model, True)
-    report = _Report(library, settings, "apply" if apply else "tag")
-    if apply:
-        kept = f"what was written is kept; run the same command again, or mmgcs library undo {_quoted(folder)}"
-        with library.lock(), explain_interrupt(kept):
-            report.print(library.apply(plans, settings), as_json)
-    else:
-        report.print(plans, as_json)
-    report.finish()
+    report = _Report(library, settings, "apply" if apply else "tag", reminder)
+    with contextlib.ExitStack() as stack:
+        if apply:
+            stack.enter_context(library.lock())
+            kept = f"what was written is kept; run the same command again, or mmgcs library undo {_quoted(folder)}"
+            stack.enter_context(explain_interrupt(kept))
+            plans = library.apply(plans, settings)
+        done = report.print(plans, as_json)
+    _exit_on_errors(plan.status for plan in done)
 
 
 @app.command(epilog=examples("mmgcs library undo ~/Films", "mmgcs library undo ~/Films --run last"))
@@ -182,12 +183,19 @@ def undo(
             if one.status == "error":
                 print(f"{_shown(one.path)}: {one.note}")
         print(_summary(counts, "file") if undone else "nothing to undo")
-    if counts["error"]:
+    _exit_on_errors(counts)
+
+
+def _exit_on_errors(statuses: Iterable[str]) -> None:
+    if "error" in statuses:
         raise typer.Exit(3)
 
 
-def _open(ctx: typer.Context, folder: Path) -> tuple[Library, LibrarySettings]:
-    """Open a library and return its settings: options on the command line override the saved ones."""
+def _open(ctx: typer.Context, folder: Path) -> tuple[Library, LibrarySettings, str]:
+    """Open a library and return its settings: options on the command line override the saved ones.
+
+    Also returns a reminder to give the next command the same options, or "" if they are saved.
+    """
     from mmgcs.library import Library, LibrarySettings, load_library_settings, save_settings
 
     library, options = Library(folder), ctx.params
@@ -200,14 +208,16 @@ def _open(ctx: typer.Context, folder: Path) -> tuple[Library, LibrarySettings]:
         given["exclude"] = split_list(given["exclude"])
     if given["names"] is not None and Path(given["names"]).is_file():
         given["names"] = str(Path(given["names"]).resolve())
-    saved = load_library_settings(folder).model_dump(exclude_unset=True)
-    if saved:
+    saved = load_library_settings(folder)
+    if saved.model_fields_set:
         say(f"using {folder}/.mmgcs/settings.toml")
-    settings = LibrarySettings(**{**saved, **{name: value for name, value in given.items() if value is not None}})
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = LibrarySettings(**saved.model_dump(exclude_unset=True) | given)
     if options["save"]:
         with library.lock():
             say(f"Wrote {save_settings(folder, settings)}")
-    return library, settings
+        saved = settings
+    return library, settings, "" if settings == saved else " (with the same options)"
 
 
 def _plans(
@@ -246,103 +256,95 @@ def _tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterato
 
 
 class _Report:
-    """Print plans as they come, and count them for the summary.
+    """Print plans as they come, and then a summary.
 
     Attributes:
         command: "scan", "tag" for a dry run, or "apply".
-        options: a reminder for the next command, if options of this one were not saved.
-        failure: the error that stopped the work, or None.
+        reminder: see `_open`.
     """
 
-    def __init__(self, library: Library, settings: LibrarySettings, command: str) -> None:
-        from mmgcs.library import load_library_settings
+    def __init__(self, library: Library, settings: LibrarySettings, command: str, reminder: str) -> None:
+        self.folder, self.settings, self.command, self.reminder = library.folder, settings, command, reminder
 
-        self.library, self.settings, self.command = library, settings, command
-        self.options = "" if settings == load_library_settings(library.folder) else " (with the same options)"
-        self.failure: MmgcsError | None = None
-        self.statuses: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
-        self.added: Counter[str] = Counter()
-        self.removed: Counter[str] = Counter()
-        self.has: Counter[str] = Counter()
-
-    def print(self, plans: Iterator[Plan], as_json: bool, rows: list[Any] | None = None) -> None:
-        """Print plans and their summary, even if `apply` has to stop; append each film's review row to `rows`."""
-        films = []
+    def print(self, plans: Iterable[Plan], as_json: bool, *, next_step: bool = True) -> list[Plan]:
+        """Print plans and their summary, even if `apply` has to stop. Returns the plans."""
+        done: list[Plan] = []
+        failure: MmgcsError | None = None
         if self.command == "scan" and not as_json:
             print("plot poster nfo  film")
         try:
             for plan in plans:
-                self._add(plan)
-                if rows is not None:
-                    rows.append(self.library.review_row(plan))
-                if as_json:
-                    films.append(_plan_json(plan))
-                elif self.command == "scan" or plan.writes or plan.reason or plan.status == "unsure":
+                done.append(plan)
+                if not as_json and (self.command == "scan" or plan.writes or plan.reason or plan.status == "unsure"):
                     print(self._line(plan))
         except MmgcsError as error:
             if self.command != "apply":
                 raise
-            self.failure = error
+            failure = error
+        changes = [plan for plan in done if plan.writes]
+        counts = {
+            "summary": Counter(plan.status for plan in done),
+            "reasons": Counter(plan.reason for plan in done if plan.reason and plan.status not in ("error", "skipped")),
+            "added": Counter(genre for plan in changes for genre in _without(plan.proposed, plan.present)),
+            "removed": Counter(genre for plan in changes for genre in _without(plan.present, plan.proposed)),
+        }
         if as_json:
-            head = {"library": str(self.library.folder), "applied": self.command == "apply", "films": films}
-            counts = {"summary": self.statuses, "reasons": self.reasons, "added": self.added, "removed": self.removed}
-            print_json(head | counts | ({"error": str(self.failure)} if self.failure else {}))
+            films = [_plan_json(plan) for plan in done]
+            value = {"library": str(self.folder), "applied": self.command == "apply", "films": films, **counts}
+            print_json(value | ({"error": str(failure)} if failure else {}))
+            if failure is not None:
+                say(f"mmgcs: error: {failure}")
+                raise typer.Exit(failure.exit_status)
         else:
-            print("\n".join(["", *self._summary_lines(review=rows is not None)]))
-
-    def finish(self) -> None:
-        """Raise the error that stopped the work, or exit with 3 if films are in error."""
-        if self.failure is not None:
-            raise self.failure
-        if self.statuses["error"]:
-            raise typer.Exit(3)
-
-    def _add(self, plan: Plan) -> None:
-        film, present, proposed = plan.film, plan.present, plan.proposed
-        self.statuses[plan.status] += 1
-        if plan.reason and plan.status not in ("error", "skipped"):
-            self.reasons[plan.reason] += 1
-        has = {"nfo": film.nfo, "plot": film.plot, "poster": film.poster, "genres": film.genres}
-        self.has.update(name for name, value in has.items() if value)
-        if plan.writes:
-            before, after = ({genre.casefold() for genre in genres} for genres in (present, proposed))
-            self.added.update(genre for genre in proposed if genre.casefold() not in before)
-            self.removed.update(genre for genre in present if genre.casefold() not in after)
+            lines = ["", *self._summary_lines(done, counts)]
+            if next_step and failure is None:
+                lines += self._next_steps(counts["summary"])
+            print("\n".join(lines))
+            if failure is not None:
+                raise failure
+        return done
 
     def _line(self, plan: Plan) -> str:
         film = plan.film
         if self.command != "scan":
             return _shown(f"{film.path}: {_change(plan)}")
         marks = ("yes" if value else "-" for value in (film.plot, film.poster, film.nfo))
-        path = str(film.path)
-        name = path.removeprefix(str(self.library.folder)).lstrip("/\\") or path
+        name = film.path if film.path == self.folder else film.path.relative_to(self.folder)
         return "{:4} {:6} {:4} ".format(*marks) + _shown(f"{name}: {_change(plan)}")
 
-    def _summary_lines(self, *, review: bool) -> Iterator[str]:
+    def _summary_lines(self, done: list[Plan], counts: dict[str, Counter[str]]) -> Iterator[str]:
         if self.command == "scan":
-            parts = ", ".join(f"{self.has[name]} with {name}" for name in ("nfo", "plot", "poster", "genres"))
-            yield f"{_count(self.statuses.total(), 'film')}: {parts}"
-        yield _summary(self.statuses, "film")
-        written, mode = self.command == "apply", self.settings.mode
-        what = self.settings.element.capitalize() + "s"
-        if self.reasons:
-            yield f"Reasons: {_ranked(self.reasons)}"
-        if self.added:
-            yield f"{what} {'added' if written else 'to add'}: {_ranked(self.added)}"
-        if self.removed:
-            yield f"{what} {'removed' if written else 'to remove'}: {_ranked(self.removed)}"
-        changes, folder = self.statuses["change"] + self.statuses["create"], _quoted(self.library.folder)
-        if not written and self.statuses["has genres" if mode == "only-missing" else "change"]:
+            parts = ("nfo", "plot", "poster", "genres")
+            has = (f"{sum(bool(getattr(plan.film, part)) for plan in done)} with {part}" for part in parts)
+            yield f"{_count(len(done), 'film')}: {', '.join(has)}"
+        yield _summary(counts["summary"], "film")
+        if counts["reasons"]:
+            yield f"Reasons: {_ranked(counts['reasons'])}"
+        what, written = f"{self.settings.element.capitalize()}s", self.command == "apply"
+        if counts["added"]:
+            yield f"{what} {'added' if written else 'to add'}: {_ranked(counts['added'])}"
+        if counts["removed"]:
+            yield f"{what} {'removed' if written else 'to remove'}: {_ranked(counts['removed'])}"
+        mode = self.settings.mode
+        if not written and counts["summary"]["has genres" if mode == "only-missing" else "change"]:
             yield MODES[mode]
-        if written and changes and self.failure is None:
+
+    def _next_steps(self, statuses: Counter[str]) -> Iterator[str]:
+        changes, folder = statuses["change"] + statuses["create"], _quoted(self.folder)
+        if changes and self.command == "apply":
             yield "Next: refresh the metadata in your media server; mmgcs library undo restores every file"
-        elif self.command == "tag" and changes:
+        elif changes and self.command == "tag":
             yield "nothing was written; use --apply to write"
-        elif self.command == "scan" and not review and (changes or self.statuses["unsure"]):
-            yield f"Next: mmgcs library scan {folder} --out review.csv{self.options} writes a list to edit"
+        elif self.command == "scan" and (changes or statuses["unsure"]):
+            yield f"Next: mmgcs library scan {folder} --out review.csv{self.reminder} writes a list to edit"
             if changes:
-                yield f"      mmgcs library tag {folder} --apply{self.options} writes the {_count(changes, 'change')}"
+                yield f"      mmgcs library tag {folder} --apply{self.reminder} writes the {_count(changes, 'change')}"
+
+
+def _without(genres: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Return the genres that are not among the others; case does not matter."""
+    known = {genre.casefold() for genre in others}
+    return [genre for genre in genres if genre.casefold() not in known]
 
 
 def _plan_json(plan: Plan) -> dict[str, Any]:

@@ -21,23 +21,10 @@ from mmgcs.version import __version__
 PREDICT, CHECK, TRAIN = "Predict and tag", "Check", "Train and measure (needs mmgcs\\[train])"
 SHARE = "Share (needs mmgcs\\[hub])"
 COMMANDS = {
-    "demo": PREDICT,
-    "predict": PREDICT,
-    "explain": PREDICT,
-    "tag": PREDICT,
-    "library": PREDICT,
-    "serve": PREDICT,
-    "verify": CHECK,
-    "doctor": CHECK,
-    "data": TRAIN,
-    "train": TRAIN,
-    "train-all": TRAIN,
-    "tune": TRAIN,
-    "evaluate": TRAIN,
-    "export": TRAIN,
-    "ensemble": TRAIN,
-    "push": SHARE,
-    "pull": SHARE,
+    **dict.fromkeys(("demo", "predict", "explain", "tag", "library", "serve"), PREDICT),
+    **dict.fromkeys(("verify", "doctor"), CHECK),
+    **dict.fromkeys(("data", "train", "train-all", "tune", "evaluate", "export", "ensemble"), TRAIN),
+    **dict.fromkeys(("push", "pull"), SHARE),
 }
 """Each command's group in `mmgcs --help`."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 app = new_app()
 
-MAX_PLOT_BYTES = 64 * 2**20
 WORDS = 8
 """The words that `explain` shows for a genre."""
 
@@ -117,14 +115,10 @@ def _read_film(plot: str | None, plot_file: Path | None, poster: Path | None, ti
     if plot_file is not None:
         from mmgcs.files import decode_text
 
-        stdin = contextlib.nullcontext(sys.stdin.buffer)
         try:
-            with stdin if plot_file == Path("-") else plot_file.open("rb") as handle:
-                data = handle.read(MAX_PLOT_BYTES + 1)
+            data = sys.stdin.buffer.read() if plot_file == Path("-") else plot_file.read_bytes()
         except OSError as error:
             raise UsageError(f"the plot file {plot_file} cannot be read ({error.strerror or error})") from None
-        if len(data) > MAX_PLOT_BYTES:
-            raise UsageError(f"{plot_file} is larger than {MAX_PLOT_BYTES // 2**20} MiB, too large for a plot")
         plot = decode_text(data)
     return Film(title=title, plot=plot, poster=poster)
 

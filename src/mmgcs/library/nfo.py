@@ -12,8 +12,8 @@ from __future__ import annotations
 import codecs
 import html
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import ParseError
@@ -79,19 +79,19 @@ class Nfo:
         plot: `<plot>`, or `<outline>` if that is empty or a placeholder such as "N/A".
         genres: the genres as the file spells them, each once; "A / B" and comma lists are split.
         tags: the `<tag>` elements.
-        locked: the element that locks its genres ("lockdata" or "lockedfields"), or None.
+        locked: why its genres must not be changed; None if they may be.
         ids: the film's ids, by "tmdb" and "imdb".
         notes: remarks for the user: a placeholder instead of a plot, and faults that were tolerated.
     """
 
-    title: str | None
-    year: int | None
-    plot: str | None
-    genres: tuple[str, ...]
-    tags: tuple[str, ...]
-    locked: str | None
-    ids: Mapping[str, str]
-    notes: tuple[str, ...]
+    title: str | None = None
+    year: int | None = None
+    plot: str | None = None
+    genres: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    locked: str | None = None
+    ids: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_nfo(content: bytes) -> Nfo:
@@ -121,7 +121,7 @@ def read_nfo(content: bytes) -> Nfo:
         title=next(iter(document.values("title") + document.values("originaltitle")), None),
         year=next((int(date[:4]) for date in dates if re.match(r"(?:1[89]|[2-9]\d)\d\d(?!\d)", date)), None),
         plot=plot,
-        genres=tuple({genre.casefold(): genre for genre in reversed(genres)}.values())[::-1],
+        genres=distinct(genres),
         tags=tuple(dict.fromkeys(document.values("tag"))),
         locked=_lock(document),
         ids=ids,
@@ -134,6 +134,14 @@ def split_genres(text: str) -> list[str]:
     if text.strip().casefold() in NO_GENRES:
         return []
     return [part for piece in SEPARATORS.split(text) if (part := " ".join(piece.split()))]
+
+
+def distinct(genres: Iterable[str]) -> tuple[str, ...]:
+    """Return the genres without those that differ from an earlier one at most in case."""
+    found: dict[str, str] = {}
+    for genre in genres:
+        found.setdefault(genre.casefold(), genre)
+    return tuple(found.values())
 
 
 def with_values(content: bytes, values: Sequence[str], name: str = "genre") -> bytes:
@@ -390,9 +398,9 @@ def _type_of(element: _Element) -> str:
 def _lock(document: _Document) -> str | None:
     # If there are several such elements, any of them locks the genres.
     if {value.casefold() for value in document.values("lockdata")} & {"true", "1", "yes"}:
-        return "lockdata"
+        return "<lockdata> locks its genres"
     fields = {word.strip().casefold() for value in document.values("lockedfields") for word in re.split(r"[|,]", value)}
-    return "lockedfields" if fields & {"genres", "genre"} else None
+    return "<lockedfields> locks its genres" if fields & {"genres", "genre"} else None
 
 
 def _is_plain(inner: str) -> bool:

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mmgcs.errors import UsageError
-from mmgcs.files import atomic_writer, decode_text, read_file
+from mmgcs.files import atomic_writer, decode_text
 from mmgcs.genres import LABEL_SETS, TMDB_GENRES, canonical, parse_genres
 from mmgcs.library.nfo import NOT_XML, SEPARATORS
 from mmgcs.library.undo import STATE
-from mmgcs.wording import refusal
+from mmgcs.wording import refusals
 
 FORMULA = ("=", "+", "-", "@", "'")
 """First characters of cells that a spreadsheet would read as a formula."""
@@ -74,7 +74,7 @@ def load_library_settings(root: Path) -> LibrarySettings:
     except FileNotFoundError:
         return LibrarySettings()
     except ValidationError as error:
-        where, what = refusal(error, LibrarySettings, "setting")
+        where, what = refusals(error, LibrarySettings, "setting")[0]
         raise UsageError(f"{path}: {where}: {what}") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}); fix or remove it") from None
@@ -131,7 +131,14 @@ def load_names(name: str | None) -> GenreNames:
     path = Path(name)
     if not path.is_file():
         raise UsageError(f"no genre names {name!r}; known: {', '.join(sorted(NAMES))}, or a .json or .csv file")
-    table = _names_in(path)
+    if path.suffix.lower() == ".json":
+        try:
+            pairs = list(TypeAdapter(dict[str, str]).validate_json(path.read_text(encoding="utf-8-sig")).items())
+        except ValueError:
+            raise UsageError(f'{path} is not a JSON object of strings, such as {{"Crime": "Krimi"}}') from None
+    else:
+        pairs = [(row[0], row[1]) for row in read_cells(path) if len(row) >= 2]
+    table = {ours.strip(): own.strip() for ours, own in pairs if ours.strip()}
     for ours, own in table.items():
         if not own or SEPARATORS.search(own) or NOT_XML.search(own):
             raise UsageError(
@@ -142,53 +149,35 @@ def load_names(name: str | None) -> GenreNames:
     return GenreNames(table)
 
 
-def _names_in(path: Path) -> dict[str, str]:
-    if path.suffix.lower() == ".json":
-        try:
-            value = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path} is not JSON ({error}); give an object of strings") from error
-        if not isinstance(value, dict) or not all(isinstance(own, str) for own in value.values()):
-            raise UsageError(f'{path} is not an object of strings, such as {{"Crime": "Krimi"}}')
-        pairs = list(value.items())
-    else:
-        pairs = [(row[0], row[1]) for row in read_cells(path) if len(row) >= 2]
-    return {ours.strip(): own.strip() for ours, own in pairs if ours.strip()}
-
-
 def read_cells(path: Path) -> list[list[str]]:
     """Return the rows of a table that a spreadsheet saved: CSV with any delimiter and encoding, or .xlsx.
 
     Raises:
         UsageError: the file cannot be read.
     """
-    rows = _workbook(path) if path.suffix.lower() == ".xlsx" else _csv(path)
+    if path.suffix.lower() == ".xlsx":
+        from mmgcs.tables import READERS  # a scan needs no tables
+
+        table = READERS[".xlsx"](path, None)
+        values = (row.values.values() for row in table.rows)
+        rows = [list(table.columns), *(["" if value is None else str(value) for value in row] for row in values)]
+    else:
+        rows = _csv(path)
     return [
         [cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA else cell for cell in row] for row in rows if any(row)
     ]
 
 
-def _workbook(path: Path) -> list[list[str]]:
-    from mmgcs.tables import READERS, find_tables  # a scan needs no tables
-
-    table = READERS[find_tables(path)[0].format](path, None)
-    values = ([row.values.get(name) for name in table.columns] for row in table.rows)
-    return [list(table.columns), *(["" if value is None else str(value) for value in row] for row in values)]
-
-
 def _csv(path: Path) -> list[list[str]]:
     try:
-        text = decode_text(read_file(path, 256 * 2**20))
+        text = decode_text(path.read_bytes())
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror or error}); check the path") from None
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     if said := re.match(r"sep=(.)\r?$", first, re.IGNORECASE):  # Excel's way to declare the delimiter
         text, delimiter = text[len(first) + 1 :], said[1]
-    try:
-        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except csv.Error as error:
-        raise UsageError(f"{path} is not a CSV file ({error}); save it again as CSV") from None
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
 
 
 def write_cells(path: Path, rows: Iterable[Sequence[str]]) -> None:

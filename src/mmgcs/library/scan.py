@@ -11,12 +11,12 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mmgcs.files import open_file
 from mmgcs.film import Film
-from mmgcs.library.nfo import MAX_BYTES, NfoError, NotAFilmError, NotXmlError, read_nfo
+from mmgcs.library.nfo import MAX_BYTES, Nfo, NfoError, NotAFilmError, NotXmlError, read_nfo
 
 VIDEOS = frozenset(
     "3gp asf avi bdmv divx flv ifo img iso m2ts m4v mk3d mkv mov mp4 mpeg mpg mts ogm ogv rm rmvb strm ts vob webm wmv"
@@ -56,9 +56,11 @@ TITLE_YEAR = re.compile(r"^(?P<title>.+?)[-._ ]*[(\[](?P<year>(?:18|19|20)\d\d)[
 ID_IN_NAME = re.compile(r"[\[{](?P<kind>imdb|tmdb)(?:id)?[-=](?P<id>tt\d+|\d+)[\]}]", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class LibraryFilm:
-    """A film of a library: its files, and once `read_film` has read it, what its NFO says.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryFilm(Nfo):
+    """A film of a library: its files, and once `read_film` has read it, what its NFO says (the attributes of `Nfo`).
+
+    The title, year and ids come from the name of its folder if its NFO lacks them.
 
     Attributes:
         name: the name of its folder or file.
@@ -67,35 +69,20 @@ class LibraryFilm:
         poster: its poster, or None.
         video: its first video, or its folder if that holds no other film; None without a video or disc.
         nfo: the NFO that describes it, or None.
-        title, year: from its NFO, otherwise from the name of its folder.
-        plot: from its NFO; None if that holds only a placeholder.
-        genres: as its NFO spells them; empty if it names none.
-        tags: the `<tag>` elements of its NFO.
-        locked: why its genres must not be changed; None if they may be.
         skipped: why it is skipped, such as a series; such a film is neither predicted nor an error.
         problem: why it cannot be read.
-        notes: other remarks for the user.
-        ids: its ids, by "tmdb" and "imdb".
         sha256: the SHA-256 of the NFO when it was read.
         links: the NFO's number of hard links.
     """
 
     name: str
-    nfos: tuple[Path, ...]
+    nfos: tuple[Path, ...] = ()
     new_nfo: Path
     poster: Path | None = None
     video: Path | None = None
     nfo: Path | None = None
-    title: str | None = None
-    year: int | None = None
-    plot: str | None = None
-    genres: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    locked: str | None = None
     skipped: str | None = None
     problem: str | None = None
-    notes: tuple[str, ...] = ()
-    ids: Mapping[str, str] = field(default_factory=dict)
     sha256: str | None = None
     links: int = 1
 
@@ -167,23 +154,13 @@ def _read(film: LibraryFilm, path: Path) -> LibraryFilm:
         content = handle.read(min(MAX_BYTES, status.st_size) + 1)
     nfo = read_nfo(content)
     title, year = (nfo.title, nfo.year) if nfo.title and nfo.year else split_name(film.name)
-    locked = f"<{nfo.locked}> locks its genres" if nfo.locked else None
-    if locked is None and not status.st_mode & 0o222:
-        locked = "its .nfo is write-protected"
-    return replace(
-        film,
-        nfo=path,
-        title=nfo.title or title,
-        year=nfo.year or year,
-        plot=nfo.plot,
-        genres=nfo.genres,
-        tags=nfo.tags,
-        locked=locked,
-        notes=nfo.notes,
-        ids={**_ids_in(film.name), **nfo.ids},
-        sha256=hashlib.sha256(content).hexdigest(),
-        links=status.st_nlink,
-    )
+    known = asdict(nfo) | {
+        "title": nfo.title or title,
+        "year": nfo.year or year,
+        "locked": nfo.locked or (None if status.st_mode & 0o222 else "its .nfo is write-protected"),
+        "ids": {**_ids_in(film.name), **nfo.ids},
+    }
+    return replace(film, **known, nfo=path, sha256=hashlib.sha256(content).hexdigest(), links=status.st_nlink)
 
 
 def _ids_in(name: str) -> dict[str, str]:
@@ -205,7 +182,7 @@ def _walk(folder: str, seen: set[str], links: list[str]) -> Iterator[LibraryFilm
             folders, files = _list(path)
         except OSError as error:
             problem = f"the folder cannot be listed ({error.strerror or error})"
-            yield LibraryFilm(title, (), Path(path), problem=problem)
+            yield LibraryFilm(name=title, new_nfo=Path(path), problem=problem)
             continue
         if ".ignore" in files or ".nomedia" in files or "tvshow.nfo" in files:
             continue
@@ -307,22 +284,23 @@ def _films_in(base: Path, title: str, files: Mapping[str, str], disc: bool) -> I
         named = existing("movie.nfo", *(f"{stem}.nfo" for stem in (*stems, *films, title.lower())), *DISCS.values())
         found = named or existing(*nfos)
         poster = _poster(base, pictures, [*stems, *films, *(path.stem.lower() for path in found)], alone=True)
-        yield LibraryFilm(title, found, base / "movie.nfo", poster, base if disc or videos else None)
+        video = base if disc or videos else None
+        yield LibraryFilm(name=title, nfos=found, new_nfo=base / "movie.nfo", poster=poster, video=video)
         return
     for stem, group in films.items():
-        video = next(files[video] for video in videos if video.rpartition(".")[0] == group[0])
-        own = Path(video).stem[: len(stem)]
+        video = base / next(files[video] for video in videos if video.rpartition(".")[0] == group[0])
+        own = video.stem[: len(stem)]
         found = existing(*(f"{name}.nfo" for name in (*group, stem)))
-        yield LibraryFilm(
-            own, found, base / f"{own}.nfo", _poster(base, pictures, [*group, stem], alone=False), base / video
-        )
+        poster = _poster(base, pictures, [*group, stem], alone=False)
+        yield LibraryFilm(name=own, nfos=found, new_nfo=base / f"{own}.nfo", poster=poster, video=video)
     for name in sorted(described.difference(films, stems)):
         path = base / files[f"{name}.nfo"]
         if name == "movie" and films:
             reason = f"{path.name} next to several films, where media servers ignore it"
-            yield LibraryFilm(path.stem, (path,), path, skipped=reason)
+            yield LibraryFilm(name=path.stem, nfos=(path,), new_nfo=path, skipped=reason)
         else:
-            yield LibraryFilm(path.stem, (path,), path, _poster(base, pictures, [name], alone=False))
+            poster = _poster(base, pictures, [name], alone=False)
+            yield LibraryFilm(name=path.stem, nfos=(path,), new_nfo=path, poster=poster)
 
 
 def _videos(names: Iterable[str]) -> list[str]:

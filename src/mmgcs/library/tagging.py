@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmgcs.errors import InputError, UsageError, printable
 from mmgcs.film import Film, Prediction
 from mmgcs.genres import LABEL_SETS, canonical
-from mmgcs.library.nfo import NOT_XML, new_nfo, split_genres, with_values
-from mmgcs.library.saved_options import GenreNames, LibrarySettings, load_names, read_cells
+from mmgcs.library.nfo import NOT_XML, distinct, new_nfo, split_genres, with_values
+from mmgcs.library.saved_options import LibrarySettings, load_names, read_cells
 from mmgcs.library.scan import LibraryFilm, find_films, read_film
 from mmgcs.library.undo import STATE, Backups
 from mmgcs.preprocess import UNLEARNED
@@ -64,8 +64,7 @@ class Plan:
         return self.status in ("change", "create")
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
+class Undone(NamedTuple):
     """What `Library.undo` did to a file: "restored", "removed", "unchanged", or "error" with a note."""
 
     path: str
@@ -119,8 +118,14 @@ class Library:
         Raises:
             UsageError: the settings name an unknown genre or table of names.
         """
-        rules = _Rules.of(settings, () if classifier is None else classifier.genres)
-        return _plans(self.films() if films is None else films, rules, classifier, complete)
+        rules = _Rules(settings, () if classifier is None else classifier.genres)
+        remaining = iter(self.films() if films is None else films)
+
+        def plans() -> Iterator[Plan]:
+            while chunk := [read_film(film) for film in islice(remaining, CHUNK)]:
+                yield from _plans(chunk, rules, classifier, complete)
+
+        return plans()
 
     def decided(
         self, review: Path, settings: LibrarySettings, films: Iterable[LibraryFilm] | None = None
@@ -142,7 +147,7 @@ class Library:
                 if left.decision.casefold() not in SKIP:
                     path = self.folder / key
                     reason = f"row {left.number} of the review: there is no such film in the library; scan again"
-                    yield Plan(LibraryFilm(path.name, (), path), "error", (), reason=reason)
+                    yield Plan(LibraryFilm(name=path.name, new_nfo=path), "error", (), reason=reason)
 
         return plans()
 
@@ -199,19 +204,16 @@ class Library:
         run = None if run is None else self._run_of(run)
         changed = self.backups.writes.items()
         names = [name for name, writes in changed if run is None or run in {write.run for write in writes}]
-        if films:
-            of_film = {film: [name for name in names if self._is_in(name, film)] for film in films}
-            if unchanged := [film for film, found in of_film.items() if not found]:
-                raise UsageError(f"no file of {unchanged[0]!r} was changed; give the path of an .nfo or its folder")
-            names = [name for name in names if any(name in found for found in of_film.values())]
-
-        def undone(name: str) -> Undone:
+        for film in films:
+            if not any(self._is_in(name, film) for name in names):
+                raise UsageError(f"no file of {film!r} was changed; give the path of an .nfo or its folder")
+        for name in names:
+            if films and not any(self._is_in(name, film) for film in films):
+                continue
             try:
-                return Undone(name, self.backups.restore(name, run=run, force=force, follow=follow))
+                yield Undone(name, self.backups.restore(name, run=run, force=force, follow=follow))
             except InputError as error:
-                return Undone(name, "error", str(error))
-
-        return map(undone, names)
+                yield Undone(name, "error", str(error))
 
     def review_row(self, plan: Plan) -> list[str]:
         """Return a film's row in a review, in the order of `REVIEW`."""
@@ -253,76 +255,61 @@ class Library:
         return False
 
 
-@dataclass(frozen=True, slots=True)
 class _Rules:
-    """Settings applied to a model: the user's names, the model's genres, and the excluded ones."""
+    """Settings applied to a model.
 
-    settings: LibrarySettings
-    names: GenreNames
-    labels: tuple[str, ...]
-    excluded: frozenset[str]
+    Attributes:
+        settings: the settings.
+        names: the user's names for genres.
+        excluded: the genres that are neither written nor removed, by our names.
+        labels: the model's other genres, by our names.
+    """
 
-    @classmethod
-    def of(cls, settings: LibrarySettings, labels: tuple[str, ...]) -> _Rules:
-        names = load_names(settings.names)
+    def __init__(self, settings: LibrarySettings, labels: Sequence[str]) -> None:
+        self.settings, self.names = settings, load_names(settings.names)
         known = {canonical(genre) for genres in (labels, *LABEL_SETS.values()) for genre in genres}
-        excluded: set[str] = set()
+        self.excluded: set[str] = set()
         for genre in settings.exclude:
-            meaning = names.meaning([genre])
+            meaning = self.names.meaning([genre])
             if labels and not known.issuperset(meaning):
                 hint = did_you_mean(genre, [*labels, *known]) or f"the model knows {', '.join(labels)}"
                 raise UsageError(f"--exclude names {genre!r}, which is not a genre; {hint}")
-            excluded.update(meaning)
-        return cls(settings, names, labels, frozenset(excluded))
+            self.excluded.update(meaning)
+        self.labels = {canonical(genre) for genre in labels} - self.excluded
 
     def merge(self, present: Sequence[str], predicted: Sequence[str]) -> tuple[str, ...]:
         """Return the genres to write: kept ones as they are spelt, then new ones by the user's names.
 
-        >>> _Rules.of(LibrarySettings(mode="add", names="german"), ()).merge(["Krimi"], ["Crime", "Comedy"])
+        >>> _Rules(LibrarySettings(mode="add", names="german"), ()).merge(["Krimi"], ["Crime", "Comedy"])
         ('Krimi', 'Komödie')
         """
-        meant = [canonical(genre) for genre in predicted if canonical(genre) not in self.excluded]
-        stay = list(present)
+        meant, stay = [canonical(genre) for genre in predicted], list(present)
         if self.settings.mode == "replace":
-            labels = {canonical(genre) for genre in self.labels} - self.excluded
-            stay = [
-                genre
-                for genre in present
-                if not (meaning := set(self.names.meaning([genre]))) or meaning & set(meant) or meaning - labels
-            ]
+            wrong = self.labels.difference(meant)
+            meanings = {genre: self.names.meaning([genre]) for genre in present}
+            stay = [genre for genre in present if not meanings[genre] or not wrong.issuperset(meanings[genre])]
         there = self.names.meaning(stay)
         new = [self.names.own(genre) for genre in meant if genre not in there]
         if self.settings.max_genres is not None:
             new = new[: max(0, self.settings.max_genres - len(stay))]
-        # The user may have one name for two of our genres.
-        return tuple({genre.casefold(): genre for genre in reversed([*stay, *new])}.values())[::-1]
+        return distinct([*stay, *new])  # the user may have one name for two of our genres
 
 
 def _plans(
-    films: Iterable[LibraryFilm], rules: _Rules, classifier: Classifier | None, complete: Complete | None
+    films: Sequence[LibraryFilm], rules: _Rules, classifier: Classifier | None, complete: Complete | None
 ) -> Iterator[Plan]:
-    """Yield a plan for each film, in order; films are read and predicted a chunk at a time."""
-    remaining = iter(films)
-    while chunk := [read_film(film) for film in islice(remaining, CHUNK)]:
-        plans = [_settled(film, rules.settings) for film in chunk]
-        open_films = [film for film, plan in zip(chunk, plans, strict=True) if plan is None]
-        if classifier is None:
-            made = iter([_plan(film, rules.settings, "not predicted") for film in open_films])
-        else:
-            given = [film.to_film() for film in open_films]
-            if complete is not None and given:
-                given = complete(given)
-            answers = iter(classifier.predict_batch([film for film in given if film.plot or film.poster]))
-            made = iter(
-                [
-                    _predicted(film, next(answers), rules)
-                    if known.plot or known.poster
-                    else _plan(film, rules.settings, "empty", "no plot and no poster")
-                    for film, known in zip(open_films, given, strict=True)
-                ]
-            )
-        for plan in plans:
-            yield plan or next(made)
+    """Yield a plan for each film, in order. All are predicted together."""
+    plans = [_settled(film, rules.settings) for film in films]
+    if classifier is None:
+        for film, plan in zip(films, plans, strict=True):
+            yield plan or _plan(film, rules.settings, "not predicted")
+        return
+    given = [film.to_film() for film, plan in zip(films, plans, strict=True) if plan is None]
+    if complete is not None and given:
+        given = complete(given)
+    predictions = iter(zip(given, classifier.predict_batch(given), strict=True))
+    for film, plan in zip(films, plans, strict=True):
+        yield plan or _predicted(film, *next(predictions), rules)
 
 
 def _plan(film: LibraryFilm, settings: LibrarySettings, status: str, reason: str = "") -> Plan:
@@ -340,23 +327,25 @@ def _settled(film: LibraryFilm, settings: LibrarySettings) -> Plan | None:
     return None
 
 
-def _predicted(film: LibraryFilm, prediction: Prediction, rules: _Rules) -> Plan:
-    """Return the plan for a film with a prediction."""
+def _predicted(film: LibraryFilm, known: Film, prediction: Prediction, rules: _Rules) -> Plan:
+    """Return the plan for a film with a prediction; `known` is what was predicted from."""
     plan = _plan(film, rules.settings, "unsure")
+    if not known.plot and not known.poster:
+        return replace(plan, status="empty", reason="no plot and no poster")
     if prediction.error is not None:
         return replace(plan, status="error", reason=prediction.error)
     chosen = [genre for genre in prediction.genres if canonical(genre) not in rules.excluded]
     guess = chosen or [genre for genre in prediction.top(3) if canonical(genre) not in rules.excluded][:1]
-    plan = replace(plan, confidence=prediction.confidence, proposed=rules.merge(plan.present, guess))
     doubt = _doubt(prediction, rules.settings.min_confidence, chosen)
+    notes = film.notes
     if not doubt or not prediction.strange:  # for a strange input, the doubt says the same as the warnings
-        plan = replace(plan, notes=tuple(dict.fromkeys((*film.notes, *prediction.warnings))))
+        notes = tuple(dict.fromkeys((*notes, *prediction.warnings)))
     if doubt and not chosen and guess:
-        plan = replace(plan, notes=(f"closest: {guess[0]} {prediction.probabilities[guess[0]]:.0%}", *plan.notes))
-    if not doubt:
-        reason = "no plot: from the poster alone" if prediction.inputs == ("poster",) else ""
-        return _checked(replace(plan, reason=reason), rules.settings)
-    return replace(plan, reason=doubt)
+        notes = (f"closest: {guess[0]} {prediction.probabilities[guess[0]]:.0%}", *notes)
+    reason = doubt or ("no plot: from the poster alone" if prediction.inputs == ("poster",) else "")
+    proposed = rules.merge(plan.present, guess)
+    plan = replace(plan, proposed=proposed, reason=reason, notes=notes, confidence=prediction.confidence)
+    return plan if doubt else _checked(plan, rules.settings)
 
 
 def _doubt(prediction: Prediction, min_confidence: float | None, chosen: Sequence[str]) -> str:
@@ -392,34 +381,13 @@ def _checked(plan: Plan, settings: LibrarySettings) -> Plan:
     return replace(plan, status="change", notes=notes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     """A row of a review: the film's genres at that time, the proposed ones, and the user's decision."""
 
     number: int
-    genres: tuple[str, ...]
-    proposed: tuple[str, ...]
+    genres: list[str]
+    proposed: list[str]
     decision: str
-
-    def chosen(self) -> tuple[str, ...] | None:
-        """Return the genres that the film should get; None to leave it alone.
-
-        Raises:
-            InputError: the decision cannot be carried out.
-        """
-        word = self.decision.casefold()
-        if word in SKIP:
-            return None
-        if word in ACCEPT:
-            if not self.proposed:
-                raise InputError(f"row {self.number} accepts a film without proposed genres")
-            return self.proposed
-        if hint := did_you_mean(word, ("accept", "skip")):
-            raise InputError(f"row {self.number} says {self.decision!r}; {hint}")
-        genres = tuple(dict.fromkeys(split_genres(self.decision)))
-        if NOT_XML.search(self.decision) or not genres:
-            raise InputError(f"row {self.number} says {self.decision!r}; write accept, skip or genres")
-        return genres
 
 
 def _read_review(path: Path) -> dict[str, _Row]:
@@ -431,8 +399,8 @@ def _read_review(path: Path) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     for number, values in enumerate(cells, 2):
         cell = {name: values[place] if place < len(values) else "" for name, place in places.items()}
-        genres, proposed = (tuple(split_genres(cell[name])) for name in ("genres", "proposed"))
-        key, row = cell["path"].replace("\\", "/"), _Row(number, genres, proposed, cell["decision"].strip())
+        row = _Row(number, split_genres(cell["genres"]), split_genres(cell["proposed"]), cell["decision"].strip())
+        key = cell["path"].replace("\\", "/")
         if rows.setdefault(key, row) is not row:
             raise UsageError(f"{path}: row {rows[key].number} and row {number} name the same film; keep one of them")
     return rows
@@ -444,11 +412,33 @@ def _decided(film: LibraryFilm, row: _Row, settings: LibrarySettings) -> Plan:
     if film.problem:
         return replace(plan, status="error", reason=film.problem)
     try:
-        genres = row.chosen()
-        if genres is None or film.skipped:
+        genres = _decision(row)
+        if not genres or film.skipped:
             return plan
         if [genre.casefold() for genre in plan.present] != [genre.casefold() for genre in row.genres]:
             raise InputError(f"row {row.number} of the review: its genres have changed since; scan again")
     except InputError as error:
         return replace(plan, status="error", reason=str(error))
     return _checked(replace(plan, proposed=genres), settings)
+
+
+def _decision(row: _Row) -> tuple[str, ...]:
+    """Return the genres that a film should get; none to leave it alone.
+
+    Raises:
+        InputError: the decision cannot be carried out.
+    """
+    number, _, proposed, decision = row
+    word = decision.casefold()
+    if word in SKIP:
+        return ()
+    if word in ACCEPT:
+        if not proposed:
+            raise InputError(f"row {number} accepts a film without proposed genres")
+        return tuple(proposed)
+    if hint := did_you_mean(word, ("accept", "skip")):
+        raise InputError(f"row {number} says {decision!r}; {hint}")
+    genres = tuple(dict.fromkeys(split_genres(decision)))
+    if NOT_XML.search(decision) or not genres:
+        raise InputError(f"row {number} says {decision!r}; write accept, skip or genres")
+    return genres

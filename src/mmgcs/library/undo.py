@@ -182,8 +182,6 @@ class Backups:
             self._drop({write.backup for write in undone})
         except OSError as error:
             raise InputError(f"cannot be restored ({error.strerror}: {error.filename or name})") from error
-        except ValueError as error:
-            raise InputError(f"cannot be restored ({error})") from error
         return outcome
 
     def _keep(self, name: str, target: Path, content: bytes, checksum: str) -> str:

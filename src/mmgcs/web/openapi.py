@@ -15,7 +15,7 @@ from mmgcs.version import __version__
 from mmgcs.web import schemas
 from mmgcs.web.schemas import ErrorOut
 from mmgcs.web.settings import Settings
-from mmgcs.wording import refusal
+from mmgcs.wording import refusals
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -46,7 +46,7 @@ _SECURITY_SCHEMES = {
 
 def invalid_request(error: ValidationError, model: type[BaseModel]) -> str:
     """Return what is wrong with a request, in one line."""
-    place, problem = refusal(error, model, "key")
+    place, problem = refusals(error, model, "key")[0]
     return f"{place}: {problem}" if place else f"the body {problem}"
 
 

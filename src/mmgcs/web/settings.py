@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mmgcs.errors import UsageError
-from mmgcs.wording import refusal
+from mmgcs.wording import refusals
 
 PREFIX = "MMGCS_"
 
@@ -110,5 +110,5 @@ def load_settings(**given: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        name, problem = refusal(error, Settings, "setting")
+        name, problem = refusals(error, Settings, "setting")[0]
         raise UsageError(f"{PREFIX}{name.upper()} {problem}") from None
