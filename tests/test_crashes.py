@@ -1,7 +1,7 @@
-"""A write that fails, or a process that dies at one, leaves the old state or the new; running again ends it.
+"""If a write fails or the process dies there, the old or the new state is complete, and a second run succeeds.
 
-Every write, fsync and rename of each command is tried (of a training, whose steps repeat, the first and the last of
-each kind).
+This is tried at every write, fsync and rename of each command; of a training, whose steps repeat, at the first and last
+of each kind.
 """
 
 from __future__ import annotations
@@ -22,34 +22,14 @@ from mmgcs.library.nfo import read_nfo
 from mmgcs.sample import sample_table
 
 HOW = ("fail", "die")
-# What each call would import is imported once, which is most of the time of a small call.
+# Imported once, because imports take most of the time of a small call.
 COMMAND = ("pydantic.fields", "pydantic.type_adapter", "pydantic.types")
-RUNNING = (
-    *COMMAND,
-    "mmgcs.cli.tag",
-    "mmgcs.cli.library",
-    "mmgcs.runtime",
-    "mmgcs.tagging.sinks",
-    "mmgcs.tables",
-    "polars",
-)
+RUNNING = "mmgcs.cli.tag mmgcs.cli.library mmgcs.runtime mmgcs.tagging.sinks mmgcs.tables polars".split()
 LEARNING = (
-    *COMMAND,
-    "mmgcs.cli.train",
-    "mmgcs.training",
-    "mmgcs.evaluation.ensemble",
-    "mmgcs.export.join",
-    "mmgcs.cli.export",
-    "mmgcs.training.compress",
-)
-FETCHING = (
-    *COMMAND,
-    "rich.progress",
-    "mmgcs.cli.data",
-    "mmgcs.datasets.posters",
-    "mmgcs.datasets.glove",
-    "mmgcs.datasets.sources",
-)
+    "mmgcs.cli.train mmgcs.cli.export mmgcs.training mmgcs.training.compress mmgcs.evaluation.ensemble "
+    "mmgcs.export.join"
+).split()
+FETCHING = "rich.progress mmgcs.cli.data mmgcs.datasets.posters mmgcs.datasets.glove mmgcs.datasets.sources".split()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +38,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., F
 
     def with_modules(*modules: str) -> Faults:
         if modules not in started:
-            started[modules] = Faults(tmp_path_factory.mktemp("faults"), *modules)
+            started[modules] = Faults(tmp_path_factory.mktemp("faults"), *COMMAND, *modules)
         return started[modules]
 
     yield with_modules
@@ -74,12 +54,12 @@ def server() -> Iterator[Server]:
 
 
 def assert_told(outcome: Outcome, how: str, point: str, *, status: tuple[int, ...] = (1,)) -> None:
-    """It died, or it ended in one line that says what happened."""
+    """Check that it died, or ended with one line that says what happened."""
     if how == "die":
         assert outcome.status == DEAD, point
         return
     errors = [line for line in outcome.said.splitlines() if "rror:" in line or "Traceback" in line]
-    if outcome.status == 0:  # what failed was not needed (a copy that saves time)
+    if outcome.status == 0:  # what failed was optional (a copy that saves time)
         assert errors == [], point
         return
     assert outcome.status in status, (point, outcome.said)
@@ -88,20 +68,11 @@ def assert_told(outcome: Outcome, how: str, point: str, *, status: tuple[int, ..
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl.gz"])
-def test_tagging_keeps_the_old_table_until_the_new_one_is_whole(kind, tmp_path, tiny_bundle, faults):
+def test_tagging_keeps_the_old_table_until_the_new_one_is_complete(kind, tmp_path, tiny_bundle, faults):
     films, out = tmp_path / "films.csv", tmp_path / "out" / f"tagged.{kind}"
     films.write_text("id,title,plot\n1,A,a ghost\n2,B,love in the city\n3,C,\n", encoding="utf-8")
-    command = [
-        "tag",
-        films,
-        "--out",
-        out,
-        "--model",
-        tiny_bundle,
-        "--review",
-        tmp_path / "out" / "review.csv",
-        "--quiet",
-    ]
+    review = out.parent / "review.csv"
+    command = ["tag", films, "--out", out, "--model", tiny_bundle, "--review", review, "--quiet"]
     run = faults(*RUNNING)
     assert run.call(*command).status == 3
     new = whole_files(out.parent)
@@ -120,7 +91,7 @@ def test_tagging_keeps_the_old_table_until_the_new_one_is_whole(kind, tmp_path, 
             assert len(list(out.parent.iterdir())) == len(new), point
 
 
-def test_tagging_a_library_leaves_every_file_old_or_new_and_undo_takes_all_back(tmp_path, tiny_bundle, faults):
+def test_tagging_a_library_leaves_every_file_old_or_new_and_undo_restores_all(tmp_path, tiny_bundle, faults):
     library, kept = tmp_path / "Films", tmp_path / "kept"
     for name, plot in {"A (2001)": "a ghost and a vampire", "B (2002)": "love in the old city"}.items():
         (kept / name).mkdir(parents=True)
@@ -149,7 +120,7 @@ def test_tagging_a_library_leaves_every_file_old_or_new_and_undo_takes_all_back(
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.slow
-def test_a_training_resumes_from_any_write_to_a_whole_model(how, tmp_path, faults):
+def test_a_training_resumes_after_a_crash_at_any_write(how, tmp_path, faults):
     plot = {**PLOT, "training": {**PLOT["training"], "batch_size": 20}}
     recipe, out = write_recipe(tmp_path / "r.yaml", plot=plot), tmp_path / "run"
     table = sample_table()
@@ -175,7 +146,7 @@ def test_a_training_resumes_from_any_write_to_a_whole_model(how, tmp_path, fault
 
 @pytest.mark.parametrize("kind", ["export", "ensemble"])
 @pytest.mark.slow
-def test_an_export_is_a_whole_bundle_or_none(kind, tmp_path, tiny_bundle, faults):
+def test_an_export_writes_a_complete_bundle_or_nothing(kind, tmp_path, tiny_bundle, faults):
     out = tmp_path / "out" / "written"
     joined = [tiny_bundle, tiny_bundle, "--data", sample_table(), "--method", "stacked"]  # the quicker method
     ways = {"export": [tiny_bundle], "ensemble": joined}
@@ -197,8 +168,8 @@ def test_an_export_is_a_whole_bundle_or_none(kind, tmp_path, tiny_bundle, faults
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.slow
-def test_an_export_in_int8_is_a_whole_bundle_or_none(how, tmp_path, tiny_bundle, faults):
-    """At a graph that is made on the way, at the first whole bundle, and at the last rename."""
+def test_an_int8_export_writes_a_complete_bundle_or_nothing(how, tmp_path, tiny_bundle, faults):
+    """This is tried at an intermediate graph, at the first complete bundle, and at the last rename."""
     out, table = tmp_path / "out" / "small", sample_table()
     command = ["export", tiny_bundle, "--out", out, "--int8", "--data", table, "--posters", table.parent]
     run = faults(*LEARNING)
@@ -217,7 +188,7 @@ def test_an_export_in_int8_is_a_whole_bundle_or_none(how, tmp_path, tiny_bundle,
     assert Bundle(out).check() == []
 
 
-def test_a_bundle_that_is_replaced_is_the_old_one_until_it_is_the_new_one(tmp_path, tiny_bundle, monkeypatch):
+def test_while_a_bundle_is_replaced_either_the_old_or_the_new_one_is_complete(tmp_path, tiny_bundle, monkeypatch):
     path = tmp_path / "bundle"
     real = Path.rename
     for how in (OSError("no room"), KeyboardInterrupt()):
@@ -240,7 +211,7 @@ def test_a_bundle_that_is_replaced_is_the_old_one_until_it_is_the_new_one(tmp_pa
             assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_bundle_whose_replacement_died_between_its_renames_is_found_again(tmp_path, tiny_bundle):
+def test_a_bundle_is_found_again_after_a_crash_between_the_renames(tmp_path, tiny_bundle):
     path, config = tmp_path / "bundle", Bundle(tiny_bundle).config
     shutil.copytree(tiny_bundle, tmp_path / ".bundle.old")
     for _ in range(2):
@@ -254,7 +225,7 @@ def test_a_bundle_whose_replacement_died_between_its_renames_is_found_again(tmp_
 
 
 @pytest.mark.usefixtures("like_windows")
-def test_a_bundle_is_written_to_an_empty_folder_and_replaced_where_nothing_is_renamed_onto_a_folder(
+def test_a_bundle_is_written_and_replaced_on_windows_where_folders_are_never_replaced_by_a_rename(
     tmp_path, tiny_bundle
 ):
     path, config = tmp_path / "bundle", Bundle(tiny_bundle).config
@@ -266,7 +237,7 @@ def test_a_bundle_is_written_to_an_empty_folder_and_replaced_where_nothing_is_re
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_word_vectors_are_whole_or_not_there(tmp_path, server, faults):
+def test_word_vectors_are_complete_or_missing(tmp_path, server, faults):
     lines = "".join(f"{word} {' '.join('0.5' for _ in range(50))}\n" for word in ("the", "film"))
     server.answers = {"/glove.6B.50d.txt": send(lines.encode(), ETag='"1"')}
     command = ["data", "glove", "--dim", 50, "--url", f"{server.url}/glove.6B.50d.txt", "--out", tmp_path / "vectors"]
@@ -285,7 +256,7 @@ def test_word_vectors_are_whole_or_not_there(tmp_path, server, faults):
             assert not list(target.parent.glob("*.part")), point
 
 
-def test_posters_are_whole_or_not_there(tmp_path, server, faults):
+def test_posters_are_complete_or_missing(tmp_path, server, faults):
     server.answers = {"/a": send(picture()), "/b": send(picture("PNG"))}
     films, out = tmp_path / "films.jsonl", tmp_path / "out" / "posters"
     rows = [{"id": name, "plot": "a ghost", "genres": "Horror", "poster_url": f"{server.url}/{name}"} for name in "ab"]
@@ -305,5 +276,5 @@ def test_posters_are_whole_or_not_there(tmp_path, server, faults):
             now = whole_files(tmp_path / "out")
             assert all(new[name] == content for name, content in now.items()), point
             again = run.call(*command)
-            assert again.status in (0, 3), (point, again.said)  # 0 where the one without an answer is known by now
+            assert again.status in (0, 3), (point, again.said)  # 0 if the failed one is already known
             assert whole_files(tmp_path / "out") == new, point

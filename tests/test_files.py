@@ -1,4 +1,4 @@
-"""Writing one file whole: its mode, its name, and what a process that was killed left of it."""
+"""Files are written whole or not at all; leftovers of killed processes are found."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def umask():
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
 @pytest.mark.usefixtures("umask")
-def test_the_new_content_of_a_private_file_is_private_at_any_moment(tmp_path: Path) -> None:
+def test_the_new_content_of_a_private_file_is_always_private(tmp_path: Path) -> None:
     path = tmp_path / "secret.nfo"
     path.touch(0o600)
     with atomic_path(path, like=path) as temporary:
@@ -43,9 +43,7 @@ def test_an_error_names_the_file_and_not_the_temporary_one() -> None:
     assert error.value.filename == "/proc/why.html"
 
 
-def test_a_file_is_written_like_another_where_the_system_has_no_owners(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_replaced_on_a_system_without_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "movie.nfo"
     path.write_bytes(b"old")
     monkeypatch.delattr(os, "chown", raising=False)  # as on Windows
@@ -55,7 +53,7 @@ def test_a_file_is_written_like_another_where_the_system_has_no_owners(
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-def test_any_name_that_the_disk_takes_can_be_written(tmp_path: Path, name: str) -> None:
+def test_any_name_the_disk_allows_can_be_written(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     for content in ("old", "new"):
         with atomic_writer(path) as handle:
@@ -65,7 +63,7 @@ def test_any_name_that_the_disk_takes_can_be_written(tmp_path: Path, name: str) 
 
 
 @pytest.mark.parametrize("name", ["movie.nfo", "[x] *.nfo", *NAMES.values()], ids=["short", "pattern", *NAMES])
-def test_what_a_killed_process_left_of_a_file_is_found_by_its_name(tmp_path: Path, name: str) -> None:
+def test_leftovers_of_a_killed_process_are_found_by_the_name_of_the_file(tmp_path: Path, name: str) -> None:
     left = left_behind(tmp_path / name)
     other = left_behind(tmp_path / f"other {name}"[:60])
     remove_parts_of(tmp_path / name)
@@ -73,7 +71,7 @@ def test_what_a_killed_process_left_of_a_file_is_found_by_its_name(tmp_path: Pat
     assert len(os.fsencode(left.name)) <= 143  # what encrypted folders (eCryptfs) allow
 
 
-def test_what_was_left_of_a_file_with_a_long_name_keeps_its_extension(tmp_path: Path) -> None:
+def test_leftovers_of_a_file_with_a_long_name_keep_its_extension(tmp_path: Path) -> None:
     left_behind(tmp_path / f"{'a' * 240}.jpg")
     other = left_behind(tmp_path / f"{'a' * 240}.png")
     remove_parts(tmp_path, "*.jpg")
@@ -81,7 +79,7 @@ def test_what_was_left_of_a_file_with_a_long_name_keeps_its_extension(tmp_path: 
 
 
 def left_behind(path: Path) -> Path:
-    """What a process leaves that is killed while it writes `path`."""
+    """Leave what a process leaves if it is killed while it writes `path`."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(b"half")
         content, name = temporary.read_bytes(), temporary

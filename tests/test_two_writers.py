@@ -1,4 +1,4 @@
-"""Two processes that write the same: one is told to wait, and what the other writes is whole."""
+"""If two processes write the same output, one is told to wait and the other finishes undisturbed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ with lock_folder(Path(sys.argv[1])):
 
 @pytest.fixture
 def other(tmp_path: Path):
-    """Makes another process hold a folder; it is killed at the end of the test."""
+    """Let another process lock a folder; it is killed at the end of the test."""
     started = []
 
     def hold(folder: Path) -> subprocess.Popen[str]:
@@ -44,7 +44,7 @@ def other(tmp_path: Path):
         process.communicate()
 
 
-def test_a_folder_is_one_process_own_until_that_ends_in_any_way(tmp_path: Path, other) -> None:
+def test_a_folder_is_locked_until_the_process_ends_in_any_way(tmp_path: Path, other) -> None:
     folder = tmp_path / "out"
     process = other(folder)
     with pytest.raises(UsageError, match=f"another mmgcs is writing {folder}; wait for it to end"), lock_folder(folder):
@@ -57,7 +57,7 @@ def test_a_folder_is_one_process_own_until_that_ends_in_any_way(tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_a_second_training_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_path: Path, other) -> None:
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path: Path, other) -> None:
     plot = {**PLOT, "training": {**PLOT["training"], "epochs": 1}}
     recipe, out = write_recipe(tmp_path / "r.yaml", plot=plot), tmp_path / "run"
     process = other(out)
@@ -89,9 +89,7 @@ def test_a_second_download_into_the_same_folder_is_refused(tmp_path: Path, other
         server.close()
 
 
-def test_of_two_that_write_one_bundle_the_second_is_refused_and_the_first_is_whole(
-    tmp_path: Path, tiny_bundle: Path
-) -> None:
+def test_if_two_processes_write_one_bundle_the_slower_one_is_refused(tmp_path: Path, tiny_bundle: Path) -> None:
     config, path = Bundle(tiny_bundle).config, tmp_path / "bundle"
 
     def meanwhile(folder: Path) -> None:

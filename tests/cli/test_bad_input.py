@@ -1,4 +1,4 @@
-"""Every bad input, given to the real command: one clear line and the right exit status, or the film's own error."""
+"""Bad input gets one clear line and the right exit status, or is the film's own error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def enormous() -> bytes:
-    """A header that says 20,000 × 20,000, and no pixels."""
+    """A PNG header of 20,000 × 20,000 pixels without the pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -48,24 +48,24 @@ REFUSED_POSTERS: dict[str, tuple[Callable[[], bytes | None], str]] = {
 
 
 class Call:
-    """Runs a command with the tiny bundle and takes its answer."""
+    """Run commands with the tiny bundle."""
 
     def __init__(self, bundle: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.bundle, self.folder, self._capsys = bundle, folder, capsys
 
     def __call__(self, *args: str, model: Path | None = None) -> tuple[int, str, list[str]]:
-        """Exit status, stdout, and the lines of stderr."""
+        """Return the exit status, stdout, and the lines of stderr."""
         status = main([*args, "--model", str(model or self.bundle)])
         captured = self._capsys.readouterr()
         return status, captured.out, captured.err.splitlines()
 
     def refused(self, *args: str, status: int = 2, model: Path | None = None) -> str:
-        """The one line of a call that ends in an error; with --json it is one JSON value as well."""
+        """Return the only line of a call that fails; with --json it is also one JSON value."""
         found, out, errors = self(*args, model=model)
         assert (found, out) == (status, "")
         (line,) = errors
         assert line.startswith("mmgcs: error: ")
-        again, out, errors = self(*args, "--json", model=model)  # refused for the same reason, not for what was left
+        again, out, errors = self(*args, "--json", model=model)  # for the same reason, not for leftovers
         assert again == status
         assert json.loads(out) == {"error": line.removeprefix("mmgcs: error: ")}
         assert errors == [line]
@@ -78,7 +78,7 @@ class Call:
         return str(path)
 
     def tag(self, content: bytes) -> tuple[int, list[dict], list[str]]:
-        """Tag a CSV: exit status, films, and the lines of stderr."""
+        """Tag a CSV file; return the exit status, the films, and the lines of stderr."""
         out = self.folder / "out.jsonl"
         status, _, errors = self("tag", self.write("films.csv", content), "--out", str(out), "--overwrite")
         films = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] if out.is_file() else []
@@ -100,7 +100,7 @@ def test_no_plot_and_no_poster(call: Call) -> None:
 
 @pytest.mark.parametrize("plot", ["", " \n\t ", "\u200b\ufeff", "\x00\x07"])
 def test_an_empty_or_blank_plot(call: Call, plot: str) -> None:
-    if "\x00" not in plot:  # no system hands one over in an argument
+    if "\x00" not in plot:  # arguments cannot contain it
         assert "the plot is empty; give a plot in words, or a poster" in call.refused("predict", "--plot", plot)
     file = call.write("plot.txt", plot.encode())
     assert "the plot is empty; give a plot in words, or a poster" in call.refused("predict", "--plot-file", file)
@@ -156,7 +156,7 @@ def test_a_table_with_ragged_rows_loses_no_film(call: Call) -> None:
     assert any("2 in error" in line for line in errors)
 
 
-def test_evaluating_films_of_which_some_cannot_be_read_counts_them(call: Call) -> None:
+def test_evaluate_counts_films_that_cannot_be_read(call: Call) -> None:
     rows = [f'{film.id},"{film.plot}",{"|".join(film.genres or ())},test' for film in sample_films()[:8] if film.plot]
     table = "id,plot,genres,split\n" + "\n".join([*rows, "x,,Drama,test", "y,ragged", "z,a ghost,,test"]) + "\n"
     out = ("evaluate", "--data", call.write("films.csv", table.encode()), "--json", "--bootstrap", "0")
@@ -167,7 +167,7 @@ def test_evaluating_films_of_which_some_cannot_be_read_counts_them(call: Call) -
     assert counts["unreadable"] >= 1
 
 
-def test_a_table_without_a_column_to_read(call: Call) -> None:
+def test_a_table_without_a_plot_column_is_refused(call: Call) -> None:
     table = call.write("films.csv", b"id,name\na,b\n")
     line = call.refused("tag", table, "--out", str(call.folder / "out.jsonl"))
     assert "has no column for the plot" in line

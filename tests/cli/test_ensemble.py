@@ -1,4 +1,4 @@
-"""`mmgcs ensemble`: bundles joined into one that predicts."""
+"""`mmgcs ensemble` joins bundles into one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def join(tmp_path, bundles, *more):
 
 
 @pytest.mark.parametrize("method", ["weighted", "stacked"])
-def test_the_joined_bundle_says_the_weighted_sum_of_what_its_members_say(tiny_bundle, tmp_path, method, capsys):
+def test_the_joined_bundle_predicts_the_weighted_sum_of_its_members(tiny_bundle, tmp_path, method, capsys):
     assert join(tmp_path, [tiny_bundle, tiny_bundle], "--method", method, "--json") == 0
     scores = json.loads(capsys.readouterr().out)["valid_mean_average_precision"]
     joined, alone = load(tmp_path / "joined"), load(tiny_bundle)
@@ -47,7 +47,7 @@ def test_the_joined_bundle_says_the_weighted_sum_of_what_its_members_say(tiny_bu
 
 
 def damage(posters, count):
-    """Copy the sample's posters, those of the first `count` films of split valid as files that are no pictures."""
+    """Copy the sample's posters, but damage those of the first `count` films of split valid."""
     shutil.copytree(sample_table().parent / "posters", posters / "posters")
     valid = [film for film in sample_films() if film.split == "valid" and film.poster and film.genres]
     for film in valid[:count]:
@@ -55,7 +55,7 @@ def damage(posters, count):
     return valid
 
 
-def test_films_with_unreadable_posters_have_no_part_in_the_weights_of_posters(tiny_bundle, tmp_path):
+def test_films_with_unreadable_posters_do_not_count_for_the_weights_of_posters(tiny_bundle, tmp_path):
     valid = damage(tmp_path / "damaged", 2)
     members = [load(tiny_bundle), load(tiny_bundle)]
     films = [film for chunk in read_films(sample_table(), posters=tmp_path / "damaged") for film in chunk]

@@ -26,7 +26,7 @@ DATA = ["--data", str(sample_table()), "--posters", str(sample_table().parent)]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A finished run of a transformer of two layers, with random weights to begin with, whose graph stays in float."""
+    """Train a small transformer from random weights, without int8."""
     folder = tmp_path_factory.mktemp("run")
     words = {word for film in sample_films() for word in (film.plot or "").lower().replace(".", " .").split()}
     vocabulary = ["[PAD]", "[UNK]", *sorted(words)]
@@ -61,12 +61,12 @@ def probabilities(path: Path) -> np.ndarray:
     return np.array([list(found.probabilities.values()) for found in load(path).predict_batch(films)])
 
 
-def test_a_runs_bundle_is_written_as_it_is(run, tmp_path, capsys):
+def test_the_bundle_of_a_run_is_copied(run, tmp_path, capsys):
     assert main(["export", str(run), "--out", str(tmp_path / "out"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["table"] == []
     assert Bundle(tmp_path / "out").files == Bundle(run / "bundle").files
     assert Bundle(tmp_path / "out").check() == []
-    # one that is small enough already needs no films
+    # a bundle that is small enough needs no films
     assert main(["export", str(tmp_path / "out"), "--out", str(tmp_path / "again"), "--max-size-mb", "99"]) == 0
     assert Bundle(tmp_path / "again").files == Bundle(run / "bundle").files
 
@@ -76,7 +76,7 @@ def test_default_is_the_bundle_in_the_package(tmp_path):
     assert Bundle(tmp_path / "out").config == Bundle(DEFAULT_BUNDLE).config
 
 
-def test_int8_makes_the_graph_a_quarter_fits_decisions_again_and_says_so(run, tmp_path, capsys):
+def test_int8_shrinks_the_graph_refits_the_decisions_and_is_on_the_card(run, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["export", str(run), "--out", str(out), "--int8", *DATA]) == 0
     assert "| before |" in capsys.readouterr().out
@@ -92,7 +92,7 @@ def test_int8_makes_the_graph_a_quarter_fits_decisions_again_and_says_so(run, tm
     assert card["command"].startswith("mmgcs export run --out out --int8")
     assert all(check.passed for check in verify(out))
     assert np.abs(probabilities(out) - probabilities(run / "bundle")).max() < 0.1
-    # done already: nothing to do
+    # a second time there is nothing to do
     assert main(["export", str(out), "--out", str(tmp_path / "again"), "--int8", *DATA]) == 0
     assert Bundle(tmp_path / "again").files == Bundle(out).files
 
@@ -119,13 +119,13 @@ def test_a_bundle_of_plots_and_posters_goes_to_int8_with_posters_only(tiny_bundl
     assert set(Bundle(tmp_path / "out").config.decisions) == {"plot", "poster", "plot+poster"}
     bare = tmp_path / "plots.csv"
     lines = sample_table().read_text(encoding="utf-8")
-    bare.write_text(lines.replace("posters/", ""), encoding="utf-8")  # the pictures are not where the table says
+    bare.write_text(lines.replace("posters/", ""), encoding="utf-8")  # the posters are not at these paths
     assert main(["export", str(tiny_bundle), "--out", str(tmp_path / "b"), "--int8", "--data", str(bare)]) == 2
     assert "no film of split valid has a poster" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
 
 
-def test_what_cannot_be_done_is_refused_in_one_line_and_leaves_nothing(run, tmp_path, capsys):
+def test_an_impossible_export_is_refused_in_one_line_and_writes_nothing(run, tmp_path, capsys):
     def refused(*args: str) -> str:
         assert main(["export", *args]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()[-1:]

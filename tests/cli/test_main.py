@@ -1,4 +1,4 @@
-"""The command line keeps its contract: one line an error, the right exit status, results alone on stdout."""
+"""The command line keeps its contract: one line per error, the right exit status, only results on stdout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import mmgcs
 from mmgcs.bundle import DEFAULT_BUNDLE
 from mmgcs.cli import COMMANDS, main
 from mmgcs.cli.main import TRAIN
-from mmgcs.cli.options import parse_columns, repeat_columns
+from mmgcs.cli.options import parse_columns
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.sample import sample_films
 from mmgcs.tables import read_films
@@ -25,7 +25,7 @@ PLOT = "Two detectives hunt a killer"
 
 
 @pytest.mark.parametrize("args", [["--help"], ["-h"], ["help"]])
-def test_the_help_names_every_command_and_the_exit_statuses(
+def test_the_help_lists_every_command_and_the_exit_statuses(
     args: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(args) == 0
@@ -36,7 +36,7 @@ def test_the_help_names_every_command_and_the_exit_statuses(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_a_help_of_its_own_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "-h"]) == 0
     out = capsys.readouterr().out
     assert f"Usage: mmgcs {name}" in out
@@ -119,7 +119,7 @@ def test_every_kind_of_failure_is_one_line_and_its_status(
     assert re.search(message, line)
 
 
-def test_predict_prints_bars_for_a_person(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_prints_bars(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call = ["predict", "--model", str(tiny_bundle), "--plot"]
     assert main([*call, "the city at night"]) == 0
     assert "From the plot: no genre is likely enough.\nNOT SURE" in capsys.readouterr().out
@@ -132,7 +132,7 @@ def test_predict_prints_bars_for_a_person(tiny_bundle: Path, capsys: pytest.Capt
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_the_demo_shows_commands_that_this_shell_knows(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_the_demo_shows_commands_that_work_in_this_shell(tiny_bundle: Path, tmp_path: Path) -> None:
     call = [sys.executable, "-m", "mmgcs", "demo", "--model", str(tiny_bundle)]
     scripts = str(Path(sys.executable).parent)
     for path, start in ((f"{scripts}{os.pathsep}{os.environ['PATH']}", "mmgcs"), (str(tmp_path), sys.executable)):
@@ -153,7 +153,7 @@ def test_the_demo_copies_files_to_practise_with(tmp_path: Path, capsys: pytest.C
     films = [film for chunk in read_films(folder / "films.csv") for film in chunk]
     assert [film.id for film in films] == [film.id for film in sample_films()]
     assert all(film.poster.is_file() for film in films if isinstance(film.poster, Path))
-    assert main(["demo", "--copy", str(folder), "--json"]) == 0  # what is there and equal stays
+    assert main(["demo", "--copy", str(folder), "--json"]) == 0  # equal files stay
     assert json.loads(capsys.readouterr().out)["files"] == ["films.csv", "plot.txt", "poster.jpg", "posters/"]
 
 
@@ -168,7 +168,7 @@ def test_the_demo_never_replaces_a_file_of_yours(tmp_path: Path, capsys: pytest.
 
 
 def shell(line: str, folder: Path, **environment: str) -> tuple[int, str, str]:
-    """Status, stdout and stderr of a line of the shell in which `mmgcs` is the real process."""
+    """Run a shell line in which `mmgcs` is the real command; return its status, stdout and stderr."""
     whole = f'mmgcs() {{ "{sys.executable}" -m mmgcs "$@"; }}; {line}'
     done = subprocess.run(["bash", "-c", whole], cwd=folder, capture_output=True, env={**os.environ, **environment})
     assert b"Traceback" not in done.stderr
@@ -200,7 +200,7 @@ def test_a_name_that_is_not_utf_8_is_shown_in_every_output(odd_folder: Path, enc
 @pytest.mark.parametrize(("call", "status"), [("predict --plot love", 0), ("tag films.csv --out out.csv", 3)])
 @pytest.mark.parametrize("streams", ["2>/dev/full", "<&- 2>&-"])
 @pytest.mark.slow
-def test_a_stderr_that_is_lost_does_not_matter(odd_folder: Path, call: str, status: int, streams: str) -> None:
+def test_a_full_or_closed_stderr_does_not_matter(odd_folder: Path, call: str, status: int, streams: str) -> None:
     assert shell(f"mmgcs {call} --model model {streams}", odd_folder)[0] == status
 
 
@@ -241,7 +241,7 @@ def test_a_plot_file_may_have_any_usual_encoding(
     assert (answer["genres"], answer["warnings"]) == (["Crime", "Thriller"], [])
 
 
-def test_predict_imports_nothing_that_it_does_not_need(tiny_bundle: Path) -> None:
+def test_predict_imports_no_heavy_packages_it_does_not_need(tiny_bundle: Path) -> None:
     code = (
         "import sys; from mmgcs.cli import main; "
         f"main(['predict', '--plot', 'love', '--json', '--model', {str(tiny_bundle)!r}]); "
@@ -253,10 +253,7 @@ def test_predict_imports_nothing_that_it_does_not_need(tiny_bundle: Path) -> Non
     assert done.stderr.strip() == "[]"
 
 
-def test_columns_are_given_one_by_one_or_together() -> None:
-    assert parse_columns(["plot=synopsis", "title=Movie Title"]) == {"plot": "synopsis", "title": "Movie Title"}
-    together = repeat_columns(["tag", "--columns", "plot=a", "title=b", "films.csv", "--out", "x.csv"])
-    assert together == ["tag", "--columns", "plot=a", "--columns", "title=b", "films.csv", "--out", "x.csv"]
+def test_a_column_that_is_not_a_pair_is_refused() -> None:
     for wrong in (["synopsis"], ["=synopsis"], ["plot="], ["plot=a", "plot=b"]):
         with pytest.raises(UsageError, match="--columns"):
             parse_columns(wrong)

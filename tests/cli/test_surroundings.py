@@ -49,7 +49,7 @@ class Surroundings:
 
 
 def everything(place: Surroundings, tiny_bundle: Path) -> dict[str, Any]:
-    """What the commands of the running side give: predictions, a tagged table, a tagged library and its undoing."""
+    """Predict, tag a table, tag and restore a library; return all results."""
     folder = place.folder
     model = shutil.copytree(tiny_bundle, folder / "a model", copy_function=shutil.copyfile)
     posters, library = folder / "posters", folder / "Films"
@@ -111,7 +111,7 @@ def no_network(folder: Path) -> Surroundings:
     unshare = shutil.which("unshare")
     before = [unshare or "unshare", "--net", "--map-root-user"]
     if unshare is None or subprocess.run([*before, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this user may not make a network of its own")
+        pytest.skip("this user may not create a network namespace")
     return Surroundings(folder, before=before)
 
 
@@ -133,9 +133,7 @@ def test_prediction_and_tagging_work_the_same_everywhere(
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
-def test_what_is_written_has_the_mode_that_the_umask_leaves(
-    mask: int, mode: int, tmp_path: Path, tiny_bundle: Path
-) -> None:
+def test_outputs_have_the_mode_of_the_umask(mask: int, mode: int, tmp_path: Path, tiny_bundle: Path) -> None:
     (tmp_path / "films.csv").write_text("id,plot\n1,a ghost\n", encoding="utf-8")
     place = Surroundings(tmp_path, options={"umask": mask})
     place.run("tag", "films.csv", "--out", "out.csv", "--model", tiny_bundle)

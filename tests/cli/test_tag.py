@@ -1,4 +1,4 @@
-"""`mmgcs tag` as people call it: formats in and out, lists, the summary, and what it refuses."""
+"""`mmgcs tag`: formats of stdin and stdout, lists, the summary, and refused calls."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def stored(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "jsonl", "jsonl.gz", "parquet"])
-def test_every_format_goes_in_by_stdin_and_out_by_stdout(kind: str, tiny_bundle: Path) -> None:
+def test_every_format_is_read_from_stdin_and_written_to_stdout(kind: str, tiny_bundle: Path) -> None:
     done = run("-", "--format", kind, "--out", "-", "--out-format", kind, "--model", tiny_bundle, stdin=stored(kind))
     assert done.returncode == 3, done.stderr
     data = gzip.decompress(done.stdout) if kind.endswith(".gz") else done.stdout
@@ -74,7 +74,7 @@ def test_the_summary_is_one_json_value_on_stdout(films: Path, tmp_path: Path, ti
     ("given", "name"),
     [(["--compare"], "o.compare.csv"), (["--compare", "mine.csv"], "mine.csv"), (["--compare=x.tsv"], "x.tsv")],
 )
-def test_compare_stands_alone_or_takes_a_file(
+def test_compare_takes_a_file_or_none(
     given: list[str], name: str, films: Path, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -82,7 +82,7 @@ def test_compare_stands_alone_or_takes_a_file(
     assert "Comedy" in (tmp_path / name).read_text(encoding="utf-8").splitlines()[1]
 
 
-def test_a_finished_output_is_resumed_by_doing_nothing(films: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+def test_resume_does_nothing_if_the_output_is_finished(films: Path, tmp_path: Path, tiny_bundle: Path) -> None:
     call = [films, "--out", tmp_path / "o.csv", "--model", tiny_bundle, "--resume"]
     assert run(*call).returncode == 3
     before = (tmp_path / "o.csv").stat().st_mtime_ns
@@ -139,7 +139,7 @@ FROM = "--from sqlite:///films.db"
         (f"{FROM} --table films --engine ray", "--engine ray does not support --from; leave it out"),
     ],
 )
-def test_a_call_that_makes_no_sense_is_refused_with_one_line(
+def test_a_wrong_call_is_refused_in_one_line(
     call: str,
     message: str,
     films: Path,
@@ -158,7 +158,7 @@ def test_a_call_that_makes_no_sense_is_refused_with_one_line(
 SHOWN = rb"films .*\d/\d+.*0:\d\d:\d\d.*\d a second, 0 in error"
 
 
-def test_progress_in_a_terminal_tells_the_rate_and_the_time_left(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_progress_in_a_terminal_shows_the_rate_and_the_time_left(tmp_path: Path, tiny_bundle: Path) -> None:
     path = tmp_path / "films.csv"
     path.write_text("id,plot\n" + "".join(f"{n},love in the city\n" for n in range(60_000)), encoding="utf-8")
     ours, theirs = pty.openpty()

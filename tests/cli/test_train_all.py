@@ -1,4 +1,4 @@
-"""`mmgcs train-all`: everything from a table to a report, and only what is left the second time."""
+"""`mmgcs train-all` does everything from a table to a report; a second run does only what is left."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SMALL = [
 
 
 class Order:
-    """A call of `mmgcs train-all` on the sample, with posters and word vectors to fetch."""
+    """Call `mmgcs train-all` on the sample, with posters and word vectors to fetch."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.out, self.vectors, self.source = folder / "runs", folder / "glove.6B.50d.txt", folder / "given.txt"
@@ -90,7 +90,7 @@ def test_the_plan_is_printed_and_nothing_is_done(tmp_path, server, capsys):
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_fetched_and_both_models_are_made_and_verified(done):
+def test_missing_files_are_fetched_and_both_models_are_trained_and_verified(done):
     assert len(list(done.posters.glob("*.jpg"))) == len(list((sample_table().parent / "posters").glob("*.jpg")))
     assert done.vectors.is_file()
     for name, branch in (("text-original", "plot"), ("poster-original", "poster")):
@@ -101,7 +101,7 @@ def test_what_is_missing_is_fetched_and_both_models_are_made_and_verified(done):
 
 
 @pytest.mark.slow
-def test_one_report_tells_scores_checks_and_curves(done):
+def test_the_report_has_scores_checks_and_curves(done):
     report = json.loads((done.out / "report.json").read_text(encoding="utf-8"))
     assert [model["recipe"] for model in report["models"]] == ["text-original", "poster-original"]
     assert all(model["verified"] for model in report["models"])
@@ -130,7 +130,7 @@ def test_a_second_run_does_only_what_is_left(done, server, capsys):
     assert (done.out / "poster-original" / "bundle" / "manifest.json").stat().st_mtime_ns == kept
 
 
-def test_a_setting_of_a_part_is_for_the_recipes_that_have_it() -> None:
+def test_a_setting_applies_to_the_recipes_that_have_it() -> None:
     recipes = read_recipes(["text", "finetune-head"], ["head.folds=3", "plot.training.epochs=1", "seed=5"])
     assert recipes["finetune-head"].head is not None and recipes["finetune-head"].head.folds == 3
     assert recipes["text"].head is None and recipes["text"].plot is not None

@@ -1,4 +1,4 @@
-"""Whatever stands around the genres, an edit leaves it as it is."""
+"""An edit changes nothing but the genres, whatever the file holds."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def elements(draw: st.DrawFn, depth: int = 0) -> str:
 
 @st.composite
 def files(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
-    """A file, and the pieces of it that are no genres, in order."""
+    """Draw a file, and its pieces that are not genres, in order."""
     encoding = draw(st.sampled_from(sorted(ENCODINGS)))
     newline = draw(st.sampled_from(["\n", "\r\n", "", "\n    "]))
     declaration = f'<?xml version="1.0" encoding="{ENCODINGS[encoding]}"?>'
@@ -102,7 +102,7 @@ def test_a_file_cut_anywhere_is_refused_or_read_never_misread(
     try:
         edited = with_values(cut, genres)
     except ValueError as error:
-        raise AssertionError("a damaged file must be told by NfoError") from error
+        raise AssertionError("a damaged file must raise NfoError") from error
     except Exception as error:
         assert type(error).__name__ in ("NfoError", "NotAFilmError", "NotXmlError")
     else:

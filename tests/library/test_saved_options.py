@@ -26,7 +26,7 @@ def test_every_genre_of_a_known_catalogue_survives_a_round_trip_through_ours(nam
         ("own.csv", "\ufeffCrime,Krimi\r\nScience Fiction, Zukunft\r\n"),
     ],
 )
-def test_a_table_of_ones_own_is_read_both_ways(tmp_path: Path, name: str, content: str) -> None:
+def test_the_users_own_table_works_in_both_directions(tmp_path: Path, name: str, content: str) -> None:
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
     own = load_names(str(path))
@@ -60,7 +60,7 @@ def test_german_names_are_built_in_and_read_back() -> None:
         ("a.csv", "", "has no genres"),
     ],
 )
-def test_a_table_that_is_none_says_so(tmp_path: Path, name: str, content: str, says: str) -> None:
+def test_a_bad_table_is_refused_with_a_reason(tmp_path: Path, name: str, content: str, says: str) -> None:
     (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(UsageError, match=says):
         load_names(str(tmp_path / name))

@@ -1,4 +1,4 @@
-"""Films are found in folders of every usual shape."""
+"""Films are found in every common folder layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILM = b"<movie><title>A</title><plot>A plot.</plot></movie>"
 
 
 def make(root: Path, *names: str) -> Path:
-    """A library of files: an NFO holds a film, anything else a byte."""
+    """Create files: each NFO describes a film, any other file holds one byte."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,20 +23,20 @@ def make(root: Path, *names: str) -> Path:
 
 
 def films_in(root: Path) -> dict[str, LibraryFilm]:
-    """The films by their NFO files, or the ones that they would get, relative to the library."""
+    """Return the films by their (future) NFO files, relative to the library."""
     films = map(read_film, find_films(root))
     return {(film.nfo or film.new_nfo).relative_to(root).as_posix(): film for film in films}
 
 
-# What a folder looks like, its files, and the films in it: the NFO that is read or would be made | poster | text.
+# For each layout: its name, its files, and its films: the (future) NFO | poster | text if there is a plot.
 SHAPES = """
 movie.nfo                           A (1950)/movie.nfo  A (1950)/poster.jpg
                                         A (1950)/movie.nfo | A (1950)/poster.jpg | text
-NFO called like the video           A/a.mkv  A/a.nfo  A/a-poster.png
+NFO named like the video            A/a.mkv  A/a.nfo  A/a-poster.png
                                         A/a.nfo | A/a-poster.png | text
-NFO called like the folder          A/x.mkv  A/A.nfo
+NFO named like the folder           A/x.mkv  A/A.nfo
                                         A/A.nfo | - | text
-NFO called otherwise                A/x.mkv  A/film.nfo  A/x.jpg
+NFO with another name               A/x.mkv  A/film.nfo  A/x.jpg
                                         A/film.nfo | A/x.jpg | text
 two NFO files                       A/a.mkv  A/a.nfo  A/movie.nfo
                                         A/movie.nfo | - | text
@@ -91,7 +91,7 @@ NFO in a folder                     A/a.mkv  A/NFO/movie.nfo  A/poster.jpg
 posters in a folder                 m/a.mkv  m/b.mkv  m/Posters/a.jpg
                                         m/a.nfo | m/Posters/a.jpg | -
                                         m/b.nfo | - | -
-film called Art                     m/a.mkv  m/Art/Art.mkv
+film named Art                      m/a.mkv  m/Art/Art.mkv
                                         m/movie.nfo | - | -
                                         m/Art/movie.nfo | - | -
 deep folders                        b/c/d/A/movie.nfo  b/c/d/E/movie.nfo
@@ -132,7 +132,7 @@ B/.ignore  B/movie.nfo  C/.nomedia  C/D/movie.nfo  .mmgcs/movie.nfo  @eaDir/movi
 
 
 def shapes() -> dict[str, tuple[list[str], list[str]]]:
-    """The files and the films by the names of the shapes."""
+    """Return each layout's files and films, by its name."""
     found: dict[str, tuple[list[str], list[str]]] = {}
     films: list[str] = []
     for line in SHAPES.strip().splitlines():
@@ -145,7 +145,7 @@ def shapes() -> dict[str, tuple[list[str], list[str]]]:
 
 
 @pytest.mark.parametrize(("files", "expected"), shapes().values(), ids=shapes())
-def test_films_posters_and_texts_are_found_in_every_shape_of_folder(
+def test_films_posters_and_plots_are_found_in_every_layout(
     tmp_path: Path, files: list[str], expected: list[str]
 ) -> None:
     rows = set()
@@ -164,7 +164,7 @@ def test_the_order_is_by_name_and_linked_folders_come_last_and_once(tmp_path: Pa
 
 
 @pytest.mark.parametrize("start", [".", "..", "../Alien (1979)", "extras/.."])
-def test_versions_are_one_film_from_whichever_folder_they_are_looked_at(
+def test_versions_are_one_film_whatever_the_scan_starts_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
 ) -> None:
     folder = make(tmp_path, "Alien (1979)/Alien (1979) - 4k.mkv", "Alien (1979)/Alien (1979) - BR.mkv") / "Alien (1979)"
@@ -174,7 +174,7 @@ def test_versions_are_one_film_from_whichever_folder_they_are_looked_at(
     assert (film.title, film.year, film.new_nfo) == ("Alien", 1979, Path(start) / "movie.nfo")
 
 
-def test_a_pipe_or_a_broken_link_called_like_an_nfo_is_a_problem(tmp_path: Path) -> None:
+def test_a_pipe_or_a_broken_link_named_like_an_nfo_is_a_problem(tmp_path: Path) -> None:
     make(tmp_path, "A/a.mkv", "B/b.mkv")
     os.mkfifo(tmp_path / "A" / "movie.nfo")
     (tmp_path / "B" / "movie.nfo").symlink_to("nowhere")
@@ -184,7 +184,7 @@ def test_a_pipe_or_a_broken_link_called_like_an_nfo_is_a_problem(tmp_path: Path)
     ]
 
 
-def test_release_notes_are_no_nfo(tmp_path: Path) -> None:
+def test_release_notes_are_not_an_nfo(tmp_path: Path) -> None:
     make(tmp_path, "A/a.mkv", "A/a.nfo", "B (1950)/b.mkv", "B (1950)/b.nfo", "C/c.nfo")
     for name in ("A/GROUP.nfo", "B (1950)/b.nfo", "C/c.nfo"):
         (tmp_path / name).write_bytes(b"\xdb\xdb GREETINGS \xdb\xdb")
@@ -205,7 +205,7 @@ def test_a_link_for_a_scraper_is_skipped_and_the_next_nfo_read(tmp_path: Path) -
     }
 
 
-def test_a_file_that_nobody_may_write_is_locked(tmp_path: Path) -> None:
+def test_a_write_protected_file_is_locked(tmp_path: Path) -> None:
     make(tmp_path, "A/movie.nfo", "B/movie.nfo")
     (tmp_path / "B" / "movie.nfo").chmod(0o444)
     assert [film.locked for film in films_in(tmp_path).values()] == [None, "its .nfo is write-protected"]
@@ -227,7 +227,7 @@ def test_title_and_year_are_read_from_a_name(name: str, expected: tuple[str, int
     assert split_name(name) == expected
 
 
-def test_what_the_nfo_lacks_comes_from_the_folder(tmp_path: Path) -> None:
+def test_what_the_nfo_lacks_is_taken_from_the_name_of_the_folder(tmp_path: Path) -> None:
     make(tmp_path, "Heat (1995) [imdbid-tt0113277] {tmdb-949}/movie.nfo", "The General (1926)/x.mkv")
     first, second = map(read_film, find_films(tmp_path))
     assert (first.title, first.year, first.plot) == ("A", 1995, "A plot.")
