@@ -93,11 +93,13 @@ def send(body: bytes, status: int = 200, **headers: str) -> Answer:
     return answer
 
 
-def cut(body: bytes, at: int) -> Answer:
+def cut(body: bytes, at: int, **headers: str) -> Answer:
     """Promise the whole body and close the connection half-way."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
         handler.wfile.write(body[:at])

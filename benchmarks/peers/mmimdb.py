@@ -17,7 +17,7 @@ import polars as pl
 from sklearn.metrics import f1_score
 
 from mmgcs import load
-from mmgcs.datasets import SOURCES
+from mmgcs.datasets import read_source
 from mmgcs.datasets.sources import mmimdb_folder
 from mmgcs.files import write_json
 from mmgcs.labels import read_labels
@@ -37,7 +37,7 @@ def main() -> None:
     folder = mmimdb_folder(given.mmimdb)
     if folder is None:
         parser.error(f"{given.mmimdb} has no <id>.json files")
-    frame = SOURCES["mmimdb"].read(given.mmimdb).frame.filter(pl.col("split").is_not_null())
+    frame = read_source(given.mmimdb, "mmimdb")[1].frame.filter(pl.col("split").is_not_null())
     table = given.out.with_suffix(".parquet")
     table.parent.mkdir(parents=True, exist_ok=True)
     frame.select("id", "title", "year", "plot", "genres", "poster", "labels", "split").write_parquet(table)

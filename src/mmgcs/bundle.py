@@ -184,7 +184,9 @@ class Bundle:
             raise BundleError(f"{path} cannot be read ({error.strerror or error}); {GET_AGAIN}") from error
         if len(content) != entry["bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
             raise BundleError(f"{path} differs from its SHA-256 in {MANIFEST}: the file was changed; {GET_AGAIN}")
-        if name.endswith(".onnx") and has_external_data(content):
+        # onnxruntime would read any file below the working directory. Looking for the key "location" of such a tensor
+        # anywhere in the bytes needs no parser, and misses none.
+        if name.endswith(".onnx") and b"location" in content and _EXTERNAL.search(content):
             raise BundleError(f"{path} keeps tensors in other files; export the graph with all its data inside")
         return content
 
@@ -252,20 +254,16 @@ def read_manifest(path: Path) -> tuple[dict[str, dict[str, Any]], tuple[int, int
         raise BundleError(f"{path / MANIFEST} cannot be read ({error}); {GET_AGAIN}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{path / MANIFEST} is not the manifest of a bundle; {GET_AGAIN}")
-    version = _parse_version(manifest.get("format_version"), path)
-    files = manifest.get("files")
+    text, files = manifest.get("format_version"), manifest.get("files")
+    version = re.fullmatch(r"([1-9]\d{0,8})\.(\d{1,9})", str(text))
+    if version is None:
+        raise BundleError(f"{path / MANIFEST} has format version {text!r}; {GET_AGAIN}")
+    if int(version[1]) > FORMAT_VERSION[0]:
+        newest = f"{FORMAT_VERSION[0]}.x"
+        raise BundleError(f"{path} has bundle format {text}, but this mmgcs reads up to {newest}; upgrade mmgcs")
     if not isinstance(files, dict) or not all(_is_entry(name, entry) for name, entry in files.items()):
         raise BundleError(f"{path / MANIFEST} has a broken list of files; {GET_AGAIN}")
-    return files, version
-
-
-def has_external_data(graph: bytes) -> bool:
-    """Return True if an ONNX graph has a tensor whose data is in another file.
-
-    onnxruntime would read any file below the working directory. Such a tensor has the key "location"; looking for that
-    key anywhere in the bytes needs no parser, and misses none.
-    """
-    return b"location" in graph and _EXTERNAL.search(graph) is not None
+    return files, (int(version[1]), int(version[2]))
 
 
 def write_bundle(
@@ -349,13 +347,3 @@ def _is_entry(name: Any, entry: Any) -> bool:
     # A name that leads out of the folder would let a bundle read any file.
     valid = isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int)
     return valid and entry["bytes"] >= 0 and is_inside(name)
-
-
-def _parse_version(text: Any, path: Path) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d{0,8})\.(\d{1,9})", str(text))
-    if match is None:
-        raise BundleError(f"{path / MANIFEST} has format version {text!r}; {GET_AGAIN}")
-    if int(match[1]) > FORMAT_VERSION[0]:
-        newest = f"{FORMAT_VERSION[0]}.x"
-        raise BundleError(f"{path} has bundle format {text}, but this mmgcs reads up to {newest}; upgrade mmgcs")
-    return int(match[1]), int(match[2])

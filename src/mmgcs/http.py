@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import httpcore2
@@ -41,16 +42,12 @@ class FetchError(Exception):
     Attributes:
         status: the HTTP status; 0 if there was no response.
         temporary: True if a retry may succeed.
-        retry_after: the seconds the server asks to wait.
         tries: the number of attempts.
     """
 
-    def __init__(
-        self, reason: str, *, status: int = 0, temporary: bool = False, retry_after: float | None = None
-    ) -> None:
+    def __init__(self, reason: str, *, status: int = 0, temporary: bool = False) -> None:
         super().__init__(reason)
-        self.status, self.temporary, self.retry_after = status, temporary, retry_after
-        self.tries = 1
+        self.status, self.temporary, self.tries = status, temporary, 1
 
 
 def is_public(address: str) -> bool:
@@ -75,20 +72,17 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a `Retry-After` header, a number or a date, asks to wait; None if it is not valid.
+def retry_after(value: str) -> float:
+    """Return the seconds that a `Retry-After` header, a number or a date, asks to wait; 0 if it is not valid.
 
     >>> retry_after("2"), retry_after("soon")
-    (2.0, None)
+    (2.0, 0.0)
     """
-    if value is None:
-        return None
-    if value.isascii() and value.strip().isdigit():
-        return float(value)
-    try:
+    with contextlib.suppress(ValueError, OverflowError):
+        if value.strip().isdigit():
+            return float(value)
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError, TypeError):
-        return None
+    return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +120,7 @@ class WebClient:
         self._options = options
         limits = httpx2.Limits(max_connections=options.concurrency, max_keepalive_connections=options.concurrency)
         self._client = httpx2.AsyncClient(
-            transport=None if options.allow_private else _public_transport(options.concurrency),
+            transport=None if options.allow_private else _public_transport(limits),
             limits=limits,
             timeout=httpx2.Timeout(options.timeout, connect=10.0, pool=None),
             headers={"User-Agent": "mmgcs", "Accept-Encoding": "identity"},
@@ -136,7 +130,8 @@ class WebClient:
             event_hooks={"response": [_refuse_downgrade]},
         )
         self._slots = asyncio.Semaphore(options.concurrency)
-        self._paces: dict[str, _Pace] = {}
+        self._limiters: dict[str, AsyncLimiter] = {}
+        self._quiet_until: dict[str, float] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -150,39 +145,33 @@ class WebClient:
         Raises:
             FetchError: the response is not HTTP 200, too large or incomplete, or the address is refused.
         """
-        too_large = FetchError(f"larger than {self._options.max_bytes:,} bytes")
 
         async def once() -> bytes:
             async with self._answer(url, headers, self._options.timeout) as response:
                 body = bytearray()
-                if int(response.headers.get("Content-Length", 0)) > self._options.max_bytes:
-                    raise too_large
                 async for chunk in response.aiter_raw():
                     body += chunk
                     if len(body) > self._options.max_bytes:
-                        raise too_large
+                        raise FetchError(f"larger than {self._options.max_bytes:,} bytes")
                 return bytes(body)
 
         return await self._retry(once)
 
-    async def download(self, url: str, part: Path, size: int | None, progress: Progress) -> None:
+    async def download(self, url: str, part: Path, progress: Progress) -> None:
         """Download a large file to `part`, resuming what an earlier attempt left there. Raises as `get` does.
 
         Args:
             url: the address.
             part: where it goes. A file next to it records the version being downloaded.
-            size: the size in bytes, if known.
             progress: called as bytes arrive.
         """
 
         async def once() -> None:
             have, version = _resume_point(part, url)
-            if have and have == size:
-                return
             headers = {"Range": f"bytes={have}-", "If-Range": version} if have else {}
             try:
                 async with self._answer(url, headers, None) as response:
-                    await self._save(response, url, part, have, size, progress)
+                    await self._save(response, url, part, have, progress)
             except FetchError as error:
                 if error.status == 416:  # the server's file is shorter than the part
                     _forget(part)
@@ -191,9 +180,7 @@ class WebClient:
 
         await self._retry(once)
 
-    async def _save(
-        self, response: httpx2.Response, url: str, part: Path, have: int, size: int | None, progress: Progress
-    ) -> None:
+    async def _save(self, response: httpx2.Response, url: str, part: Path, have: int, progress: Progress) -> None:
         """Append a response to the `have` bytes in `part`, or start the file again."""
         if response.status_code != 206:
             have = 0
@@ -202,60 +189,65 @@ class WebClient:
             _forget(part)
             raise FetchError("the server sent a different range than requested", temporary=True)
         length = response.headers.get("Content-Length")
-        total = size if length is None else have + int(length)
-        if size is not None and total != size:
-            raise FetchError(f"it has {total:,} bytes instead of {size:,}")
+        total = None if length is None else have + int(length)
         tag = response.headers.get("ETag", "")
         # A weak tag does not promise the same bytes, so it cannot be used to resume.
         version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
         _state(part).write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
-        most = self._options.max_bytes if total is None else total
-        of = "" if total is None else f" of {total:,}"
         with part.open("ab") as handle:
             progress(have, total)
             try:
                 async for chunk in response.aiter_raw():
                     have += len(chunk)
-                    if have > most:
+                    if have > self._options.max_bytes:
                         _forget(part)
-                        raise FetchError(f"it sends more than {most:,} bytes")
+                        raise FetchError(f"it sends more than {self._options.max_bytes:,} bytes")
                     handle.write(chunk)
                     progress(have, total)
             except (httpx2.NetworkError, httpx2.ProtocolError):  # what arrived is kept
+                of = "" if total is None else f" of {total:,}"
                 raise FetchError(f"the connection closed after {have:,}{of} bytes", temporary=True) from None
-        if total not in (None, have):
-            raise FetchError(f"the connection closed after {have:,}{of} bytes", temporary=True)
 
     @asynccontextmanager
     async def _answer(
         self, url: str, headers: Mapping[str, str] | None, limit: float | None
     ) -> AsyncIterator[httpx2.Response]:
         """Yield a response of status 200 or 206, within `limit` seconds; every error becomes a FetchError."""
-        pace = self._paces.setdefault(_origin(url), _Pace(self._options.rate))
-        async with self._slots:
-            await pace.turn()
-            try:
+        try:
+            host = urlsplit(url).netloc
+            async with self._slots:
+                await self._wait_for_turn(host)
                 async with asyncio.timeout(limit), self._client.stream("GET", url, headers=headers) as response:
                     if response.status_code not in (200, 206):
-                        error = _status_error(response, self._options.max_wait)
-                        pace.rest(error.retry_after or 0.0)
-                        raise error
+                        raise self._refused(response, host)
                     yield response
-            except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-                raise _reason(error, self._options) from error
+        except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+            raise _reason(error, self._options) from error
+
+    async def _wait_for_turn(self, host: str) -> None:
+        """Wait as long as the host has asked for, and then for its rate limit."""
+        while (wait := self._quiet_until.get(host, 0.0) - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        if self._options.rate:
+            await self._limiters.setdefault(host, AsyncLimiter(1, 1 / self._options.rate)).acquire()
+
+    def _refused(self, response: httpx2.Response, host: str) -> FetchError:
+        """Return the error for a response's status, and let requests to its host pause if it asks to wait."""
+        status, reason = response.status_code, f"HTTP {response.status_code}"
+        if status not in TEMPORARY:
+            return FetchError(reason, status=status)
+        wait = retry_after(response.headers.get("Retry-After", ""))
+        if wait > self._options.max_wait:
+            return FetchError(f"{reason}, and the server asks to wait {wait:,.0f} s", status=status)
+        self._quiet_until[host] = max(self._quiet_until.get(host, 0.0), time.monotonic() + wait)
+        return FetchError(reason, status=status, temporary=True)
 
     async def _retry(self, once: Callable[[], Awaitable[T]]) -> T:
-        """Call `once` until it succeeds, waiting as long as the server asks, or exponentially with jitter."""
-        jitter = tenacity.wait_random_exponential(multiplier=self._options.backoff, max=self._options.max_wait)
-
-        def wait(state: tenacity.RetryCallState) -> float:
-            asked = getattr(state.outcome and state.outcome.exception(), "retry_after", None)
-            return jitter(state) if asked is None else asked
-
+        """Call `once` until it succeeds, with a random, exponentially growing wait after each temporary failure."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, FetchError) and error.temporary),
             stop=tenacity.stop_after_attempt(self._options.retries + 1),
-            wait=wait,
+            wait=tenacity.wait_random_exponential(multiplier=self._options.backoff, max=self._options.max_wait),
             reraise=True,
         )
         try:
@@ -269,7 +261,6 @@ def download(
     url: str,
     path: Path,
     *,
-    size: int | None = None,
     sha256: str | None = None,
     options: WebOptions | None = None,
     progress: Progress = lambda done, total: None,
@@ -279,66 +270,42 @@ def download(
     Args:
         url: an http or https address. The user gave it, so it may be private. Certificates are verified.
         path: where the file goes once it is complete and checked.
-        size: its size in bytes, if known; otherwise the limit is `options.max_bytes` (4 GiB by default).
         sha256: its SHA-256 in hexadecimal, if known.
-        options: how to fetch.
+        options: how to fetch; by default at most 4 GiB.
         progress: called as bytes arrive.
 
     Raises:
         UsageError: the address is not a web address.
         MmgcsError: the download failed, or the file is not the expected one.
     """
-    try:
-        _origin(url)
-    except FetchError:
-        raise UsageError(f"{url!r} is not a web address; give one that begins with https://") from None
-    if path.is_file() and size in (None, path.stat().st_size) and _has_sum(path, sha256):
+
+    def is_expected(file: Path) -> bool:
+        return sha256 is None or file_sha256(file) == sha256.lower()
+
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{url!r} is not a web address; give one that begins with https://")
+    if path.is_file() and is_expected(path):
         return path
     part = path.with_name(f"{path.name}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
 
     async def fetch() -> None:
         async with WebClient(options or WebOptions(allow_private=True, max_bytes=4 * 2**30)) as client:
-            await client.download(url, part, size, progress)
+            await client.download(url, part, progress)
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with start_blocking_portal() as portal:  # in a notebook, this thread already runs another loop
             portal.call(fetch)
     except FetchError as error:
         if error.temporary:
             raise MmgcsError(f"{url} could not be downloaded ({error}); run the same command again to resume") from None
         raise MmgcsError(f"{url}: {error}; check the address, or download the file by hand") from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise MmgcsError(f"{part} cannot be written ({reason}); free space or choose another folder") from error
-    if not _has_sum(part, sha256):
+    if not is_expected(part):
         _forget(part)
         raise MmgcsError(f"{url} is not the expected file: its SHA-256 is not {sha256}; check the address")
     part.replace(path)
     _forget(part)
     return path
-
-
-class _Pace:
-    """Limits the rate of requests to one host, and pauses for as long as the server asks."""
-
-    def __init__(self, rate: float) -> None:
-        self._limiter = AsyncLimiter(1, 1 / rate) if rate else None
-        self._quiet_until = 0.0
-
-    async def turn(self) -> None:
-        """Wait until the next request may be sent."""
-        while True:
-            if self._limiter is not None:
-                await self._limiter.acquire()
-            wait = self._quiet_until - time.monotonic()
-            if wait <= 0:
-                return
-            await asyncio.sleep(wait)
-
-    def rest(self, seconds: float) -> None:
-        """Send no requests for this long."""
-        self._quiet_until = max(self._quiet_until, time.monotonic() + seconds)
 
 
 class _PublicNetwork(httpcore2.AsyncNetworkBackend):
@@ -374,25 +341,11 @@ class _PublicNetwork(httpcore2.AsyncNetworkBackend):
         return await self._network.connect_tcp(public[-1], port, timeout, local_address, socket_options)
 
 
-def _public_transport(connections: int) -> httpx2.AsyncHTTPTransport:
-    context = httpx2.create_ssl_context()
-    transport = httpx2.AsyncHTTPTransport(verify=context)
-    # httpcore's pool takes a network backend; httpx's transport has no parameter to pass one on.
-    transport._pool = httpcore2.AsyncConnectionPool(
-        ssl_context=context,
-        max_connections=connections,
-        max_keepalive_connections=connections,
-        network_backend=_PublicNetwork(),
-    )
+def _public_transport(limits: httpx2.Limits) -> httpx2.AsyncHTTPTransport:
+    transport = httpx2.AsyncHTTPTransport(limits=limits)
+    # httpx's transport has no parameter for the network backend of its connection pool.
+    transport._pool._network_backend = _PublicNetwork()  # type: ignore[union-attr]
     return transport
-
-
-def _origin(url: str) -> str:
-    with contextlib.suppress(httpx2.InvalidURL, ValueError):
-        parsed = httpx2.URL(url)
-        if parsed.scheme in ("http", "https") and parsed.host:
-            return f"{parsed.scheme}://{parsed.netloc.decode('latin-1')}"
-    raise FetchError("the address is not a web address")
 
 
 async def _refuse_downgrade(response: httpx2.Response) -> None:
@@ -401,14 +354,6 @@ async def _refuse_downgrade(response: httpx2.Response) -> None:
         target = response.url.join(response.headers["Location"])
         if target.scheme != "https":
             raise FetchError(f"it redirects from https to {target}, which is not https")
-
-
-def _status_error(response: httpx2.Response, max_wait: float) -> FetchError:
-    status = response.status_code
-    after = retry_after(response.headers.get("Retry-After")) if status in TEMPORARY else None
-    if after is not None and after > max_wait:
-        return FetchError(f"HTTP {status}, and the server asks to wait {after:,.0f} s", status=status)
-    return FetchError(f"HTTP {status}", status=status, temporary=status in TEMPORARY, retry_after=after)
 
 
 def _reason(error: Exception, options: WebOptions) -> FetchError:
@@ -433,10 +378,6 @@ def _resume_point(part: Path, url: str) -> tuple[int, str]:
         if state["url"] == url and state["version"]:
             return part.stat().st_size, str(state["version"])
     return 0, ""
-
-
-def _has_sum(path: Path, sha256: str | None) -> bool:
-    return sha256 is None or file_sha256(path) == sha256.lower()
 
 
 def _state(part: Path) -> Path:

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmgcs.bundle import CARD_TEXT, MANIFEST, Bundle, read_manifest, write_bundle
@@ -21,7 +21,6 @@ from mmgcs.wording import MAIN_METRICS
 SCHEME = "hf:"
 """The prefix of a data set's address: hf:owner/name or hf:owner/name@revision."""
 
-_NAME = re.compile(r"(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>.+))?")
 _TABLES = ("*.parquet", "*.csv", "*.csv.gz", "*.csv.zst", "*.tsv", "*.jsonl", "*.jsonl.gz", "*.jsonl.zst", "*.json")
 _SPLIT = re.compile(r"(?:^|[-_./])(train|test|valid|validation|val|dev)(?=[-_./]|$)", re.IGNORECASE)
 
@@ -41,9 +40,9 @@ def fetch_dataset(address: str) -> Path:
     from huggingface_hub import snapshot_download
     from platformdirs import user_cache_path
 
-    repo, revision = _parse(address.removeprefix(SCHEME))
+    repo, _, revision = address.removeprefix(SCHEME).partition("@")
     with _explained(address):
-        found = snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=list(_TABLES))
+        found = snapshot_download(repo, repo_type="dataset", revision=revision or None, allow_patterns=list(_TABLES))
     source = Path(found)
     files = [file.relative_to(source) for file in sorted(source.rglob("*")) if file.is_file()]
     if not files:
@@ -55,7 +54,10 @@ def fetch_dataset(address: str) -> Path:
         target = folder / (f"split={split}" if split else "") / "--".join(file.parts)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            _link(source / file, target)
+            try:
+                os.link((source / file).resolve(), target)
+            except OSError:  # another file system
+                shutil.copyfile(source / file, target)
     return folder
 
 
@@ -74,10 +76,8 @@ def push_bundle(path: Path, repo: str, *, private: bool = False, license_name: s
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    repo, _ = _parse(repo)
     bundle = Bundle(path)
-    problems = bundle.check()
-    if problems:
+    if problems := bundle.check():
         raise MmgcsError(problems[0])
     card = model_card(bundle, license_name).encode()
     uploads = [CommitOperationAdd(name, str(bundle.path / name)) for name in (*bundle.files, MANIFEST)]
@@ -103,9 +103,9 @@ def pull_bundle(repo: str, out: Path, *, replace: bool = False) -> Bundle:
     """
     from huggingface_hub import hf_hub_download, snapshot_download
 
-    name, revision = _parse(repo)
+    name, _, revision = repo.partition("@")
     with _explained(repo):
-        manifest = Path(hf_hub_download(name, MANIFEST, revision=revision))
+        manifest = Path(hf_hub_download(name, MANIFEST, revision=revision or None))
         listed, _ = read_manifest(manifest.parent)
         commit = manifest.parent.name
         found = snapshot_download(name, revision=commit, allow_patterns=[MANIFEST, *listed])
@@ -150,19 +150,13 @@ def model_card(bundle: Bundle, license_name: str | None = None) -> str:
     return f"---\n{data.to_yaml()}\n---\n\n{text}"
 
 
-def _parse(address: str) -> tuple[str, str | None]:
-    match = _NAME.fullmatch(address)
-    if match is None:
-        raise UsageError(f"{address!r} is not a repository of the Hugging Face hub; write it like owner/name")
-    return match["repo"], match["revision"]
-
-
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
     """Shorten the library's errors to one line, and show its progress bars only in a terminal."""
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
@@ -172,6 +166,8 @@ def _explained(what: str) -> Iterator[None]:
         disable_progress_bars()
     try:
         yield
+    except HFValidationError as error:
+        raise UsageError(f"{what!r} is not a repository of the Hugging Face hub; write it like owner/name") from error
     except RepositoryNotFoundError as error:
         raise MmgcsError(f"the hub has no {what} that you can read; check the name, and HF_TOKEN if private") from error
     except LocalEntryNotFoundError as error:
@@ -181,10 +177,3 @@ def _explained(what: str) -> Iterator[None]:
     except (HfHubHTTPError, OSError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise MmgcsError(f"{what}: the hub refused or failed ({reason.strip()}); try again") from error
-
-
-def _link(source: Path, target: Path) -> None:
-    with suppress(OSError):
-        os.link(source.resolve(), target)
-        return
-    shutil.copyfile(source, target)

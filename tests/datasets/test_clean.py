@@ -1,4 +1,4 @@
-"""Cleaning drops what cannot be learned from, says so, and repairs the rest."""
+"""Cleaning drops films that are no use for training, reports why, and repairs the others."""
 
 from __future__ import annotations
 

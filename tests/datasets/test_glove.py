@@ -1,4 +1,4 @@
-"""GloVe: downloads that break and go on, archives that are damaged, and vectors that load."""
+"""GloVe: interrupted downloads resume, damaged archives are refused, and vectors load."""
 
 from __future__ import annotations
 
@@ -39,14 +39,6 @@ def archive(*dimensions: int) -> bytes:
 def resumable(body: bytes, first: int, tag: str = '"v1"'):
     """Breaks the first answer off after `first` bytes; then answers a Range as a real server does."""
 
-    def broken(handler):
-        handler.send_response(200)
-        handler.send_header("ETag", tag)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body[:first])
-        handler.close_connection = True
-
     def rest(handler):
         wanted = handler.headers.get("Range")
         if wanted is None or handler.headers.get("If-Range") != tag:
@@ -55,7 +47,7 @@ def resumable(body: bytes, first: int, tag: str = '"v1"'):
         start = int(wanted.removeprefix("bytes=").rstrip("-"))
         send(body[start:], 206, ETag=tag, Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}")(handler)
 
-    return in_turn(broken, rest)
+    return in_turn(cut(body, first, ETag=tag), rest)
 
 
 def test_only_the_wanted_dimension_is_taken_from_the_archive(server, tmp_path):
@@ -78,16 +70,16 @@ def test_only_the_wanted_dimension_is_taken_from_the_archive(server, tmp_path):
     assert server.seen["/glove.6B.zip"] == 1
 
 
-def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
+def test_an_interrupted_download_is_resumed(server, tmp_path):
     body = os.urandom(200_000)
     server.answers = {"/f": resumable(body, 120_000)}
     target = tmp_path / "f"
-    assert download(f"{server.url}/f", target, size=len(body), options=QUICK).read_bytes() == body
+    assert download(f"{server.url}/f", target, options=QUICK).read_bytes() == body
     assert server.headers["/f"]["Range"] == "bytes=120000-"
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_later_command_goes_on_too(server, tmp_path):
+def test_a_later_command_resumes_it_too(server, tmp_path):
     body = os.urandom(200_000)
     server.answers = {"/f": resumable(body, 50_000)}
     with pytest.raises(MmgcsError, match=r"50,000 of 200,000 bytes.*again to resume"):
@@ -116,7 +108,6 @@ def test_a_server_without_ranges_sends_all_of_it_again(server, tmp_path):
         (send(b"", 404), "HTTP 404; check the address"),
         (send(b"", 500), "HTTP 500"),
         (cut(b"x" * 1000, 10), "closed after 10 of 1,000 bytes"),
-        (send(b"x" * 999), "999 bytes instead of 1,000"),
         (send(b"y" * 1000), "SHA-256 is not"),
     ],
 )
@@ -124,7 +115,7 @@ def test_a_download_that_is_not_the_file_ends_in_one_clear_line(server, tmp_path
     server.answers = {"/f": answer}
     digest = hashlib.sha256(b"x" * 1000).hexdigest()
     with pytest.raises(MmgcsError, match=message) as caught:
-        download(f"{server.url}/f", tmp_path / "f", size=1000, sha256=digest, options=QUICK)
+        download(f"{server.url}/f", tmp_path / "f", sha256=digest, options=QUICK)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "f").exists()
 
@@ -139,22 +130,18 @@ def test_servers_that_hang_or_are_not_there_are_given_up(server, tmp_path):
         download("file:///etc/hostname", tmp_path / "f")
 
 
-@pytest.mark.parametrize("size", [None, 100_000])
-def test_a_body_that_never_ends_is_stopped(server, tmp_path, size):
-    sent = []
-
+def test_a_body_that_never_ends_is_stopped(server, tmp_path):
     def endless(handler):
         handler.send_response(200)
         handler.end_headers()
         handler.close_connection = True
         while not server.stopping.is_set():
             handler.wfile.write(b"x" * 50_000)
-            sent.append(50_000)
 
     server.answers = {"/f": endless}
     options = replace(QUICK, max_bytes=1_000_000)
-    with pytest.raises(MmgcsError, match=r"it sends more than 1(00)?,000(,000)? bytes"):
-        download(f"{server.url}/f", tmp_path / "f", size=size, options=options)
+    with pytest.raises(MmgcsError, match="it sends more than 1,000,000 bytes"):
+        download(f"{server.url}/f", tmp_path / "f", options=options)
     assert server.seen["/f"] == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Splits: in proportion, with what belongs together together, and proved so."""
+"""Splits keep genres in proportion and related films together, and leaks are found."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def test_groups_stay_whole_and_genres_in_proportion_all_the_same():
     parts = stratify(labels, np.unique(groups, return_inverse=True)[1], (0.7, 0.2, 0.1))
     for group in range(700):
         assert len(set(parts[groups == group])) <= 1
+    assert set(stratify(labels, groups, (0.8, 0.2, 0.0)).tolist()) == {0, 1}  # a split without a share gets no film
     names = pl.Series(["train", "valid", "test"]).gather(parts)
     assert max(deviation(labels, names).values()) < 1.0
     assert abs((parts == 2).sum() - 200) <= 4
@@ -124,7 +125,8 @@ def test_every_kind_of_leak_is_found(reason):
     frame = frame.with_columns(frame[column].scatter(right, value))
     leaks = find_leaks(frame)
     assert reason in {leak["reason"] for leak in leaks}
-    assert set(leaks[0]["films"]) <= {frame["id"][left], frame["id"][right]}
+    pairs = [*zip(leaks[0]["films"], leaks[0]["splits"], strict=True)]
+    assert sorted(pairs) == sorted([(frame["id"][left], "train"), (frame["id"][right], "test")])
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
@@ -189,12 +191,6 @@ def test_balancing_finds_the_most_that_is_possible_where_films_have_several_genr
         strictly_balanced(labels, 3, 0)
 
 
-def test_a_split_without_a_share_gets_no_film():
-    labels = label_sets(films(500)["genres"])
-    parts = stratify(labels, np.random.default_rng(0).integers(0, 200, 500), (0.8, 0.2, 0.0))
-    assert set(parts.tolist()) == {0, 1}
-
-
 def test_shares_are_read_or_refused():
     assert parse_shares("3/0/1") == (0.75, 0.0, 0.25)
     assert parse_shares("0.75/0.25/0") == (0.75, 0.25, 0.0)
@@ -209,17 +205,3 @@ def test_the_deviation_is_the_largest_difference_of_a_share_in_points():
     parts = pl.Series(["train", "train", "valid", None])
     # Overall 3 of 4 have Drama and 2 of 4 Comedy; train has 2 and 1 of 2, valid 0 and 1 of 1, test nobody.
     assert deviation(labels, parts) == {"train": 25.0, "valid": 75.0}
-
-
-def test_a_leak_names_both_films_and_the_splits_that_they_are_in() -> None:
-    frame = pl.DataFrame(
-        {
-            "id": ["a", "b", "c"],
-            "title": ["Rocky", "Rocky II", "Other"],
-            "plot": plots(3),
-            "split": ["train", "test", "test"],
-        }
-    )
-    frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in ("poster", "collection", "series"))
-    (leak,) = find_leaks(frame)
-    assert dict(zip(leak["films"], leak["splits"], strict=True)) == {"a": "train", "b": "test"}

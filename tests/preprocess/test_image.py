@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import runpy
 import struct
 import subprocess
 import sys
@@ -75,35 +76,22 @@ def test_a_turned_photograph_is_set_upright() -> None:
     assert decode_poster(encoded(RED, "JPEG", exif=exif)).size == (90, 60)
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "is empty"),
-        (b"this is a text file named .jpg\n" * 50, "is not a picture"),
-        (encoded(RED, "JPEG")[:-200], "damaged"),
-        (encoded(Image.effect_noise((300, 300), 60), "JPEG")[:9000], "damaged or cut short"),
-        (encoded(Image.effect_noise((80, 80), 60), "PNG")[:600], "damaged"),
-        (encoded(Image.new("RGB", (1, 1))), "too small"),
-        (encoded(Image.new("RGB", (2000, 2))), "too small"),
-        (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "damaged|not a picture"),
-        (encoded(RED, "TIFF"), "is a TIFF file, which is not supported; convert it to JPEG or PNG"),
-        (BMP_OF_RUNS, "is a compressed BMP file"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n", "is not a picture"),
-    ],
-    ids=[
-        "empty",
-        "text",
-        "cut-header",
-        "cut-jpeg",
-        "cut-png",
-        "1x1",
-        "line",
-        "broken-header",
-        "tiff",
-        "bmp-runs",
-        "postscript",
-    ],
-)
+UNUSABLE = {
+    "empty": (b"", "is empty"),
+    "text": (b"this is a text file named .jpg\n" * 50, "is not a picture"),
+    "cut header": (encoded(RED, "JPEG")[:-200], "damaged"),
+    "cut JPEG": (encoded(Image.effect_noise((300, 300), 60), "JPEG")[:9000], "damaged or cut short"),
+    "cut PNG": (encoded(Image.effect_noise((80, 80), 60), "PNG")[:600], "damaged"),
+    "1 x 1": (encoded(Image.new("RGB", (1, 1))), "too small"),
+    "line": (encoded(Image.new("RGB", (2000, 2))), "too small"),
+    "broken header": (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "damaged|not a picture"),
+    "TIFF": (encoded(RED, "TIFF"), "is a TIFF file, which is not supported; convert it to JPEG or PNG"),
+    "compressed BMP": (BMP_OF_RUNS, "is a compressed BMP file"),
+    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n", "is not a picture"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), UNUSABLE.values(), ids=UNUSABLE)
 def test_a_poster_that_cannot_be_used_is_refused_with_one_line(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "poster.jpg"
     path.write_bytes(data)
@@ -210,3 +198,13 @@ def test_damage_anywhere_gives_a_picture_or_an_input_error(damage: bytes, place:
         assert decode_poster(bytes(data)).mode == "RGB"
     except InputError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.slow
+def test_no_damaged_picture_crashes_takes_two_seconds_or_fills_the_memory() -> None:
+    # The benchmark without --step changes every byte.
+    rows = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "damaged_images.py"))["run"](120)
+    assert [(row["picture"], row["wrong"]) for row in rows if row["wrong"]] == []
+    assert len(rows) == 12
+    assert sum(row["read"] + row["refused"] for row in rows) > 12_000
+    assert all(row["refused"] > 100 and row["read"] > 0 for row in rows)

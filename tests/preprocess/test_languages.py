@@ -1,4 +1,4 @@
-"""The language of a plot is told, and a model says when it has not learned it."""
+"""The language of a plot is identified, and predictions warn about languages the model has not learned."""
 
 from __future__ import annotations
 

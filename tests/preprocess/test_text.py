@@ -1,4 +1,4 @@
-"""Plots of every kind are cleaned and cut into what a model reads."""
+"""Plots of every kind are cleaned and turned into tokens."""
 
 from __future__ import annotations
 

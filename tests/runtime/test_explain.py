@@ -4,7 +4,6 @@ import io
 import json
 import math
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -116,32 +115,22 @@ def test_the_commands_print_text_and_json(tiny_bundle: Path, capsys) -> None:
     assert main(["explain", *model]) == 2
 
 
-def test_pictures_are_whole_and_plots_in_them_are_only_text(tiny_bundle: Path, poster: Path, tmp_path: Path) -> None:
+def test_pictures_are_whole_and_plots_in_them_are_only_text(
+    tiny_bundle: Path, poster: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     classifier = load(tiny_bundle)
     film = Film(plot=f"{PLOT} <script>alert(1)</script> & more", poster=poster)
     why = explain(classifier, film)
     page = explanation_page(why, read_poster(classifier, film))
-    tags: list[str] = []
-    parser = HTMLParser()
-    parser.handle_starttag = lambda tag, attrs: tags.append(tag)  # type: ignore[method-assign]
-    parser.feed(page)
-    assert "script" not in tags and tags.count("img") == len(why.genres)
+    assert "<script" not in page and page.count("<img ") == len(why.genres)
     picture = Image.open(io.BytesIO(to_png(why, read_poster(classifier, film))))
     assert picture.width == 900 and len(picture.getcolors(1 << 24) or []) > 10
     command = ["explain", "--plot", PLOT, "--poster", str(poster), "--model", str(tiny_bundle)]
     assert main([*command, "--html", str(tmp_path / "why.html"), "--png", str(tmp_path / "why.png")]) == 0
     assert (tmp_path / "why.html").stat().st_size > 1000 and (tmp_path / "why.png").stat().st_size > 1000
 
-
-@pytest.mark.parametrize("option", ["--html", "--png"])
-def test_a_picture_replaces_a_file_only_when_asked(option: str, tiny_bundle: Path, tmp_path: Path, capsys) -> None:
-    mine = tmp_path / "why"
-    mine.write_text("mine", encoding="utf-8")
-    command = ["explain", "--plot", PLOT, "--model", str(tiny_bundle), option, str(mine)]
-    assert main(command) == 2
-    assert f"why exists; give --overwrite to replace it, or another {option}" in capsys.readouterr().err
-    assert mine.read_text(encoding="utf-8") == "mine"
-    assert main([*command, "--overwrite"]) == 0
-    assert mine.read_bytes() != b"mine"
-    assert main([*command[:-1], str(tmp_path), "--overwrite"]) == 2
-    assert f"is a folder; give {option} a file" in capsys.readouterr().err
+    for option, name in (("--html", "why.html"), ("--png", "why.png")):
+        again = [*command, option, str(tmp_path / name)]
+        assert main(again) == 2
+        assert f"{name} exists; give --overwrite to replace it, or another {option}" in capsys.readouterr().err
+        assert main([*again, "--overwrite"]) == 0

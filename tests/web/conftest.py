@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,7 +21,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
+from mmgcs import load
+from mmgcs.bundle import CARD_JSON, seal
+from mmgcs.sample import sample_films
 from mmgcs.web import Settings, create_app
 from mmgcs.web.server import Server
 
@@ -45,10 +51,11 @@ class Running:
 
     server: Server
     port: int
+    prefix: str = ""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self.prefix}"
 
     def ask(self, path: str, content: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
         request = urllib.request.Request(self.url + path, content, headers or {})
@@ -69,12 +76,15 @@ Serving = Callable[..., AbstractContextManager[Running]]
 @pytest.fixture(scope="session")
 def serving(tiny_bundle: Path) -> Serving:
     @contextmanager
-    def start(settings: Settings = SETTINGS, bundle: Path = tiny_bundle) -> Iterator[Running]:
-        server = Server(create_app(bundle, settings), "127.0.0.1", 0)
+    def start(settings: Settings = SETTINGS, bundle: Path = tiny_bundle, prefix: str = "") -> Iterator[Running]:
+        app = create_app(bundle, settings)
+        if prefix:
+            app.wsgi_app = DispatcherMiddleware(NotFound(), {prefix: app.wsgi_app})
+        server = Server(app, "127.0.0.1", 0)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
-            yield Running(server, server.address[1])
+            yield Running(server, server.address[1], prefix)
         finally:
             server.stop()
             thread.join()
@@ -91,6 +101,19 @@ def running(serving: Serving) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def client(tiny_bundle: Path) -> FlaskClient:
     return create_app(tiny_bundle, SETTINGS).test_client()
+
+
+@pytest.fixture(scope="session")
+def measured(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with its measurements in its card, so that the pages have scores and curves."""
+    from mmgcs.evaluation import evaluate
+    from mmgcs.training.card import summarised
+
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("measured") / "bundle"))
+    report = evaluate(load(bundle), sample_films(), split="test", bootstrap=50)
+    (bundle / CARD_JSON).write_text(json.dumps({"name": "tiny", "evaluation": summarised(report)}))
+    seal(bundle)
+    return bundle
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import resource
 import socket
 import tempfile
@@ -13,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import polars as pl
 import pytest
 
@@ -141,23 +141,14 @@ def test_a_thousand_clients_at_once_get_their_own_answer_or_are_told_when_to_com
 
 
 async def _ask_all(port: int) -> Counter[str]:
-    together = asyncio.Event()
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+    async with httpx2.AsyncClient(limits=limits, timeout=60, verify=False) as client:
 
-    async def ask(plot: str, genre: str) -> str:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        body = json.dumps({"plot": plot}).encode()
-        head = "POST /api/v1/predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        await together.wait()
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        received = await asyncio.wait_for(reader.read(), 60)
-        writer.close()
-        start, _, answer = received.partition(b"\r\n\r\n")
-        if start.startswith(b"HTTP/1.1 503") and b"Retry-After" in start:
-            return "busy"
-        return "right" if start.startswith(b"HTTP/1.1 200") and json.loads(answer)["genres"] == [genre] else "wrong"
+        async def ask(plot: str, genre: str) -> str:
+            answer = await client.post(f"http://127.0.0.1:{port}/api/v1/predict", json={"plot": plot})
+            if answer.status_code == 503 and "Retry-After" in answer.headers:
+                return "busy"
+            return "right" if answer.status_code == 200 and answer.json()["genres"] == [genre] else "wrong"
 
-    pairs = list(PLOTS.items())
-    tasks = [asyncio.create_task(ask(*pairs[number % len(pairs)])) for number in range(CLIENTS)]
-    await asyncio.sleep(1)
-    together.set()
-    return Counter(await asyncio.gather(*tasks))
+        pairs = list(PLOTS.items())
+        return Counter(await asyncio.gather(*(ask(*pairs[number % len(pairs)]) for number in range(CLIENTS))))

@@ -1,4 +1,4 @@
-"""Tables in the background: what is deleted, counted and ended, and when."""
+"""Tables tagged in the background: when they are counted, stopped and deleted."""
 
 from __future__ import annotations
 

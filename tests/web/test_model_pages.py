@@ -6,42 +6,27 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import mmgcs
-from mmgcs import load
-from mmgcs.bundle import CARD_JSON, seal
+from mmgcs.bundle import CARD_JSON, Bundle, seal
 from mmgcs.datasets import inspect_films
 from mmgcs.errors import UsageError
-from mmgcs.evaluation import evaluate
 from mmgcs.sample import sample_films, sample_table
-from mmgcs.training.card import summarised
 from mmgcs.web import Settings, create_app
 from mmgcs.web.charts import inspected_films
 from mmgcs.web.pages import markdown_to_html
 
 
-@pytest.fixture(scope="module")
-def evaluation(tiny_bundle: Path) -> dict[str, Any]:
-    report = evaluate(load(tiny_bundle), sample_films(), split="test", bootstrap=50)
-    return json.loads(json.dumps(summarised(report)))
-
-
-def scores(tiny_bundle: Path, folder: Path, card: dict[str, Any]) -> str:
-    bundle = Path(shutil.copytree(tiny_bundle, folder / "bundle"))
-    (bundle / CARD_JSON).write_text(json.dumps(card))
-    seal(bundle)
+def scores(bundle: Path) -> str:
     answer = create_app(bundle, Settings()).test_client().get("/scores")
     assert answer.status_code == 200
     return answer.text
 
 
-def test_scores_intervals_and_curves_of_each_genre_are_shown(
-    tiny_bundle: Path, tmp_path: Path, evaluation: dict[str, Any]
-) -> None:
-    shown = scores(tiny_bundle, tmp_path, {"name": "tiny", "evaluation": evaluation})
+def test_scores_intervals_and_curves_of_each_genre_are_shown(measured: Path) -> None:
+    shown, evaluation = scores(measured), Bundle(measured).card()["evaluation"]
     assert re.search(r"Of 100 genres that the model predicts, about \d+ are right", shown)
     for condition in evaluation["conditions"]:
         assert f"<h3>{condition['name']}</h3>" in shown
@@ -55,24 +40,27 @@ def test_scores_intervals_and_curves_of_each_genre_are_shown(
 
 
 def test_a_card_without_curves_or_without_measurements_is_shown_too(
-    tiny_bundle: Path, tmp_path: Path, evaluation: dict[str, Any]
+    measured: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    older = json.loads(json.dumps(evaluation))
-    for condition in older["conditions"]:
+    older = Path(shutil.copytree(measured, tmp_path / "older"))
+    card = Bundle(older).card()
+    for condition in card["evaluation"]["conditions"]:
         del condition["curves"]
-    assert "Precision and recall" not in scores(tiny_bundle, tmp_path / "older", {"evaluation": older})
-    assert "no measurements" in scores(tiny_bundle, tmp_path / "none", {})
+    (older / CARD_JSON).write_text(json.dumps(card))
+    seal(older)
+    assert "Precision and recall" not in scores(older)
+    assert "no measurements" in scores(tiny_bundle)
 
 
 def test_the_output_of_data_inspect_is_drawn(tiny_bundle: Path, tmp_path: Path) -> None:
     summary = inspect_films(sample_table(), tmp_path / "page.html")
     numbers = tmp_path / "films.json"
-    numbers.write_text(json.dumps(summary.to_json()), encoding="utf-8")
+    numbers.write_text(json.dumps(summary), encoding="utf-8")
     page = create_app(tiny_bundle, Settings(data=str(numbers))).test_client().get("/data").text
     assert f"All {len(sample_films())} films" in page
-    for genre, count in summary.genres.items():
+    for genre, count in summary["genres"].items():
         assert re.search(rf'(?s)<th scope="row">{genre}</th>.*?<td class="number">{count}</td>', page), genre
-    for decade, count in summary.years.items():
+    for decade, count in summary["years"].items():
         assert f"{decade}s {count}" in page
 
 

@@ -8,7 +8,6 @@ import math
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -26,13 +25,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
-from werkzeug.exceptions import NotFound
-from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from mmgcs.bundle import CARD_JSON, DEFAULT_BUNDLE, seal
+from mmgcs.bundle import DEFAULT_BUNDLE
 from mmgcs.sample import sample_films
-from mmgcs.web import Settings, create_app
-from mmgcs.web.server import Server
+from mmgcs.web import Settings
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -106,6 +102,10 @@ class Person:
         self.wait(lambda: self.find("why-body").is_displayed() and self.js(busy) == "false")
         return str(self.find("contributions-text").text)
 
+    def clipboard(self) -> str:
+        read = "setTimeout(() => navigator.clipboard.readText().then(arguments[0]), 200)"
+        return str(self.driver.execute_async_script(read))
+
     def likely(self) -> list[str]:
         return [bar.get_attribute("data-genre") for bar in self.all(".bar.likely")]
 
@@ -151,13 +151,6 @@ def default_server(serving: Any) -> Iterator[Any]:
         yield found
 
 
-@pytest.fixture
-def picture(tmp_path: Path, poster: bytes) -> Path:
-    path = tmp_path / "poster.jpg"
-    path.write_bytes(poster)
-    return path
-
-
 def test_a_plot_is_predicted_then_explained_and_predicted_again_when_it_changes(person: Person) -> None:
     person.open()
     person.js("window.same = true")
@@ -192,10 +185,7 @@ def test_browsing_the_gallery_predicts_at_once_and_destroys_nothing(person: Pers
     assert person.find("plot").get_attribute("value") != "My own plot about detectives"
     assert person.find("preview").is_displayed()
     person.find("copy-link").click()
-    link = person.driver.execute_async_script(
-        "setTimeout(() => navigator.clipboard.readText().then(arguments[0]), 200)"
-    )
-    assert link == f"{person.url}/?film=0"
+    assert person.clipboard() == f"{person.url}/?film=0"
     person.find("bring-back").click()
     person.said()
     assert person.find("title").get_attribute("value") == "Mine"
@@ -206,10 +196,11 @@ def test_browsing_the_gallery_predicts_at_once_and_destroys_nothing(person: Pers
 
 
 def test_a_poster_is_dropped_pasted_and_removed_and_a_wrong_file_is_named(
-    person: Person, picture: Path, tmp_path: Path
+    person: Person, poster: bytes, tmp_path: Path
 ) -> None:
     person.open()
-    notes, drawing = tmp_path / "notes.txt", tmp_path / "poster.svg"
+    notes, drawing, picture = tmp_path / "notes.txt", tmp_path / "poster.svg", tmp_path / "poster.jpg"
+    picture.write_bytes(poster)
     notes.write_text("not a poster")
     drawing.write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
     person.drop(notes)
@@ -227,7 +218,7 @@ def test_a_poster_is_dropped_pasted_and_removed_and_a_wrong_file_is_named(
     paste = """const data = new DataTransfer(), bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0));
         data.items.add(new File([bytes], 'image.png', {type: 'image/png'}));
         document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true}))"""
-    person.js(paste, base64.b64encode(picture.read_bytes()).decode())
+    person.js(paste, base64.b64encode(poster).decode())
     person.said()
     assert person.find("preview").is_displayed()
 
@@ -300,9 +291,8 @@ def test_a_link_json_and_curl_hold_the_present_film(person: Person) -> None:
     person.write(plot)
     person.find("go").click()
     person.said()
-    copied = "setTimeout(() => navigator.clipboard.readText().then(arguments[0]), 200)"
     person.find("copy-json").click()
-    value = json.loads(person.driver.execute_async_script(copied))
+    value = json.loads(person.clipboard())
     assert (value["title"], value["plot"]) == ("Night & Day", plot)
     assert value["prediction"]["genres"] == person.likely()
     command = person.find("api-code").get_attribute("textContent")
@@ -310,8 +300,7 @@ def test_a_link_json_and_curl_hold_the_present_film(person: Person) -> None:
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
         assert json.loads(done.stdout)["genres"] == person.likely()
     person.find("copy-link").click()
-    link = person.driver.execute_async_script(copied)
-    person.open(link.removeprefix(person.url))
+    person.open(person.clipboard().removeprefix(person.url))
     person.said()
     assert person.find("title").get_attribute("value") == "Night & Day"
     assert person.find("plot").get_attribute("value") == plot
@@ -327,11 +316,7 @@ def test_errors_are_in_plain_words_and_markup_stays_text(person: Person) -> None
     assert "<script>" in person.find("words").text
     assert person.all("#words img, #words script") == []
     for status, message in ((413, "larger than this server accepts"), (502, "not running"), (599, "status 599")):
-        person.js(
-            "window.fetch = async () => new Response('<html>', {status: arguments[0]})".replace(
-                "arguments[0]", str(status)
-            )
-        )
+        person.js(f"window.fetch = async () => new Response('<html>', {{status: {status}}})")
         person.find("go").click()
         person.wait(lambda message=message: message in person.error())
 
@@ -423,7 +408,7 @@ def test_the_api_page_sends_a_request_copies_examples_and_opens_schemas(person: 
     expected = person.js("return arguments[0].closest('.code').querySelector('pre').textContent", copy)
     copy.click()
     person.wait(lambda: copy.text == "Copied")
-    assert person.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])") == expected
+    assert person.clipboard() == expected
     person.js("Object.defineProperty(navigator, 'clipboard', {value: undefined})")  # as on plain http elsewhere
     person.all(".copy")[0].click()
     person.wait(lambda: person.all(".copy")[0].text == "Copied")
@@ -469,27 +454,18 @@ def test_the_theme_follows_the_system_until_one_is_chosen(person: Person) -> Non
 
 
 @pytest.fixture(scope="module")
-def measured(serving: Any, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server whose model was measured, so that its pages have scores and curves."""
-    from mmgcs import load
-    from mmgcs.evaluation import evaluate
-    from mmgcs.training.card import summarised
-
-    bundle = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("measured") / "bundle"))
-    report = evaluate(load(bundle), sample_films(), split="test", bootstrap=20)
-    (bundle / CARD_JSON).write_text(json.dumps({"name": "tiny", "evaluation": summarised(report)}))
-    seal(bundle)
-    with serving(bundle=bundle) as other:
-        yield other.url
+def measured_server(serving: Any, measured: Path) -> Iterator[Any]:
+    with serving(bundle=measured) as found:
+        yield found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_on_any_page_in_any_state(person: Person, measured: str, scheme: str) -> None:
+def test_axe_finds_nothing_on_any_page_in_any_state(person: Person, measured_server: Any, scheme: str) -> None:
     package = pytest.importorskip("axe_selenium_python")
     axe = (files(package) / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
     person.prefer(scheme)
-    person.url = measured
+    person.url = measured_server.url
     found: list[Any] = []
 
     def check(state: str) -> None:
@@ -557,34 +533,21 @@ def test_nothing_moves_by_itself_and_nothing_comes_from_elsewhere(person: Person
         person.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
-@pytest.fixture
-def under_sub_path(tiny_bundle: Path) -> Iterator[str]:
-    """The application below /films. The headers of proxies are tested in test_settings.py."""
-    app = create_app(tiny_bundle, Settings(drain=0.1, threads=8))
-    app.wsgi_app = DispatcherMiddleware(NotFound(), {"/films": app.wsgi_app})
-    server = Server(app, "127.0.0.1", 0)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.address[1]}/films"
-    finally:
-        server.stop()
-        thread.join()
-
-
-def test_a_person_walks_through_the_site_under_a_sub_path(person: Person, under_sub_path: str) -> None:
-    page = Person(person.driver, under_sub_path)
-    page.open("/")
-    page.all(".film-card")[0].click()
-    page.reasons()
-    for name in ("Model", "Scores", "Data", "API", "About", "Tables"):
-        page.driver.find_element(By.LINK_TEXT, name).click()
-        page.wait(lambda name=name: page.texts("nav [aria-current]") == [name])
-        assert page.driver.current_url.startswith(f"{under_sub_path}/")
-    page.find("try").click()
-    page.wait(lambda: page.find("result").is_displayed())
-    assert page.find("result").get_attribute("href").startswith(f"{under_sub_path}/api/v1/batch/")
-    page.open("/api")
-    assert f"curl {under_sub_path}/api/v1/predict" in page.driver.page_source
-    page.driver.find_element(By.CSS_SELECTOR, "#request button[type=submit]").click()
-    page.wait(lambda: page.find("response-status").text == "200")
+def test_a_person_walks_through_the_site_under_a_sub_path(person: Person, serving: Any) -> None:
+    # The headers of proxies are tested in test_settings.py.
+    with serving(prefix="/films") as other:
+        page = Person(person.driver, other.url)
+        page.open("/")
+        page.all(".film-card")[0].click()
+        page.reasons()
+        for name in ("Model", "Scores", "Data", "API", "About", "Tables"):
+            page.driver.find_element(By.LINK_TEXT, name).click()
+            page.wait(lambda name=name: page.texts("nav [aria-current]") == [name])
+            assert page.driver.current_url.startswith(f"{other.url}/")
+        page.find("try").click()
+        page.wait(lambda: page.find("result").is_displayed())
+        assert page.find("result").get_attribute("href").startswith(f"{other.url}/api/v1/batch/")
+        page.open("/api")
+        assert f"curl {other.url}/api/v1/predict" in page.driver.page_source
+        page.driver.find_element(By.CSS_SELECTOR, "#request button[type=submit]").click()
+        page.wait(lambda: page.find("response-status").text == "200")

@@ -118,8 +118,8 @@ def inspect(
             raise UsageError(f"--out {page} is not an HTML file; give it a name ending in .html")
         check_free(page, "--out", overwrite=overwrite)
     summary = inspect_films(films, page, form, parse_columns(columns))
-    text = f"{summary.films:,} films, {len(summary.genres)} genres; the page is {page}"
-    print_result(summary.to_json(), text, as_json)
+    text = f"{summary['films']:,} films, {len(summary['genres'])} genres; the page is {page}"
+    print_result(summary, text, as_json)
 
 
 @app.command(

@@ -6,9 +6,9 @@ import contextlib
 import gzip
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,6 @@ from mmgcs.files import sha256 as file_sha256
 from mmgcs.http import Progress, WebOptions, download
 
 GLOVE_URL = "https://nlp.stanford.edu/data/glove.6B.zip"
-GLOVE_SIZE = 862_182_613
 GLOVE_SHA256 = "617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb"
 DIMENSIONS = (50, 100, 200, 300)
 MAX_TEXT = 4 * 2**30
@@ -67,9 +66,9 @@ def get_glove(
                 if load_glove(target)[1].shape[1] == dimension:
                     return target
         if source is None:
-            known = (GLOVE_SIZE, GLOVE_SHA256) if url == GLOVE_URL else (None, None)
-            archive = folder / (Path(url).name or "glove.zip")
-            download(url, archive, size=known[0], sha256=sha256 or known[1], options=options, progress=progress)
+            archive = folder / (Path(urlsplit(url).path).name or "glove.zip")
+            known = GLOVE_SHA256 if url == GLOVE_URL else None
+            download(url, archive, sha256=sha256 or known, options=options, progress=progress)
         else:
             archive = source
             if sha256 is not None and file_sha256(source) != sha256.lower():
@@ -86,7 +85,6 @@ def get_glove(
 
 
 def _extract(archive: Path, target: Path, dimension: int) -> None:
-    """Extract the vectors of one dimension."""
     try:
         with _open_text(archive, dimension) as source, atomic_writer(target, "wb") as out:
             while piece := source.read(2**20):
@@ -97,24 +95,19 @@ def _extract(archive: Path, target: Path, dimension: int) -> None:
         raise InputError(f"{archive} is damaged or cut short ({error}); remove it and download it again") from None
 
 
-@contextlib.contextmanager
-def _open_text(archive: Path, dimension: int) -> Iterator[IO[bytes]]:
-    with archive.open("rb") as handle:
-        magic = handle.read(4)
-    if magic == b"PK\x03\x04" or archive.suffix.lower() == ".zip":
-        with zipfile.ZipFile(archive) as opened:
-            names = [name for name in opened.namelist() if name.endswith(f".{dimension}d.txt")]
-            if len(names) != 1:
-                held = ", ".join(opened.namelist()[:8])
-                raise InputError(f"{archive} has no {dimension}-dimensional vectors (it holds {held}); check --dim")
-            with opened.open(names[0]) as member:
-                yield member
-    elif magic[:2] == b"\x1f\x8b":
-        with gzip.open(archive) as member:
-            yield member  # type: ignore[misc]  # a GzipFile reads like any binary file
-    else:
-        with archive.open("rb") as handle:
-            yield handle
+def _open_text(archive: Path, dimension: int) -> IO[bytes]:
+    if archive.suffix.lower() != ".zip":
+        return _open(archive)
+    opened = zipfile.ZipFile(archive)
+    names = [name for name in opened.namelist() if name.endswith(f".{dimension}d.txt")]
+    if len(names) != 1:
+        held = ", ".join(opened.namelist()[:8])
+        raise InputError(f"{archive} has no {dimension}-dimensional vectors (it holds {held}); check --dim")
+    return opened.open(names[0])
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def load_glove(path: Path) -> tuple[list[str], NDArray[np.float32]]:
@@ -126,28 +119,21 @@ def load_glove(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     Raises:
         InputError: the file is missing, damaged or something else.
     """
-    opener = gzip.open if path.name.endswith(".gz") else open
+    again = "download it again with: mmgcs data glove"
     try:
-        with opener(path, "rb") as handle:
-            first = handle.readline()
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error}); download it again with: mmgcs data glove") from None
-    width = len(first.split()) - 1
-    if width < 2:
-        raise InputError(f"{path} is not a file of word vectors: its first line is not a word and numbers")
-    schema = {"word": pl.String, **{str(index): pl.Float32 for index in range(width)}}
-    try:
+        with _open(path) as handle:
+            width = len(handle.readline().split()) - 1
+        if width < 2:
+            raise InputError(f"{path} is not a file of word vectors: its first line is not a word and numbers")
+        schema = {"word": pl.String, **{str(index): pl.Float32 for index in range(width)}}
         table = pl.read_csv(
             path, separator=" ", has_header=False, quote_char=None, schema=schema, empty_string_is_null=False
         )
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
         reason = str(error).strip().split("\n", 1)[0]
-        raise InputError(
-            f"{path} is not a file of word vectors ({reason}); download it again with: mmgcs data glove"
-        ) from None
+        raise InputError(f"{path} is not a file of word vectors ({reason}); {again}") from None
     numbers = table.drop("word")
     short = numbers.select(pl.any_horizontal(pl.all().is_null())).to_series()
     if short.any():
-        line = int(short.arg_true()[0]) + 1
-        raise InputError(f"{path} is damaged: line {line} lacks numbers; download it again with: mmgcs data glove")
+        raise InputError(f"{path} is damaged: line {short.arg_true()[0] + 1} lacks numbers; {again}")
     return table["word"].to_list(), np.ascontiguousarray(numbers.to_numpy())

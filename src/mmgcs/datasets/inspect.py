@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +20,10 @@ MOST_GENRES = 30
 """The most genres a chart shows, the most common first."""
 
 
-@dataclass(frozen=True, slots=True)
-class DataSummary:
-    """Statistics of a table of films; every field is plain JSON.
-
-    Attributes:
-        films: the number of films.
-        genres: films per genre, the most common first.
-        together: films that have both genres of a pair, a matrix in the order of `genres`.
-        genres_per_film: films with 0, 1, 2… genres.
-        lengths: films by the words in their plot, in steps of ten; the last step includes all longer ones.
-        years: films per decade.
-        missing: films without each field.
-        duplicates: films with the id or plot of an earlier one, and pairs of near-duplicate plots.
-        splits: films per split, in total and per genre.
-    """
-
-    films: int
-    genres: dict[str, int]
-    together: list[list[int]]
-    genres_per_film: dict[str, int]
-    lengths: dict[str, int]
-    years: dict[str, int]
-    missing: dict[str, int]
-    duplicates: dict[str, int]
-    splits: dict[str, dict[str, int]]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the statistics as a JSON object."""
-        return asdict(self)
-
-
 def inspect_films(
     path: Path, out: Path | None, source: str = "auto", columns: Mapping[str, str] | None = None
-) -> DataSummary:
-    """Compute the statistics of a data set, and write them as a page.
+) -> dict[str, Any]:
+    """Compute the statistics of a data set, as `summarise` returns them, and write them as a page.
 
     Args:
         path: a table of films, or a published data set.
@@ -74,11 +42,19 @@ def inspect_films(
     return summary
 
 
-def summarise(films: pl.DataFrame) -> DataSummary:
-    """Compute the statistics of a table of films.
+def summarise(films: pl.DataFrame) -> dict[str, Any]:
+    """Compute the statistics of a table of films with the columns of `RAW_SCHEMA`.
 
-    Args:
-        films: a table with the columns of `RAW_SCHEMA`.
+    Returns:
+        `films`: the number of films.
+        `genres`: films per genre, the most common first.
+        `together`: films that have both genres of a pair, a matrix in the order of `genres`.
+        `genres_per_film`: films with 0, 1, 2… genres.
+        `lengths`: films by the words in their plot, in steps of ten; the last step includes all longer ones.
+        `years`: films per decade.
+        `missing`: films without each field.
+        `duplicates`: films with the id or plot of an earlier one, and pairs of near-duplicate plots.
+        `splits`: films per split, in total and per genre.
     """
     labels = label_sets(films["genres"])
     per_set = np.bincount(labels.of_film, minlength=len(labels.sets)).astype(np.int64)
@@ -88,25 +64,25 @@ def summarise(films: pl.DataFrame) -> DataSummary:
     letters = letters_only(plots)
     steps = plots.str.count_matches(r"\S+").clip(0, LONGEST) // LENGTH_STEP * LENGTH_STEP
     parts = {name: films.filter(pl.col("split") == name) for name in SPLITS}
-    return DataSummary(
-        films=films.height,
-        genres=labels.films_per_genre(),
-        together=(sets.T @ (sets * per_set[:, None])).tolist(),
-        genres_per_film={str(size): count for size, count in enumerate(sizes.tolist())},
-        lengths=_value_counts(steps),
-        years=_value_counts(films["year"].drop_nulls() // 10 * 10),
-        missing=_missing(films),
-        duplicates={
+    return {
+        "films": films.height,
+        "genres": labels.films_per_genre(),
+        "together": (sets.T @ (sets * per_set[:, None])).tolist(),
+        "genres_per_film": {str(size): count for size, count in enumerate(sizes.tolist())},
+        "lengths": _value_counts(steps),
+        "years": _value_counts(films["year"].drop_nulls() // 10 * 10),
+        "missing": _missing(films),
+        "duplicates": {
             "id": films.height - films["id"].n_unique() if films.height else 0,
             "plot": len(letters) - letters.n_unique(),
             "near-duplicate plot": len(near_duplicates(plots.filter(letters.is_first_distinct()))),
         },
-        splits={
+        "splits": {
             name: {"films": part.height, **label_sets(part["genres"], labels.genres).films_per_genre()}
             for name, part in parts.items()
             if part.height
         },
-    )
+    }
 
 
 def _value_counts(values: pl.Series) -> dict[str, int]:
@@ -124,22 +100,22 @@ def _missing(films: pl.DataFrame) -> dict[str, int]:
     return {name: int(films.select(expression.sum()).item()) for name, expression in parts.items()}
 
 
-def page(summary: DataSummary, name: str, broken: int = 0) -> str:
+def page(summary: Mapping[str, Any], name: str, broken: int = 0) -> str:
     """Return the page as HTML."""
     from mmgcs.templates import fill_template
 
-    last = max(map(int, summary.lengths), default=0)
+    last = max(map(int, summary["lengths"]), default=0)
     lengths = {
-        f"{step}+" if step >= LONGEST else str(step): summary.lengths.get(str(step), 0)
+        f"{step}+" if step >= LONGEST else str(step): summary["lengths"].get(str(step), 0)
         for step in range(0, last + 1, LENGTH_STEP)
     }
     charts = {
-        "Films of each genre; a film counts for each of its genres": dict(list(summary.genres.items())[:MOST_GENRES]),
-        "Genres per film": summary.genres_per_film,
+        "Films of each genre; a film counts for each of its genres": dict([*summary["genres"].items()][:MOST_GENRES]),
+        "Genres per film": summary["genres_per_film"],
         "Words in a plot, in steps of ten; the last row includes all longer ones": lengths,
-        "Films by decade of release": {f"{decade}s": count for decade, count in summary.years.items()},
-        "Films with missing fields": summary.missing,
-        "Duplicate ids and plots, and pairs of near-duplicate plots": summary.duplicates,
+        "Films by decade of release": {f"{decade}s": count for decade, count in summary["years"].items()},
+        "Films with missing fields": summary["missing"],
+        "Duplicate ids and plots, and pairs of near-duplicate plots": summary["duplicates"],
     }
     template = Path(__file__).parent / "templates" / "inspect.html.j2"
     return fill_template(template, summary=summary, name=name, broken=broken, charts=charts, most_genres=MOST_GENRES)

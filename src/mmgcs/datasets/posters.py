@@ -9,7 +9,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from mmgcs.datasets.sources import PICTURES, read_raw_films
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import atomic_writer, lock_folder, remove_parts
 from mmgcs.http import FetchError, WebClient, WebOptions
-from mmgcs.machine import cores
 from mmgcs.preprocess import decode_poster
 from mmgcs.tables import table_columns
 
@@ -144,50 +142,35 @@ def download_posters(
 
     Raises:
         UsageError: the table has no poster addresses, or another process is writing to the folder.
-        MmgcsError: the folder cannot be written.
     """
     options = options or PosterOptions()
     urls = dict(poster_urls(films, options.base_url))
     if urls and not any(urls.values()):
         raise UsageError("no film has a poster address; the table needs a column poster_url or poster_path")
-    try:
-        with lock_folder(folder):
-            for suffix in PICTURES:
-                remove_parts(folder, f"*{suffix}")
-            return _download_missing(urls, folder, options, progress)
-    except OSError as error:
-        raise MmgcsError(
-            f"{folder} cannot be written ({error.strerror or error}); free space or choose another"
-        ) from error
-
-
-def _download_missing(
-    urls: dict[str, str | None], folder: Path, options: PosterOptions, progress: Callable[[int, int], None]
-) -> PosterResult:
-    path, files = folder / FAILED, poster_files(folder)
-    try:
+    with lock_folder(folder):
+        for suffix in PICTURES:
+            remove_parts(folder, f"*{suffix}")
+        path, files = folder / FAILED, poster_files(folder)
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        failed = {record["id"]: record for record in map(json.loads, filter(str.strip, lines))}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a list of failed posters ({error}); remove it to try them all") from None
-    missing = {film: url for film, url in urls.items() if url is not None and poster_stem(film) not in files}
-    result = PosterResult(without=sum(url is None for url in urls.values()))
-    result.already = len(urls) - result.without - len(missing)
-    todo = {film: url for film, url in missing.items() if (film in failed) == options.retry_failed}
-    result.left = 0 if options.retry_failed else len(missing) - len(todo)
-    try:
-        # The event loop runs in its own thread, because a notebook's thread already has one.
-        with start_blocking_portal() as portal:
-            portal.call(_download_all, todo, folder, options, result, progress)
-    finally:  # an interrupted run records its failures too
-        files = poster_files(folder)
-        failed |= {record["id"]: record for record in result.failed}
-        records = [record for film, record in failed.items() if film not in urls or poster_stem(film) not in files]
-        if records:
-            with atomic_writer(path) as handle:
-                handle.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        else:
-            path.unlink(missing_ok=True)
+        failed = {record["id"]: record for record in map(json.loads, lines)}
+        missing = {film: url for film, url in urls.items() if url is not None and poster_stem(film) not in files}
+        todo = {film: url for film, url in missing.items() if (film in failed) == options.retry_failed}
+        result = PosterResult(without=sum(url is None for url in urls.values()))
+        result.already = len(urls) - result.without - len(missing)
+        result.left = 0 if options.retry_failed else len(missing) - len(todo)
+        try:
+            # The event loop runs in its own thread, because a notebook's thread already has one.
+            with start_blocking_portal() as portal:
+                portal.call(_download_all, todo, folder, options, result, progress)
+        finally:  # an interrupted run records its failures too
+            files = poster_files(folder)
+            failed |= {record["id"]: record for record in result.failed}
+            records = [record for film, record in failed.items() if film not in urls or poster_stem(film) not in files]
+            if records:
+                with atomic_writer(path) as handle:
+                    handle.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            else:
+                path.unlink(missing_ok=True)
     return result
 
 
@@ -206,21 +189,20 @@ async def _download_all(
         for film, url in queue:  # all workers share one iterator: each takes the next film
             try:
                 data = await client.get(url, {"Accept": "image/*"})
-                await asyncio.get_running_loop().run_in_executor(pool, _keep, folder, film, data)
+                await asyncio.to_thread(_keep, folder, film, data)
                 result.downloaded += 1
             except FetchError as error:
                 result.failed.append({"id": film, "url": url, "reason": str(error), "tries": error.tries})
             done += 1
             progress(done, len(todo))
 
-    with ThreadPoolExecutor(max_workers=min(4, cores())) as pool:
-        async with WebClient(options) as client:
-            workers = [asyncio.create_task(work()) for _ in range(min(options.concurrency, len(todo)))]
-            try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
+    async with WebClient(options) as client:
+        workers = [asyncio.create_task(work()) for _ in range(min(options.concurrency, len(todo)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
 
 
 def _keep(folder: Path, film: str, data: bytes) -> None:

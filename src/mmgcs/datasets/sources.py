@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def read_source(path: Path, name: str = "auto", columns: Mapping[str, str] | Non
         name = detect_source(path)
     elif name not in SOURCES:
         raise UsageError(f"there is no data source {name!r}; known: {', '.join(sorted(SOURCES))}")
-    return name, SOURCES[name].read(path)
+    return name, SOURCES[name][1](path)
 
 
 def detect_source(path: Path) -> str:
@@ -63,20 +62,22 @@ def detect_source(path: Path) -> str:
         InputError: it is not a known one.
         UsageError: it does not exist or cannot be read.
     """
-
-    def detect(columns: Sequence[str]) -> str | None:
-        return next((name for name, source in SOURCES.items() if source.recognises(path, columns)), None)
-
-    columns: list[str] = []
-    found = detect(columns) if path.is_dir() else None  # MM-IMDb's folder is not a table
-    if found is None:
-        with contextlib.suppress(UsageError) if path.is_dir() else contextlib.nullcontext():
-            columns = table_columns(path)
-        found = detect(columns)
-    if found is not None:
-        return found
-    what = f"its columns are {', '.join(columns[:12])}" if columns else "the folder has no <id>.json files and no table"
-    sources = "; ".join(f"{name}, {source.about}" for name, source in sorted(SOURCES.items()))
+    if mmimdb_folder(path) is not None:
+        return "mmimdb"
+    columns = table_columns(path)
+    names = set(columns)
+    # The most specific first.
+    if len(_one_hot_columns(columns)) >= 3 and names & {*_ORIGINAL["plot"]}:
+        return "original"
+    if names >= {"id", "overview", "genres", "belongs_to_collection", "imdb_id"}:
+        return "movielens"
+    own = names & {"split", "poster"}
+    if names >= {"id", "overview", "genres"} and names & {"release_date", "vote_average"} and not own:
+        return "tmdb"
+    if {"id", "genres"} <= sources_of(columns).keys():
+        return "films"
+    sources = "; ".join(f"{name}, {about}" for name, (about, _) in sorted(SOURCES.items()))
+    what = f"its columns are {', '.join(columns[:12])}"
     raise InputError(f"{path} is not a known data set ({what}); name it with --from: {sources}")
 
 
@@ -278,72 +279,27 @@ def _read_splits(root: Path) -> dict[str, str]:
     path = next((file for file in (root / "split.json", root / "dataset" / "split.json") if file.is_file()), None)
     if path is None:
         return {}
-    try:
-        parts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not JSON ({error}); download MM-IMDb's split.json again") from None
-    if not isinstance(parts, dict) or not all(isinstance(ids, list) for ids in parts.values()):
-        raise InputError(f"{path} is not an object of lists of ids; download MM-IMDb's split.json again")
     splits: dict[str, str] = {}
-    for part, ids in parts.items():
-        if part not in _MMIMDB_SPLITS:
-            raise InputError(f"{path} names a part {part!r}; known: {', '.join(_MMIMDB_SPLITS)}")
-        for film in map(str, ids):
-            if splits.setdefault(film, _MMIMDB_SPLITS[part]) != _MMIMDB_SPLITS[part]:
-                raise InputError(f"{path} has film {film} in both {splits[film]} and {part}; a film has one part")
+    try:
+        for part, ids in json.loads(path.read_text(encoding="utf-8")).items():
+            for film in map(str, ids):
+                if splits.setdefault(film, _MMIMDB_SPLITS[part]) != _MMIMDB_SPLITS[part]:
+                    raise ValueError(f"film {film} is in both {splits[film]} and {part}")
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is not MM-IMDb's split.json ({error!r}); download it again") from None
     return splits
 
 
 # All data sets
 
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A data set that can be read.
-
-    Attributes:
-        about: a description for error messages.
-        recognises: returns True if a path with these columns (none for a folder) looks like this data set.
-        read: reads one row per film into the columns of `RAW_SCHEMA`.
-    """
-
-    about: str
-    recognises: Callable[[Path, Sequence[str]], bool]
-    read: Callable[[Path], Frame]
-
-
-SOURCES: Mapping[str, Source] = {
-    "mmimdb": Source(
-        "MM-IMDb: a folder of <id>.json, <id>.jpeg and split.json",
-        lambda path, columns: path.is_dir() and mmimdb_folder(path) is not None,
-        _read_mmimdb,
-    ),
-    "original": Source(
-        "the original's strictly_balanced_top10.csv (list strings, one-hot columns)",
-        lambda path, columns: len(_one_hot_columns(columns)) >= 3 and bool(set(_ORIGINAL["plot"]) & set(columns)),
-        _read_original,
-    ),
-    "movielens": Source(
-        "MovieLens' The Movies Dataset: movies_metadata.csv",
-        lambda path, columns: {"id", "overview", "genres", "belongs_to_collection", "imdb_id"} <= set(columns),
-        _read_tmdb,
-    ),
-    "tmdb": Source(
-        "Kaggle's TMDB dump or TMDB-5000: a CSV file",
-        lambda path, columns: (
-            {"id", "overview", "genres"} <= set(columns)
-            and bool({"release_date", "vote_average"} & set(columns))
-            and not {"split", "poster"} & set(columns)  # somebody's own table
-        ),
-        _read_tmdb,
-    ),
-    "films": Source(
-        "a FILMS table: CSV, JSONL or Parquet with id, plot and genres",
-        lambda path, columns: {"id", "genres"} <= sources_of(columns).keys(),
-        read_raw_films,
-    ),
+SOURCES: Mapping[str, tuple[str, Callable[[Path], Frame]]] = {
+    "mmimdb": ("MM-IMDb: a folder of <id>.json, <id>.jpeg and split.json", _read_mmimdb),
+    "original": ("the original's strictly_balanced_top10.csv (list strings, one-hot columns)", _read_original),
+    "movielens": ("MovieLens' The Movies Dataset: movies_metadata.csv", _read_tmdb),
+    "tmdb": ("Kaggle's TMDB dump or TMDB-5000: a CSV file", _read_tmdb),
+    "films": ("a FILMS table: CSV, JSONL or Parquet with id, plot and genres", read_raw_films),
 }
-"""The known data sets, the most specific first: a path is read as the first one that recognises it."""
+"""The known data sets: a description, and the function that reads one row per film into `RAW_SCHEMA`'s columns."""
 
 
 def _to_raw(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[pl.Expr]:

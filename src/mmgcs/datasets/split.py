@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from mmgcs.datasets.clean import LabelSets
@@ -101,9 +101,11 @@ def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[floa
         (films,) the index of each film's split.
     """
     groups = np.unique(groups, return_inverse=True)[1]
-    counts, size_of = _group_counts(labels, groups)
-    # Types: groups with the same number of films of each genre, and the same size.
-    types, of_group = np.unique(np.column_stack([counts, size_of]), axis=0, return_inverse=True)
+    films = np.column_stack([labels.sets[labels.of_film], np.ones(len(groups), dtype=np.int32)])
+    ones, shape = np.ones(len(groups), dtype=np.int32), (groups.max(initial=-1) + 1, len(groups))
+    members_of = csr_array((ones, (groups, np.arange(len(groups)))), shape=shape)
+    # Types: groups with the same number of films of each genre, and in total.
+    types, of_group = np.unique(members_of @ films, axis=0, return_inverse=True)
     of_group = of_group.reshape(-1)
     members = np.bincount(of_group, minlength=len(types)).astype(np.int64)
     left = members @ types  # films per genre, and in total, still to distribute
@@ -123,21 +125,11 @@ def stratify(labels: LabelSets, groups: NDArray[np.int64], shares: Sequence[floa
         waiting[chosen] = False
     _even_out(dealt, types.astype(np.float64), need, weight)
     # The groups of a type are assigned at random.
-    order = np.random.default_rng(seed).permutation(len(size_of))
+    order = np.random.default_rng(seed).permutation(len(of_group))
     order = order[np.argsort(of_group[order], kind="stable")]
-    split_of_group = np.empty(len(size_of), dtype=np.int64)
+    split_of_group = np.empty(len(of_group), dtype=np.int64)
     split_of_group[order] = np.repeat(np.tile(np.arange(len(shares)), len(types)), dealt.reshape(-1))
     return np.asarray(split_of_group[groups], dtype=np.int64)
-
-
-def _group_counts(labels: LabelSets, groups: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the films of each genre in each group, (groups, genres), and the size of each group, (groups,)."""
-    size = np.bincount(groups).astype(np.int32)
-    counts = np.zeros((len(size), len(labels.genres)), dtype=np.int32)
-    for genre in range(len(labels.genres)):
-        has = labels.sets[:, genre][labels.of_film]
-        counts[:, genre] = np.bincount(groups[has], minlength=len(size))
-    return counts, size
 
 
 def _deal(

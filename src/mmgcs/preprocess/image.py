@@ -19,7 +19,6 @@ class PosterPixels:
     Posters are stretched rather than cropped: nearly all are 2:3, and lettering and faces at the edges matter.
     """
 
-    views: tuple[str, ...] = ("features", "picture")
     max_pixels: int | None = None
     """The largest width × height that this process decodes; None for the default of `decode_poster`."""
 

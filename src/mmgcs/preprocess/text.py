@@ -153,6 +153,6 @@ def _tokens(options: Mapping[str, Any], read: Callable[[str], bytes]) -> PlotTok
     return PlotTokens(
         tokenizer,
         whole_number(options, "max_tokens", 1, 100_000),
-        pad_id=int(options.get("pad_id", 0)),
+        pad_id=whole_number({"pad_id": 0, **options}, "pad_id", 0, 2**31 - 1),
         use_title=bool(options.get("use_title", True)),
     )

@@ -26,7 +26,7 @@ from mmgcs.preprocess import (
     odd_plot,
     placeholder_warning,
 )
-from mmgcs.runtime.decisions import DecisionRule, sigmoid
+from mmgcs.runtime.decisions import DecisionRule
 from mmgcs.runtime.domain import PictureDetector
 from mmgcs.runtime.graph import LoadedBranch, open_session, run_graph
 
@@ -282,10 +282,6 @@ class Classifier:
     def odds(self, logits: NDArray[np.float32], inputs: str) -> NDArray[np.float32]:
         """Return calibrated log-odds (films, genres) of films whose inputs are `inputs`, such as "plot+poster"."""
         return self._rules[inputs].odds(logits)
-
-    def probabilities(self, logits: NDArray[np.float32], inputs: str) -> NDArray[np.float32]:
-        """Return calibrated probabilities (films, genres) of films whose inputs are `inputs`, such as "plot+poster"."""
-        return sigmoid(self.odds(logits, inputs))
 
     def decide(self, logits: NDArray[np.float32], features: Features) -> list[Prediction]:
         """Turn logits into predictions with the calibration and thresholds for each film's inputs."""

@@ -77,7 +77,7 @@ class JobQueue:
         self._threads: list[threading.Thread] = []
         self._closed = threading.Event()
         self._root: Path | None = None
-        self._lock_of_root = contextlib.ExitStack()
+        self._exit = contextlib.ExitStack()
         for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
             # If nobody holds its lock, it was left by a server that was killed.
             with contextlib.suppress(MmgcsError, OSError), lock_folder(folder):
@@ -126,7 +126,8 @@ class JobQueue:
         """Return the folder of all jobs. It is locked, so that no other server deletes it."""
         if self._root is None:
             self._root = Path(tempfile.mkdtemp(prefix=_FOLDER))
-            self._lock_of_root.enter_context(lock_folder(self._root))
+            self._exit.enter_context(lock_folder(self._root))
+            self._exit.callback(shutil.rmtree, self._root, ignore_errors=True)
             threading.Thread(target=self._sweep, name="delete-old-jobs", daemon=True).start()
         return self._root
 
@@ -168,10 +169,7 @@ class JobQueue:
             self._drop(job)
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-        if self._root is not None:
-            shutil.rmtree(self._root, ignore_errors=True)
-            self._root = None
-        self._lock_of_root.close()
+        self._exit.close()
         return not self.active
 
     def _work(self, job: Job) -> None:
