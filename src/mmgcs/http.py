@@ -344,7 +344,7 @@ class _PublicNetwork(httpcore2.AsyncNetworkBackend):
 def _public_transport(limits: httpx2.Limits) -> httpx2.AsyncHTTPTransport:
     transport = httpx2.AsyncHTTPTransport(limits=limits)
     # httpx's transport has no parameter for the network backend of its connection pool.
-    transport._pool._network_backend = _PublicNetwork()  # type: ignore[union-attr]
+    transport._pool._network_backend = _PublicNetwork()
     return transport
 
 
