@@ -20,6 +20,7 @@ from mmgcs.files import sha256 as file_sha256
 from mmgcs.http import Progress, WebOptions, download
 
 GLOVE_URL = "https://nlp.stanford.edu/data/glove.6B.zip"
+GLOVE_SIZE = 862_182_613
 GLOVE_SHA256 = "617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb"
 DIMENSIONS = (50, 100, 200, 300)
 MAX_TEXT = 4 * 2**30
@@ -67,7 +68,8 @@ def get_glove(
                     return target
         if source is None:
             archive = folder / (Path(urlsplit(url).path).name or "glove.zip")
-            known = GLOVE_SHA256 if url == GLOVE_URL else None
+            known, most = (GLOVE_SHA256, GLOVE_SIZE) if url == GLOVE_URL else (None, 4 * 2**30)
+            options = options or WebOptions(allow_private=True, max_bytes=most)
             download(url, archive, sha256=sha256 or known, options=options, progress=progress)
         else:
             archive = source
