@@ -5,11 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from mmgcs.sample import sample_table
+
+if TYPE_CHECKING:
+    from mmgcs.bundle import Bundle
+    from mmgcs.training import Recipe
 
 PLOT: dict[str, Any] = {
     "encoder": {
@@ -30,6 +34,14 @@ def write_recipe(path: Path, **parts: Any) -> Path:
     """Write a recipe of the given branches and settings."""
     path.write_text(yaml.safe_dump({"name": "tiny", "checkpoint_steps": 1, **parts}), encoding="utf-8")
     return path
+
+
+def train_on_sample(recipe: Recipe | Path, out: Path, **options: Any) -> Bundle:
+    """Train `recipe` on the sample, in this process and quietly."""
+    from mmgcs.training import train
+
+    options = {"posters": sample_table().parent, "log": lambda line: None, "progress": False, **options}
+    return train(recipe, sample_table(), out, **options)
 
 
 def train_command(recipe: Path, out: Path, *more: str, data: Path | None = None) -> list[str]:

@@ -64,7 +64,7 @@ def test_the_decided_share_of_genres_is_the_one_asked_for_and_is_far_more_often_
 def test_further_films_move_the_thresholds_and_leave_the_calibration(make_scores) -> None:
     few, more = make_scores(films=150, seed=1), make_scores(films=4000, seed=2)
     alone = fit_decision(few[1], few[0])
-    helped = fit_decision(few[1], few[0], more=(more[1], more[0]))
+    helped = fit_decision(few[1], few[0], more=(more[1], more[0], np.ones_like(more[0])))
     assert (helped.slope, helped.intercept) == (alone.slope, alone.intercept)
     assert helped.thresholds != alone.thresholds
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from mmgcs.evaluation.metrics import Measured, Scores, average_precision, choose, measure, resample
+from mmgcs.evaluation.metrics import Measured, Scores, average_precision, choose, resample
 
 NAMES = ("A", "B", "C", "D", "E", "F")
 
@@ -23,7 +23,7 @@ def test_f1_equals_scikit_learns(make_scores, average, seed) -> None:
     truth, logits = make_scores(seed=seed)
     truth[:5] = False  # films with none of the genres
     chosen = choose(sigmoid(logits), np.linspace(0.3, 0.7, 6))
-    ours = measure(truth, logits, chosen)[f"{average}_f1"][0]
+    ours = Measured(truth, logits, chosen, bootstrap=0).estimate(f"{average}_f1").value
     assert ours == pytest.approx(reference.f1_score(truth, chosen, average=average, zero_division=0), abs=1e-6)
 
 
@@ -32,10 +32,10 @@ def test_precision_recall_and_f1_of_each_genre_equal_scikit_learns(make_scores) 
     truth[:, 1] = False  # a genre that no film has
     chosen = choose(sigmoid(logits), 0.5)
     chosen[:, 2] = False  # a genre that is never chosen
-    ours = measure(truth, logits, chosen)
+    ours = Measured(truth, sigmoid(logits), chosen, bootstrap=0).scores(NAMES).genres
     expected = reference.precision_recall_fscore_support(truth, chosen, zero_division=0)
     for name, theirs in zip(("precision", "recall", "f1"), expected, strict=False):
-        np.testing.assert_allclose(ours[name][0], theirs, atol=1e-12)
+        assert [getattr(genre, name).value for genre in ours] == pytest.approx(theirs, abs=1e-12)
 
 
 @pytest.mark.parametrize("digits", [7, 1], ids=["few ties", "many ties"])

@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import PLOT, POSTER, errors, run_command, train_command, write_recipe
+from tiny_training import PLOT, POSTER, errors, run_command, train_command, train_on_sample, write_recipe
 
 from mmgcs.bundle import Bundle
 from mmgcs.errors import UsageError
-from mmgcs.sample import sample_table
-from mmgcs.training import read_recipe, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -86,6 +84,6 @@ def children(pid: int) -> list[str]:
 
 
 def test_more_processes_than_films_in_a_batch_are_refused(tmp_path):
-    recipe = read_recipe(write_recipe(tmp_path / "r.yaml", plot=PLOT))
+    recipe = write_recipe(tmp_path / "r.yaml", plot=PLOT)
     with pytest.raises(UsageError, match=r"--devices 9"):
-        train(recipe, sample_table(), tmp_path / "run", devices=9, log=lambda _: None)
+        train_on_sample(recipe, tmp_path / "run", devices=9)

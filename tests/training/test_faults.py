@@ -13,12 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import PLOT, POSTER, errors, run_command, train_command, write_recipe
+from tiny_training import PLOT, POSTER, errors, run_command, train_command, train_on_sample, write_recipe
 
-from mmgcs.bundle import Bundle
 from mmgcs.errors import MmgcsError
 from mmgcs.sample import sample_films, sample_table
-from mmgcs.training import read_recipe, train
 from mmgcs.training.module import BranchModule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,11 +52,6 @@ def begun(command: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def train_in_process(recipe: Path, out: Path, **options) -> Bundle:
-    table = sample_table()
-    return train(recipe, table, out, posters=table.parent, log=lambda _: None, progress=False, **options)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("schedule", "batch_size", "validations", "steps"),
@@ -71,7 +64,7 @@ def test_a_training_stopped_at_any_step_resumes_to_the_very_same_model(
     training = {**PLOT["training"], **settings}
     plot = {**PLOT, "views": 2, "augment": [{"kind": "word_dropout"}], "training": training}
     recipe = write_recipe(tmp_path / "r.yaml", plot=plot)
-    bundle = train_in_process(recipe, tmp_path / "undisturbed")
+    bundle = train_on_sample(recipe, tmp_path / "undisturbed")
     expected = weights(tmp_path / "undisturbed")
     assert step_of(tmp_path / "undisturbed" / "plot" / "last.ckpt") == steps
     step = BranchModule.training_step
@@ -85,9 +78,9 @@ def test_a_training_stopped_at_any_step_resumes_to_the_very_same_model(
         out = tmp_path / f"stopped-{stop}"
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(BranchModule, "training_step", stopped)
-            train_in_process(recipe, out)
+            train_on_sample(recipe, out)
         assert step_of(out / "plot" / "last.ckpt") == stop
-        again = train_in_process(recipe, out, resume=True)
+        again = train_on_sample(recipe, out, resume=True)
         assert all(torch.equal(value, weights(out)[name]) for name, value in expected.items()), f"stopped at {stop}"
         assert again.card()["evaluation"] == bundle.card()["evaluation"]
 
@@ -121,7 +114,7 @@ def test_a_loss_that_is_no_number_ends_in_one_line_and_no_checkpoint_of_it_is_ke
     wild = {**LONG["training"], "lr": 1e30, "head_lr": 1e30, "clip": 1e30, "warmup": 0.0}
     recipe, out = write_recipe(tmp_path / "r.yaml", plot={**LONG, "training": wild}), tmp_path / "run"
     with pytest.raises(MmgcsError, match="the last good checkpoint is kept: lower the learning rate"):
-        train_in_process(recipe, out)
+        train_on_sample(recipe, out)
     # Step 1 made the weights that gave the loss, and no good ones were there before.
     assert not (out / "plot" / "last.ckpt").exists()
 
@@ -146,7 +139,7 @@ def test_unreadable_posters_are_left_out_named_and_do_not_stop_a_training(tmp_pa
 
 
 def test_unreadable_posters_alone_are_refused_with_the_first_reason(tmp_path):
-    recipe = read_recipe(write_recipe(tmp_path / "r.yaml", poster=POSTER))
+    recipe = write_recipe(tmp_path / "r.yaml", poster=POSTER)
     (tmp_path / "none").mkdir()
     with pytest.raises(MmgcsError, match=r"none of \d+ posters could be read; the first: "):
-        train(recipe, sample_table(), tmp_path / "run", posters=tmp_path / "none", log=lambda _: None, progress=False)
+        train_on_sample(recipe, tmp_path / "run", posters=tmp_path / "none")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars
 import pytest
-from tiny_training import write_recipe
+from tiny_training import train_on_sample, write_recipe
 
 from mmgcs import Film, GenreClassifier, load
 from mmgcs.cli import main
@@ -63,7 +63,7 @@ def test_twenty_films_a_genre_give_a_bundle_for_own_genres(recipe, tmp_path, spl
 def test_posters_and_plots_get_shares_of_their_own(tiny_bundle: Path, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "own.yaml", head={"bundle": str(tiny_bundle), "folds": 3, "strengths": [10]})
     recipe = read_recipe(path, ["genres=[Drama, Comedy, Crime]"])
-    bundle = train(recipe, sample_table(), tmp_path / "run", posters=sample_table().parent, log=lambda _: None)
+    bundle = train_on_sample(recipe, tmp_path / "run")
     assert set(bundle.config.decisions) == {"plot", "poster", "plot+poster"}
     film = Film(plot="A detective hunts a killer", poster=next(sample_table().parent.glob("posters/*.jpg")))
     (prediction,) = load(bundle.path).predict_batch([film])

@@ -37,29 +37,34 @@ def batch(known: torch.Tensor) -> dict:
     }
 
 
+def quiet(module):
+    module.log = lambda *args, **kwargs: None
+    return module
+
+
+def branch(loss: str = "bce", share: float = 0.0, **training) -> BranchModule:
+    loss_module = make_loss(loss, {}, torch.full((GENRES,), 0.5))
+    return quiet(BranchModule(Given(), SourceHead(WIDTH, GENRES, 1, 0), Optimization(**training), loss_module, share))
+
+
 def logits_gradient(loss: str, known: torch.Tensor, **training) -> torch.Tensor:
     """The gradient of a training step's loss by the logits of the films (FILMS, GENRES)."""
-    head = SourceHead(WIDTH, GENRES, 1, 0)
-    settings = Optimization(**training)
-    module = BranchModule(Given(), head, settings, make_loss(loss, {}, torch.full((GENRES,), 0.5)))
-    module.log = lambda *args, **kwargs: None
+    module = branch(loss, **training)
     seen = []
 
     def keep(_, __, logits):
         logits.retain_grad()
         seen.append(logits)
 
-    head.register_forward_hook(keep)
+    module.head.register_forward_hook(keep)
     module.training_step(batch(known), 0).backward()
     return seen[0].grad
 
 
 def cost(soft: torch.Tensor | None, share: float) -> float:
     torch.manual_seed(0)
-    head = SourceHead(WIDTH, GENRES, 1, 0)
-    torch.nn.init.normal_(head.common.weight)
-    module = BranchModule(Given(), head, Optimization(), make_loss("bce", {}, torch.full((GENRES,), 0.5)), share)
-    module.log = lambda *args, **kwargs: None
+    module = branch(share=share)
+    torch.nn.init.normal_(module.head.common.weight)
     films = batch(torch.ones(FILMS, GENRES))
     return float(module.training_step(films if soft is None else {**films, "soft": soft}, 0).detach())
 
@@ -90,9 +95,7 @@ def test_mixing_films_adds_no_gradient_for_labels_that_are_unknown_in_both():
     known[0] = 0.0
     data = batch(known)
     data["truth"][FILMS - 1] = 1.0
-    module = BranchModule(Given(), SourceHead(WIDTH, GENRES, 1, 0), Optimization(mixup=0.3), torch.nn.Identity())
-    module.log = lambda *args, **kwargs: None
-    assert torch.allclose(module._mix(data["hidden"], data, 0)[1]["truth"][0], torch.ones(GENRES))
+    assert torch.allclose(branch(mixup=0.3)._mix(data["hidden"], data, 0)[1]["truth"][0], torch.ones(GENRES))
 
 
 def test_the_fusion_skips_unknown_labels():
@@ -100,8 +103,7 @@ def test_the_fusion_skips_unknown_labels():
         def forward(self, features, present):
             return sum(features)
 
-    module = FusionModule(Sum(), Optimization(), make_loss("bce", {}, torch.full((GENRES,), 0.5)), 0.0)
-    module.log = lambda *args, **kwargs: None
+    module = quiet(FusionModule(Sum(), Optimization(), make_loss("bce", {}, torch.full((GENRES,), 0.5)), 0.0))
     features = torch.zeros(FILMS, GENRES, requires_grad=True)
     known = torch.ones(FILMS, GENRES)
     known[1] = 0.0
@@ -110,35 +112,31 @@ def test_the_fusion_skips_unknown_labels():
     assert (features.grad[1] == 0).all() and (features.grad[0] > 0).all()
 
 
-def test_a_label_source_without_a_description_is_announced_once(tmp_path):
-    table = tmp_path / "films.csv"
-    rows = [
-        f"{row},a plot,{genre},{split},mine"
-        for row, (genre, split) in enumerate(
-            zip(["Drama", "Comedy"] * 2, ["train", "train", "valid", "valid"], strict=True)
-        )
-    ]
-    table.write_text("\n".join(["id,plot,genres,split,labels", *rows]), encoding="utf-8")
-    recipe = Recipe.model_validate({"name": "r", "genres": "data", "plot": {"encoder": {"kind": "transformer"}}})
+def read_table(path, header, rows, **settings):
+    """What a recipe with these settings makes of a table, and what it says."""
+    path.write_text("\n".join([header, *rows]), encoding="utf-8")
+    plot = {"encoder": {"kind": "transformer"}}
     lines: list[str] = []
-    data = read(recipe, table, None, lines.append)
-    assert lines == [
+    data = read(Recipe(name="r", genres="data", plot=plot, **settings), path, None, lines.append)
+    return data, lines
+
+
+def test_a_label_source_without_a_description_is_announced_once(tmp_path):
+    films = [("Drama", "train"), ("Comedy", "train"), ("Drama", "valid"), ("Comedy", "valid")]
+    rows = [f"{row},a plot,{genre},{split},mine" for row, (genre, split) in enumerate(films)]
+    table = tmp_path / "films.csv", "id,plot,genres,split,labels", rows
+    assert read_table(*table)[1] == [
         "label source 'mine' has no description; a missing genre counts as no. "
         "Describe it in the recipe under label_sources"
     ]
-    described = recipe.model_copy(update={"label_sources": {"mine": LabelSource(unnamed=("Drama",))}})
-    lines.clear()
-    known = read(described, table, None, lines.append).known
+    data, lines = read_table(*table, label_sources={"mine": LabelSource(unnamed=("Drama",))})
     assert lines == []
-    assert np.array_equal(known[:, data.genres.index("Drama")], [True, False, True, False])
+    assert np.array_equal(data.known[:, data.genres.index("Drama")], [True, False, True, False])
 
 
 def test_rows_that_cannot_be_read_are_counted(tmp_path):
-    table = tmp_path / "films.csv"
     rows = [f"{row},a plot,Drama|Comedy,{split}" for row, split in enumerate(["train", "valid"])]
-    table.write_text("\n".join(["id,plot,genres,split", *rows, "2,a plot,Drama,train,one,field,too,many"]), "utf-8")
-    recipe = Recipe.model_validate({"name": "r", "genres": "data", "plot": {"encoder": {"kind": "transformer"}}})
-    lines: list[str] = []
-    data = read(recipe, table, None, lines.append)
+    rows.append("2,a plot,Drama,train,one,field,too,many")
+    data, lines = read_table(tmp_path / "films.csv", "id,plot,genres,split", rows)
     assert len(data.films) == 2
     assert len(lines) == 1 and lines[0].startswith("rows that cannot be read and are left out: 1; the first: ")

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_training import train_on_sample
 
 from mmgcs.runtime import load
-from mmgcs.sample import sample_films, sample_table
-from mmgcs.training import read_recipe, train
+from mmgcs.sample import sample_films
+from mmgcs.training import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 # Fewer epochs and smaller models; what the recipe says of optimiser, schedule, views and augmentation stays.
@@ -58,8 +59,7 @@ def test_a_recipe_trains_to_a_bundle_that_predicts(path, tmp_path):
     if path.stem == "mmimdb":
         settings.append("genres=default")  # the sample has not all 23
     recipe = read_recipe(path, settings)
-    table = sample_table()
-    bundle = train(recipe, table, tmp_path / "run", posters=table.parent, progress=False, log=lambda _: None)
+    bundle = train_on_sample(recipe, tmp_path / "run")
     classifier = load(bundle.path)
     films = [film for film in sample_films() if film.plot and film.poster][:3]
     for prediction in classifier.predict_batch(films):

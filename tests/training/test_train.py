@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import csv
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import polars
 import pytest
 import torch
-from tiny_training import PLOT, POSTER, run_command, train_command, write_recipe
+from safetensors.torch import load_file
+from tiny_training import PLOT, POSTER, run_command, train_command, train_on_sample, write_recipe
 
 import mmgcs
 from mmgcs.bundle import Bundle
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.sample import sample_films, sample_table
-from mmgcs.training import read_recipe, train
+from mmgcs.training import Recipe, read_recipe
+from mmgcs.training.branch import make_encoder
 from mmgcs.training.trainer import read_curve
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -44,16 +42,15 @@ SMALL = [
 ]
 
 
-def run(out: Path, **options):
-    recipe = read_recipe(RECIPES / "english.yaml", SMALL)
-    table = sample_table()
-    return train(recipe, table, out, posters=table.parent, log=lambda line: None, progress=False, **options)
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return read_recipe(RECIPES / "english.yaml", SMALL)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
+def trained(recipe, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "small"
-    run(out, command="mmgcs train recipes/english.yaml")
+    train_on_sample(recipe, out, command="mmgcs train recipes/english.yaml")
     return out
 
 
@@ -79,14 +76,7 @@ def test_the_card_says_what_it_was_made_from_and_measured(trained):
     assert "int8 costs" in Bundle(trained / "bundle").read("CARD.md").decode()
 
 
-def test_the_bundle_predicts_what_torch_predicts_up_to_quantisation(trained):
-    import onnxruntime as ort
-    from safetensors.torch import load_file
-
-    from mmgcs.sample import sample_films
-    from mmgcs.training.branch import make_encoder
-
-    recipe = read_recipe(RECIPES / "english.yaml", SMALL)
+def test_the_bundle_predicts_what_torch_predicts_up_to_quantisation(recipe, trained):
     films = [film for film in sample_films() if film.plot][:12]
     encoder = make_encoder(recipe.plot)
     encoder.load_state_dict(load_file(trained / "plot" / "encoder.safetensors"))
@@ -110,52 +100,20 @@ def test_curves_are_written_as_table_picture_and_tensorboard(trained):
     assert list((trained / "plot" / "tensorboard").glob("events.*"))
 
 
-def test_a_run_is_not_overwritten_and_resuming_a_finished_one_changes_nothing(trained):
+def test_a_run_is_not_overwritten_and_resuming_a_finished_one_changes_nothing(recipe, trained):
     before = (trained / "bundle" / "manifest.json").read_bytes()
     with pytest.raises(UsageError, match="--resume"):
-        run(trained)
-    other = read_recipe(RECIPES / "english.yaml", [*SMALL, "seed=99"])
+        train_on_sample(recipe, trained)
     with pytest.raises(UsageError, match="another recipe"):
-        train(other, sample_table(), trained, posters=sample_table().parent, resume=True, log=lambda line: None)
-    run(trained, resume=True)
+        train_on_sample(recipe.model_copy(update={"seed": 99}), trained, resume=True)
+    train_on_sample(recipe, trained, resume=True)
     assert (trained / "bundle" / "manifest.json").read_bytes() == before
 
 
 @pytest.mark.slow
-def test_a_killed_training_resumes_from_its_last_step_and_ends_as_the_undisturbed_one(trained, tmp_path):
-    out = tmp_path / "killed"
-    table = sample_table()
-    command = [sys.executable, "-m", "mmgcs", "train", str(RECIPES / "english.yaml"), "--data", str(table)]
-    command += ["--posters", str(table.parent), "--out", str(out), "--quiet"]
-    for setting in [*SMALL, "checkpoint_steps=1"]:
-        command += ["--set", setting]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 300
-        begun = out / "poster" / "last.ckpt"
-        while not begun.is_file() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert not (out / "bundle").exists()
-    done = subprocess.run([*command, "--resume", "--json"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    resumed = mmgcs.load(answer["bundle"])
-    undisturbed = mmgcs.load(trained / "bundle")
-    text = "A detective hunts a killer through the city."
-    one, other = resumed.predict(plot=text).probabilities, undisturbed.predict(plot=text).probabilities
-    assert max(abs(one[genre] - other[genre]) for genre in one) < 0.05
-
-
-@pytest.mark.slow
 def test_mixed_precision_trains_a_model_whose_bundle_computes_with_32_bits(tmp_path):
-    import onnx
-
-    recipe = read_recipe(write_recipe(tmp_path / "r.yaml", precision="bf16-mixed", poster=POSTER))
-    table = sample_table()
-    bundle = train(recipe, table, tmp_path / "run", posters=table.parent, log=lambda line: None, progress=False)
+    recipe = write_recipe(tmp_path / "r.yaml", precision="bf16-mixed", poster=POSTER)
+    bundle = train_on_sample(recipe, tmp_path / "run")
     (branch,) = bundle.config.branches
     assert (tmp_path / "run" / branch.name / "last.ckpt").is_file()
     weights = onnx.load(str(bundle.path / branch.graph)).graph.initializer
@@ -172,7 +130,7 @@ def test_a_training_is_logged_to_mlflow(tmp_path, one_thread, monkeypatch):
     from mlflow import MlflowClient
 
     recipe = write_recipe(tmp_path / "r.yaml", plot=PLOT, logger="mlflow")
-    mmgcs.train(recipe, sample_table(), tmp_path / "run", log=lambda line: None, progress=False)
+    train_on_sample(recipe, tmp_path / "run")
     client = MlflowClient(f"sqlite:///{tmp_path}/run/mlflow.db")
     experiment = client.get_experiment_by_name("tiny")
     (logged,) = client.search_runs([experiment.experiment_id])
@@ -201,7 +159,7 @@ def test_weights_and_biases_without_an_account_is_one_clear_error(tmp_path, one_
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     recipe = write_recipe(tmp_path / "r.yaml", plot=PLOT, logger="wandb")
     with pytest.raises(MmgcsError, match="logger wandb: No API key configured"):
-        mmgcs.train(recipe, sample_table(), tmp_path / "run", log=lambda line: None, progress=False)
+        train_on_sample(recipe, tmp_path / "run")
 
 
 def test_a_table_with_other_column_names_is_trained_on(tmp_path: Path) -> None:

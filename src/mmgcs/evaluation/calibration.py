@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,18 +49,17 @@ def fit_logistic(
 
 
 def fit_platt(
-    logits: NDArray[Any], truth: NDArray[np.bool_], known: NDArray[np.bool_] | None = None, *, pull: float = 5.0
+    logits: NDArray[Any], truth: NDArray[np.bool_], known: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fit the Platt scaling of each genre: probability = sigmoid(slope · logit + intercept).
 
     Platt's targets (Platt 1999: (n₊ + 1)/(n₊ + 2) and 1/(n₋ + 2) for 1 and 0) act as a prior that keeps a rare genre's
-    curve from turning into a step.
+    curve from turning into a step. Slopes are pulled towards 1.
 
     Args:
         logits: (films, genres).
         truth: (films, genres).
         known: (films, genres), False where the truth is unknown; None if all of it is known.
-        pull: how strongly slopes are pulled towards 1, in films' worth of evidence; 0 for not at all.
 
     Returns:
         Slope and intercept, each (genres,); slopes are positive, so calibration never changes a genre's ranking.
@@ -76,7 +74,7 @@ def fit_platt(
         target = np.where(there, (positives + 1) / (positives + 2), 1 / (len(there) - positives + 2))
         scores = np.asarray(logits, dtype=np.float64)[rows, genre][None]
         # A slope of 0 or less would turn the genre's ranking around.
-        (slope[genre],), intercept[genre] = fit_logistic(scores, target, centre=1.0, pull=pull, least=1e-3)
+        (slope[genre],), intercept[genre] = fit_logistic(scores, target, centre=1.0, pull=5.0, least=1e-3)
     return slope, intercept
 
 
@@ -88,7 +86,6 @@ def fit_thresholds(
     shrinkage: float = 0.25,
     expected: float = 0.5,
     resamples: int = 100,
-    seed: int = 0,
 ) -> NDArray[np.float64]:
     """Return thresholds that give a high F1 on new films, fitted on a small labelled set.
 
@@ -106,7 +103,6 @@ def fit_thresholds(
         shrinkage: the pull, between 0 (each genre alone) and 1 (one threshold for all).
         expected: the pull towards the threshold of the largest expected F1, between 0 and 1.
         resamples: bootstrap resamples.
-        seed: the seed of the resamples; the result depends on nothing else.
 
     Returns:
         (genres,) between 0 and 1. A genre that no film has gets the common threshold, and 0.5 if none has any.
@@ -114,10 +110,13 @@ def fit_thresholds(
     films, genres = truth.shape
     logits = log_odds(probabilities)
     known = np.ones_like(truth) if known is None else known
-    weights = resample(films, resamples, seed)
+    weights = resample(films, resamples)
     common = _best_cut(logits[known], weights[:, np.nonzero(known)[0]], truth[known])
     centre = 0.0 if np.isnan(common) else common
-    wanted = log_odds(_expected_thresholds(probabilities))
+    # Half of the largest F1 expected from the probabilities
+    ranked = -np.sort(-np.asarray(probabilities, dtype=np.float64), axis=0)
+    f1 = 2 * np.cumsum(ranked, axis=0) / (np.arange(1, films + 1)[:, None] + ranked.sum(0))
+    wanted = log_odds(f1.max(axis=0) / 2)
     cuts = np.full(genres, centre)
     for genre in range(genres):
         rows = known[:, genre]
@@ -127,15 +126,6 @@ def fit_thresholds(
             cuts[genre] = shrunk + expected * (wanted[genre] - shrunk)
     thresholds: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-cuts))
     return thresholds
-
-
-def _expected_thresholds(probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """Return for each genre (genres,) half of the largest F1 expected from `probabilities` (films, genres)."""
-    ranked = -np.sort(-np.asarray(probabilities, dtype=np.float64), axis=0)
-    chosen = np.arange(1, len(ranked) + 1)[:, None]
-    f1 = 2 * np.cumsum(ranked, axis=0) / (chosen + ranked.sum(0))
-    half: NDArray[np.float64] = f1.max(axis=0) / 2
-    return half
 
 
 def _best_cut(scores: NDArray[np.float64], weights: NDArray[np.float32], truth: NDArray[np.bool_]) -> float:
@@ -160,13 +150,7 @@ def _best_cut(scores: NDArray[np.float64], weights: NDArray[np.float32], truth: 
 
 
 def fit_confidence(confidence: NDArray[Any], coverage: float = COVERAGE) -> float:
-    """Return the threshold that the share `coverage` of confidences (films,) reaches; films below it are not sure.
-
-    Raises:
-        ValueError: `coverage` is not above 0 and at most 1.
-    """
-    if not 0 < coverage <= 1:
-        raise ValueError(f"coverage must be above 0 and at most 1; got {coverage}")
+    """Return the threshold that the share `coverage` of confidences (films,) reaches; films below it are not sure."""
     ranked = np.sort(confidence)[::-1]
     return float(ranked[int(np.ceil(coverage * len(ranked))) - 1])
 
@@ -204,7 +188,7 @@ def fit_decision(
     coverage: float = COVERAGE,
     *,
     known: NDArray[np.bool_] | None = None,
-    more: Sequence[NDArray[Any]] | None = None,
+    more: tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]] | None = None,
 ) -> Decision:
     """Fit the decision for one combination of inputs, on held-out films that all have these inputs.
 
@@ -213,23 +197,18 @@ def fit_decision(
         truth: (films, genres).
         coverage: the share of films for which a prediction should be sure, and of genres to decide.
         known: (films, genres), False where the truth is unknown; None if all of it is known.
-        more: logits, truth and, if some is unknown, known of further films that the branches did not learn from. Only
-            thresholds are fitted on them too: they need many films, while calibration needs films whose genres are as
-            frequent as those to come.
-
-    Raises:
-        ValueError: there are no films, or `coverage` is out of range.
+        more: logits, truth and known of further films that the branches did not learn from. Only thresholds are fitted
+            on them too: they need many films, while calibration needs films whose genres are as frequent as those to
+            come.
     """
-    if not len(logits):
-        raise ValueError("a decision needs held-out films to be fitted on; got none")
     known = np.ones_like(truth) if known is None else known
     truth = truth & known
     slope, intercept = fit_platt(logits, truth, known)
     probabilities = sigmoid(logits * slope + intercept)
     seen = [(truth, probabilities, known)]
     if more is not None:
-        others, their_truth, *rest = more
-        seen.append((their_truth, sigmoid(others * slope + intercept), rest[0] if rest else np.ones_like(their_truth)))
+        others, their_truth, their_known = more
+        seen.append((their_truth, sigmoid(others * slope + intercept), their_known))
     thresholds = fit_thresholds(*(np.concatenate(parts) for parts in zip(*seen, strict=True)))
     confidence = expected_f1(probabilities, choose(probabilities, thresholds))
     # Partial abstention (Nguyen and Hüllermeier 2021, "Multilabel classification with partial abstention"): for a film

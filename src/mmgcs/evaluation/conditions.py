@@ -15,8 +15,6 @@ from mmgcs.runtime import Classifier, Features, without
 Progress = Callable[[str, int, int], None]
 """Called with the name of the stage, how much is done, and the total."""
 
-_CHUNK = 128  # films between two reports of progress
-
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -116,16 +114,13 @@ class ShownFilms:
         return np.array([[genre in some for genre in self._config.genres] for some in names], dtype=bool)
 
     def _rows(self, condition: Condition) -> NDArray[np.int64]:
-        counts = np.array([not error for error in self.errors], dtype=bool)
-        for name in condition.needs:
-            columns = [index for index, branch in enumerate(self._config.branches) if branch.input == name]
-            counts &= self._features.present[:, columns].max(axis=1, initial=0.0) > 0
-        return np.flatnonzero(counts)
+        readable = np.array([not error for error in self.errors], dtype=bool)
+        return np.flatnonzero(readable & self._features.having(self._config.branches, condition.needs))
 
     def _run(self, films: Sequence[Film], stage: str) -> Features:
         parts = []
-        for start in range(0, len(films), _CHUNK):
+        for start in range(0, len(films), 128):
             self._progress(stage, start, len(films))
-            parts.append(self._classifier.features(films[start : start + _CHUNK]))
+            parts.append(self._classifier.features(films[start : start + 128]))
         self._progress(stage, len(films), len(films))
         return Features.concatenate(parts)

@@ -56,15 +56,9 @@ def find_columns(films: Sequence[Film], wanted: Sequence[str] | None) -> tuple[s
 def find_groups(
     films: Sequence[Film], truth: Bools, answers: Answers, scores: Scores, columns: Sequence[str], **draws: int
 ) -> tuple[Group, ...]:
-    """Group the films that were answered, and score each group.
+    """Group the films that were answered, also by `columns` of their table, and score each group.
 
-    Args:
-        films: the films, one for each row of `truth`.
-        truth: (films, genres).
-        answers: the bundle's answers.
-        scores: their scores.
-        columns: columns of the films' table to group by as well.
-        draws: `bootstrap` and `seed` of the intervals, as for `Measured`.
+    `truth` is (films, genres), `scores` those of all films; `draws` are `bootstrap` and `seed`, as for `Measured`.
     """
     groups = []
     for index, genre in enumerate(scores.genres):

@@ -149,63 +149,46 @@ def micro_f1(truth: Bools, chosen: Bools, rows: NDArray[Any]) -> float:
     return float(2 * (truth & chosen)[rows].sum() / total) if total else 0.0
 
 
-def measure(
-    truth: Bools, probabilities: Floats | None, chosen: Bools, weights: Floats | None = None
-) -> dict[str, NDArray[np.float64]]:
-    """Compute every metric, once for each row of weights.
+class Measured:
+    """Some films' metrics, on the films themselves and on bootstrap resamples of them.
 
     Args:
         truth, probabilities, chosen: (films, genres), probabilities NaN where the truth is unknown; without
             probabilities, average precision is left out.
-        weights: (resamples, films); None for the films as they are, as one row.
-
-    Returns:
-        By name, those of OVERALL (resamples,) and those of PER_GENRE (resamples, genres), float64.
+        bootstrap: the number of resamples for the intervals; 0 for none.
+        seed: equal seeds and film counts draw the same films, so that two systems can be compared draw by draw.
     """
-    rows = np.ones((1, len(truth)), dtype=np.float32) if weights is None else weights
-    hits = (rows @ (truth & chosen).astype(np.float32)).astype(np.float64)
-    picked = (rows @ chosen.astype(np.float32)).astype(np.float64)
-    actual = (rows @ truth.astype(np.float32)).astype(np.float64)
-    f1 = _ratio(2 * hits, picked + actual)
-    # A resample may have no film of a rare genre; an F1 of zero there would say nothing about the model.
-    counted = (actual > 0) | ~truth.any(axis=0)
-    by_film = _ratio(2.0 * (truth & chosen).sum(axis=1), chosen.sum(axis=1) + truth.sum(axis=1))
-    values = {
-        "micro_f1": _ratio(2 * hits.sum(axis=1), (picked + actual).sum(axis=1)),
-        "macro_f1": _ratio((f1 * counted).sum(axis=1), counted.sum(axis=1)),
-        "samples_f1": _ratio(rows @ by_film, rows.sum(axis=1, dtype=np.float64)),
-        "weighted_f1": _ratio((f1 * actual).sum(axis=1), actual.sum(axis=1)),
-        "precision": _ratio(hits, picked),
-        "recall": _ratio(hits, actual),
-        "f1": f1,
-    }
-    if probabilities is not None:
-        precisions = average_precision(truth, probabilities, rows)
-        known = ~np.isnan(precisions)
-        mean = _ratio(np.nansum(precisions, axis=1), known.sum(axis=1))
-        values["average_precision"] = precisions
-        values["mean_average_precision"] = np.where(known.any(axis=1), mean, np.nan)
-    return values
-
-
-class Measured:
-    """Some films' metrics, on the films themselves and on bootstrap resamples of them."""
 
     def __init__(
         self, truth: Bools, probabilities: Floats | None, chosen: Bools, *, bootstrap: int = 1000, seed: int = 0
     ) -> None:
-        """Measure.
-
-        Args:
-            truth, probabilities, chosen: as for `measure`.
-            bootstrap: the number of resamples for the intervals; 0 for none.
-            seed: equal seeds and film counts draw the same films, so that two systems can be compared draw by draw.
-        """
         self._truth, self._probabilities, self._chosen = truth, probabilities, chosen
-        weights = np.ones((1, len(truth)), dtype=np.float32)  # the films themselves, then the resamples
+        rows = np.ones((1, len(truth)), dtype=np.float32)  # the films themselves, then the resamples
         if bootstrap:
-            weights = np.concatenate([weights, resample(len(truth), bootstrap, seed)])
-        self._values = measure(truth, probabilities, chosen, weights)
+            rows = np.concatenate([rows, resample(len(truth), bootstrap, seed)])
+        hits = (rows @ (truth & chosen).astype(np.float32)).astype(np.float64)
+        picked = (rows @ chosen.astype(np.float32)).astype(np.float64)
+        actual = (rows @ truth.astype(np.float32)).astype(np.float64)
+        f1 = _ratio(2 * hits, picked + actual)
+        # A resample may have no film of a rare genre; an F1 of zero there would say nothing about the model.
+        counted = (actual > 0) | ~truth.any(axis=0)
+        by_film = _ratio(2.0 * (truth & chosen).sum(axis=1), chosen.sum(axis=1) + truth.sum(axis=1))
+        # By name, those of OVERALL (rows,) and those of PER_GENRE (rows, genres)
+        self._values = {
+            "micro_f1": _ratio(2 * hits.sum(axis=1), (picked + actual).sum(axis=1)),
+            "macro_f1": _ratio((f1 * counted).sum(axis=1), counted.sum(axis=1)),
+            "samples_f1": _ratio(rows @ by_film, rows.sum(axis=1, dtype=np.float64)),
+            "weighted_f1": _ratio((f1 * actual).sum(axis=1), actual.sum(axis=1)),
+            "precision": _ratio(hits, picked),
+            "recall": _ratio(hits, actual),
+            "f1": f1,
+        }
+        if probabilities is not None:
+            precisions = average_precision(truth, probabilities, rows)
+            known = ~np.isnan(precisions)
+            mean = _ratio(np.nansum(precisions, axis=1), known.sum(axis=1))
+            self._values["average_precision"] = precisions
+            self._values["mean_average_precision"] = np.where(known.any(axis=1), mean, np.nan)
 
     def estimate(self, name: str, genre: int | None = None) -> Estimate:
         """Return one metric with its interval; for those of PER_GENRE, that of the genre with this index."""
@@ -226,8 +209,8 @@ class Measured:
 
     def scores(self, genres: Sequence[str]) -> Scores:
         """Return all scores, with calibration errors; `genres` are the columns' names."""
-        assert self._probabilities is not None, "scores need probabilities"
-        mass = expected_calibration_error(self._truth, self._probabilities, binning="equal-mass")
+        assert self._probabilities is not None
+        mass = expected_calibration_error(self._truth, self._probabilities)
         width = expected_calibration_error(self._truth, self._probabilities, binning="equal-width")
         per_genre = tuple(
             GenreScores(
@@ -311,29 +294,29 @@ def expected_calibration_error(
     return result
 
 
-def calibration_floor(probabilities: NDArray[Any], *, bins: int = BINS, draws: int = 100, seed: int = 0) -> float:
+def calibration_floor(probabilities: NDArray[Any]) -> float:
     """Return the mean equal-mass calibration error that these probabilities would show if they were perfect.
 
     In bins of a few films, even perfect probabilities miss by chance, so an error near this floor is as good as zero.
     The floor is simulated by drawing truths from the probabilities (films, genres).
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     errors = []
     for column in np.asarray(probabilities, dtype=np.float32).T:
         column = column[~np.isnan(column)]
-        member = np.eye(bins, dtype=np.float32)[assign_bins(column, bins)]  # (films, bins)
-        gaps = (random.random((draws, len(column)), dtype=np.float32) < column) - column  # (draws, films)
+        member = np.eye(BINS, dtype=np.float32)[assign_bins(column)]  # (films, bins)
+        gaps = (random.random((100, len(column)), dtype=np.float32) < column) - column  # (draws, films)
         errors.append(float(np.abs(gaps @ member).sum(axis=1).mean()) / max(1, len(column)))
     return float(np.mean(errors))
 
 
-def reliability(truth: NDArray[np.bool_], probabilities: NDArray[Any], bins: int = BINS) -> tuple[Bin, ...]:
+def reliability(truth: NDArray[np.bool_], probabilities: NDArray[Any]) -> tuple[Bin, ...]:
     """Return the reliability curve of one genre from (films,) truths and probabilities, in equal-mass bins."""
     known = ~np.isnan(probabilities)
     truth, probabilities = truth[known], probabilities[known]
-    index = assign_bins(probabilities, bins)
+    index = assign_bins(probabilities)
     return tuple(
         Bin(float(probabilities[index == number].mean()), float(truth[index == number].mean()), int(count))
-        for number, count in enumerate(np.bincount(index, minlength=bins))
+        for number, count in enumerate(np.bincount(index))
         if count
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -284,13 +284,13 @@ def _fit_baseline(
 
 
 def _coverage(
-    truth: Bools, chosen: Bools, confidence: NDArray[Any], shares: Sequence[float] | NDArray[np.float64]
+    truth: Bools, chosen: Bools, confidence: NDArray[Any], shares: Iterable[float]
 ) -> tuple[tuple[float, float], ...]:
     """Return (share of films answered, most confident first; micro-F1 of those) for each of `shares`."""
     order = np.argsort(-confidence, kind="stable")
-    counts = [max(int(np.ceil(share * len(order) - 1e-9)), 1) for share in shares]
     return tuple(
-        (float(share), micro_f1(truth, chosen, order[:count])) for share, count in zip(shares, counts, strict=True)
+        (float(share), micro_f1(truth, chosen, order[: max(int(np.ceil(share * len(order) - 1e-9)), 1)]))
+        for share in shares
     )
 
 

@@ -163,17 +163,12 @@ class PixelEncoder(Encoder):
     kind = "pixels"
 
     def __init__(
-        self,
-        height: int,
-        width_px: int,
-        mean: float | Sequence[float] = 127.5,
-        std: float | Sequence[float] = 127.5,
+        self, height: int, width_px: int, mean: float | Sequence[float] = 127.5, std: float | Sequence[float] = 127.5
     ) -> None:
         super().__init__()
         self.size = (height, width_px)
         self.frozen = 0
-        plain = {"mean": mean, "std": std}
-        self._statistics = {key: value if isinstance(value, float) else list(value) for key, value in plain.items()}
+        self._statistics = {"mean": mean, "std": std}
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)

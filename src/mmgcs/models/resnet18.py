@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.models.base import ENCODERS, PixelEncoder, read_tensors
 
+HUB = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+"""The first digits of the file's SHA-256 are in its name and are checked."""
 STAGES = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
 
 
@@ -102,7 +104,21 @@ class ResNet18(PixelEncoder):
         return features
 
     def _load(self, weights: str) -> None:
-        published = read_weights(weights)
+        address = HUB if weights == "hub" else weights
+        if address.startswith(("https://", "http://")):
+            try:
+                published: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
+                    address, map_location="cpu", check_hash=address == HUB, weights_only=True, progress=False
+                )
+            except (OSError, RuntimeError, ValueError) as error:
+                if isinstance(error, urllib.error.HTTPError):
+                    error.close()  # it holds the connection
+                raise MmgcsError(
+                    f"the weights could not be downloaded ({' '.join(str(error).split())}); download {address} on a "
+                    "machine with a network and give the file with --set poster.encoder.options.weights=FILE"
+                ) from error
+        else:
+            published = read_tensors(Path(weights))
         own = [key for key in self.state_dict() if not key.startswith("project.")]
         # num_batches_tracked counts training steps; some files leave it out.
         missing = [key for key in own if key not in published and not key.endswith("num_batches_tracked")]
@@ -114,29 +130,3 @@ class ResNet18(PixelEncoder):
             raise UsageError(
                 f"poster.encoder.weights: {weights} does not fit a ResNet-18 ({str(error).splitlines()[-1].strip()})"
             ) from error
-
-
-def read_weights(weights: str) -> dict[str, Tensor]:
-    """Return the tensors of a file or an address. No code from the file is run.
-
-    Raises:
-        UsageError: the file is missing or holds no tensors.
-        MmgcsError: the download failed.
-    """
-    if weights != "hub" and not weights.startswith(("https://", "http://")):
-        return read_tensors(Path(weights))
-    # The first digits of the file's SHA-256 are in its name and are checked.
-    hub = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
-    address = hub if weights == "hub" else weights
-    try:
-        published: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
-            address, map_location="cpu", check_hash=weights == "hub", weights_only=True, progress=False
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it holds the connection
-        raise MmgcsError(
-            f"the weights could not be downloaded ({' '.join(str(error).split())}); download {address} on a machine "
-            "with a network and give the file with --set poster.encoder.options.weights=FILE"
-        ) from error
-    return published

@@ -38,18 +38,9 @@ def assemble(
     extra: Mapping[str, Any] | None = None,
     languages: tuple[str, ...] = (ENGLISH,),
 ) -> tuple[BundleConfig, Callable[[Path], None]]:
-    """Return the arguments of `write_bundle` for a bundle of finished branches.
+    """Return the arguments of `write_bundle`: the configuration, and a function that writes the files into a folder.
 
-    Args:
-        run: provides the name, the genres and the assets.
-        branches: the branches.
-        fusion: None for the mean of the heads' logits.
-        decisions: None for neutral ones.
-        extra: the picture detector, from `fit_pictures`.
-        languages: the languages of plots that the bundle reads.
-
-    Returns:
-        The configuration, and a function that writes the bundle's files into a folder.
+    Without a fusion, the branches' logits are averaged; without decisions, each genre's threshold is 0.5.
     """
     specs = [branch.spec for branch in branches]
     module = FUSIONS["linear"]([branch.head for branch in branches]) if fusion is None else fusion

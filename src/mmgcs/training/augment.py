@@ -125,12 +125,7 @@ def rand_augment(changes: int = 2, strength: int = 10) -> PosterChange:
 
 
 class Augmenter:
-    """Apply the augmentations of one branch, in the recipe's order.
-
-    Args:
-        changes: the name and settings of each.
-        source: "plot" or "poster".
-    """
+    """Apply the augmentations of a branch, "plot" or "poster", given by name and settings, in the recipe's order."""
 
     def __init__(self, changes: Sequence[tuple[str, Mapping[str, Any]]], source: str) -> None:
         registry: Registry[Callable[..., Any]] = PLOT_CHANGES if source == "plot" else POSTER_CHANGES

@@ -31,15 +31,9 @@ def add_bag(
     valid: NDArray[np.int64],
     weights: NDArray[np.float32],
 ) -> tuple[TokenBagEncoder, Head, float, float]:
-    """Add a linear model of the tokens to a trained encoder.
+    """Add a linear model of the tokens to a trained encoder and its head.
 
-    Args:
-        encoder: the trained encoder of tokens.
-        head: its head's weight (genres, width) and bias.
-        data: the films.
-        rows: the films to fit on.
-        valid: the films to choose the share on.
-        weights: the weight of each film of `rows`.
+    The model is fitted on the films `rows` with their `weights`, and its share is chosen on the films `valid`.
 
     Returns:
         The encoder with the bag, its head, the share of the bag, and the macro average precision on `valid`.

@@ -114,13 +114,7 @@ class BranchData:
         return inputs
 
     def cache_stem(self, folder: Path, device: torch.device, log: Log) -> None:
-        """Compute the output of the frozen stem for every view, and keep it in a file.
-
-        Args:
-            folder: the file's folder; an existing file is used.
-            device: the device to compute on.
-            log: called with the file's size, or the reason why nothing is cached.
-        """
+        """Compute the output of the frozen stem for every view, and keep it in `folder`; an existing file is used."""
         path, encoder = folder / "hidden.npy", self.encoder.eval().to(device)
         run = open_stem(encoder) if device.type == "cpu" else None  # onnxruntime is many times faster than torch here
 

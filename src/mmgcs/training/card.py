@@ -21,12 +21,7 @@ LIBRARIES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "onnx",
 
 
 def make_card(run: Run, classifier: Classifier) -> tuple[dict[str, Any], Report]:
-    """Return the card of a finished bundle, and its report on `test`, or on `valid` if `test` is empty.
-
-    Args:
-        run: the training; its folder has the results of each branch.
-        classifier: the bundle.
-    """
+    """Return the card of a finished bundle, and its report on `test`, or on `valid` if `test` is empty."""
     data = run.data
     films = {split: [data.films[row] for row in data.rows(split)] for split in ("train", "valid", "test")}
     counts = {
@@ -39,18 +34,11 @@ def make_card(run: Run, classifier: Classifier) -> tuple[dict[str, Any], Report]
     branches = {}
     for branch in classifier.bundle.config.branches:
         found = json.loads((run.folder / branch.name / "branch.json").read_text(encoding="utf-8"))
-        branches[branch.name] = {
-            key: found[key] for key in ("encoder", "graph", "valid_map", "quantization") if key in found
-        }
+        shown = ("encoder", "graph", "valid_map", "quantization")
+        branches[branch.name] = {key: found[key] for key in shown if key in found}
     split = "test" if films["test"] else "valid"
-    report = evaluate(
-        classifier,
-        films[split],
-        train=films["train"],
-        valid=films["valid"],
-        split=split,
-        sources=run.recipe.sources(),
-    )
+    others, sources = {name: films[name] for name in ("train", "valid")}, run.recipe.sources()
+    report = evaluate(classifier, films[split], **others, split=split, sources=sources)
     card: dict[str, Any] = {
         "name": run.recipe.name,
         "command": run.command,

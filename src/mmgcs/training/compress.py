@@ -235,11 +235,6 @@ def measure_bundle(
 ) -> tuple[dict[str, Decision], dict[str, Any]]:
     """Fit decisions for a bundle on the films of split `valid` and measure it there.
 
-    Args:
-        classifier: the bundle.
-        films: labelled films.
-        coverage: the share of films on which the model should be sure.
-
     Returns:
         The decisions, and the bundle's scores with them and its `milliseconds` for one film.
 

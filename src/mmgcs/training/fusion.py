@@ -73,7 +73,6 @@ def choose_seen(recipe: Recipe, data: Labelled, holdout: NDArray[np.int64]) -> N
 
 
 def _with_both(data: Labelled) -> NDArray[np.int64]:
-    """Return the training films with both inputs."""
     return np.intersect1d(data.rows("train", "plot"), data.rows("train", "poster"))
 
 
@@ -133,10 +132,7 @@ def _with_all_inputs(films: FusionFilms) -> TensorDataset:
 def choose_shares(fusion: nn.Module, share: Tensor, valid: FusionFilms) -> int | None:
     """Choose how much of a gated fusion's correction is used, so that on `valid` it is never worse than its parts.
 
-    Args:
-        fusion: the trained fusion; its `share`, and if necessary its `mix` and `shift`, are changed.
-        share: its (branches + 1,).
-        valid: the films to choose on.
+    Changes the fusion's `share` (branches + 1,), and if necessary its `mix` and `shift`.
 
     Returns:
         The branch that decides alone when all inputs are present, if all together were worse; otherwise None.
@@ -177,18 +173,10 @@ def _score(fusion: nn.Module, films: FusionFilms, having: Tensor, shown: Tensor)
 def fit_decisions(
     fusion: nn.Module, specs: Sequence[Branch], valid: FusionFilms, held: FusionFilms | None, coverage: float
 ) -> dict[str, Decision]:
-    """Fit a decision for each combination of inputs.
+    """Fit a decision on `valid` for each combination of inputs, such as "plot+poster".
 
-    Args:
-        fusion: the trained fusion.
-        specs: the branches.
-        valid: features and labels of the films of `valid`.
-        held: those of the films held out for the fusion, if there is one. Only the fusion has seen them; measured by
-            halving `valid`, they still improve the decisions.
-        coverage: the share of films on which the model should be sure.
-
-    Returns:
-        the decisions by combination, such as "plot+poster".
+    `held` are the films held out for the fusion, if there is one. Only the fusion has seen them; measured by halving
+    `valid`, they still improve the decisions.
     """
     decisions = {}
     for condition in input_combinations([spec.input for spec in specs]):

@@ -20,15 +20,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Bundle, BundleConfig, Decision, write_bundle
+from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, Bundle, BundleConfig, Decision, write_bundle
 from mmgcs.errors import UsageError
 from mmgcs.evaluation import WEIGHINGS, fit_decision, macro_average_precision
 from mmgcs.export import export_fusion
-from mmgcs.files import atomic_writer, sha256, write_json
+from mmgcs.files import write_json
 from mmgcs.models import FUSIONS, GatedFusion
 from mmgcs.runtime import CARD_KEY, PICTURES, Classifier, Features, load, record_samples, write_carded_bundle
 from mmgcs.training.card import card_text, make_card
-from mmgcs.training.labelled import fingerprint, learned_languages
+from mmgcs.training.labelled import learned_languages
 from mmgcs.training.progress import track
 from mmgcs.training.recipe import HeadRecipe
 from mmgcs.training.rundir import Run
@@ -89,41 +89,27 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
 
 
 def read_features(run: Run, base: Classifier) -> Features:
-    """Compute the films' features, or read them from the run's folder if an earlier call left them.
+    """Return the features of the branches that can read enough of the films.
 
-    Returns:
-        The features of the branches that can read enough of the films. `strange` is None if more than 5% of the films
-        are unlike those the bundle learned from, because its detectors would be of no use.
+    `strange` is None if more than 5% of the films are unlike those the bundle learned from, because its detectors
+    would be of no use.
     """
     films = run.data.films
-    key = fingerprint(["features, errors", run.data.fingerprint, sha256(base.bundle.path / MANIFEST), len(films)])
-    path = run.folder / f"features-{key}.npz"
-    if not path.is_file():
-        chunks = [films[start : start + CHUNK] for start in range(0, len(films), CHUNK)]
-        stage = f"reading {len(films):,} films"
-        parts = [base.features(chunk) for chunk in track(chunks, stage, enabled=run.progress)]
-        found = Features.concatenate(parts)
-        assert found.strange is not None
-        errors = np.array(found.errors, dtype=np.str_)
-        with atomic_writer(path, "wb") as handle:
-            arrays: dict[str, Any] = {
-                "present": found.present,
-                "strange": found.strange,
-                "errors": errors,
-                **found.values,
-            }
-            np.savez(handle, **arrays)
-    with np.load(path, allow_pickle=False) as kept:
-        used = np.flatnonzero(kept["present"].sum(0) >= LEAST_INPUT)
-        if not len(used):
-            raise UsageError(f"fewer than {LEAST_INPUT} films could be read; check the plots, and --posters")
-        present, strange = kept["present"][:, used], kept["strange"][:, used]
-        # A film whose only input belongs to an unused branch cannot be predicted.
-        errors = np.where((kept["errors"] == "") & ~present.any(1), "its only input is not used", kept["errors"])
-        names = [base.bundle.config.branches[column].name for column in used]
-        values = {name: kept[name] for name in names}
-    useful = strange.any(axis=1).mean() <= 0.05
-    return Features(values, present, [()] * len(films), errors.tolist(), strange if useful else None)
+    chunks = [films[start : start + CHUNK] for start in range(0, len(films), CHUNK)]
+    tracked = track(chunks, f"reading {len(films):,} films", enabled=run.progress)
+    found = Features.concatenate([base.features(chunk) for chunk in tracked])
+    used = np.flatnonzero(found.present.sum(0) >= LEAST_INPUT)
+    if not len(used):
+        raise UsageError(f"fewer than {LEAST_INPUT} films could be read; check the plots, and --posters")
+    names = [base.bundle.config.branches[column].name for column in used]
+    assert found.strange is not None
+    strange = found.strange[:, used]
+    return replace(
+        found,
+        values={name: found.values[name] for name in names},
+        present=found.present[:, used],
+        strange=strange if strange.any(axis=1).mean() <= 0.05 else None,
+    )
 
 
 def fit_heads(
@@ -136,13 +122,7 @@ def fit_heads(
 ) -> Fitted:
     """Fit heads, weights of the branches and decisions on the films `rows`.
 
-    Args:
-        run: for the data and the seed.
-        recipe: the settings.
-        base: the bundle of the encoders.
-        features: the films' features.
-        rows: the films to learn from.
-        strengths: for each branch, the regularization; None to choose it.
+    `strengths` are the regularization of each branch; None to choose it.
     """
     data = run.data
     fold = np.random.default_rng(run.recipe.seed).permutation(len(data.films)) % recipe.folds

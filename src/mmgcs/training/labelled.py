@@ -115,11 +115,9 @@ def read_own(
     """Read films with a user's own genres. Without films of split "train", those without a split become "train".
 
     Args:
-        path: the table.
-        posters: the folder that its posters lie in.
+        path, posters, columns: as in `read_labelled`.
         genres: the genres to learn; None for all that at least `least` films have.
         least: the films that a genre needs.
-        columns: as in `read_labelled`.
 
     Raises:
         UsageError: there is no column of genres, fewer than two genres can be learned, or a requested genre has too

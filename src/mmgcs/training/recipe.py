@@ -53,7 +53,7 @@ class Loss(Component):
     """Its settings."""
 
 
-def _known(registry: Registry[Callable[..., Any]], given: int = 0, reads: str | None = None) -> AfterValidator:
+def _known(registry: Registry[Callable[..., Any]], given: int = 0, reads: str = "") -> AfterValidator:
     """Return a validator of a component's name and options.
 
     Args:
@@ -66,15 +66,14 @@ def _known(registry: Registry[Callable[..., Any]], given: int = 0, reads: str | 
         kind, options = component.kind, component.options
         if kind not in registry:
             raise ValueError(f"there is no {registry.what} {kind!r}; known: {', '.join(registry)}")
-        made = registry[kind]
-        if reads is not None and getattr(made, "input", reads) != reads:
+        read = getattr(registry[kind], "input", reads)
+        if read != reads:
             fitting = ", ".join(each for each in registry if getattr(registry[each], "input", "") == reads)
-            raise ValueError(f"{kind} reads {made.input}s; known for {reads}s: {fitting}")  # type: ignore[attr-defined]
-        known = {name: value.default for name, value in list(inspect.signature(made).parameters.items())[given:]}
+            raise ValueError(f"{kind} reads {read}s; known for {reads}s: {fitting}")
+        known = dict(list(inspect.signature(registry[kind]).parameters.items())[given:])
+        required = [name for name, parameter in known.items() if parameter.default is parameter.empty]
         wrong = [f"options.{name}: there is no such setting" for name in options if name not in known]
-        for name, default in known.items():
-            if default is inspect.Parameter.empty and name not in options:
-                wrong.append(f"options.{name} is missing")
+        wrong += [f"options.{name} is missing" for name in required if name not in options]
         if wrong:
             raise ValueError(f"{'; '.join(wrong)}; {kind} has {', '.join(known) or 'none'}")
         return component

@@ -299,22 +299,20 @@ def write_summary(out: Path, names: list[str]) -> None:
 
     data = json.loads((out / "data.json").read_text(encoding="utf-8"))
     models = [_model(out, name) for name in names]
-    report = {"made_from": _manifests(out, names), "data": data, "models": models}
+    report: dict[str, Any] = {"made_from": _manifests(out, names), "data": data, "models": models}
 
     def embedded(name: str) -> str:
         return "data:image/png;base64," + base64.b64encode((out / name).read_bytes()).decode()
 
-    page = MarkdownIt("js-default").render(_markdown(report, embedded))
+    def markdown(address: Callable[[str], str]) -> str:
+        return fill_template(_TEMPLATES / "report.md.j2", {"address": address}, metrics=MAIN_METRICS, **report)
+
+    page = MarkdownIt("js-default").render(markdown(embedded))
     with atomic_writer(out / "report.md") as handle:
-        handle.write(_markdown(report, str))
+        handle.write(markdown(str))
     with atomic_writer(out / "report.html") as handle:
         handle.write(fill_template(_TEMPLATES / "report.html.j2", body=page))
     write_json(out / "report.json", report)  # last: a report without it is incomplete
-
-
-def _markdown(report: Mapping[str, Any], address: Callable[[str], str]) -> str:
-    """Return the report as Markdown; `address` turns a picture's file name into its address."""
-    return fill_template(_TEMPLATES / "report.md.j2", {"address": address}, metrics=MAIN_METRICS, **report)
 
 
 def _model(out: Path, name: str) -> dict[str, Any]:
@@ -322,11 +320,10 @@ def _model(out: Path, name: str) -> dict[str, Any]:
     folder = out / name
     files = ("evaluation/report.json", "verify.json", RESOURCES)
     evaluation, checks, resources = (json.loads((folder / file).read_text(encoding="utf-8")) for file in files)
-    scores = []
-    for condition in evaluation["conditions"]:
-        tuned = condition["tuned"]
-        found = {metric: tuned[metric] for metric in MAIN_METRICS}
-        scores.append({"films": condition["name"], "count": tuned["films"], **found})
+    scores = [
+        {"films": name, "count": tuned["films"], **{metric: tuned[metric] for metric in MAIN_METRICS}}
+        for name, tuned in ((condition["name"], condition["tuned"]) for condition in evaluation["conditions"])
+    ]
     stages = [stage for stage in ("plot", "poster", "fusion") if (folder / stage / "curves.png").is_file()]
     columns = ("train_loss", "valid_map")
     return {

@@ -164,7 +164,7 @@ def fit(
             raise KeyboardInterrupt
     state = torch.load(folder / BEST, map_location="cpu", weights_only=True)
     module.cpu().load_state_dict(state["state_dict"])
-    draw_curves(folder, folder / "curves.png")
+    draw_curves(folder)
     return float(state["callbacks"][best.state_key]["best_model_score"])
 
 
@@ -255,8 +255,8 @@ def read_curve(folder: Path, column: str) -> list[tuple[int, float]]:
     return sorted(points.items())
 
 
-def draw_curves(folder: Path, picture: Path) -> None:
-    """Draw the training loss and the validation score of a stage as a PNG."""
+def draw_curves(folder: Path) -> None:
+    """Draw the training loss and the validation score of a stage as curves.png."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -270,6 +270,6 @@ def draw_curves(folder: Path, picture: Path) -> None:
         axis.plot([step for step, _ in points], [value for _, value in points], marker=marker)
         axis.set(xlabel="step", ylabel=label)
         axis.grid(alpha=0.3)
-    with atomic_path(picture) as temporary:
+    with atomic_path(folder / "curves.png") as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     pyplot.close(figure)
