@@ -37,8 +37,8 @@ def make_card(run: Run, classifier: Classifier) -> tuple[dict[str, Any], Report]
         shown = ("encoder", "graph", "valid_map", "quantization")
         branches[branch.name] = {key: found[key] for key in shown if key in found}
     split = "test" if films["test"] else "valid"
-    others, sources = {name: films[name] for name in ("train", "valid")}, run.recipe.sources()
-    report = evaluate(classifier, films[split], **others, split=split, sources=sources)
+    train, valid, sources = films["train"], films["valid"], run.recipe.sources()
+    report = evaluate(classifier, films[split], train=train, valid=valid, split=split, sources=sources)
     card: dict[str, Any] = {
         "name": run.recipe.name,
         "command": run.command,
