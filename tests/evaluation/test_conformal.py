@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmgcs import Film, load
-from mmgcs.bundle import Bundle, write_bundle
+from mmgcs.bundle import CONFIG, Bundle, write_bundle
 from mmgcs.cli import main
 from mmgcs.evaluation import evaluate, fit_decision, to_markdown
 from mmgcs.evaluation.calibration import fit_possible
@@ -47,13 +47,8 @@ def bundle_with_sets(tiny_bundle: Path, tmp_path: Path, make_scores) -> Path:
     truth, logits = make_scores(genres=10)
     decisions = {name: replace(decision, possible=0.05) for name, decision in old.config.decisions.items()}
     decisions["plot"] = fit_decision(logits, truth)
-
-    def fill(folder: Path) -> None:
-        for name in old.files:
-            (folder / name).write_bytes(old.read(name))
-
-    write_bundle(tmp_path / "with-sets", replace(old.config, decisions=decisions), fill)
-    return tmp_path / "with-sets"
+    config = replace(old.config, decisions=decisions)
+    return write_bundle(tmp_path / "with-sets", config, lambda folder: old.copy_to(folder, without=(CONFIG,))).path
 
 
 def test_a_prediction_names_the_genres_that_are_nearest_to_their_threshold(

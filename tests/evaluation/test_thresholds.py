@@ -5,11 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from mmgcs.evaluation.calibration import _best_cut, fit_thresholds
-from mmgcs.runtime import log_odds
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
+from mmgcs.runtime import log_odds, sigmoid
 
 
 def best_threshold(truth, probabilities):

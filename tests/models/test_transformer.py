@@ -184,17 +184,12 @@ def test_a_model_that_reads_no_plots_is_refused(tmp_path, folders):
         ENCODERS["transformer"](source=str(tmp_path), max_tokens=40)
 
 
-def test_an_encoder_without_a_fast_tokenizer_is_refused(tmp_path, folders):
+def test_a_tokenizer_is_made_of_an_older_vocabulary_file_and_needed(tmp_path, folders):
     for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_bytes((folders["mpnet"] / name).read_bytes())
+        (tmp_path / name).write_bytes((folders["bert"] / name).read_bytes())
     with pytest.raises(UsageError, match="has no fast tokenizer") as caught:
         ENCODERS["transformer"](source=str(tmp_path), max_tokens=40)
     assert "\n" not in str(caught.value)
-
-
-def test_a_tokenizer_is_made_of_an_older_vocabulary_file(tmp_path, folders):
-    for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_bytes((folders["bert"] / name).read_bytes())
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "wolves", "##s", "."]
     (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     encoder = ENCODERS["transformer"](source=str(tmp_path), max_tokens=40)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tiny_training import PLOT, POSTER, write_recipe
 
 from mmgcs.cli import main
 from mmgcs.sample import sample_table
-
-
-def changed(part: dict[str, Any], **settings: Any) -> dict[str, Any]:
-    return {**part, **settings}
 
 
 def refusal(capsys: pytest.CaptureFixture[str], recipe: Path, out: Path, data: Path | None = None) -> str:
@@ -29,9 +23,9 @@ def refusal(capsys: pytest.CaptureFixture[str], recipe: Path, out: Path, data: P
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"plot": changed(PLOT, encoder={"kind": "gpt"})}, "plot.encoder: there is no encoder 'gpt'; known: "),
+        ({"plot": {**PLOT, "encoder": {"kind": "gpt"}}}, "plot.encoder: there is no encoder 'gpt'; known: "),
         (
-            {"plot": changed(PLOT, encoder={"kind": "bilstm_attention", "options": {"glove": "none.txt"}})},
+            {"plot": {**PLOT, "encoder": {"kind": "bilstm_attention", "options": {"glove": "none.txt"}}}},
             "there are no word vectors at none.txt; get them with: mmgcs data glove",
         ),
         ({"plot": PLOT, "genres": ["Drama", "Opera"]}, "has no train film of Opera; leave the genre out"),
@@ -42,35 +36,27 @@ def test_an_impossible_recipe_is_refused(tmp_path, capsys, parts, message):
     assert message in refusal(capsys, write_recipe(tmp_path / "r.yaml", **parts), tmp_path / "run")
 
 
-def table(path: Path, films: list[tuple[str, str]]) -> Path:
-    with path.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["id", "plot", "genres", "split"])
-        for number, (genres, split) in enumerate(films):
-            writer.writerow([f"f{number}", "A thief plans one last robbery in the city.", genres, split])
-    return path
-
-
 @pytest.mark.parametrize(
-    ("genres", "films", "message"),
+    ("parts", "films", "message"),
     [
-        ("data", [("Drama", "train"), ("Drama", "valid")], "has 1 genres to learn; at least two are needed"),
-        ("data", [("Drama", "train"), ("Drama|Comedy", "valid")], "has no train film of Comedy; leave the genre out"),
-        ("default", [("Drama", "train"), ("Drama", "valid")], "has no train film of Action, Adventure, "),
-        ("default", [], "has no film with genres and the split 'train'; run `mmgcs data split`"),
-        ("data", [("Drama|Comedy", "train")], "has no film with genres and the split 'valid'; run `mmgcs data split`"),
+        ({"plot": PLOT}, ["Drama,train", "Drama,valid"], "has 1 genres to learn; at least two are needed"),
+        ({"plot": PLOT}, ["Drama,train", "Drama|Comedy,valid"], "has no train film of Comedy; leave the genre out"),
+        ({"plot": PLOT, "genres": "default"}, ["Drama,train", "Drama,valid"], "no train film of Action, Adventure, "),
+        ({"plot": PLOT}, ["Drama|Comedy,train"], "no film with genres and the split 'valid'; run `mmgcs data split`"),
+        ({"plot": PLOT}, ["Drama|Comedy,valid"], "no film with genres and the split 'train'; run `mmgcs data split`"),
+        (
+            {"poster": POSTER},
+            ["Drama|Comedy,train", "Drama|Comedy,valid"],
+            "the data has 0 train and 0 valid films with a poster; both are needed",
+        ),
     ],
 )
-def test_data_with_too_few_genres_or_films_is_refused(tmp_path, capsys, genres, films, message):
-    recipe = write_recipe(tmp_path / "r.yaml", plot=PLOT, genres=genres)
-    assert message in refusal(capsys, recipe, tmp_path / "run", table(tmp_path / "films.csv", films))
-
-
-def test_data_without_a_plot_or_poster_is_refused(tmp_path, capsys):
-    recipe = write_recipe(tmp_path / "r.yaml", poster=POSTER, genres="data")
-    films = table(tmp_path / "films.csv", [("Drama|Comedy", "train"), ("Drama|Comedy", "valid")])
-    line = refusal(capsys, recipe, tmp_path / "run", films)
-    assert "the data has 0 train and 0 valid films with a poster; both are needed" in line
+def test_data_with_too_few_genres_films_or_inputs_is_refused(tmp_path, capsys, parts, films, message):
+    recipe = write_recipe(tmp_path / "r.yaml", **{"genres": "data", **parts})
+    table = tmp_path / "films.csv"
+    rows = [f"f{number},A thief plans one last robbery.,{film}" for number, film in enumerate(films)]
+    table.write_text("\n".join(["id,plot,genres,split", *rows]), encoding="utf-8")
+    assert message in refusal(capsys, recipe, tmp_path / "run", table)
 
 
 def test_a_table_without_a_column_of_genres_is_refused_with_the_columns_that_it_has(tmp_path, capsys):

@@ -336,10 +336,6 @@ class Recipe(_Settings):
         return tuple(self.genres)
 
 
-PARTS = ("plot", "poster", "fusion", "head")
-"""The groups of settings that a recipe may have."""
-
-
 def find_recipe(name: str | Path) -> Path:
     """Return the file of a recipe, given by its path or by the name of one that comes with mmgcs.
 

@@ -23,14 +23,12 @@ from mmgcs.runtime import load, verify
 from mmgcs.tables import FilmTable, read_films
 from mmgcs.templates import fill_template
 from mmgcs.training.labelled import read_labelled
-from mmgcs.training.recipe import PARTS, Recipe, find_recipe, read_recipe
+from mmgcs.training.recipe import Recipe, find_recipe, read_recipe
 from mmgcs.training.run import RESOURCES, train
 from mmgcs.training.rundir import Log, is_made_from
 from mmgcs.training.trainer import read_curve
 from mmgcs.wording import MAIN_METRICS
 
-_FILES = ("data.json", "posters.json", "films.jsonl", "report.json", "report.md", "report.html")
-"""The files that the steps write into the folder itself."""
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -105,7 +103,8 @@ def read_recipes(names: list[str], settings: list[str]) -> dict[str, Recipe]:
         for only, setting in split:
             key = setting.removeprefix(f"{only}:")
             part = key.partition("=")[0].split(".")[0]
-            if only in ("", path.stem) and not (part in PARTS and getattr(plain, part) is None):
+            has_part = part not in ("plot", "poster", "fusion", "head") or getattr(plain, part) is not None
+            if only in ("", path.stem) and has_part:
                 own.append(key)
         recipes[path.stem] = read_recipe(path, own)
     for only, setting in split:
@@ -124,8 +123,8 @@ def make_plan(options: TrainAllOptions) -> list[Step]:
     out, data = options.out, options.data
     first = out / "data.json"
     ours = first.is_file() and '"made_from"' in first.read_text(encoding="utf-8", errors="replace")
-    for name in () if ours else _FILES:
-        if (out / name).exists():
+    for name in ("data.json", "posters.json", "films.jsonl", "report.json", "report.md", "report.html"):
+        if not ours and (out / name).exists():
             raise UsageError(f"{out / name} exists and was not written by mmgcs train-all; give another --out")
     for recipe in options.recipes.values():
         labelled = read_labelled(
