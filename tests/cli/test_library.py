@@ -159,9 +159,11 @@ def eager_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_an_unsure_prediction_is_not_written_and_the_reason_is_shown(library: Path, tiny_bundle: Path) -> None:
     before = content_of(library)
     report = run_json("tag", library, "--model", tiny_bundle, "--min-confidence", "1", "--apply")
-    (film,) = [film for film in report["films"] if "Missing" in film["path"]]
-    assert (film["status"], film["reason"]) == ("unsure", "confidence too low")
-    assert "Horror" in film["proposed"]
+    films = by_folder(report, library)
+    assert (films["Missing"]["status"], films["Missing"]["reason"]) == ("unsure", "confidence too low")
+    assert "Horror" in films["Missing"]["proposed"]
+    other = films["No Nfo (1999)"]
+    assert (other["status"], "--create-nfo" in other["note"]) == ("unsure", False)  # which would not help
     out = run("tag", library, "--model", tiny_bundle, "--min-confidence", "1")[1]
     assert re.search(r"Missing/movie\.nfo: unsure: confidence too low; perhaps .*Horror.* \(0\.\d\d\)", out)
     assert "Reasons: " in out
@@ -179,13 +181,6 @@ def test_a_blank_poster_is_unsure_with_any_min_confidence_in_a_library_and_a_tab
     call = ["tag", table, "--posters", root, "--out", out, "--min-confidence", "0.1", "--quiet"]
     assert main([*map(str, call)]) == 0
     assert json.loads(out.read_text(encoding="utf-8"))["genres"] == []
-
-
-def test_a_doubtful_film_without_an_nfo_is_unsure_and_create_nfo_is_not_advised(
-    library: Path, tiny_bundle: Path
-) -> None:
-    films = by_folder(run_json("scan", library, "--model", tiny_bundle, "--min-confidence", "1"), library)
-    assert (films["No Nfo (1999)"]["status"], "--create-nfo" in films["No Nfo (1999)"]["note"]) == ("unsure", False)
 
 
 def test_advised_commands_can_be_pasted_and_remind_of_the_options(tmp_path: Path, tiny_bundle: Path) -> None:

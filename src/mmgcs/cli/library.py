@@ -382,17 +382,15 @@ def _change(plan: Plan) -> str:
     present, proposed = ", ".join(plan.present), ", ".join(plan.proposed)
     if plan.confidence is not None:
         proposed += f" ({plan.confidence:.2f})"
-    closest = [note for note in plan.notes if note.startswith("closest")]
-    notes = [note for note in plan.notes if note not in closest]
     if plan.writes:
         start = "new .nfo: " if plan.status == "create" else f"{present or 'no genres'} → "
-        return "; ".join(filter(None, [start + proposed, plan.reason, *notes]))
+        return "; ".join(filter(None, [start + proposed, plan.reason, *plan.notes]))
     said = [] if plan.status == "not predicted" else [": ".join(filter(None, [plan.status, plan.reason]))]
-    if plan.status == "unsure":
-        said += closest or [f"perhaps {proposed}"]
-    elif plan.proposed and plan.proposed != plan.present:
+    if plan.status == "unsure" and plan.proposed:
+        said.append(f"perhaps {proposed}")
+    elif plan.proposed != plan.present and plan.proposed:
         said.append(f"would be {proposed}")
-    shown = "; ".join([*said, *notes])
+    shown = "; ".join([*said, *plan.notes])
     return f"{present} ({shown})" if present and shown else present or shown or "no genres"
 
 

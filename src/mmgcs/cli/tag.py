@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 app = new_app()
 
 STDIO = Path("-")
-FINISHED = "{} is finished already; nothing to do (--overwrite tags it again)"
 CHOICE = ("--only-missing", "--min-confidence", "--review", "--compare", "--problems")
 
 Progress = Callable[["TagSummary"], None]
@@ -131,6 +130,7 @@ def tag(
 
         complete = enricher(enrich, cache=enrich_cache)
         ctx.call_on_close(complete.close)
+    finished = False
     if source is not None:
         if table is None:
             raise UsageError("--from needs --table, the table of films")
@@ -152,11 +152,10 @@ def tag(
         kept = "what was written is kept; run the same command again to continue"
         with contextlib.closing(database), explain_interrupt(kept), _progress(quiet) as progress:
             summary = tag_database(load(model), database, overwrite=overwrite, complete=complete, progress=progress)
-        _report(summary, {"out": f"{database.into} in {database.place}"}, as_json=as_json, quiet=quiet)
-        return
-    if films is None or out is None:
+        places = {"out": f"{database.into} in {database.place}"}
+    elif films is None or out is None:
         raise UsageError("give FILMS and --out; or --from and --table for a database")
-    if cluster:
+    elif cluster:
         if STDIO in (films, out):
             raise UsageError("--engine ray reads and writes folders, not stdin and stdout; give addresses")
         from mmgcs.tagging import TagSummary, tag_with_ray
@@ -176,44 +175,49 @@ def tag(
                 columns=names,
                 progress=progress,
             )
-        if resume and summary == TagSummary():
-            say(FINISHED.format(out))
-            quiet = True
-        _report(summary, {"out": str(out)}, as_json=as_json, quiet=quiet)
-        return
-
-    from mmgcs.tables import FilmTable, spooled_stdin, without_format
-    from mmgcs.tagging import TagOptions, TagSummary, check_output, is_finished
-
-    to_stdout = out == STDIO
-    if compare == Path():  # --compare without a file
-        if to_stdout:
-            raise UsageError("--compare needs a file when --out is -")
-        compare = out.with_name(f"{without_format(out)}.compare.csv")
-    lists = {"review": review, "compare": compare, "problems": problems}
-    written = {name: path for name, path in lists.items() if path is not None}
-    options = TagOptions(only_missing, min_confidence, written, complete)
-    for path in (out, *written.values()):
-        if films != STDIO and films.exists() and path.exists() and films.samefile(path):
-            raise UsageError(f"{path} is the table of films itself; choose another file")
-    if resume and not overwrite and is_finished(out, written, films):
-        say(FINISHED.format(out))
-        summary, quiet = TagSummary(), True
+        finished = resume and summary == TagSummary()
+        places = {"out": str(out)}
     else:
-        from_stdin = films == STDIO
-        spooled = spooled_stdin(f".{stdin_format.lstrip('.')}") if from_stdin else contextlib.nullcontext(films)
-        with tempfile.TemporaryDirectory(prefix="mmgcs-") if to_stdout else contextlib.nullcontext("") as folder:
-            target = Path(folder, f"out.{out_format.lstrip('.')}") if to_stdout else out
-            check_output(target, resume=resume, overwrite=overwrite, lists=written)
-            with spooled as path:
-                around = Path.cwd() if from_stdin and posters is None else posters
-                opened = FilmTable(path, posters=around, delimiter=delimiter, columns=names)
+        from mmgcs.tables import FilmTable, spooled_stdin, without_format
+        from mmgcs.tagging import TagOptions, TagSummary, check_output, is_finished
+
+        to_stdout, from_stdin = out == STDIO, films == STDIO
+        if compare == Path():  # --compare without a file
+            if to_stdout:
+                raise UsageError("--compare needs a file when --out is -")
+            compare = out.with_name(f"{without_format(out)}.compare.csv")
+        lists = {"review": review, "compare": compare, "problems": problems}
+        written = {name: path for name, path in lists.items() if path is not None}
+        options = TagOptions(only_missing, min_confidence, written, complete)
+        for path in (out, *written.values()):
+            if not from_stdin and films.exists() and path.exists() and films.samefile(path):
+                raise UsageError(f"{path} is the table of films itself; choose another file")
+        summary, finished = TagSummary(), resume and not overwrite and is_finished(out, written, films)
+        if not finished:
+            with contextlib.ExitStack() as stack:
+                target = out
+                if to_stdout:
+                    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmgcs-"))
+                    target = Path(folder, f"out.{out_format.lstrip('.')}")
+                check_output(target, resume=resume, overwrite=overwrite, lists=written)
+                if from_stdin:
+                    films = stack.enter_context(spooled_stdin(f".{stdin_format.lstrip('.')}"))
+                    posters = posters or Path.cwd()
+                opened = FilmTable(films, posters=posters, delimiter=delimiter, columns=names)
                 for notice in () if quiet else opened.notices:
                     say(notice)
                 again = {"resume": resume, "overwrite": overwrite}
                 summary = _tag_table(opened, target, model, options, to_stdout=to_stdout, quiet=quiet, **again)
-    places = {name: str(path) for name, path in {"out": out, **written}.items() if path != STDIO}
-    _report(summary, places, as_json=as_json, quiet=quiet)
+        places = {name: str(path) for name, path in {"out": out, **written}.items() if path != STDIO}
+    if finished:
+        say(f"{out} is finished already; nothing to do (--overwrite tags it again)")
+    if as_json:
+        print_json({**summary.to_json(), "written": places})
+    elif not quiet and not finished:
+        for line in [*summary.lines(), *(f"Wrote {path}" for path in places.values())]:
+            say(line)
+    if summary.in_error:
+        raise typer.Exit(3)
 
 
 def _refuse(ctx: typer.Context, refused: bool, names: Sequence[str], message: str) -> None:
@@ -280,13 +284,3 @@ def _progress(quiet: bool, share: Callable[[], float] = lambda: 0.0) -> Iterator
             update("films", summary.films, total, f"{rate}{summary.in_error:,} in error")
 
         yield show
-
-
-def _report(summary: TagSummary, written: dict[str, str], *, as_json: bool, quiet: bool) -> None:
-    if as_json:
-        print_json({**summary.to_json(), "written": written})
-    elif not quiet:
-        for line in [*summary.lines(), *(f"Wrote {path}" for path in written.values())]:
-            say(line)
-    if summary.in_error:
-        raise typer.Exit(3)

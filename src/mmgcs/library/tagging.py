@@ -340,8 +340,6 @@ def _predicted(film: LibraryFilm, known: Film, prediction: Prediction, rules: _R
     notes = film.notes
     if not doubt or not prediction.strange:  # for a strange input, the doubt says the same as the warnings
         notes = tuple(dict.fromkeys((*notes, *prediction.warnings)))
-    if doubt and not chosen and guess:
-        notes = (f"closest: {guess[0]} {prediction.probabilities[guess[0]]:.0%}", *notes)
     reason = doubt or ("no plot: from the poster alone" if prediction.inputs == ("poster",) else "")
     proposed = rules.merge(plan.present, guess)
     plan = replace(plan, proposed=proposed, reason=reason, notes=notes, confidence=prediction.confidence)

@@ -221,13 +221,7 @@ class Backups:
 
     def _read_journal(self) -> dict[str, list[Write]]:
         writes: dict[str, list[Write]] = {}
-        try:
-            lines = self.journal.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return writes
-        except OSError as error:
-            raise MmgcsError(f"{self.journal} cannot be read ({error.strerror}); make it readable") from error
-        for raw in lines:
+        for raw in self.journal.read_bytes().split(b"\n") if self.journal.exists() else ():
             with contextlib.suppress(ValueError):  # a line cut short by a kill: its file was not touched yet
                 line = json.loads(raw)
                 if isinstance(line, dict) and _is_safe(line):
