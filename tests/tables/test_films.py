@@ -318,11 +318,10 @@ def test_a_table_that_cannot_be_used_is_refused_with_one_line(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["films.csv", "films.jsonl.gz", "films.parquet"])
-def test_a_pipe_in_place_of_a_table_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
-    os.mkfifo(tmp_path / name)
+def test_a_pipe_in_place_of_a_table_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "films.csv")
     with pytest.raises(UsageError, match=r"cannot be read \(it is a pipe or a device"):
-        read_films(tmp_path / name)
+        read_films(tmp_path / "films.csv")
 
 
 def test_ragged_rows_keep_their_place_and_what_they_hold(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def split(
     With --check the exit status is 1 if related films (by id, series, poster or near-duplicate plot) are in two splits.
     """
     from mmgcs import datasets
-    from mmgcs.tables import need_column
+    from mmgcs.tables import FilmTable
 
     if check == (out is not None):
         raise UsageError("give either --out FILE to split the films, or --check to check their splits")
@@ -155,7 +155,7 @@ def split(
     wanted = datasets.parse_shares(shares)
     frame = _read_films(films, names, out)
     if not frame.height or not frame["genres"].str.contains(r"\w").any():
-        need_column(films, "genres")
+        FilmTable(films).need_genres()
         raise InputError(f"no film of {films} has a genre, so there is nothing to split by; check the column genres")
     labels = datasets.label_sets(frame["genres"])
     parts, kept_together = datasets.split_films(frame, labels, wanted, seed)

@@ -93,12 +93,15 @@ def evaluate(
 
 def _read(data: Path, posters: Path | None, split: str, columns: dict[str, str]) -> dict[str, list[Film]]:
     """Return the table's films by split; raise UsageError if it has no genres, or no film of `split`."""
-    from mmgcs.tables import need_column, read_films
+    from mmgcs.tables import FilmTable
 
     films: dict[str, list[Film]] = {"train": [], "valid": [], split: []}
     splits: Counter[str] = Counter()
     labelled = False
-    for chunk in read_films(data, posters=posters, columns=columns, notify=say):
+    table = FilmTable(data, posters=posters, columns=columns)
+    for notice in table.notices:
+        say(notice)
+    for chunk in table.chunks():
         for film in chunk:
             splits[film.split or "no split"] += 1
             labelled = labelled or bool(film.genres)
@@ -107,7 +110,7 @@ def _read(data: Path, posters: Path | None, split: str, columns: dict[str, str])
             if split == "all":
                 films["all"].append(film)
     if not labelled:
-        need_column(data, "genres", columns)
+        table.need_genres()
     if not films[split]:
         found = ", ".join(f"{name} ({count:,})" for name, count in splits.most_common(8)) or "no films at all"
         raise UsageError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmgcs.registry import lazy_exports
 from mmgcs.tables import delimited, json_files  # noqa: F401  they register their readers
-from mmgcs.tables.films import CHUNK, FilmTable, fetch_posters, need_column, read_films
+from mmgcs.tables.films import CHUNK, FilmTable, fetch_posters, read_films
 from mmgcs.tables.frames import Frame, read_frame, table_columns
 from mmgcs.tables.locations import Folder, find_tables, is_remote, normal_address
 from mmgcs.tables.readers import PACKED, READERS
@@ -40,7 +40,6 @@ __all__ = [
     "infer_types",
     "is_remote",
     "json_line",
-    "need_column",
     "normal_address",
     "read_films",
     "read_frame",

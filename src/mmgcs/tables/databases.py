@@ -16,6 +16,7 @@ import logging
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,7 +95,7 @@ class FilmDatabase:
         if posters is not None and not posters.is_dir():
             raise UsageError(f"the posters folder {posters} does not exist; check --posters")
         try:
-            self._films = self._retry(lambda: self._reflect(table, schema))
+            self._films = self._retry(self._reader.connect, lambda connection: self._reflect(connection, table, schema))
             self.source = self._films.fullname
             named = columns or {}
             check_sources(self._films.columns.keys(), named, self.source)
@@ -114,7 +115,7 @@ class FilmDatabase:
             self.close()
             raise
 
-    def _reflect(self, name: str, schema: str | None) -> sa.Table:
+    def _reflect(self, connection: sa.Connection, name: str, schema: str | None) -> sa.Table:
         """Read the columns of a table or view. Raises UsageError if it does not exist."""
 
         def as_declared(inspector: sa.Inspector, table: sa.Table, column: Any) -> None:
@@ -125,25 +126,24 @@ class FilmDatabase:
                 declared = "BLOB" if isinstance(kind, sa.types.NullType) else kind.compile(inspector.dialect)
                 column["type"] = _AsDeclared(declared, not sqlite)
 
-        with self._reader.connect() as connection:
-            inspector = sa.inspect(connection)
-            if schema is None and "." in name and not inspector.has_table(name):
-                schema, _, name = name.partition(".")
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", SAWarning)  # about types that SQLAlchemy does not know
-                    return sa.Table(
-                        name,
-                        sa.MetaData(),
-                        schema=schema,
-                        autoload_with=connection,
-                        resolve_fks=False,
-                        listeners=[("column_reflect", as_declared)],
-                    )
-            except NoSuchTableError:
-                known = sorted([*inspector.get_table_names(schema), *inspector.get_view_names(schema)])
-                where = f"the schema {schema or inspector.default_schema_name} of {self.place}"
-                raise UsageError(f"{where} has no table {name!r}; it has {list_columns(known)}") from None
+        inspector = sa.inspect(connection)
+        if schema is None and "." in name and not inspector.has_table(name):
+            schema, _, name = name.partition(".")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SAWarning)  # about types that SQLAlchemy does not know
+                return sa.Table(
+                    name,
+                    sa.MetaData(),
+                    schema=schema,
+                    autoload_with=connection,
+                    resolve_fks=False,
+                    listeners=[("column_reflect", as_declared)],
+                )
+        except NoSuchTableError:
+            known = sorted([*inspector.get_table_names(schema), *inspector.get_view_names(schema)])
+            where = f"the schema {schema or inspector.default_schema_name} of {self.place}"
+            raise UsageError(f"{where} has no table {name!r}; it has {list_columns(known)}") from None
 
     def _key_column(self, name: str | None) -> sa.Column[Any]:
         columns = self._films.columns
@@ -227,7 +227,7 @@ class FilmDatabase:
                 join = f"LEFT JOIN {genres} g ON g.film_id = p.film_id AND g.model = p.model"
                 connection.exec_driver_sql(f"CREATE VIEW {name} AS {select} {join}")
 
-        self._write(create)
+        self._retry(self._writer.begin, create)
 
     def begin(self, model: str, *, overwrite: bool = False) -> None:
         """Start a run of a model. With `overwrite`, its predictions are deleted first.
@@ -249,7 +249,7 @@ class FilmDatabase:
                     connection.execute(sa.delete(table).where(table.c.model == model))
             connection.execute(sa.insert(runs).values(model=model, source=self.source, started_at=datetime.now(UTC)))
 
-        self._write(work)
+        self._retry(self._writer.begin, work)
 
     def chunks(self, model: str, *, retry_errors: bool = False) -> Iterator[list[Film]]:
         """Yield the films that the model has not tagged yet, in the order of their keys.
@@ -351,7 +351,7 @@ class FilmDatabase:
                     if values:
                         connection.execute(sa.insert(table), values)
 
-        self._write(work)
+        self._retry(self._writer.begin, work)
 
     def without_key(self) -> int:
         """Return the number of films that cannot be tagged because their key is null, which SQLite allows."""
@@ -371,21 +371,17 @@ class FilmDatabase:
         self._writer.dispose()
 
     def _read(self, query: sa.Select[Any]) -> Sequence[Sequence[Any]]:
-        def work() -> Sequence[Sequence[Any]]:
-            with self._reader.connect() as connection:
-                return connection.execute(query).all()
+        return self._retry(self._reader.connect, lambda connection: connection.execute(query).all())
 
-        return self._retry(work)
+    def _retry(
+        self, connect: Callable[[], AbstractContextManager[sa.Connection]], work: Callable[[sa.Connection], T]
+    ) -> T:
+        """Call `work` with a connection; retry up to `patience` seconds while the database is locked or unreachable."""
 
-    def _write(self, statements: Callable[[sa.Connection], None]) -> None:
-        def work() -> None:
-            with self._writer.begin() as connection:
-                statements(connection)
+        def once() -> T:
+            with connect() as connection:
+                return work(connection)
 
-        self._retry(work)
-
-    def _retry(self, work: Callable[[], T]) -> T:
-        """Call `work`, and retry while the database is locked or unreachable, up to `patience` seconds."""
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_temporary),
             stop=tenacity.stop_after_delay(self._patience),
@@ -394,7 +390,7 @@ class FilmDatabase:
             reraise=True,
         )
         try:
-            return attempts(work)
+            return attempts(once)
         except DBAPIError as error:
             raise MmgcsError(
                 f"{self.place} failed or cannot be reached ({_reason(error)}); fix that, then run the same command "

@@ -76,35 +76,6 @@ class _Record(NamedTuple):
     warning: str | None = None
 
 
-class _Feed:
-    """An iterator of lines for csv.reader that can put back the lines of the current record."""
-
-    def __init__(self, lines: Iterator[Line]) -> None:
-        self._lines = lines
-        self._again: list[Line] = []  # in reverse
-        self.taken: list[Line] = []
-        self._size = 0
-
-    def __iter__(self) -> _Feed:
-        return self
-
-    def __next__(self) -> str:
-        if self._size > MAX_RECORD and len(self.taken) > 1:
-            raise csv.Error("the quote was never closed")
-        self.taken.append(self._again.pop() if self._again else next(self._lines))
-        self._size += len(self.taken[-1].text)
-        return self.taken[-1].text
-
-    def start_record(self) -> None:
-        self.taken, self._size = [], 0
-
-    def keep_first_line(self) -> Line:
-        """Return the record's first line and put the other lines back."""
-        self._again += reversed(self.taken[1:])
-        self.taken = self.taken[:1]
-        return self.taken[0]
-
-
 class _RowShape:
     """What a row looks like, learned from the first lines of a file.
 
@@ -173,30 +144,43 @@ def _trimmed(fields: list[str], width: int) -> list[str]:
 
 def _records(lines: Iterator[Line], dialect: Dialect, width: int, sample: Sequence[Line] = ()) -> Iterator[_Record]:
     shape = _RowShape(sample, dialect, width) if sample and dialect.quoted else None
-    feed = _Feed(lines)
-    parsed = dialect.parse(feed)
+    taken: list[Line] = []  # the lines of the current record
+    again: list[Line] = []  # lines to read again, in reverse
+
+    def feed() -> Iterator[str]:
+        size = 0
+        while (line := again.pop() if again else next(lines, None)) is not None:
+            size = len(line.text) + (size if taken else 0)
+            taken.append(line)
+            yield line.text
+            if size > MAX_RECORD and len(taken) > 1:
+                raise csv.Error("the quote was never closed")
+
+    parsed = dialect.parse(feed())
     while True:
-        feed.start_record()
+        taken.clear()
         warning = None
         try:
             fields = _trimmed(next(parsed), width)
-            end = feed.taken[-1].number
-            inside = [shape.match(line.text, last=line.number == end) for line in feed.taken[1:]] if shape else []
+            end = taken[-1].number
+            inside = [shape.match(line.text, last=line.number == end) for line in taken[1:]] if shape else []
             broken = any(inside) or (len(inside) > 0 and len(fields) != width)
             if None in inside and not broken:
-                warning = f"lines {feed.taken[0].number} to {end} were read as one film; check the quotes"
+                warning = f"lines {taken[0].number} to {end} were read as one film; check the quotes"
         except StopIteration:
             return
         except csv.Error:
             broken = True
         if broken:
             # Read the first line alone, so that its stray quote does not swallow the films after it.
-            line = feed.keep_first_line()
+            line, *rest = taken
+            taken[:] = [line]
+            again += reversed(rest)
             fields = one_line(line.text, dialect, width)
             warning = f"line {line.number} has broken quotes; check the plot"
-            parsed = dialect.parse(feed)
+            parsed = dialect.parse(feed())
         if fields and (len(fields) > 1 or fields[0].strip(BLANK)):
-            yield _Record(feed.taken, fields, broken, warning)
+            yield _Record(list(taken), fields, broken, warning)
 
 
 def detect_dialect(sample: Sequence[Line], given: str | None, usual: str) -> Dialect:

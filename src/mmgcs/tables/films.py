@@ -8,7 +8,7 @@ import itertools
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +169,16 @@ class FilmTable:
         sizes = [max(1, file.size) for file in self.files]
         return (sum(sizes[: self._file]) + self._table.share() * sizes[self._file]) / sum(sizes)
 
+    def need_genres(self) -> None:
+        """Raise UsageError if there is no column of genres.
+
+        Call it if no film has genres: the columns alone do not tell, because lines of JSON may each have other keys.
+        """
+        if "genres" not in self.sources:
+            *names, last = ALIASES["genres"]
+            has = list_columns(self.columns)
+            raise UsageError(f"{self.path} has no column {', '.join(names)} or {last}; its columns are {has}")
+
     def fingerprint(self) -> str:
         """Return text that changes whenever the contents of the table change: the SHA-256 of a local file."""
         prints = [file.fingerprint() for file in self.files]
@@ -181,30 +191,13 @@ def read_films(
     *,
     delimiter: str | None = None,
     columns: Mapping[str, str] | None = None,
-    notify: Callable[[str], object] | None = None,
 ) -> Iterator[list[Film]]:
     """Read the films of a table in order and in chunks; memory does not grow with the table.
 
-    A row that cannot be read becomes a film with a `problem`. `notify` is called with each of the table's notices. The
-    other arguments and errors are those of FilmTable; errors are raised at once, not at the first chunk.
+    A row that cannot be read becomes a film with a `problem`. The arguments and errors are those of FilmTable; errors
+    are raised at once, not at the first chunk.
     """
-    table = FilmTable(path, posters=posters, delimiter=delimiter, columns=columns)
-    if notify is not None:
-        for notice in table.notices:
-            notify(notice)
-    return table.chunks()
-
-
-def need_column(path: str | Path, field: str, columns: Mapping[str, str] | None = None) -> None:
-    """Raise UsageError if a table has no column for a film field.
-
-    Call it if no film has the field: the columns alone do not tell, because lines of JSON may each have other keys.
-    """
-    table = FilmTable(path, columns=columns)
-    if field not in table.sources:
-        *others, last = ALIASES[field]
-        names = f"{', '.join(others)} or {last}" if others else last
-        raise UsageError(f"{path} has no column {names}; its columns are {list_columns(table.columns)}")
+    return FilmTable(path, posters=posters, delimiter=delimiter, columns=columns).chunks()
 
 
 def fetch_posters(films: list[Film], posters: Folder) -> list[Film]:

@@ -92,10 +92,9 @@ def _split_values(path: Path, meter: Meter | None = None) -> Iterator[Line]:
                     cut = isinstance(error, json.JSONDecodeError) and (
                         error.pos > len(buffer) - 8 or error.msg.startswith("Unterminated")
                     )
-                    found = None if cut else next_film.search(buffer, start + 1)
-                    if found is None and piece and len(buffer) - start <= MAX_LINE:
+                    found = next_film.search(buffer, start + 1)
+                    if piece and (cut or found is None) and len(buffer) - start <= MAX_LINE:
                         break
-                    found = found or next_film.search(buffer, start + 1)
                     end = len(buffer) if found is None else found.end() - (found[0][-1] == "{")
                 yield Line(number, buffer[start:end], None, end - start > MAX_LINE)
                 number += buffer.count("\n", start, end)

@@ -15,7 +15,7 @@ from mmgcs.errors import UsageError
 from mmgcs.film import Film
 from mmgcs.labels import LABEL_SOURCES, LabelSource, read_labels
 from mmgcs.preprocess import ENGLISH, LANGUAGES, identify_language
-from mmgcs.tables import FilmTable, need_column, read_films
+from mmgcs.tables import FilmTable
 
 LEAST_LANGUAGE = 0.02
 """The share of the training plots that must be in a language for a model to have learned it."""
@@ -166,12 +166,13 @@ def _read(
     path: Path, posters: Path | None, columns: Mapping[str, str] | None
 ) -> tuple[list[Film], tuple[str, ...], str]:
     """Return a table's readable films, the problems of the other rows, and the table's fingerprint."""
-    found = [film for chunk in read_films(path, posters=posters, columns=columns) for film in chunk]
+    table = FilmTable(path, posters=posters, columns=columns)
+    found = [film for chunk in table.chunks() for film in chunk]
     films = [film for film in found if film.problem is None]
     if not any(film.genres for film in films):
-        need_column(path, "genres", columns)
+        table.need_genres()
     problems = tuple(film.problem for film in found if film.problem is not None)
-    return films, problems, FilmTable(path, columns=columns).fingerprint()
+    return films, problems, table.fingerprint()
 
 
 def fingerprint(parts: Iterable[object]) -> str:
