@@ -10,14 +10,13 @@ import shutil
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
@@ -35,39 +34,18 @@ SETTINGS = Settings(drain=0.1, grace=5.0, threads=8)
 
 
 @dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: Any
-    content: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.content)
-
-
-@dataclass(frozen=True)
 class Running:
     """A server that listens, and how to talk to it."""
 
-    server: Server
     port: int
-    prefix: str = ""
+    url: str
+    client: httpx2.Client
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.prefix}"
+    def ask(self, path: str, content: bytes | None = None, headers: dict[str, str] | None = None) -> httpx2.Response:
+        return self.client.request("GET" if content is None else "POST", path, content=content, headers=headers)
 
-    def ask(self, path: str, content: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
-        request = urllib.request.Request(self.url + path, content, headers or {})
-        try:
-            with urllib.request.urlopen(request, timeout=20) as response:
-                return Answer(response.status, response.headers, response.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return Answer(error.code, error.headers, error.read())
-
-    def post(self, path: str, value: Any) -> Answer:
-        return self.ask(path, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def post(self, path: str, value: Any) -> httpx2.Response:
+        return self.client.post(path, json=value)
 
 
 Serving = Callable[..., AbstractContextManager[Running]]
@@ -83,8 +61,11 @@ def serving(tiny_bundle: Path) -> Serving:
         server = Server(app, "127.0.0.1", 0)
         thread = threading.Thread(target=server.run)
         thread.start()
+        port = server.address[1]
+        url = f"http://127.0.0.1:{port}{prefix}"
         try:
-            yield Running(server, server.address[1], prefix)
+            with httpx2.Client(base_url=url, timeout=20, trust_env=False) as client:
+                yield Running(port, url, client)
         finally:
             server.stop()
             thread.join()

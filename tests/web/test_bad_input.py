@@ -29,26 +29,26 @@ def part(disposition: str, content: bytes | str) -> bytes:
 @pytest.mark.parametrize("path", ["/predict", "/predict_image", "/api/v1/predict", "/api/v1/batch"])
 def test_a_huge_field_and_a_content_type_that_is_not_read_are_rejected(running: Any, path: str) -> None:
     answer = running.ask(path, part('name="plot"', b"a" * 2_000_000), FORM)
-    assert answer.status in (413, 415)
-    assert answer.json["error"]
+    assert answer.status_code in (413, 415)
+    assert answer.json()["error"]
     for kind in ("text/html", "application/json-patch", "image/jpeg", "x", "a/b;c"):
-        assert running.ask(path, b'{"plot": "A count"}', {"Content-Type": kind}).status == 415
+        assert running.ask(path, b'{"plot": "A count"}', {"Content-Type": kind}).status_code == 415
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    assert running.ask(path, b"\x1f\x8b", headers).status == 415
+    assert running.ask(path, b"\x1f\x8b", headers).status_code == 415
 
 
 def test_a_file_sent_as_text_is_named_as_such(running: Any, poster: bytes) -> None:
     text = poster.decode("latin-1")
     answer = running.ask("/api/v1/predict", part('name="poster"', text), FORM)
-    assert (answer.status, answer.json["error"]) == (422, "poster: sent as text; send it as a file")
-    assert running.ask("/predict_image", part('name="poster"', text), FORM).status == 400
-    assert running.ask("/api/v1/batch", part('name="file"', "plot\nA count"), FORM).status == 422
+    assert (answer.status_code, answer.json()["error"]) == (422, "poster: sent as text; send it as a file")
+    assert running.ask("/predict_image", part('name="poster"', text), FORM).status_code == 400
+    assert running.ask("/api/v1/batch", part('name="file"', "plot\nA count"), FORM).status_code == 422
 
 
 def test_a_plot_sent_as_a_file_is_read_if_it_is_text(running: Any) -> None:
     name = 'name="plot"; filename="a.txt"'
-    assert running.ask("/api/v1/predict", part(name, "A haunted village"), FORM).json["genres"] == ["Horror"]
-    assert running.ask("/api/v1/predict", part(name, b"\xff\xfe"), FORM).status == 422
+    assert running.ask("/api/v1/predict", part(name, "A haunted village"), FORM).json()["genres"] == ["Horror"]
+    assert running.ask("/api/v1/predict", part(name, b"\xff\xfe"), FORM).status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -84,16 +84,16 @@ def test_a_table_that_unpacks_to_gigabytes_is_rejected_and_others_are_not(
     table = tmp_path / "films.parquet"
     made.write_parquet(table)
     assert table.stat().st_size < 2**20
-    job = running.ask("/api/v1/batch", part('name="file"; filename="films.parquet"', table.read_bytes()), FORM).json
+    job = running.ask("/api/v1/batch", part('name="file"; filename="films.parquet"', table.read_bytes()), FORM).json()
     while job["state"] in ("waiting", "running"):
         time.sleep(0.05)
-        job = running.ask(f"/api/v1/batch/{job['id']}").json
+        job = running.ask(f"/api/v1/batch/{job['id']}").json()
     if kind == "whole":
         assert (job["state"], job["done"]) == ("done", 3)
     else:
         assert (job["state"], job["done"]) == ("failed", 0)
         assert ("films; send it in parts" if kind == "rows" else "unpacks to over 256 MiB") in job["error"]
-        assert running.ask(f"/api/v1/batch/{job['id']}/result").status == 422
+        assert running.ask(f"/api/v1/batch/{job['id']}/result").status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_table_that_unpacks_to_gigabytes_is_rejected_and_others_are_not(
 )
 def test_a_path_that_tries_to_get_out_is_404(running: Any, path: str) -> None:
     answer = running.ask(path)
-    assert (answer.status, set(answer.json)) == (404, {"error"})
+    assert (answer.status_code, set(answer.json())) == (404, {"error"})
 
 
 def test_a_client_that_reads_nothing_holds_up_nobody(serving: Any) -> None:
@@ -118,7 +118,7 @@ def test_a_client_that_reads_nothing_holds_up_nobody(serving: Any) -> None:
         except BlockingIOError:
             pass
         for _ in range(5):
-            assert running.post("/predict", {"plot": "A haunted village"}).status == 200
+            assert running.post("/predict", {"plot": "A haunted village"}).status_code == 200
 
 
 CLIENTS = 1_000

@@ -17,7 +17,7 @@ def test_tritonclient_lists_loads_metadata_and_infers(running: Any, poster: byte
         assert client.is_server_live()
         assert client.is_server_ready()
         assert client.is_model_ready("mmgcs")
-        name = running.ask("/api/v1/model").json["name"]
+        name = running.ask("/api/v1/model").json()["name"]
         assert [model["name"] for model in client.get_model_repository_index()] == [name]
         assert client.is_model_ready(name)
         assert client.get_model_config(name)["name"] == name
@@ -55,9 +55,9 @@ def test_tritonclient_lists_loads_metadata_and_infers(running: Any, poster: byte
 )
 def test_a_wrong_request_is_400(running: Any, value: Any) -> None:
     answer = running.post("/v2/models/mmgcs/infer", value)
-    assert answer.status == 400
-    assert answer.json["error"]
+    assert answer.status_code == 400
+    assert answer.json()["error"]
 
 
 def test_another_model_is_404(running: Any) -> None:
-    assert running.ask("/v2/models/other").status == 404
+    assert running.ask("/v2/models/other").status_code == 404

@@ -234,7 +234,7 @@ def test_contributions_are_signed_and_the_heat_map_is_clear_where_nothing_matter
     film, genre = sample_films()[0], page.find("why-genre").text
     sent = {"plot": film.plot, "title": film.title, "genres": [genre]}
     sent["poster"] = base64.b64encode(Path(str(film.poster)).read_bytes()).decode()
-    answer = default_server.post("/api/v1/explain", sent).json
+    answer = default_server.post("/api/v1/explain", sent).json()
     odds = math.log(answer["probabilities"][genre] / (1 - answer["probabilities"][genre]))
     for name, drop in answer["explanation"]["inputs"][genre].items():
         without = 1 / (1 + math.exp(drop - odds))
@@ -254,7 +254,7 @@ def test_contributions_are_signed_and_the_heat_map_is_clear_where_nothing_matter
 
 def test_what_needs_review_says_why_and_nothing_is_both_likely_and_open(person: Person, default_server: Any) -> None:
     page = Person(person.driver, default_server.url)
-    asked = [(film.plot, default_server.post("/api/v1/predict", {"plot": film.plot}).json) for film in sample_films()]
+    asked = [(film.plot, default_server.post("/api/v1/predict", {"plot": film.plot}).json()) for film in sample_films()]
     plot, answer = next(
         (plot, answer)
         for plot, answer in asked
@@ -395,7 +395,7 @@ def test_progress_of_a_large_table_is_announced_by_tenths_and_it_can_be_stopped(
     person.find("stop").click()
     assert person.find("progress-text").text == "Stopped. The table was deleted from the server."
     assert len(person.js("return said")) <= 4
-    person.wait(lambda: running.ask(f"/api/v1/batch/{job}").status == 404)
+    person.wait(lambda: running.ask(f"/api/v1/batch/{job}").status_code == 404)
     assert "job=" not in person.driver.current_url
 
 

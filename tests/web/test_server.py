@@ -122,7 +122,7 @@ def test_stalled_uploads_hold_up_nobody_and_are_closed(serving: Any) -> None:
         stalled = [socket.create_connection(("127.0.0.1", running.port), timeout=20) for _ in range(30)]
         for connection in stalled:
             connection.sendall(head_of_post("/predict", 50) + b"{")
-        assert running.post("/predict", {"plot": PLOT}).status == 200
+        assert running.post("/predict", {"plot": PLOT}).status_code == 200
         for connection in stalled:
             receive(connection)
             connection.close()
@@ -133,11 +133,11 @@ def test_a_table_is_tagged_in_the_background_and_downloaded(running: Any) -> Non
     form = b'--b\r\nContent-Disposition: form-data; name="columns"\r\n\r\nplot=story\r\n'
     form += _form("../../my films.csv", table)
     answer = running.ask("/api/v1/batch", form, {"Content-Type": "multipart/form-data; boundary=b"})
-    assert answer.status == 202
-    assert answer.headers["Location"] == f"/api/v1/batch/{answer.json['id']}"
-    job = answer.json
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/api/v1/batch/{answer.json()['id']}"
+    job = answer.json()
     while job["state"] in ("waiting", "running"):
-        job = running.ask(f"/api/v1/batch/{job['id']}").json
+        job = running.ask(f"/api/v1/batch/{job['id']}").json()
     assert (job["state"], job["done"], job["rows"], job["errors"]) == ("done", 3, 3, 2)
     assert job["genres"]["Horror"] == 1
     assert [row["id"] for row in job["preview"]] == ["1", "2", "3"]

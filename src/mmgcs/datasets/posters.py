@@ -152,7 +152,7 @@ def download_posters(
             remove_parts(folder, f"*{suffix}")
         path, files = folder / FAILED, poster_files(folder)
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        failed = {record["id"]: record for record in map(json.loads, lines)}
+        failed = {record["id"]: record for record in map(json.loads, filter(str.strip, lines))}
         missing = {film: url for film, url in urls.items() if url is not None and poster_stem(film) not in files}
         todo = {film: url for film, url in missing.items() if (film in failed) == options.retry_failed}
         result = PosterResult(without=sum(url is None for url in urls.values()))
