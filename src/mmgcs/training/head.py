@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, Bundle, BundleConfig, Decision, write_bundle
+from mmgcs.bundle import CARD_JSON, CARD_TEXT, CONFIG, MANIFEST, Bundle, BundleConfig, Decision, write_bundle
 from mmgcs.errors import UsageError
 from mmgcs.evaluation import WEIGHINGS, fit_decision, macro_average_precision
 from mmgcs.export import export_fusion
-from mmgcs.files import write_json
+from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.models import FUSIONS, GatedFusion
 from mmgcs.runtime import CARD_KEY, PICTURES, Classifier, Features, load, record_samples, write_carded_bundle
 from mmgcs.training.card import card_text, make_card
@@ -89,19 +89,27 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
 
 
 def read_features(run: Run, base: Classifier) -> Features:
-    """Return the features of the branches that can read enough of the films.
+    """Return the features of the branches that can read enough of the films. An interrupted run finds them again.
 
     `strange` is None if more than 5% of the films are unlike those the bundle learned from, because its detectors
     would be of no use.
     """
-    films = run.data.films
-    chunks = [films[start : start + CHUNK] for start in range(0, len(films), CHUNK)]
-    tracked = track(chunks, f"reading {len(films):,} films", enabled=run.progress)
-    found = Features.concatenate([base.features(chunk) for chunk in tracked])
+    films, names = run.data.films, [branch.name for branch in base.bundle.config.branches]
+    path = run.folder / f"features-{sha256(base.bundle.path / MANIFEST)[:12]}.npz"
+    if not path.is_file():
+        chunks = [films[start : start + CHUNK] for start in range(0, len(films), CHUNK)]
+        tracked = track(chunks, f"reading {len(films):,} films", enabled=run.progress)
+        found = Features.concatenate([base.features(chunk) for chunk in tracked])
+        with atomic_writer(path, "wb") as handle:
+            state: dict[str, Any] = {"present": found.present, "strange": found.strange, "errors": found.errors}
+            np.savez(handle, **found.values, **state)
+    with np.load(path, allow_pickle=False) as kept:
+        values = {name: kept[name] for name in names}
+        found = Features(values, kept["present"], [()] * len(films), kept["errors"].tolist(), kept["strange"])
     used = np.flatnonzero(found.present.sum(0) >= LEAST_INPUT)
     if not len(used):
         raise UsageError(f"fewer than {LEAST_INPUT} films could be read; check the plots, and --posters")
-    names = [base.bundle.config.branches[column].name for column in used]
+    names = [names[column] for column in used]
     assert found.strange is not None
     strange = found.strange[:, used]
     return replace(
