@@ -101,8 +101,8 @@ def read_features(run: Run, base: Classifier) -> Features:
         tracked = track(chunks, f"reading {len(films):,} films", enabled=run.progress)
         found = Features.concatenate([base.features(chunk) for chunk in tracked])
         with atomic_writer(path, "wb") as handle:
-            state: dict[str, Any] = {"present": found.present, "strange": found.strange, "errors": found.errors}
-            np.savez(handle, **found.values, **state)
+            arrays: dict[str, Any] = {"present": found.present, "strange": found.strange, "errors": found.errors}
+            np.savez(handle, **found.values | arrays)
     with np.load(path, allow_pickle=False) as kept:
         values = {name: kept[name] for name in names}
         found = Features(values, kept["present"], [()] * len(films), kept["errors"].tolist(), kept["strange"])
