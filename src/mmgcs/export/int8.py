@@ -85,7 +85,8 @@ def _smooth_activations(source: Path, target: Path, batches: Iterable[Inputs]) -
             largest[name] = np.maximum(most, largest.get(name, most))
     scales = {}
     for name, most in largest.items():
-        scales[name] = np.maximum(1.0, most / max(np.quantile(most, 0.95), 1e-6)).astype(np.float32)
+        usual = np.maximum(np.quantile(most, 0.95), 1e-6)
+        scales[name] = np.maximum(1.0, most / usual).astype(np.float32)
         graph.initializer.append(numpy_helper.from_array(1.0 / scales[name], f"{name}_scale"))
     for node in products:
         if (scale := scales.get(node.input[0])) is not None:
