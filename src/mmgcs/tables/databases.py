@@ -443,6 +443,8 @@ def _connect(address: str) -> tuple[sa.Engine, sa.Engine]:
             "--from is not the address of a database that SQLAlchemy knows; write it like sqlite:///films.db or "
             "postgresql://user@host/database"
         ) from None
+    except ModuleNotFoundError as error:  # the driver's package may have another name
+        raise UsageError(f"{kind} needs the Python driver {error.name}, which is not installed") from None
     if kind != "sqlite":
         return writer.execution_options(postgresql_readonly=True), writer
     if not Path(url.database or "").is_file():
