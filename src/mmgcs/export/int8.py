@@ -79,7 +79,7 @@ def _smooth_activations(source: Path, target: Path, batches: Iterable[Inputs]) -
     watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     session = ort.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
     largest: dict[str, NDArray[np.float32]] = {}
-    for batch in batches:
+    for batch in batches if names else ():  # asked for no names, onnxruntime returns the graph's outputs
         for name, value in zip(names, session.run(names, batch), strict=True):
             most = np.abs(value).reshape(-1, value.shape[-1]).max(0)
             largest[name] = np.maximum(most, largest.get(name, most))
