@@ -120,7 +120,7 @@ class WebClient:
         self._options = options
         limits = httpx2.Limits(max_connections=options.concurrency, max_keepalive_connections=options.concurrency)
         self._client = httpx2.AsyncClient(
-            transport=None if options.allow_private else _public_transport(limits),
+            transport=None if options.allow_private else _public_transport(options.concurrency),
             limits=limits,
             timeout=httpx2.Timeout(options.timeout, connect=10.0, pool=None),
             headers={"User-Agent": "mmgcs", "Accept-Encoding": "identity"},
@@ -341,10 +341,16 @@ class _PublicNetwork(httpcore2.AsyncNetworkBackend):
         return await self._network.connect_tcp(public[-1], port, timeout, local_address, socket_options)
 
 
-def _public_transport(limits: httpx2.Limits) -> httpx2.AsyncHTTPTransport:
-    transport = httpx2.AsyncHTTPTransport(limits=limits)
-    # httpx's transport has no parameter for the network backend of its connection pool.
-    transport._pool._network_backend = _PublicNetwork()
+def _public_transport(connections: int) -> httpx2.AsyncHTTPTransport:
+    context = httpx2.create_ssl_context()
+    transport = httpx2.AsyncHTTPTransport(verify=context)
+    # httpcore's pool takes a network backend; httpx's transport has no parameter to pass one on.
+    transport._pool = httpcore2.AsyncConnectionPool(
+        ssl_context=context,
+        max_connections=connections,
+        max_keepalive_connections=connections,
+        network_backend=_PublicNetwork(),
+    )
     return transport
 
 
