@@ -137,7 +137,7 @@ def split_genres(text: str) -> list[str]:
 
 
 def distinct(genres: Iterable[str]) -> tuple[str, ...]:
-    """Return the genres without those that differ from an earlier one at most in case."""
+    """Return each genre once. Of genres that differ only in case, the first is kept."""
     found: dict[str, str] = {}
     for genre in genres:
         found.setdefault(genre.casefold(), genre)

@@ -19,11 +19,13 @@ import os
 import shutil
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from mmgcs.bundle import MANIFEST
@@ -407,13 +409,14 @@ def _intact_parts(folder: Path) -> list[Path]:
 
 def _ranked(rows: Iterable[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
     """Yield rows sorted by `score`, lowest first, with their `rank`; only the scores are kept in memory."""
-    places: list[tuple[float, int]] = []
+    scores, places = array("d"), array("q")  # a list of tuples would take six times the memory
     with tempfile.TemporaryFile(dir=folder) as log:
         for row in rows:
-            places.append((row["score"], log.tell()))
+            scores.append(row["score"])
+            places.append(log.tell())
             log.write(json_line(row))
-        for rank, (_, place) in enumerate(sorted(places), 1):
-            log.seek(place)
+        for rank, index in enumerate(np.argsort(np.asarray(scores), kind="stable"), 1):
+            log.seek(places[index])
             yield {"rank": rank, **json.loads(log.readline())}
 
 
@@ -501,7 +504,10 @@ class FolderSink(Sink):
         name = f"part-{len(self._notes):06}.parquet"
         with tempfile.TemporaryDirectory(prefix="mmgcs-part-") as scratch:
             path = Path(scratch) / name
-            write_table(self._rows, path, self._types)
+            try:
+                write_table(self._rows, path, self._types)
+            except TypeError as error:
+                raise UsageError(f"a column has another type than in the first table ({error})") from None
             data = path.read_bytes()
         self._folder.write(name, data)
         note = {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
