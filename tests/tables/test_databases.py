@@ -441,9 +441,9 @@ def test_dates_that_python_does_not_know_are_a_warning_of_their_film(
     classifier: Classifier, postgres: Postgres
 ) -> None:
     with postgres.connect() as connection:
-        connection.execute("create table dated (id int primary key, plot text, release_date date, title timestamptz)")
+        connection.execute("create table dated (id int primary key, plot text, release_date date, title timestamptz[])")
         ghost, love = "a ghost haunts the house", "love in the old city"
-        rows = [(ghost, "infinity", "-infinity"), (ghost, "0044-03-15 BC", None), (love, "1999-03-31", None)]
+        rows = [(ghost, "infinity", "{-infinity}"), (ghost, "0044-03-15 BC", None), (love, "1999-03-31", None)]
         for number, row in enumerate(rows):
             connection.execute("insert into dated values (%s, %s, %s, %s)", (number, *row))
     assert tag(classifier, postgres.address, "dated", into="dated_genres").films == 3
@@ -483,6 +483,12 @@ def test_keys_that_python_cannot_represent_are_tagged_once(
     assert (first.films, second.films, second.unchanged, second.deleted) == (total, 0, total, 0)
     joined = f"select count(*) from by_{name} f join {name}_genres p on p.film_id = f.key where genres = 'Horror'"
     assert postgres.rows(joined) == [(total,)]
+
+
+def test_a_table_is_the_same_with_its_default_schema_named(classifier: Classifier, postgres: Postgres) -> None:
+    for options in ({}, {"schema": "public"}):
+        summary = tag(classifier, postgres.address, "films", into="same_table", where="film_no < 0", **options)
+    assert (summary.films, summary.unchanged) == (0, 100)
 
 
 def test_predictions_can_be_written_to_another_schema(classifier: Classifier, postgres: Postgres) -> None:

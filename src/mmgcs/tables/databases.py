@@ -37,7 +37,7 @@ from mmgcs.tables.source import Row
 
 LOG = logging.getLogger(__name__)
 
-_SAFE = (sa.String, sa.Integer, sa.Boolean, sa.Uuid, sa.LargeBinary, sa.JSON, sa.ARRAY, sa.types.NullType)
+_SAFE = (sa.String, sa.Integer, sa.Boolean, sa.Uuid, sa.LargeBinary, sa.JSON, sa.types.NullType)
 """Types with a Python value for each of their values."""
 
 T = TypeVar("T")
@@ -122,13 +122,16 @@ class FilmDatabase:
             # SQLite stores values of any type in any column. Elsewhere, Python cannot represent all values of dates,
             # intervals and numbers, such as PostgreSQL's `infinity` and NaN, so these are read as text.
             kind, sqlite = column["type"], inspector.dialect.name == "sqlite"
-            if sqlite or not isinstance(kind, _SAFE):
+            values = kind.item_type if isinstance(kind, sa.ARRAY) else kind
+            if sqlite or not isinstance(values, _SAFE):
                 declared = "BLOB" if isinstance(kind, sa.types.NullType) else kind.compile(inspector.dialect)
                 column["type"] = _AsDeclared(declared, not sqlite)
 
         inspector = sa.inspect(connection)
         if schema is None and "." in name and not inspector.has_table(name):
             schema, _, name = name.partition(".")
+        if schema == inspector.default_schema_name:  # the same table, whether its schema is named or not
+            schema = None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SAWarning)  # about types that SQLAlchemy does not know
