@@ -51,15 +51,16 @@ def test_requests_without_a_plot_or_an_image_to_the_originals_endpoints_are_400(
 def test_json_and_a_form_give_the_same_prediction(client: FlaskClient, poster: bytes) -> None:
     as_json = client.post("/api/v1/predict", json={"plot": PLOT, "poster": base64.b64encode(poster).decode()})
     as_form = client.post("/api/v1/predict", data={"plot": PLOT, "poster": _file(poster)})
+    in_lines = client.post("/api/v1/predict", json={"plot": PLOT, "poster": base64.encodebytes(poster).decode()})
     assert as_json.status_code == 200
-    assert as_json.json == as_form.json
+    assert as_json.json == as_form.json == in_lines.json
     assert as_json.json["inputs"] == ["plot", "poster"]
     assert as_json.json["abstained"] is not as_json.json["sure"]
 
 
 def test_explain_returns_the_prediction_with_its_explanation(client: FlaskClient) -> None:
     predicted = client.post("/api/v1/predict", json={"plot": PLOT}).json
-    explained = client.post("/api/v1/explain", json={"plot": PLOT, "genres": ["Crime"]}).json
+    explained = client.post("/api/v1/explain", json={"plot": PLOT, "genres": ["Krimi"]}).json  # Crime in German
     assert explained["explanation"]["genres"] == ["Crime"]
     assert predicted["explanation"] is None
     assert explained["genres"] == predicted["genres"]
@@ -105,6 +106,7 @@ def test_an_invalid_request_gets_its_status_and_one_line(
         ("predict", {"plot": 7}, "plot: must be text, not 7"),
         ("predict", {"plot": "a", "explain": "perhaps"}, 'explain: must be true or false, not "perhaps"'),
         ("predict", {"title": "a" * 501}, "title: must have at most 500 characters"),
+        ("explain", {"plot": "a", "genres": ["Crim"]}, "this model has no genre 'Crim'; did you mean 'Crime'?"),
         ("batch", [{"plot": "a"}], "the body must be an object of keys and values"),
         ("batch", {"films": []}, "films: must have at least 1 item"),
         (
@@ -210,6 +212,8 @@ def test_more_requests_than_the_rate_are_429_with_a_time_to_wait(tiny_bundle: Pa
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert int(answers[2].headers["Retry-After"]) > 1
     assert answers[0].headers["X-RateLimit-Remaining"] == "1"
+    client = create_app(tiny_bundle, Settings(rate=100, burst=2)).test_client()
+    assert {client.post("/predict", json={"plot": PLOT}).status_code for _ in range(5)} == {200}
 
 
 def test_metrics_count_requests_predictions_and_abstentions(tiny_bundle: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import tempfile
 import time
@@ -73,6 +74,16 @@ def test_removed_tables_count_until_their_work_has_ended(jobs: JobQueue) -> None
     assert not any(job.table.parent.exists() for job in started)
     assert [job.shown.films for job in started] == [0, 0]  # what was not unpacked to the end was not read here
     assert ended(jobs.start(text_table())) == "done"
+
+
+def test_a_full_disk_is_not_called_a_fault_of_the_table(jobs: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(jobs_module, "open_file_sink", fail)
+    job = jobs.start(text_table())
+    assert ended(job) == "failed"
+    assert job.shown.error == "the server could not store the tagged table; try again later"
 
 
 def test_a_table_of_text_need_not_wait_until_another_is_unpacked(jobs: JobQueue) -> None:

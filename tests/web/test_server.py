@@ -11,11 +11,13 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mmgcs.runtime import explain
 from mmgcs.web import Settings
 
 PLOT = "Two detectives hunt a killer through the city"
@@ -126,6 +128,23 @@ def test_stalled_uploads_hold_up_nobody_and_are_closed(serving: Any) -> None:
         for connection in stalled:
             receive(connection)
             connection.close()
+
+
+def test_explanations_leave_threads_for_predictions(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    def explain_later(*given: Any) -> Any:
+        released.wait(30)
+        return explain(*given)
+
+    monkeypatch.setattr("mmgcs.web.state.explain", explain_later)
+    with serving(Settings(threads=4, drain=0.0)) as running, ThreadPoolExecutor() as clients:
+        asked = [clients.submit(running.post, "/api/v1/explain", {"plot": PLOT}) for _ in range(4)]
+        try:
+            assert running.post("/predict", {"plot": PLOT}).status_code == 200
+        finally:
+            released.set()
+        assert sorted(answer.result().status_code for answer in asked) == [200, 200, 503, 503]
 
 
 def test_a_table_is_tagged_in_the_background_and_downloaded(running: Any) -> None:

@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import BadRequest, HTTPException, UnprocessableEntity, UnsupportedMediaType
 from werkzeug.utils import send_file
 
+from mmgcs.errors import UsageError
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import Explanation
 from mmgcs.version import __version__
@@ -104,11 +105,11 @@ def explain(json: schemas.PredictIn, form: schemas.PredictForm) -> Any:
 
 
 def _explain(asked: schemas.PredictIn | schemas.PredictForm) -> dict[str, Any]:
-    known = {genre.casefold() for genre in state().classifier.genres}
-    if unknown := [genre for genre in asked.genres or () if genre.casefold() not in known]:
-        raise UnprocessableEntity(f"genres: this model has no genre {unknown[0]!r}")
     film = state().make_film(plot=asked.plot, title=asked.title, poster=asked.poster)
-    explanation = state().explain(film, asked.genres or None)
+    try:
+        explanation = state().explain(film, asked.genres or None)
+    except UsageError as error:  # an unknown genre, or nothing to predict from
+        raise UnprocessableEntity(str(error)) from None
     return prediction_json(explanation.prediction, explanation)
 
 

@@ -120,9 +120,10 @@ def _limit_requests(app: Flask, state: State) -> None:
     settings = state.settings
     limits = []
     if settings.rate:
-        window = max(1, round(settings.burst / settings.rate))
+        window = max(1, round(settings.burst / settings.rate))  # the limiter counts in whole seconds
+        count = max(settings.burst, round(settings.rate * window))
         limit = ApplicationLimit(
-            f"{settings.burst} per {window} seconds",
+            f"{count} per {window} seconds",
             exempt_when=lambda: request.method not in GUARDED,
             error_message="too many requests; try again later",
         )

@@ -179,6 +179,9 @@ class JobQueue:
             self._tag(job)
         except MmgcsError as error:
             shown.error = str(error).replace(str(job.table), "the table").replace("--columns", "columns")
+        except OSError as error:
+            LOG.error("a table failed", extra=describe_error(error))
+            shown.error = "the server could not store the tagged table; try again later"
         except BaseException as error:  # a panic of polars is not an Exception, and must not leave the job running
             LOG.error("a table failed", extra=describe_error(error))
             shown.error = "the table cannot be read; check that its format matches its extension"

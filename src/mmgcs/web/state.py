@@ -47,7 +47,7 @@ class State:
         self.draining = False
         # Explaining is slow. If every thread of the server did it or waited for it, no other request would be answered.
         self._explaining = threading.BoundedSemaphore(2)
-        self._explain_places = threading.BoundedSemaphore(2 + max(1, settings.threads // 2))
+        self._explain_places = threading.BoundedSemaphore(max(1, settings.threads // 2))
         metrics.queued.set_function(lambda: self.backlog())
         metrics.waiting.set_function(lambda: self._batcher.waiting)
         metrics.jobs.set_function(lambda: self.jobs.active)
@@ -67,7 +67,7 @@ class State:
         if isinstance(poster, str):
             encoded = poster.partition(",")[2] if poster.startswith("data:") else poster
             try:
-                poster = base64.b64decode(encoded, validate=True)
+                poster = base64.b64decode("".join(encoded.split()), validate=True)  # many encoders break lines
             except ValueError:
                 raise UnprocessableEntity("poster: not base64; send an image file's bytes in base64") from None
         if poster is not None:

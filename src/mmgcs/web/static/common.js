@@ -1,8 +1,9 @@
-// What all pages share: requests with errors in plain words, files dropped onto a zone, and the clipboard.
+// What the pages share: elements, requests with errors in plain words, files dropped onto a zone, and the clipboard.
 export const $ = (id) => document.getElementById(id);
 export const root = document.documentElement.dataset.root; // ends in "/"; longer than that under a sub-path
 export const percent = (share) => `${Math.round(100 * share)}%`;
 export const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+export const element = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
 
 const MESSAGES = {
   413: "The file is larger than this server accepts.",

@@ -1,5 +1,5 @@
 // One film: its inputs, the prediction, and then the reasons. Text goes into the page as text, never as markup.
-import { $, copyText, onDrop, percent, request, root } from "./common.js";
+import { $, copyText, element, onDrop, percent, request, root } from "./common.js";
 import { showReasons } from "./reasons.js";
 
 const form = $("film"), title = $("title"), plot = $("plot"), fileInput = $("poster"), main = $("main");
@@ -11,7 +11,8 @@ let poster = null, posterUrl = null; // the poster's file and the address of its
 let answer = null, reasons = null, genre = null; // the prediction, its reasons, and the genre that they are shown for
 let running = null, timer = 0; // the request in flight, and the one that waits until typing pauses
 let sample = null; // the gallery's film, while nothing is changed
-let setAside = null; // what the user typed before a gallery film replaced it
+let wanted = null; // the gallery's film that was clicked last; it may still be loading
+let setAside = null; // what the user entered before a gallery film replaced it
 
 // --- Inputs ---
 
@@ -31,14 +32,14 @@ async function setPoster(file) {
   $("poster-name").textContent = file?.name || "";
   $("poster-name").hidden = !file?.name;
   $("preview").hidden = true;
-  if (!file) { $("preview").removeAttribute("src"); fileInput.value = ""; return; }
+  if (!file) { $("preview").removeAttribute("src"); return; }
   $("preview").src = url;
   const decoded = await $("preview").decode().then(() => true, () => false); // the server reads more formats
   if (url === posterUrl) $("preview").hidden = !decoded;
 }
 function choosePoster(file) {
   const problem = posterProblem(file);
-  if (problem) { fail(problem); fileInput.value = ""; return; }
+  if (problem) { fail(problem); return; }
   sample = null;
   setPoster(file);
   predict();
@@ -113,6 +114,7 @@ async function explain(mine) {
 // --- The answer ---
 
 function clear() {
+  clearTimeout(timer);
   running?.abort();
   answer = reasons = null;
   $("status").textContent = "";
@@ -121,25 +123,25 @@ function clear() {
 }
 function show(value) {
   answer = value;
-  const likely = value.genres, could = value.undecided.filter((name) => !likely.includes(name));
+  const predicted = value.genres, could = value.undecided.filter((name) => !predicted.includes(name));
   $("empty").hidden = true;
   $("result").hidden = false;
-  $("likely-title").textContent = likely.length ? `Likely genre${likely.length === 1 ? "" : "s"}` : "No clear genre";
-  showChips("likely", likely, value);
+  $("predicted-title").textContent = predicted.length ? `Predicted genre${predicted.length === 1 ? "" : "s"}` : "No clear genre";
+  showChips("predicted", predicted, value);
   showChips("could", could, value);
   $("could-part").hidden = !could.length;
-  $("also").hidden = !likely.length;
+  $("also").hidden = !predicted.length;
   showVerdict(value, could);
   showBars(value, could);
-  choose(likely[0] || value.top[0]);
+  choose(predicted[0] || value.top[0]);
   $("api-code").textContent = curl();
   $("copy-link").hidden = sample === null && !plot.value.trim();
   $("share-hint").textContent = poster && sample === null ? "A link cannot hold your poster." : "";
 }
 function showChips(id, names, value) {
   $(id).replaceChildren(...names.map((name) => {
-    const chip = Object.assign(document.createElement("li"), { textContent: name });
-    chip.append(" ", Object.assign(document.createElement("strong"), { textContent: percent(value.probabilities[name]) }));
+    const chip = element("li", "", name);
+    chip.append(" ", element("strong", "", percent(value.probabilities[name])));
     return chip;
   }));
 }
@@ -147,7 +149,9 @@ function reviewReason(value) {
   const needed = required[value.inputs.join("+")], top = value.top[0];
   if (!value.genres.length) return `no genre is likely enough. The closest is ${top}, at ${percent(value.probabilities[top])}.`;
   if (value.confidence < needed) {
-    return `the confidence of ${percent(value.confidence)} is below the ${percent(needed)} that this model asks for.`;
+    const digits = percent(value.confidence) === percent(needed) ? 1 : 0;
+    const [has, asked] = [value.confidence, needed].map((share) => `${(100 * share).toFixed(digits)}%`);
+    return `the confidence of ${has} is below the ${asked} that this model asks for.`;
   }
   return `${value.warnings.at(-1) || "the model is not sure"}.`;
 }
@@ -159,11 +163,10 @@ function showVerdict(value, could) {
   $("possible").hidden = value.genres.length || value.warnings.length || value.possible.length > genres.length / 2;
   $("possible").textContent = `Very likely one or more of ${new Intl.ListFormat("en", { type: "disjunction" }).format(value.possible)}.`;
   const others = value.warnings.filter((text) => !verdict.endsWith(`${text}.`));
-  $("warnings").replaceChildren(...others.map((text) =>
-    Object.assign(document.createElement("li"), { textContent: `${text[0].toUpperCase()}${text.slice(1)}.` })));
+  $("warnings").replaceChildren(...others.map((text) => element("li", "", `${text[0].toUpperCase()}${text.slice(1)}.`)));
   const said = (names) => names.map((name) => `${name} ${percent(value.probabilities[name])}`).join(", ");
   $("status").textContent = [
-    value.genres.length ? `Likely genres: ${said(value.genres)}.` : "No clear genre.",
+    value.genres.length ? `Predicted genres: ${said(value.genres)}.` : "No clear genre.",
     could.length ? `Could ${value.genres.length ? "also " : ""}be: ${said(could)}.` : "",
     `${verdict}${/[.]$/.test(verdict) ? "" : "."}`,
   ].filter(Boolean).join(" ");
@@ -173,12 +176,12 @@ function showBars(value, could) {
   bars.sort((one, other) => value.probabilities[other.dataset.genre] - value.probabilities[one.dataset.genre]);
   bars.forEach((bar, at) => {
     const name = bar.dataset.genre, share = value.probabilities[name];
-    const sign = value.genres.includes(name) ? "likely" : could.includes(name) ? "could" : "unlikely";
+    const sign = value.genres.includes(name) ? "predicted" : could.includes(name) ? "could" : "unlikely";
     bar.className = `bar ${sign}`;
     bar.querySelector(".fill").style.width = `${100 * share}%`;
     bar.querySelector(".threshold").style.left = `${100 * value.thresholds[name]}%`;
     bar.querySelector(".value").textContent = percent(share);
-    bar.querySelector(".sign").textContent = { likely: ", likely", could: ", could be", unlikely: ", unlikely" }[sign];
+    bar.querySelector(".sign").textContent = { predicted: ", predicted", could: ", could be", unlikely: ", unlikely" }[sign];
     bar.parentElement.classList.toggle("more", at >= SHOWN_BARS && sign === "unlikely");
     $("bars").append(bar.parentElement);
   });
@@ -203,7 +206,8 @@ function curl() {
   }
   const fields = [["title", title.value.trim()], ["plot", plot.value]].filter(([, text]) => text.trim())
     .map(([name, text]) => ` \\\n  --form-string ${shellQuote(`${name}=${text}`)}`);
-  return `curl ${address}${key}${fields.join("")} \\\n  -F poster=@${shellQuote(poster.name || "poster.jpg")}`;
+  const file = (poster.name || "poster.jpg").replace(/["\\]/g, "\\$&"); // in double quotes, because , and ; separate files for curl
+  return `curl ${address}${key}${fields.join("")} \\\n  -F ${shellQuote(`poster=@"${file}"`)}`;
 }
 function shareLink() {
   const query = new URLSearchParams(sample !== null ? { film: sample } : { title: title.value.trim(), plot: plot.value });
@@ -217,8 +221,10 @@ function copiedJson() {
 // --- The gallery ---
 
 async function useSample(number) {
+  wanted = number;
   const film = await request(`samples/${number}`);
   const picture = film.poster ? await (await fetch(film.poster)).blob() : null;
+  if (wanted !== number) return;
   keepInput();
   setFilm({ ...film, poster: picture && new File([picture], "", { type: picture.type }) });
   sample = number;
@@ -242,9 +248,15 @@ for (const field of [title, plot]) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); predict(); bringUp(); }
   });
 }
-fileInput.addEventListener("change", () => { if (fileInput.files[0]) choosePoster(fileInput.files[0]); });
+fileInput.addEventListener("change", () => {
+  const [file] = fileInput.files;
+  if (file) choosePoster(file);
+  fileInput.value = ""; // so that the same file can be chosen again
+});
 onDrop($("drop"), choosePoster);
 document.addEventListener("paste", (event) => {
+  // Text from Word or Excel comes with a picture of itself.
+  if (event.target.matches?.("input, textarea") && event.clipboardData.types.includes("text/plain")) return;
   const file = [...event.clipboardData.files].find((item) => item.type.startsWith("image/"));
   if (file) { event.preventDefault(); choosePoster(file); }
 });
@@ -264,9 +276,12 @@ $("clear").addEventListener("click", () => {
   title.focus();
 });
 $("bring-back").addEventListener("click", () => {
-  setFilm(setAside);
-  sample = setAside = null;
+  const film = setAside;
+  setAside = null;
   $("set-aside").hidden = true;
+  keepInput();
+  setFilm(film);
+  sample = null;
   plot.focus();
   predict();
 });

@@ -1,5 +1,5 @@
 // Why a genre was predicted: what each input adds, the phrases of the plot, and the areas of the poster.
-import { $ } from "./common.js";
+import { $, element } from "./common.js";
 
 // The smallest change of the log-odds that is shown. Below it, an explanation is mostly noise.
 const LEAST = 0.05;
@@ -19,8 +19,7 @@ const FUNCTION_WORDS = new Set(`a an the and or but nor so of to in on at by for
   de het een en van voor met op naar bij uit door over onder tot zijn haar is wordt heeft dat niet maar als ook`
   .split(/\s+/));
 
-const signed = (points) => `${points < 0 ? "−" : "+"}${Math.abs(Math.round(points))}`;
-const element = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
+const signed = (points) => `${Math.round(points) < 0 ? "−" : "+"}${Math.abs(Math.round(points))}`;
 
 /** Show the reasons for a genre of this probability. `url` is the poster's address, or null. */
 export function showReasons(reasons, genre, probability, url) {

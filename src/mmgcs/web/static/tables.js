@@ -1,6 +1,6 @@
 // A table of films is uploaded, tagged by a job on the server, previewed and downloaded. The job's id is in the page's
 // address, so that a reload finds it again.
-import { $, count, onDrop, percent, request, root } from "./common.js";
+import { $, count, element, onDrop, percent, request, root } from "./common.js";
 
 const accepted = $("file").accept.split(",");
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -42,6 +42,7 @@ async function send(file, columns = $("columns").value) {
   try {
     const job = await request("api/v1/batch", { method: "POST", body: data });
     if (mine === latest) await follow(job.id, mine);
+    else remove(job.id);
   } catch (error) {
     if (mine === latest) fail(error.message);
   }
@@ -66,14 +67,15 @@ async function follow(id, mine) {
 }
 function showProgress(job) {
   if (job.state === "unknown") { $("progress-text").textContent = "The server does not answer right now. Trying again …"; return; }
-  if (job.state === "waiting") { $("progress-text").textContent = "Waiting for other tables …"; return; }
-  const text = job.rows ? `${job.done.toLocaleString("en")} of ${count(job.rows, "film")}` : count(job.done, "film");
+  if (job.rows === null) { $("progress-text").textContent = "Reading the table …"; return; }
+  const text = `${job.done.toLocaleString("en")} of ${count(job.rows, "film")}`;
   $("progress-text").textContent = `${text} tagged (${Math.floor(100 * job.share)}%)`;
   if (job.share) $("progress").value = job.share;
   const tenth = Math.floor(10 * job.share);
   if (tenth > announced) { announced = tenth; announce(`${10 * tenth}% of the table is tagged`); }
 }
 function done(job) {
+  current = null; // the next table does not delete this one: its address stays valid
   $("stop").hidden = true;
   $("progress").hidden = false;
   $("progress").value = 1;
@@ -86,22 +88,17 @@ function done(job) {
   showCounts(job.genres);
   showPreview(job.preview);
 }
-const cell = (tag, text, scope) => {
-  const made = Object.assign(document.createElement(tag), { textContent: text });
-  if (scope) made.scope = scope;
-  return made;
-};
+const rowHead = (text) => Object.assign(element("th", "", text), { scope: "row" });
 function showCounts(genres) {
   const entries = Object.entries(genres); // most frequent first
   const most = Math.max(1, ...entries.map(([, films]) => films));
   $("counts-part").hidden = !entries.length;
   $("counts").replaceChildren(...entries.map(([genre, films]) => {
-    const row = document.createElement("tr"), wide = cell("td", ""), track = document.createElement("span"), fill = document.createElement("span");
-    track.className = "track"; track.style.display = "block"; fill.className = "fill"; fill.style.width = `${100 * films / most}%`;
-    wide.className = "wide"; track.append(fill); wide.append(track);
-    const number = cell("td", films.toLocaleString("en"));
-    number.className = "number";
-    row.append(cell("th", genre, "row"), wide, number);
+    const row = element("tr", ""), wide = element("td", "wide"), track = element("div", "track"), fill = element("div", "fill");
+    fill.style.width = `${100 * films / most}%`;
+    track.append(fill);
+    wide.append(track);
+    row.append(rowHead(genre), wide, element("td", "number", films.toLocaleString("en")));
     return row;
   }));
 }
@@ -109,13 +106,12 @@ function showPreview(rows) {
   $("preview-part").hidden = !rows.length;
   $("review-only").checked = false;
   $("preview").replaceChildren(...rows.map((film) => {
-    const row = document.createElement("tr"), genres = film.genres.join(", ");
-    row.classList.toggle("needs-review", !film.sure);
+    const row = element("tr", film.sure ? "" : "needs-review"), genres = film.genres.join(", ");
     row.append(
-      cell("th", film.title || film.id || "–", "row"),
-      cell("td", film.error ? "–" : genres || "none is likely enough"),
-      cell("td", film.confidence == null ? "–" : percent(film.confidence)),
-      cell("td", film.error || (film.sure ? "" : "needs review")),
+      rowHead(film.title || film.id || "–"),
+      element("td", "", film.error ? "–" : genres || "none is likely enough"),
+      element("td", "", film.confidence == null ? "–" : percent(film.confidence)),
+      element("td", "", film.error || (film.sure ? "" : "needs review")),
     );
     return row;
   }));
@@ -126,9 +122,12 @@ function filterPreview() {
   for (const row of rows) row.hidden = only && !row.classList.contains("needs-review");
   $("preview-count").textContent = `${rows.filter((row) => !row.hidden).length} of the first ${count(rows.length, "film")}`;
 }
+function remove(id) {
+  request(`api/v1/batch/${id}`, { method: "DELETE" }).catch(() => {}); // it is deleted later anyway
+}
 function stop() {
   latest++;
-  request(`api/v1/batch/${current}`, { method: "DELETE" }).catch(() => {}); // it is deleted later anyway
+  remove(current);
   remember(null);
   fail("");
   $("progress-text").textContent = "Stopped. The table was deleted from the server.";
@@ -141,8 +140,9 @@ onDrop($("drop"), (file) => send(file));
 $("table").addEventListener("submit", (event) => event.preventDefault());
 $("review-only").addEventListener("change", filterPreview);
 $("try")?.addEventListener("click", async () => {
-  const response = await fetch(`${root}samples.csv`);
-  send(new File([await response.blob()], "samples.csv"), "");
+  const table = await fetch(`${root}samples.csv`).then((response) => response.blob(), () => null);
+  if (table) send(new File([table], "samples.csv"), "");
+  else fail("The server does not answer. Check your connection, then try again.");
 });
 
 const job = new URLSearchParams(location.search).get("job");
