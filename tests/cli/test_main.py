@@ -259,6 +259,11 @@ def test_a_column_that_is_not_a_pair_is_refused() -> None:
             parse_columns(wrong)
 
 
+def test_default_names_the_packaged_model() -> None:
+    assert main(["predict", "--model", "default", "--plot", PLOT]) == 0
+    assert main(["verify", "--model", "default"]) == 0
+
+
 def test_python_predicts_from_films_strings_and_mappings(tiny_bundle: Path) -> None:
     assert {"load", "Film", "Classifier", "Prediction", "explain"} <= set(dir(mmgcs))
     assert mmgcs.load("default").bundle.path == DEFAULT_BUNDLE

@@ -24,12 +24,12 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that a bundle is complete, predicts, and matches its model card. Exit status 1 if something is wrong."""
-    from mmgcs.bundle import DEFAULT_BUNDLE
+    from mmgcs.bundle import bundle_folder
     from mmgcs.runtime import verify as run_checks
 
     if bundle is not None and model is not None:
         raise UsageError("DIR and --model name the same thing; give one")
-    path = bundle or model or DEFAULT_BUNDLE
+    path = bundle_folder(bundle or model)
     checks = run_checks(path)
     passed = all(check.passed for check in checks)
     lines = [f"{'ok    ' if check.passed else 'WRONG '} {check.name:<9} {check.detail}" for check in checks]

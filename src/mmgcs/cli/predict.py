@@ -56,9 +56,9 @@ def predict(
 
         _explain(load(model), film, as_json=as_json)
         return
-    from mmgcs.bundle import DEFAULT_BUNDLE, Bundle
+    from mmgcs.bundle import Bundle, bundle_folder
 
-    bundle = Bundle(model or DEFAULT_BUNDLE)
+    bundle = Bundle(bundle_folder(model))
     # Read and check the graphs while onnxruntime is imported: both take a large part of the whole time.
     bundle.read_ahead(branch.graph for branch in bundle.config.branches if getattr(film, branch.input) is not None)
     from mmgcs.runtime import Classifier

@@ -35,7 +35,7 @@ SETTINGS_HELP = "Override a setting in each recipe that has it; RECIPE:KEY=VALUE
 @app.command(
     epilog=examples(
         "mmgcs train english --data films.csv --posters posters/ --out runs/mine",
-        "mmgcs train finetune-head --data my_genres.csv --set epochs=5",
+        "mmgcs train finetune-head --data my_genres.csv --set head.folds=5",
         "mmgcs train english --data films.csv --out runs/mine --resume",
     )
 )
