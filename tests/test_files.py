@@ -43,6 +43,24 @@ def test_an_error_names_the_file_and_not_the_temporary_one() -> None:
     assert error.value.filename == "/proc/why.html"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no groups")
+def test_a_file_keeps_its_group_if_only_its_owner_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, groups = tmp_path / "movie.nfo", []
+    path.touch()
+
+    def chown(_: Path, owner: int, group: int) -> None:
+        if owner != -1:
+            raise PermissionError
+        groups.append(group)
+
+    monkeypatch.setattr(os, "chown", chown)
+    with atomic_path(path, like=path):
+        pass
+    assert groups == [path.stat().st_gid]
+
+
 def test_a_file_is_replaced_on_a_system_without_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "movie.nfo"
     path.write_bytes(b"old")

@@ -49,8 +49,10 @@ def atomic_path(
         if like is not None:
             status = like.stat()
             if hasattr(os, "chown"):  # not on Windows
+                with contextlib.suppress(OSError):  # only to a group that this user is in
+                    os.chown(temporary, -1, status.st_gid)
                 with contextlib.suppress(OSError):  # only root may change the owner
-                    os.chown(temporary, status.st_uid, status.st_gid)
+                    os.chown(temporary, status.st_uid, -1)
             shutil.copystat(like, temporary)
             if not times:
                 os.utime(temporary)

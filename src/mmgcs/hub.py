@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mmgcs.bundle import CARD_TEXT, MANIFEST, Bundle, read_manifest, write_bundle
 from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.files import atomic_path
 from mmgcs.wording import MAIN_METRICS
 
 SCHEME = "hf:"
@@ -57,7 +58,8 @@ def fetch_dataset(address: str) -> Path:
             try:
                 os.link((source / file).resolve(), target)
             except OSError:  # another file system
-                shutil.copyfile(source / file, target)
+                with atomic_path(target) as temporary:
+                    shutil.copyfile(source / file, temporary)
     return folder
 
 

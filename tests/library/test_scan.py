@@ -64,6 +64,14 @@ sequels in one folder               Rocky/Rocky.mkv  Rocky/Rocky II.mkv
 trailer and sample                  A/a.mkv  A/a-trailer.mkv  A/sample.mkv
                                         A/movie.nfo | - | -
 only a trailer                      A/a-trailer.mkv
+a single film in the library        a.mkv  a.nfo  folder.jpg  B/b.mkv
+                                        a.nfo | - | text
+                                        B/movie.nfo | - | -
+short films, and extras             Shorts/A/a.mkv  B/b.mkv  B/Shorts/c.mkv  B/Other/d.mkv
+                                        Shorts/A/movie.nfo | - | -
+                                        B/movie.nfo | - | -
+files of macOS                      A/._x.mkv  A/x.mkv  A/._B-poster.jpg  A/B-poster.jpg
+                                        A/movie.nfo | A/B-poster.jpg | -
 title that ends like an extra       A/The Big Short.mkv
                                         A/movie.nfo | - | -
 DVD                                 A/VIDEO_TS/VIDEO_TS.IFO  A/AUDIO_TS/x.ifo  A/poster.jpg
@@ -205,10 +213,12 @@ def test_a_link_for_a_scraper_is_skipped_and_the_next_nfo_read(tmp_path: Path) -
     }
 
 
-def test_a_write_protected_file_is_locked(tmp_path: Path) -> None:
-    make(tmp_path, "A/movie.nfo", "B/movie.nfo")
+def test_a_write_protected_file_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "A/movie.nfo", "B/movie.nfo", "C/movie.nfo")
     (tmp_path / "B" / "movie.nfo").chmod(0o444)
-    assert [film.locked for film in films_in(tmp_path).values()] == [None, "its .nfo is write-protected"]
+    monkeypatch.setattr(os, "access", lambda path, _: path.parent.name != "C")  # another user's file
+    locked = "its .nfo is write-protected"
+    assert [film.locked for film in films_in(tmp_path).values()] == [None, locked, locked]
 
 
 @pytest.mark.parametrize(
@@ -219,6 +229,8 @@ def test_a_write_protected_file_is_locked(tmp_path: Path) -> None:
         ("The General [1926] {tmdb-961}", ("The General", 1926)),
         ("The.General.(1926).1080p", ("The General", 1926)),
         ("2001 (1968)", ("2001", 1968)),
+        ("2001.A.Space.Odyssey.1968.1080p.BluRay-X", ("2001 A Space Odyssey", 1968)),
+        ("Wonder Woman 1984", ("Wonder Woman 1984", None)),
         ("Metropolis", ("Metropolis", None)),
         ("Metropolis {tmdb-19}", ("Metropolis", None)),
     ],
@@ -228,7 +240,7 @@ def test_title_and_year_are_read_from_a_name(name: str, expected: tuple[str, int
 
 
 def test_what_the_nfo_lacks_is_taken_from_the_name_of_the_folder(tmp_path: Path) -> None:
-    make(tmp_path, "Heat (1995) [imdbid-tt0113277] {tmdb-949}/movie.nfo", "The General (1926)/x.mkv")
+    make(tmp_path, "Heat (1995) [imdbid=tt0113277] {tmdb-949}/movie.nfo", "The General (1926)/x.mkv")
     first, second = map(read_film, find_films(tmp_path))
     assert (first.title, first.year, first.plot) == ("A", 1995, "A plot.")
     assert first.to_film().record == {"imdb_id": "tt0113277", "tmdb_id": "949"}

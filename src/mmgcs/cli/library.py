@@ -98,7 +98,9 @@ def scan(
     if out is not None:
         check_free(out, "--out", overwrite=overwrite)
     report = _Report(library, settings, "scan", reminder)
-    plans = report.print(_plans(ctx, library, settings, model, predict), as_json, next_step=out is None)
+    planned = _plans(ctx, library, settings, model, predict)
+    _save(ctx, library, settings)
+    plans = report.print(planned, as_json, next_step=out is None)
     if out is not None:
         write_cells(out, [REVIEW, *map(library.review_row, plans)])
         call = f"mmgcs library tag {_quoted(folder)} --from {_quoted(out)} --apply"
@@ -136,6 +138,7 @@ def tag(
         plans = library.decided(review, settings, _films(library))
     else:
         plans = _plans(ctx, library, settings, model, True)
+    _save(ctx, library, settings)
     report = _Report(library, settings, "apply" if apply else "tag", reminder)
     with contextlib.ExitStack() as stack:
         if apply:
@@ -196,7 +199,7 @@ def _open(ctx: typer.Context, folder: Path) -> tuple[Library, LibrarySettings, s
 
     Also returns a reminder to give the next command the same options, or "" if they are saved.
     """
-    from mmgcs.library import Library, LibrarySettings, load_library_settings, save_settings
+    from mmgcs.library import Library, LibrarySettings, load_library_settings
 
     library, options = Library(folder), ctx.params
     modes = [mode for mode in MODES if options[mode.replace("-", "_")]]
@@ -213,11 +216,17 @@ def _open(ctx: typer.Context, folder: Path) -> tuple[Library, LibrarySettings, s
         say(f"using {folder}/.mmgcs/settings.toml")
     given = {name: value for name, value in given.items() if value is not None}
     settings = LibrarySettings(**saved.model_dump(exclude_unset=True) | given)
-    if options["save"]:
+    repeat = options["model"] is not None or (settings != saved and not options["save"])
+    return library, settings, " (with the same options)" if repeat else ""
+
+
+def _save(ctx: typer.Context, library: Library, settings: LibrarySettings) -> None:
+    """Save the settings if --save was given. Call this once they are known to be valid."""
+    from mmgcs.library import save_settings
+
+    if ctx.params["save"]:
         with library.lock():
-            say(f"Wrote {save_settings(folder, settings)}")
-        saved = settings
-    return library, settings, "" if settings == saved else " (with the same options)"
+            say(f"Wrote {save_settings(library.folder, settings)}")
 
 
 def _plans(
@@ -332,7 +341,7 @@ class _Report:
     def _next_steps(self, statuses: Counter[str]) -> Iterator[str]:
         changes, folder = statuses["change"] + statuses["create"], _quoted(self.folder)
         if changes and self.command == "apply":
-            yield "Next: refresh the metadata in your media server; mmgcs library undo restores every file"
+            yield f"Next: refresh the metadata in your media server; mmgcs library undo {folder} restores every file"
         elif changes and self.command == "tag":
             yield "nothing was written; use --apply to write"
         elif self.command == "scan" and (changes or statuses["unsure"]):

@@ -34,12 +34,14 @@ COMPANIONS = frozenset("nfo nfos info artwork art cover covers poster posters".s
 # Folders without films: what media servers keep next to a film, parts of a disc, and what network disks add.
 NO_FILMS = frozenset(
     [
-        *("behind the scenes", "deleted scenes", "featurettes", "interviews", "scenes", "shorts", "trailers", "clips"),
-        *("extras", "other", "samples", "sample", "backdrops", "theme-music", "extrafanart", "extrathumbs", "subs"),
+        *("behind the scenes", "deleted scenes", "featurettes", "interviews", "scenes", "trailers", "clips", "extras"),
+        *("samples", "sample", "backdrops", "theme-music", "extrafanart", "extrathumbs", "subs"),
         *("@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "metadata"),
         *("audio_ts", "certificate"),
     ]
 )
+PERHAPS_EXTRAS = frozenset(("other", "shorts"))
+"""Folders of extras if they are next to a film; otherwise they may hold films, such as short ones."""
 DISC_PARTS = frozenset("stream playlist clipinf auxdata backup jar bdjo meta".split())
 OTHER_NFO = re.compile(r"(tvshow|season.*|artist|album|collection)\.nfo$")
 EXTRA_VIDEO = re.compile(
@@ -53,6 +55,8 @@ PART = re.compile(r"[-._ (\[]+(?P<word>cd|dvd|part|pt|disc|disk)[-._ ]?(?P<numbe
 VERSION = re.compile(r"\s*(?:$|[-_.\[({])")
 """What follows the folder's name in the file name of one version of a film."""
 TITLE_YEAR = re.compile(r"^(?P<title>.+?)[-._ ]*[(\[](?P<year>(?:18|19|20)\d\d)[)\]]")
+SCENE_NAME = re.compile(r"(?P<title>\S+)[-._](?P<year>(?:19|20)\d\d)[-._]\S+")
+"""Names of downloads, such as "The.General.1926.1080p.BluRay": the last year is the film's."""
 ID_IN_NAME = re.compile(r"[\[{](?P<kind>imdb|tmdb)(?:id)?[-=](?P<id>tt\d+|\d+)[\]}]", re.IGNORECASE)
 
 
@@ -141,7 +145,7 @@ def split_name(name: str) -> tuple[str | None, int | None]:
     >>> split_name("The General (1926) [imdbid-tt0017925]"), split_name("The.General")
     (('The General', 1926), ('The General', None))
     """
-    match = TITLE_YEAR.match(name)
+    match = TITLE_YEAR.match(name) or SCENE_NAME.fullmatch(name)
     title, year = (match["title"], int(match["year"])) if match else (re.sub(r"[\[{].*?[\]}]", "", name), None)
     if " " not in title:
         title = title.replace(".", " ").replace("_", " ")
@@ -154,17 +158,19 @@ def _read(film: LibraryFilm, path: Path) -> LibraryFilm:
         content = handle.read(min(MAX_BYTES, status.st_size) + 1)
     nfo = read_nfo(content)
     title, year = (nfo.title, nfo.year) if nfo.title and nfo.year else split_name(film.name)
+    # A rename would replace a file that this user may not write; for root, who may write any, its mode counts.
+    writable = status.st_mode & 0o222 and os.access(path, os.W_OK)
     known = asdict(nfo) | {
         "title": nfo.title or title,
         "year": nfo.year or year,
-        "locked": nfo.locked or (None if status.st_mode & 0o222 else "its .nfo is write-protected"),
+        "locked": nfo.locked or (None if writable else "its .nfo is write-protected"),
         "ids": {**_ids_in(film.name), **nfo.ids},
     }
     return replace(film, **known, nfo=path, sha256=hashlib.sha256(content).hexdigest(), links=status.st_nlink)
 
 
 def _ids_in(name: str) -> dict[str, str]:
-    return {match["kind"].lower(): match["id"] for match in ID_IN_NAME.finditer(name)} if "-" in name else {}
+    return {match["kind"].lower(): match["id"] for match in ID_IN_NAME.finditer(name)}
 
 
 def _walk(folder: str, seen: set[str], links: list[str]) -> Iterator[LibraryFilm]:
@@ -177,6 +183,7 @@ def _walk(folder: str, seen: set[str], links: list[str]) -> Iterator[LibraryFilm
         path, real, title = waiting.pop()
         if real in seen:
             continue
+        is_root = not seen
         seen.add(real)
         try:
             folders, files = _list(path)
@@ -189,8 +196,14 @@ def _walk(folder: str, seen: set[str], links: list[str]) -> Iterator[LibraryFilm
         disc = _is_disc(folders, files)
         inner = _inner_folders(folders, files, disc) if folders else []
         disc = disc or any(DISC_NUMBER.fullmatch(entry.name.lower()) for entry in inner)
-        yield from _films_in(Path(path), title, files, disc)
-        deeper = [entry for entry in folders if entry not in inner and _may_hold_films(entry.name.lower(), disc)]
+        extras = PERHAPS_EXTRAS if disc or _videos(files) else ()
+        deeper = [
+            entry
+            for entry in folders
+            if entry not in inner and entry.name.lower() not in extras and _may_hold_films(entry.name.lower(), disc)
+        ]
+        library = is_root and bool(deeper) and "movie.nfo" not in files and not TITLE_YEAR.match(title)
+        yield from _films_in(Path(path), title, files, disc, library=library)
         links += [entry.path for entry in deeper if entry.is_symlink()]
         waiting += [
             (entry.path, f"{real}{os.sep}{entry.name}", entry.name)
@@ -239,7 +252,7 @@ def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], d
         name = entry.name.lower()
         may_be_part = not videos and not disc and DISC_NUMBER.fullmatch(name) is not None
         if not (may_be_part or name in COMPANIONS or name in DISCS) or entry.is_symlink():
-            others += _may_hold_films(name, disc)
+            others += name not in PERHAPS_EXTRAS and _may_hold_films(name, disc)
             continue
         try:
             inner_folders, inner = _list(entry.path)
@@ -266,8 +279,8 @@ def _inner_folders(folders: Sequence[os.DirEntry[str]], files: dict[str, str], d
     return list(found)
 
 
-def _films_in(base: Path, title: str, files: Mapping[str, str], disc: bool) -> Iterator[LibraryFilm]:
-    """Yield the films among the files of a folder named `title`."""
+def _films_in(base: Path, title: str, files: Mapping[str, str], disc: bool, *, library: bool) -> Iterator[LibraryFilm]:
+    """Yield the films among the files of a folder named `title`; `library` if its subfolders hold the other films."""
     nfos = [name for name in sorted(files) if name.endswith(".nfo") and name[0] != "." and not OTHER_NFO.match(name)]
     videos = [name for name in _videos(files) if not DISC_FILE.fullmatch(name)]
     if not nfos and not disc and not videos:
@@ -280,7 +293,8 @@ def _films_in(base: Path, title: str, files: Mapping[str, str], disc: bool) -> I
         return tuple(base / files[name] for name in dict.fromkeys(candidates) if name in files)
 
     described = {name[:-4] for name in nfos}
-    if _is_one_film(title.lower(), films.keys() or described, disc or (not films and "movie" in described)):
+    sure = disc or (not films and "movie" in described)
+    if _is_one_film(title.lower(), films.keys() or described, sure, library):
         named = existing("movie.nfo", *(f"{stem}.nfo" for stem in (*stems, *films, title.lower())), *DISCS.values())
         found = named or existing(*nfos)
         poster = _poster(base, pictures, [*stems, *films, *(path.stem.lower() for path in found)], alone=True)
@@ -339,11 +353,11 @@ def _films_of(videos: Sequence[str], files: Mapping[str, str], pictures: Mapping
     return films
 
 
-def _is_one_film(title: str, stems: Collection[str], sure: bool) -> bool:
+def _is_one_film(title: str, stems: Collection[str], sure: bool, library: bool) -> bool:
     """Return True if a folder holds one film: a disc, one video, or versions named like the folder."""
     if not title:
         return False  # a whole disk
-    if sure or len(stems) <= 1:
+    if sure or (len(stems) <= 1 and not library):
         return True
     if all(stem.startswith(title) and VERSION.match(stem[len(title) :]) for stem in stems):
         return True
@@ -360,7 +374,7 @@ def _pictures(files: Mapping[str, str]) -> dict[str, str]:
     pictures: dict[str, str] = {}
     for name, real in files.items():
         stem, _, extension = name.rpartition(".")
-        if extension in PICTURES:
+        if extension in PICTURES and stem[:1] != ".":  # macOS adds a ._poster.jpg that is no picture
             pictures[stem] = min(real, pictures.get(stem, real))
     return pictures
 

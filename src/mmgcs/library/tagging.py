@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mmgcs.errors import InputError, UsageError, printable
 from mmgcs.film import Film, Prediction
 from mmgcs.genres import LABEL_SETS, canonical
-from mmgcs.library.nfo import NOT_XML, distinct, new_nfo, split_genres, with_values
+from mmgcs.library.nfo import NOT_XML, SEPARATORS, distinct, new_nfo, split_genres, with_values
 from mmgcs.library.saved_options import LibrarySettings, load_names, read_cells
 from mmgcs.library.scan import LibraryFilm, find_films, read_film
 from mmgcs.library.undo import STATE, Backups
@@ -373,6 +374,12 @@ def _checked(plan: Plan, settings: LibrarySettings) -> Plan:
         return replace(plan, status="same")
     if film.locked:
         return replace(plan, status="locked", reason=film.locked)
+    try:  # a dry run must show what `apply` would refuse
+        with_values(film.nfo.read_bytes(), plan.proposed, settings.element)
+    except InputError as error:
+        return replace(plan, status="error", reason=str(error))
+    except OSError as error:
+        return replace(plan, status="error", reason=f"cannot be read ({error.strerror})")
     notes = plan.notes
     if film.links > 1:
         notes = (*notes, "hard-linked: only this copy changes")
@@ -383,8 +390,8 @@ class _Row(NamedTuple):
     """A row of a review: the film's genres at that time, the proposed ones, and the user's decision."""
 
     number: int
-    genres: list[str]
-    proposed: list[str]
+    genres: str
+    proposed: str
     decision: str
 
 
@@ -397,7 +404,7 @@ def _read_review(path: Path) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     for number, values in enumerate(cells, 2):
         cell = {name: values[place] if place < len(values) else "" for name, place in places.items()}
-        row = _Row(number, split_genres(cell["genres"]), split_genres(cell["proposed"]), cell["decision"].strip())
+        row = _Row(number, cell["genres"], cell["proposed"], cell["decision"].strip())
         key = cell["path"].replace("\\", "/")
         if rows.setdefault(key, row) is not row:
             raise UsageError(f"{path}: row {rows[key].number} and row {number} name the same film; keep one of them")
@@ -410,18 +417,23 @@ def _decided(film: LibraryFilm, row: _Row, settings: LibrarySettings) -> Plan:
     if film.problem:
         return replace(plan, status="error", reason=film.problem)
     try:
-        genres = _decision(row)
+        genres = _decision(row, plan.present)
         if not genres or film.skipped:
             return plan
-        if [genre.casefold() for genre in plan.present] != [genre.casefold() for genre in row.genres]:
+        then = _split(row.genres, plan.present)
+        if [genre.casefold() for genre in plan.present] != [genre.casefold() for genre in then]:
             raise InputError(f"row {row.number} of the review: its genres have changed since; scan again")
     except InputError as error:
         return replace(plan, status="error", reason=str(error))
     return _checked(replace(plan, proposed=genres), settings)
 
 
-def _decision(row: _Row) -> tuple[str, ...]:
+def _decision(row: _Row, present: Sequence[str]) -> tuple[str, ...]:
     """Return the genres that a film should get; none to leave it alone.
+
+    Args:
+        row: the film's row.
+        present: the genres that it has.
 
     Raises:
         InputError: the decision cannot be carried out.
@@ -431,12 +443,22 @@ def _decision(row: _Row) -> tuple[str, ...]:
     if word in SKIP:
         return ()
     if word in ACCEPT:
-        if not proposed:
+        if not proposed.strip():
             raise InputError(f"row {number} accepts a film without proposed genres")
-        return tuple(proposed)
+        return tuple(_split(proposed, present))
     if hint := did_you_mean(word, ("accept", "skip")):
         raise InputError(f"row {number} says {decision!r}; {hint}")
-    genres = tuple(dict.fromkeys(split_genres(decision)))
+    genres = tuple(dict.fromkeys(_split(decision, present)))
     if NOT_XML.search(decision) or not genres:
         raise InputError(f"row {number} says {decision!r}; write accept, skip or genres")
     return genres
+
+
+def _split(cell: str, present: Iterable[str]) -> list[str]:
+    """Return the genres in a cell. A tag that the film has stays whole, such as "paris, france"."""
+    tags = sorted(filter(SEPARATORS.search, present), key=len, reverse=True)
+    if not tags:
+        return split_genres(cell)
+    whole = "|".join(map(re.escape, tags))
+    parts = re.findall(rf"\s*((?:{whole})(?=\s*(?:{SEPARATORS.pattern}|$))|[^/,|;]+)", cell)
+    return [part.strip() for part in parts if part.strip()]
