@@ -276,7 +276,7 @@ def test_text_keys_untyped_columns_posters_as_bytes_and_damaged_text_are_read(
     summary = tag(classifier, path)
     errors = {row[0]: row[4] for row in sqlite_rows(path, PREDICTED)}
     assert (summary.films, summary.in_error, summary.without_key) == (4, 1, 1)
-    assert "1 films cannot be tagged because their key is null; give them a key" in summary.lines()
+    assert "1 films cannot be tagged because their key is null or not UTF-8; fix it" in summary.lines()
     again = tag(classifier, path)
     assert (again.films, again.in_error, again.without_key) == (0, 0, 1)
     assert [errors[key] for key in "abc"] == [None] * 3
