@@ -323,6 +323,13 @@ def test_a_table_that_cannot_be_used_is_refused_with_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_date_that_python_does_not_know_is_told_in_one_line(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"plot": ["A ghost."], "made": [4_000_000]}, schema_overrides={"made": pl.Int32})
+    frame.with_columns(pl.col("made").cast(pl.Date)).write_parquet(tmp_path / "f.parquet")
+    with pytest.raises(UsageError, match=r"has a value that Python cannot represent \(year 12921 is out of range\)"):
+        films_of(tmp_path / "f.parquet")
+
+
 def test_a_pipe_in_place_of_a_table_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "films.csv")
     with pytest.raises(UsageError, match=r"cannot be read \(it is a pipe or a device"):
