@@ -381,7 +381,6 @@ def _check_same(found: Mapping[str, Any], fingerprint: Mapping[str, Any], place:
 def _check_inputs(table: FilmTable, outputs: Mapping[str, str | Path]) -> None:
     """Raise UsageError if an output is among the films, as that of an earlier run in the same folder would be."""
 
-
     def place(address: str | Path) -> PurePath:
         return PurePosixPath(address) if is_remote(address) else Path(address).resolve()
 
