@@ -92,7 +92,6 @@ class FilmDatabase:
         self._patience = patience
         self.into = into or "mmgcs_predictions"
         self.unchanged = 0
-        self._odd_keys = 0
         if posters is not None and not posters.is_dir():
             raise UsageError(f"the posters folder {posters} does not exist; check --posters")
         try:
@@ -287,22 +286,17 @@ class FilmDatabase:
             start = self._key.is_not(None) if after is None else self._key > after
             query = sa.select(self._key, *self._fields.values()).where(start, self._where)
             rows = self._read(query.order_by(self._key).limit(CHUNK + 1))
-            keys = [row[0] for row in rows if not isinstance(row[0], _NotUtf8)]
-            page = list(rows[:CHUNK])
-            while len(rows) > CHUNK and page and isinstance(page[-1][0], _NotUtf8):
-                page.pop()  # the next page must start after a key whose bytes are known; it has this film again
-            if len(set(keys)) < len(keys) or (keys and keys[0] == after) or (rows and not page):
+            keys = [row[0] for row in rows]
+            if len(set(keys)) < len(keys) or (keys and keys[0] == after):
                 raise MmgcsError(
-                    f"the key {self.key} of {self.source} is not unique, or not UTF-8, near {str(rows[0][0])[:80]!r}; "
+                    f"the key {self.key} of {self.source} is not unique, or not UTF-8, near {str(keys[0])[:80]!r}; "
                     "name another column with --key"
                 )
-            films = [self._film(row) for row in page if not isinstance(row[0], _NotUtf8)]
-            self._odd_keys += len(page) - len(films)
-            if films:
-                yield films
+            if rows:
+                yield [self._film(row) for row in rows[:CHUNK]]
             if len(rows) <= CHUNK:
                 return
-            after = page[-1][0]
+            after = keys[CHUNK - 1]
 
     def _film(self, row: Sequence[Any]) -> Film:
         key, *others = row
@@ -363,12 +357,9 @@ class FilmDatabase:
         self._retry(self._writer.begin, work)
 
     def without_key(self) -> int:
-        """Return the number of films that cannot be tagged, as their key is null or not UTF-8, which SQLite allows.
-
-        Call it after `chunks`, which finds the latter.
-        """
+        """Return the number of films that cannot be tagged because their key is null, which SQLite allows."""
         query = sa.select(sa.func.count()).select_from(self._films).where(self._key.is_(None), self._where)
-        return int(self._read(query)[0][0]) + self._odd_keys
+        return int(self._read(query)[0][0])
 
     def deleted(self, model: str) -> int:
         """Return the number of films that this model tagged but that are no longer in the table of films."""
@@ -468,20 +459,7 @@ def _connect(address: str) -> tuple[sa.Engine, sa.Engine]:
 
 def _prepare_to_read(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA query_only = ON")
-    connection.text_factory = _read_text
-
-
-class _NotUtf8(str):
-    """Text of an SQLite database that is not UTF-8, decoded as well as possible: SQLite accepts any bytes as text."""
-
-    __slots__ = ()
-
-
-def _read_text(data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return _NotUtf8(decode_text(data))
+    connection.text_factory = decode_text  # SQLite accepts any bytes as text
 
 
 def _is_temporary(error: BaseException) -> bool:

@@ -62,7 +62,7 @@ class TagSummary:
         found: rows of each list that was written.
         unchanged: films of a database that were skipped because they already have a prediction.
         deleted: films that have a prediction, but are no longer in the database.
-        without_key: films of a database that cannot be tagged because their key is null or not UTF-8.
+        without_key: films of a database that cannot be tagged because their key is null.
         seconds: time spent in this run.
     """
 
@@ -118,7 +118,7 @@ class TagSummary:
         if self.deleted:
             lines.append(f"{self.deleted:,} films have a prediction, but are no longer in the table")
         if self.without_key:
-            lines.append(f"{self.without_key:,} films cannot be tagged because their key is null or not UTF-8; fix it")
+            lines.append(f"{self.without_key:,} films cannot be tagged because their key is null; give them a key")
         lines += [f"error in {count:,}: {kind}" for kind, count in self.errors.most_common(20)]
         return lines
 
