@@ -174,6 +174,15 @@ def test_public_addresses_are_told_from_all_others():
     assert [address for address in others.split() if is_public(address)] == []
 
 
+def test_a_film_without_an_id_is_reported_as_its_poster_has_no_name(server, tmp_path):
+    server.answers = {"/a": send(picture())}
+    table = pl.DataFrame({"id": ["one", None, ""], "poster_url": [f"{server.url}/a"] * 3})
+    for _ in range(2):
+        result = download_posters(table, tmp_path, QUICK)
+        assert result.reasons() == {"the film has no id": 2}
+        assert with_posters(table, tmp_path)["poster"].to_list() == ["one.jpg", None, None]
+
+
 def test_an_id_cannot_lead_out_of_the_folder(server, tmp_path):
     server.answers = {"/a": send(picture())}
     table = pl.DataFrame({"id": ["../../up", ".hidden"], "poster_url": [f"{server.url}/a"] * 2})

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from mmgcs.datasets import RAW_SCHEMA, detect_source, read_raw_films, read_source, write_films
+from mmgcs.datasets.split import leak_groups
 from mmgcs.errors import InputError, UsageError
 from mmgcs.genres import parse_genres
 from mmgcs.tables import read_films as tag_reads
@@ -177,6 +178,21 @@ def test_addresses_of_posters_are_found_in_the_column_poster_too(tmp_path):
     assert frame["poster_url"].to_list() == ["https://m.example.org/a.jpg", None, None]
     assert frame["poster_path"].to_list() == [None, "/b.jpg", None]
     assert frame["poster"].to_list() == [None, None, "c.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "of Hugging Face"])
+def test_pictures_in_a_table_are_kept_or_left_out_but_never_turned_into_text(tmp_path, kind):
+    given = [b"\x89PNG" + bytes([number]) for number in (0, 0, 1)] + [None]
+    held = given if kind == "bytes" else [value and {"bytes": value, "path": "a.png"} for value in given]
+    frame = pl.DataFrame({"id": list("abcd"), "plot": [PLOT] * 4, "poster": held, "cast": [["Ann", "Bo"]] * 4})
+    frame.write_parquet(tmp_path / "films.parquet")
+    assert read_raw_films(tmp_path / "films.parquet").frame["poster"].to_list() == [None] * 4
+    whole = read_raw_films(tmp_path / "films.parquet", others=True).frame
+    assert whole.select("id", "plot", "poster", "cast").equals(frame)
+    posters = leak_groups(whole).filter(pl.col("reason") == "poster")
+    assert posters.select("left", "right").rows() == [(0, 1)]
+    write_films(whole, tmp_path / "films.jsonl")
+    assert "(5 bytes)" in (tmp_path / "films.jsonl").read_text(encoding="utf-8")
 
 
 def test_a_folder_of_tables_is_one_data_set(tmp_path):

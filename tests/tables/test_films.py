@@ -14,12 +14,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 from backports import zstd
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.film import Film
-from mmgcs.tables import FilmTable, read_films, read_frame, spooled_stdin
+from mmgcs.tables import FilmTable, read_films, read_frame, spooled_stdin, write_table
 
 
 def films_of(path: Path, **options: object) -> list[Film]:
@@ -124,6 +124,11 @@ def test_the_commas_of_plots_with_several_lines_do_not_break_them(tmp_path: Path
     films = films_of(write(tmp_path / "f.csv", f"{columns}\n{''.join(rows)}"))
     assert problems(films) == [False] * 30
     assert [film.year for film in films] == list(range(1950, 1980))
+
+
+def test_columns_without_a_name_keep_their_values(tmp_path: Path) -> None:
+    (film,) = films_of(write(tmp_path / "f.csv", "id,plot,,\n1,A ghost.,x,y\n"))
+    assert film.record == {"id": "1", "plot": "A ghost.", "": "x", "column_4": "y"}
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
@@ -318,6 +323,13 @@ def test_a_table_that_cannot_be_used_is_refused_with_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_date_that_python_does_not_know_is_told_in_one_line(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"plot": ["A ghost."], "made": [4_000_000]}, schema_overrides={"made": pl.Int32})
+    frame.with_columns(pl.col("made").cast(pl.Date)).write_parquet(tmp_path / "f.parquet")
+    with pytest.raises(UsageError, match=r"has a value that Python cannot represent \(year 12921 is out of range\)"):
+        films_of(tmp_path / "f.parquet")
+
+
 def test_a_pipe_in_place_of_a_table_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "films.csv")
     with pytest.raises(UsageError, match=r"cannot be read \(it is a pipe or a device"):
@@ -431,18 +443,18 @@ def test_standard_input_is_a_table_too(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @given(st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=1, max_size=20))
-def test_whatever_a_csv_writer_writes_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[object]
+@example([("1", "A ghost.\rIt haunts.", "x")])
+def test_a_csv_table_is_read_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]]
 ) -> None:
     path = tmp_path_factory.mktemp("csv") / "f.csv"
     # A cell with a line break and quotes may look like rows of its own; such rows are split on purpose.
     clean = [[cell.replace("\x00", "").replace('"', "" if "\n" in cell else '"') for cell in row] for row in rows]
-    with path.open("w", newline="", encoding="utf-8", errors="replace") as handle:
-        writer = csv.writer(handle, quoting=csv.QUOTE_ALL)
-        writer.writerow(["id", "plot", "note"])
-        writer.writerows(clean)
+    columns = ("id", "plot", "note")
+    written = [dict(zip(columns, row, strict=True)) for row in clean]
+    write_table(written, path, dict.fromkeys(columns, pl.String()))
     films = films_of(path)
-    assert [film.record["note"] for film in films] == [row[2].encode(errors="replace").decode() for row in clean]
+    assert [film.record for film in films] == written
     assert problems(films) == [False] * len(rows)
 
 

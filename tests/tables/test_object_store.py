@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +67,10 @@ def test_tables_and_posters_of_a_bucket_are_tagged(
     assert rows["5"]["year"] == "2000"
     again = subprocess.run(command, capture_output=True, text=True)
     assert (again.returncode, again.stderr.count("is finished already")) == (0, 1)
+    time.sleep(1.1)  # the store tells whole seconds
+    store.pipe_file("films/tables/c.csv", b"id,plot,poster\n6,a ghost,\n")
+    newer = subprocess.run(command, capture_output=True, text=True)
+    assert (newer.returncode, newer.stderr.count("s3://films/tables changed after")) == (2, 1)
 
 
 def test_results_are_written_to_a_bucket_whole(store: fsspec.AbstractFileSystem) -> None:

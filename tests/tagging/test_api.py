@@ -26,7 +26,7 @@ def make(kind: str) -> Any:
     if kind == "polars":
         return pl.DataFrame(FILMS)
     if kind == "pandas":
-        return pytest.importorskip("pandas").DataFrame(FILMS, index=["x", "y", "z"])
+        return pytest.importorskip("pandas").DataFrame(FILMS, index=["x", "y", "z"]).convert_dtypes()
     return pytest.importorskip("pyarrow").table(FILMS)
 
 
@@ -44,6 +44,7 @@ def test_a_frame_comes_back_as_one_of_its_kind_with_the_answers_appended(kind: s
     assert [row["key"] for row in rows] == FILMS["key"]
     assert rows[0]["given_error"] == "old"
     assert "nothing to predict from" in rows[1]["error"]
+    assert list(rows[1]["warnings"]) == []
     assert rows[0]["probabilities"]["Horror"] > 0.5
     if kind == "pandas":
         assert list(tagged.index) == ["x", "y", "z"]

@@ -74,6 +74,10 @@ def test_an_interrupted_run_continues_to_the_same_bytes(classifier: Classifier, 
         handle.write("new,film,1\n")
     with pytest.raises(UsageError, match="had a different table of films"):
         tag(classifier, films, two, resume=True)
+    (two / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"also holds other files, such as notes\.txt; choose another --out"):
+        tag(classifier, films, two, overwrite=True)
+    (two / "notes.txt").unlink()
     assert tag(classifier, films, two, overwrite=True).films == 3 * CHUNK + 2
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine", encoding="utf-8")

@@ -156,9 +156,11 @@ def test_a_folder_of_tables_becomes_a_folder_of_the_same_files(classifier: Class
         folder.mkdir(parents=True)
         frame = pl.DataFrame({"id": [str(n) for n in range(count)], "plot": ["A ghost"] * count})
         frame.write_csv(folder / name) if name.endswith("csv") else frame.write_parquet(folder / name)
+    (films / "year=2002").mkdir()
+    (films / "year=2002" / "none.csv").write_text("id,plot\n", encoding="utf-8")
     assert tag_table(classifier, FilmTable(films), out).films == CHUNK + 6
     tagged = {path.relative_to(out).as_posix() for path in out.rglob("*.*")}
-    assert tagged == {"year=1999/a.csv", "year=2000/b.parquet", "year=2001/c.csv"}
+    assert tagged == {"year=1999/a.csv", "year=2000/b.parquet", "year=2001/c.csv", "year=2002/none.csv"}
     assert pl.read_csv(out / "year=1999" / "a.csv").height == CHUNK + 1
     whole = pl.read_parquet(out / "year=2000" / "b.parquet")
     assert whole.columns == ["id", "plot", *ANSWER]  # the year stays in the folder's name
@@ -173,6 +175,16 @@ def test_a_folder_of_tables_becomes_a_folder_of_the_same_files(classifier: Class
     assert {path.name for path in tmp_path.iterdir()} == {"films", "out"}
     with pytest.raises(UsageError, match="no output format ''"):
         tag_table(classifier, FilmTable(films / "year=2001" / "c.csv"), tmp_path / "alone")
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out"])
+def test_an_earlier_output_is_not_tagged_again_as_a_table_of_films(
+    classifier: Classifier, films: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copy(films, tmp_path / "more.csv")
+    tag_table(classifier, FilmTable(tmp_path), tmp_path / name)
+    with pytest.raises(UsageError, match=rf"{name} is itself read as a table of films; choose another --out"):
+        tag_table(classifier, FilmTable(tmp_path), tmp_path / name, overwrite=True)
 
 
 def test_an_output_that_exists_is_replaced_only_when_asked(classifier: Classifier, films: Path, tmp_path: Path) -> None:
@@ -278,7 +290,11 @@ def test_resume_starts_a_run_and_tells_a_finished_one(classifier: Classifier, fi
     assert tag_table(classifier, FilmTable(films), out, resume=True).films == 6
     assert is_finished(out, {}, films)
     assert not is_finished(out, {"review": tmp_path / "review.csv"}, films)
-    os.utime(films, ns=(1, out.stat().st_mtime_ns + 1))
+    old = tmp_path / "old.csv"
+    old.write_text("id,plot\ng,A ghost\n", encoding="utf-8")
+    os.utime(old, (1, 1))
+    os.utime(out, (1, out.stat().st_mtime - 1))  # clocks of files may tick slowly
+    old.replace(films)  # a file that is moved here keeps its time
     with pytest.raises(UsageError, match=r"films\.csv changed after .*out\.csv was written"):
         is_finished(out, {}, films)
 

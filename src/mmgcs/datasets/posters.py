@@ -88,10 +88,15 @@ def poster_files(folder: Path) -> dict[str, str]:
 
 
 def with_posters(films: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Set the column `poster` to the name of each film's file in the folder; a film without one keeps its poster."""
+    """Set the column `poster` to the name of each film's file in the folder; a film without one keeps its poster.
+
+    If the table itself holds the pictures, all films keep them.
+    """
     files = poster_files(folder)
-    names = pl.Series("poster", [files.get(poster_stem(film)) for film in films["id"]], dtype=pl.String)
+    names = pl.Series("poster", [files.get(poster_stem(film or "")) for film in films["id"]], dtype=pl.String)
     own = films["poster"] if "poster" in films.columns else None
+    if own is not None and own.dtype != pl.String:
+        return films
     return films.with_columns(names if own is None else names.fill_null(own))
 
 
@@ -105,13 +110,15 @@ def is_with_posters(films: pl.DataFrame, path: Path) -> bool:
         return False
     # CSV does not distinguish empty text from None.
     old, films = (frame.with_columns(pl.col(pl.String).replace("", None)) for frame in (old, films))
+    if films["poster"].dtype != pl.String:
+        return old.equals(films)
     posters = zip(old["poster"], films["poster"], films["id"], strict=False)
     return old.drop("poster").equals(films.drop("poster")) and all(
         name in (None, own) or name.rpartition(".")[0] == poster_stem(film) for name, own, film in posters
     )
 
 
-def poster_urls(films: pl.DataFrame, base_url: str) -> Iterator[tuple[str, str | None]]:
+def poster_urls(films: pl.DataFrame, base_url: str) -> Iterator[tuple[str | None, str | None]]:
     """Yield each film's id and poster address: `poster_url`, or `base_url` and `poster_path`, or None."""
     columns = [name for name in ("id", "poster_url", "poster_path") if name in films.columns]
     for row in films.select(columns).iter_rows(named=True):
@@ -144,20 +151,24 @@ def download_posters(
         UsageError: the table has no poster addresses, or another process is writing to the folder.
     """
     options = options or PosterOptions()
-    urls = dict(poster_urls(films, options.base_url))
-    if urls and not any(urls.values()):
+    found = [*poster_urls(films, options.base_url)]
+    if found and not any(url for _, url in found):
         raise UsageError("no film has a poster address; the table needs a column poster_url or poster_path")
     with lock_folder(folder):
         for suffix in PICTURES:
             remove_parts(folder, f"*{suffix}")
         path, files = folder / FAILED, poster_files(folder)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        failed = {record["id"]: record for record in map(json.loads, filter(str.strip, lines))}
+        lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+        failed = {record["id"]: record for record in map(json.loads, filter(str.strip, lines)) if record["id"]}
+        urls = {film: url for film, url in found if film and film.strip()}
         missing = {film: url for film, url in urls.items() if url is not None and poster_stem(film) not in files}
         todo = {film: url for film, url in missing.items() if (film in failed) == options.retry_failed}
         result = PosterResult(without=sum(url is None for url in urls.values()))
         result.already = len(urls) - result.without - len(missing)
         result.left = 0 if options.retry_failed else len(missing) - len(todo)
+        for film, url in found:
+            if url is not None and film not in urls:
+                result.failed.append({"id": film, "url": url, "reason": "the film has no id", "tries": 0})
         try:
             # The event loop runs in its own thread, because a notebook's thread already has one.
             with start_blocking_portal() as portal:

@@ -99,7 +99,7 @@ def read_raw_films(path: Path, columns: Mapping[str, str] | None = None, *, othe
     Args:
         path: as for `mmgcs.tables.read_films`.
         columns: film field to the column to read it from.
-        others: True to keep the table's other columns too, after these.
+        others: True to keep the table's other columns too, after these, and pictures that it holds as its posters.
 
     Raises:
         InputError: the table has no `id`.
@@ -114,6 +114,7 @@ def read_raw_films(path: Path, columns: Mapping[str, str] | None = None, *, othe
         # A date of release says more than the year that is read from it.
         read = {*RAW_SCHEMA, *(column for field, column in sources.items() if field != "year")}
         expressions += [pl.col(name) for name in there if name not in read]
+        expressions.append((pl.col(sources["poster"]) if "poster" in sources else pl.lit(None)).alias("__given"))
     raw = read_frame(path, expressions)
     # The column `poster` may also hold web addresses or paths at TMDB.
     address, at_tmdb = pl.col("poster").str.contains("(?i)^https?://"), pl.col("poster").str.contains(r"^/[\w-]+\.\w+$")
@@ -122,7 +123,16 @@ def read_raw_films(path: Path, columns: Mapping[str, str] | None = None, *, othe
         pl.coalesce("poster_url", pl.when(address).then("poster")).alias("poster_url"),
         pl.coalesce("poster_path", pl.when(at_tmdb).then("poster")).alias("poster_path"),
     )
+    if others and pictures(given := frame.drop_in_place("__given")) is not None:
+        frame = frame.with_columns(given.alias("poster"))
     return replace(raw, frame=frame)
+
+
+def pictures(posters: pl.Series) -> pl.Series | None:
+    """Return the bytes of posters that are in the table itself, as in Hugging Face's data sets; None otherwise."""
+    if isinstance(posters.dtype, pl.Struct) and {"bytes", "path"} <= {field.name for field in posters.dtype.fields}:
+        return posters.struct.field("bytes")
+    return posters if posters.dtype == pl.Binary else None
 
 
 _QUICK: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
@@ -150,8 +160,9 @@ def write_films(frame: pl.DataFrame, path: Path) -> None:
     """
     check_writable(path)
     suffix, compressed = table_format(path)
-    nested = suffix == ".csv" and any(dtype.is_nested() or dtype == pl.Binary for dtype in frame.dtypes)
-    if compressed or nested or suffix not in _QUICK:
+    typed = suffix in (".parquet", ".pq")
+    nested = any(dtype.is_nested() or dtype == pl.Binary for dtype in frame.dtypes)
+    if compressed or (nested and not typed) or suffix not in _QUICK:
         write_table(frame.iter_rows(named=True), path, frame.schema)
         return
     with atomic_path(path) as temporary:
@@ -331,6 +342,10 @@ def _as_text(values: pl.Series) -> pl.Series:
     """Convert values of any type to text: lists of names to `A|B`, other nested values to JSON."""
     if isinstance(values.dtype, pl.Struct) and [field.name[:1] for field in values.dtype.fields] == ["$"]:
         values = values.struct.field(values.dtype.fields[0].name)  # MongoDB's extended JSON, such as {"$oid": "573a…"}
+    if values.dtype == pl.Binary:
+        return pl.Series(values.name, map(_decoded, values), dtype=pl.String)
+    if (held := pictures(values)) is not None:
+        values = values.struct.field("path").set(held.is_not_null(), None)
     if values.dtype == pl.List(pl.String):
         return values.list.join("|")
     if not values.dtype.is_nested():
@@ -339,3 +354,10 @@ def _as_text(values: pl.Series) -> pl.Series:
         None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in values.to_list()
     ]
     return pl.Series(values.name, texts, dtype=pl.String)
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode("utf-8")
+    except UnicodeDecodeError:  # a picture
+        return None

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mmgcs.datasets.clean import LabelSets
 from mmgcs.datasets.duplicates import near_duplicates
-from mmgcs.datasets.sources import SPLITS
+from mmgcs.datasets.sources import SPLITS, pictures
 from mmgcs.errors import InputError, UsageError
 
 _NUMBER = r"(?:\d{1,3}|[ivx]{1,5}|one|two|three|four|five|six|seven|eight|nine|ten)"
@@ -228,7 +228,9 @@ def _keys(frame: pl.DataFrame) -> dict[str, pl.Series]:
         ("poster_url", "poster"),
     ):
         if column in frame.columns and frame[column].null_count() < frame.height:
-            keys.setdefault(reason, frame[column])
+            held = pictures(frame[column])
+            key = frame[column] if held is None else held.hash().cast(pl.String).set(held.is_null(), None)
+            keys.setdefault(reason, key)
     return keys
 
 

@@ -247,7 +247,9 @@ def read_csv(path: Path, delimiter: str | None = None, usual: str = ",") -> Tabl
         size += len(line.text)
     dialect = detect_dialect(sample, given, usual)
     header = dialect.parse_line(first.text) or next(_records(iter(sample), dialect, 0)).fields
-    columns = tuple(name.strip().replace("\x00", "") for name in header)
+    names = [name.strip().replace("\x00", "") for name in header]
+    unnamed = [*names, ""].index("")  # the first; without names of their own, its values would be lost to the others
+    columns = tuple(name or ("" if place == unnamed else f"column_{place + 1}") for place, name in enumerate(names))
     check_columns(path, columns)
     records = _records(itertools.chain(sample, lines), dialect, len(columns), sample[1:])
     next(records)  # the header

@@ -137,6 +137,17 @@ class TableFile:
         """Return text that changes whenever the contents of the file change."""
         return f"{self.size} {self.version}" if self.remote else sha256(Path(self.address))
 
+    def changed_since(self, seconds: float) -> bool:
+        """Return True if the file was written, or moved here, after a time in seconds since 1970, or may have been."""
+        if not self.remote:
+            status = Path(self.address).stat()
+            return max(status.st_mtime, status.st_ctime) > seconds  # a file that is moved keeps its `st_mtime`
+        files, path = _file_system(self.address)
+        try:
+            return bool(files.modified(path).timestamp() > seconds)
+        except NotImplementedError:  # some stores do not tell
+            return True
+
     def local(self, scratch: Path) -> Path:
         """Return the local path of the file, which is downloaded into `scratch` if it is remote."""
         if not self.remote:

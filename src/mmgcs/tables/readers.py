@@ -52,7 +52,7 @@ def check_columns(path: Path, columns: Collection[str]) -> None:
     """Raise UsageError if a table has too many columns, or one of them twice."""
     if len(columns) > MAX_COLUMNS:
         raise UsageError(f"{path} has more than {MAX_COLUMNS:,} columns; leave out the ones that do not describe films")
-    twice = sorted(name for name, times in Counter(list(columns)).items() if name and times > 1)
+    twice = sorted(name for name, times in Counter(columns).items() if times > 1)
     if twice:
         raise UsageError(f"{path} has the column {twice[0]!r} more than once; rename one of them")
 
@@ -85,6 +85,8 @@ def read_parquet(path: Path, delimiter: str | None = None) -> Table:
                     yield Row(dict(zip(columns, values, strict=True)), place=f"row {done}", size=size)
         except broken as error:
             raise UsageError(f"{path} is damaged; download or export the file again") from error
+        except ValueError as error:  # such as a date after the year 9999
+            raise UsageError(f"{path} has a value that Python cannot represent ({error}); store it as text") from error
 
     return Table(columns, rows(), lambda: done / max(1, total), dict(schema), lambda: frame)
 

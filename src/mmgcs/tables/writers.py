@@ -177,13 +177,16 @@ def write_delimited(rows: Iterable[Mapping[str, Any]], out: Path, types: Types, 
         else:
             cells.append((name, None))
     with out.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(name if genre is None else f"p_{genre}" for name, genre in cells)
+        usual = csv.writer(handle, delimiter=delimiter, lineterminator="\n")
+        quoted = csv.writer(handle, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        usual.writerow(name if genre is None else f"p_{genre}" for name, genre in cells)
         for row in rows:
-            writer.writerow(
+            line = [
                 as_cell(name, row.get(name) if genre is None else (row.get(name) or {}).get(genre))
                 for name, genre in cells
-            )
+            ]
+            # The csv module may not quote a carriage return, and other programs would end the row there.
+            (quoted if any("\r" in cell for cell in line) else usual).writerow(line)
 
 
 WRITERS.register(".csv")(functools.partial(write_delimited, delimiter=","))

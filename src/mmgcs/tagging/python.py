@@ -92,7 +92,8 @@ def _read_frame(frame: Any) -> tuple[list[str], Iterable[Mapping[str, Any]]]:
         names = [str(name) for name in frame.columns]
         if len(set(names)) < len(names):
             raise UsageError("the frame has two columns of the same name; rename one")
-        return names, (dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False, name=None))
+        plain = frame.astype(object).where(frame.notna(), None)  # pandas has several values for a missing one
+        return names, (dict(zip(names, row, strict=True)) for row in plain.itertuples(index=False, name=None))
     raise UsageError(f"cannot tag a {type(frame).__name__}; give a path, or a frame of polars, pandas or Arrow")
 
 

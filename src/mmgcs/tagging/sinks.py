@@ -16,13 +16,14 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,8 @@ PART_SECONDS = 15.0
 """A part is written after this many films or seconds."""
 NOTES = "_parts"
 """The folder of notes on finished parts; readers of Parquet folders skip names that begin with an underscore."""
+_OURS = re.compile(rf"_run\.json|manifest\.json|{NOTES}|part-\d+\.parquet|\..+\.part")
+"""The names in the folder of a `FolderSink`, with the temporary files of a run that was killed."""
 
 
 class RowSink(Sink):
@@ -156,9 +159,9 @@ def is_finished(out: Path, lists: Mapping[str, Path], films: Path) -> bool:
     written = any(out.iterdir()) if out.is_dir() else out.is_file()
     if partial_folder(out).is_dir() or not written or not all(path.is_file() for path in lists.values()):
         return False
-    files = [] if films == Path("-") else [Path(file.address) for file in find_tables(films) if not file.remote]
-    if any(file.stat().st_mtime_ns > out.stat().st_mtime_ns for file in files):
-        raise UsageError(f"{films} changed after {out} was written; tag it again with --overwrite")
+    files = [] if films == Path("-") else find_tables(films)
+    if any(file.changed_since(out.stat().st_mtime) for file in files if Path(file.address) != out):
+        raise UsageError(f"{normal_address(films)} changed after {out} was written; tag it again with --overwrite")
     return True
 
 
@@ -201,6 +204,7 @@ def open_file_sink(
             unfinished run is a different one, or another process is writing the same output.
     """
     check_needed_columns(table, options)
+    _check_inputs(table, {"out": out, **options.lists})
     if _is_folder(out):
         _check_folder(table, out)
     folder = partial_folder(out)
@@ -337,6 +341,9 @@ class FileSink(Sink):
         done = self._folder / "done"
         for file, group in itertools.groupby(rows(), itemgetter(0)):
             write_table((row for _, row in group), done / self._table.files[file].below, types)
+        for below in (done / table.below for table in self._table.files):
+            if not below.exists():  # it has no films
+                write_table([], below, types)
         if self._out.is_dir():
             self._out.replace(self._folder / "replaced")
         done.replace(self._out)
@@ -369,6 +376,18 @@ def _check_same(found: Mapping[str, Any], fingerprint: Mapping[str, Any], place:
             raise UsageError(
                 f"the run in {place} had a different {what}; use the same one again, or start again with --overwrite"
             )
+
+
+def _check_inputs(table: FilmTable, outputs: Mapping[str, str | Path]) -> None:
+    """Raise UsageError if an output is among the films, as that of an earlier run in the same folder would be."""
+
+    def place(address: str | Path) -> PurePath:
+        return PurePosixPath(address) if is_remote(address) else Path(address).resolve()
+
+    inputs = [place(file.address) for file in table.files]
+    for name, path in outputs.items():
+        if any(file.is_relative_to(place(path)) for file in inputs):
+            raise UsageError(f"{normal_address(path)} is itself read as a table of films; choose another --{name}")
 
 
 def _check_folder(table: FilmTable, out: Path) -> None:
@@ -454,6 +473,7 @@ class FolderSink(Sink):
         Raises:
             UsageError: the folder holds other files, or a run that may be neither resumed nor replaced.
         """
+        _check_inputs(table, {"out": folder.address})
         self._folder, self._part_films = folder, part_films
         self._run = _fingerprint(table, classifier) | {"films per part": part_films}
         self._run["inputs"] = [file.address for file in table.files]
@@ -465,15 +485,17 @@ class FolderSink(Sink):
         self._rows: list[dict[str, Any]] = []
         self._counts = TagSummary()
         names = folder.names()
-        if names and not ({"_run.json", "manifest.json"} & set(names)):
+        if names and "_run.json" not in names:
             raise UsageError(f"{folder.address} is not empty and holds no tagged films; choose another --out")
+        if overwrite and (other := next((name for name in names if not _OURS.fullmatch(name)), None)):
+            raise UsageError(f"{folder.address} also holds other files, such as {other}; choose another --out")
         self.finished = resume and not overwrite and "manifest.json" in names
         if names and overwrite:
             folder.remove()
         elif names and not resume:
             state = "a finished" if "manifest.json" in names else "an unfinished"
             raise UsageError(f"{folder.address} holds {state} run; give --resume to continue it, or --overwrite")
-        elif "_run.json" in names:
+        elif names:
             _check_same(json.loads(folder.read("_run.json")), self._run, folder.address)
         folder.write("_run.json", json.dumps(self._run).encode())
         self._notes = [json.loads(folder.read(f"{NOTES}/{name}")) for name in folder.names(NOTES)]
