@@ -54,7 +54,7 @@ def poster_variants() -> dict[str, dict[str, Any]]:
 def few(data: Labelled, has: str, films: int) -> Labelled:
     train = np.intersect1d(data.rows("train", has), np.flatnonzero(data.source == 0))
     rows = np.sort(np.concatenate([np.random.default_rng(0).permutation(train)[:films], data.rows("valid", has)]))
-    pick = {"truth": data.truth[rows], "split": data.split[rows], "source": data.source[rows]}
+    pick = {name: getattr(data, name)[rows] for name in ("truth", "known", "split", "source")}
     return replace(data, films=[data.films[row] for row in rows], **pick)
 
 
