@@ -10,7 +10,6 @@ from tiny_training import PLOT, POSTER, write_recipe
 from mmgcs.cli import main
 from mmgcs.sample import sample_table
 
-
 WITHOUT_WEIGHTS = {"encoder": {"kind": "resnet18", "options": {"weights": "none.pth"}}}
 
 
