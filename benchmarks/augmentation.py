@@ -1,11 +1,11 @@
-"""What each augmentation is worth: the same small training without it and with it. Prints a table in Markdown.
+"""Measure each augmentation: the same small training with and without it. Prints a table in Markdown.
 
     python benchmarks/augmentation.py text FILMS --glove FILE [--films 2000] [--seeds 2] [--rows none mixup …]
     python benchmarks/augmentation.py poster FILMS --posters DIR [--films 600] [--seeds 2] [--rows none RandAugment …]
 
-Every row is one recipe trained from scratch, over `seeds` seeds, on the same films by chance of the target source; the
-score is the best macro average precision on `valid`. Small trainings on few films are where augmentation should matter
-most; what is true of them need not be true of the default recipe.
+Each row is one recipe trained with several seeds on the same random films of the target source; the score is the best
+macro average precision on `valid`. Augmentation should matter most in such small trainings; the default recipe may
+differ.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def poster_variants() -> dict[str, dict[str, Any]]:
 def few(data: Labelled, has: str, films: int) -> Labelled:
     train = np.intersect1d(data.rows("train", has), np.flatnonzero(data.source == 0))
     rows = np.sort(np.concatenate([np.random.default_rng(0).permutation(train)[:films], data.rows("valid", has)]))
-    pick = {"truth": data.truth[rows], "split": data.split[rows], "source": data.source[rows]}
+    pick = {name: getattr(data, name)[rows] for name in ("truth", "known", "split", "source")}
     return replace(data, films=[data.films[row] for row in rows], **pick)
 
 

@@ -1,9 +1,9 @@
-"""What a bundle loses and gains when it is made smaller. Prints a table in Markdown: size, speed, macro-F1.
+"""Measure what making a bundle smaller costs. Prints a table in Markdown: size, speed, macro-F1.
 
     python benchmarks/compression.py FILMS --posters DIR [--bundle DIR] [--sizes 46 39 31] [--films 1000]
 
-Every line is what `mmgcs export --max-size-mb` makes, fitted on `valid`; `test` is only reported. Speeds are
-ratios to the bundle as it was, of one film by itself, measured in the same run.
+Each row is a bundle made by `mmgcs export --max-size-mb`, fitted on `valid`; `test` is only reported. Speed is for one
+film at a time, as a multiple of the original bundle's speed in the same run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`mmgcs data posters` beside a plain loop over the same files, on this machine alone.
+"""Compare `mmgcs data posters` with a plain loop over the same files, on this machine alone.
 
 A server on 127.0.0.1, a process of its own, answers each request after 50 ms with a poster 342 pixels wide.
 The reference is the original's loop: one request after the other, the picture decoded and saved, 0.1 s of pause. Both

@@ -1,11 +1,10 @@
-"""Do explanations name the words that matter? Deletes them and looks.
+"""Test whether explanations name the words that matter, by deleting those words.
 
     python benchmarks/faithfulness.py --data FILMS [--model DIR] [--films 150] [--share 0.2]
 
-For films of split test with a plot (posters and titles hidden), the chosen genres' probability is computed once more
-without the share of words that the explanation ranks first, and without as many words drawn at random (the named
-reference, ten draws): "comprehensiveness" of DeYoung et al. 2020 (ERASER) against chance. Both run through the bundle
-itself. Also prints what an explanation costs in predictions' time.
+For the plots of split test (posters and titles hidden), the predicted genres' probabilities are computed again without
+the share of words that the explanation ranks first, and without as many random words (ten draws): "comprehensiveness"
+of DeYoung et al. 2020 (ERASER) against chance. Also prints how many predictions' time an explanation takes.
 """
 
 from __future__ import annotations

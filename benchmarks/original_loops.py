@@ -1,4 +1,4 @@
-"""How fast an epoch is beside the original system's loops, at the validation score that both reach. Prints ratios.
+"""Compare the time of an epoch with the original system's loops, at equal validation scores. Prints ratios.
 
     python benchmarks/original_loops.py text FILMS --glove FILE [--films 2000] [--epochs 3] [--set plot.training.…]
     python benchmarks/original_loops.py poster FILMS --posters DIR [--films 600] [--epochs 3]

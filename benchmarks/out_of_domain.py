@@ -1,4 +1,4 @@
-"""How often inputs that are no films are answered "not sure", and what that costs on films.
+"""Measure how often inputs that are not films are marked as not sure, and how often films are.
 
     python benchmarks/out_of_domain.py --data FILMS --posters DIR [--model DIR] [--write] [--pictures DIR]
 

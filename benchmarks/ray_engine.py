@@ -1,4 +1,4 @@
-"""Films a second of `--engine ray` with two workers beside the local engine with two threads, by turns.
+"""Compare the films per second of `--engine ray` with two workers and of the local engine with two threads.
 
     python benchmarks/ray_engine.py [--films FILE] [--count 4096] [--part 512] [--rounds 3]
 

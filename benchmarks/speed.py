@@ -1,9 +1,9 @@
-"""How fast `predict` and `tag` are beside the bare libraries, and how much memory `tag` takes. Prints ratios.
+"""Compare the speed of `predict` and `tag` with the bare libraries, and measure the memory of `tag`. Prints ratios.
 
     python benchmarks/speed.py [--films FILE --posters DIR] [--runs 7] [--only plots …]
 
-Without --films the shipped sample is repeated. Every ratio is between two things measured by turns in this run, so
-that a busy machine slows both; the target stands beside it. For `tag` the same ratio is given in processor seconds too,
+Without --films the shipped sample is repeated. The two sides of every ratio are measured alternately, so that a busy
+machine slows both; its target is printed next to it. For `tag` the same ratio is given in processor seconds too,
 which others on the machine disturb less. `benchmarks/scale.py` compares tables of different lengths.
 """
 

@@ -34,7 +34,7 @@ def test_justwatch_never_says_adventure_and_uses_thriller_widely() -> None:
 
 
 def test_a_source_of_ones_own_is_described_in_a_line_and_one_without_description_is_found() -> None:
-    own = {"archive": LabelSource(unnamed=("Horror",))}
+    own = {"archive": LabelSource(unnamed=("Horrorfilm",))}
     _, known = read_labels([Film(genres=("Drama",), labels="archive")], GENRES, own)
     assert known[0].tolist() == [True, True, False, True, True]
     assert undescribed(["archive", "tmdb", None, ""]) == ["archive"]

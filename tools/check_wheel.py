@@ -1,8 +1,8 @@
-"""Is a built wheel what it should be: everything that running needs, nothing else, and small.
+"""Check that a built wheel is complete, small, and holds nothing that does not belong in it.
 
     python tools/check_wheel.py dist/mmgcs-0.1.0-py3-none-any.whl [--version 0.1.0]
 
-Prints a line for each problem; the exit status is 1 where there is one.
+Prints one line per problem; the exit status is 1 if there are any.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ LEARNING = re.compile(r"^(torch|pytorch-lightning|transformers|scikit-learn|matp
 
 
 def problems(wheel: Path, version: str | None = None) -> list[str]:
-    """What is wrong with a wheel, a line each; none where it is as it should be.
+    """Return one line for each problem of a wheel.
 
     Args:
         wheel: the file.
-        version: the version that it must have.
+        version: the version that it must have; None for any.
     """
     found = []
     size = wheel.stat().st_size
@@ -44,7 +44,7 @@ def problems(wheel: Path, version: str | None = None) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
         found += [f"{name} is missing" for name in NEEDED if name not in names]
-        found += [f"{name} does not belong into it" for name in sorted(names) if unwanted(name)]
+        found += [f"{name} does not belong in it" for name in sorted(names) if unwanted(name)]
         if f"{BUNDLE}manifest.json" in names:
             found += _broken_bundle(archive, names)
         found += _metadata(archive, names, version)
@@ -52,7 +52,7 @@ def problems(wheel: Path, version: str | None = None) -> list[str]:
 
 
 def unwanted(name: str) -> bool:
-    """Whether a file of this name has no business in a wheel."""
+    """Return True if a file of this name does not belong in a wheel."""
     return ALLOWED.fullmatch(name) is None or UNWANTED.search(name) is not None
 
 
@@ -86,7 +86,7 @@ def _metadata(archive: zipfile.ZipFile, names: set[str], version: str | None) ->
 
 
 def main() -> int:
-    """Check the wheel that the command line names."""
+    """Check the wheel named on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("wheel", type=Path)
     parser.add_argument("--version", help="the version that it must have")

@@ -1,4 +1,4 @@
-"""How many changes to the code a test noticed, module by module; too few are an error.
+"""Report how many mutations of each module the tests caught; exit with 1 if they caught too few.
 
 mutmut results --all true | python tools/mutation_score.py [--least 0.8]
 """
@@ -13,11 +13,11 @@ from collections.abc import Iterable
 
 LINE = re.compile(r"\s*(?P<module>[\w.]+)\.x[_ǁ]\S*__mutmut_\d+: (?P<outcome>[\w ]+)")
 NOTICED = frozenset({"killed", "timeout", "segfault"})
-"""Outcomes of a change that a test noticed: it failed, or ran for ever, or the process died."""
+"""Outcomes of a mutation that the tests caught: a test failed or never ended, or the process died."""
 
 
 def scores(lines: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """For each module the changes that were noticed, and those that were tried; `lines` are what mutmut prints."""
+    """Return how many mutations of each module were caught, and how many were tried, from mutmut's output."""
     noticed: Counter[str] = Counter()
     tried: Counter[str] = Counter()
     for line in lines:
@@ -28,7 +28,7 @@ def scores(lines: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 
 def main() -> int:
-    """Print a line a module. Returns 1 where one is under the least share, or where nothing was tried."""
+    """Print one line per module. Return 1 if one is below the least share, or if nothing was tried."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--least", type=float, default=0.8, help="the least share that must be noticed")
     least = parser.parse_args().least

@@ -33,11 +33,11 @@ class Option:
     """An argument or option of a command.
 
     Attributes:
-        names: as they are typed, such as "--plot"; of an argument its name in capitals.
-        value: what follows it ("FILE"); "" for a switch.
+        names: as they are typed, such as "--plot"; for an argument, its name in capitals.
+        value: the kind of its value, such as "FILE"; "" for a switch.
         help: its line of help.
-        required: whether the command is refused without it.
-        default: what holds without it; "" where that is nothing.
+        required: True if the command needs it.
+        default: its default; "" if it has none.
     """
 
     names: tuple[str, ...]
@@ -48,13 +48,13 @@ class Option:
 
     @property
     def is_argument(self) -> bool:
-        """Whether it is given by its place rather than by a name."""
+        """True if it is given by its position and not by a name."""
         return not self.names[0].startswith("-")
 
 
 @dataclass(frozen=True, slots=True)
 class CommandReference:
-    """A command that can be typed: its words, its help and its options."""
+    """A command: its words, its help and its options."""
 
     words: tuple[str, ...]
     help: str
@@ -64,7 +64,7 @@ class CommandReference:
 
     @property
     def usage(self) -> str:
-        """The line that shows how it is typed."""
+        """The usage line."""
         parts = [*self.words]
         for option in self.options:
             shown = option.names[0] if option.is_argument or not option.value else f"{option.names[0]} {option.value}"
@@ -74,7 +74,7 @@ class CommandReference:
 
 
 def commands() -> list[CommandReference]:
-    """Every command that there is, in the order of `mmgcs --help`."""
+    """Return every command, in the order of `mmgcs --help`."""
     found = []
     for name, panel in COMMANDS.items():
         found += _described(("mmgcs", name), load_command(name), {TRAIN: "train", SHARE: "hub"}.get(panel))
@@ -82,7 +82,7 @@ def commands() -> list[CommandReference]:
 
 
 def _described(words: tuple[str, ...], command: Any, extra: str | None) -> Iterator[CommandReference]:
-    # typer carries click inside itself, so its objects are known by what they have.
+    # typer bundles its own click, so a group is recognized by its attribute and not by its class.
     if hasattr(command, "commands"):
         for name, inner in command.commands.items():
             yield from _described((*words, name), inner, extra)
@@ -115,7 +115,7 @@ def _type_name(parameter: Any) -> str:
 
 
 def cli_markdown() -> str:
-    """The reference of every command, as Markdown."""
+    """Return the reference of every command, as Markdown."""
     parts = []
     for command in commands():
         parts.append(f"## {' '.join(command.words)}\n\n{_escape(command.help)}\n\n```text\n{command.usage}\n```\n")
@@ -140,7 +140,7 @@ def _escape(text: str) -> str:
 
 
 def recipes_markdown() -> str:
-    """The reference of every setting of a recipe, as Markdown, from the docstrings of `mmgcs.training.recipe`."""
+    """Return the reference of every setting of a recipe, from the docstrings of `mmgcs.training.recipe`."""
     from mmgcs.training import recipe
 
     parts = []
@@ -167,7 +167,7 @@ def recipes_markdown() -> str:
 
 
 def _field_docs(model: type) -> dict[str, str]:
-    """The string literal under each field: pydantic keeps no trace of it, the source does."""
+    """Return the string literal under each field, read from the source, because pydantic does not keep it."""
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     assert isinstance(body, ast.ClassDef)
     found = {}
@@ -207,9 +207,9 @@ def _cell(text: str) -> str:
 
 
 def refusal(words: list[str]) -> str | None:
-    """Why a command line that begins with `mmgcs` names no command or option that exists; None where it does.
+    """Return why a command line that begins with `mmgcs` has an unknown command or option; None if it has not.
 
-    Values are not checked, and neither is what needs the right files: this is for commands that are not run.
+    For commands in the documentation that are not run: values and files are not checked.
     """
     known = {command.words: command for command in commands()}
     for length in (3, 2):
@@ -226,7 +226,7 @@ def refusal(words: list[str]) -> str | None:
 
 
 def techniques_markdown() -> str:
-    """What can be named in a recipe, with its settings, as Markdown, from the registries and their docstrings."""
+    """Return the components that a recipe can name, with their settings, from the registries and their docstrings."""
     from mmgcs.models import ENCODERS, FUSIONS
     from mmgcs.training.augment import PLOT_CHANGES, POSTER_CHANGES
     from mmgcs.training.losses import LOSSES
@@ -246,7 +246,7 @@ def techniques_markdown() -> str:
 
 
 def card_markdown() -> str:
-    """The default bundle's model card, its headings a level deeper."""
+    """Return the default bundle's model card, its headings one level deeper."""
     from mmgcs.bundle import DEFAULT_BUNDLE
 
     text = (DEFAULT_BUNDLE / "CARD.md").read_text(encoding="utf-8")
@@ -254,7 +254,7 @@ def card_markdown() -> str:
 
 
 def dependencies_markdown() -> str:
-    """What each dependency is for, as Markdown, from the comments in pyproject.toml."""
+    """Return what each dependency is for, as Markdown, from the comments in pyproject.toml."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     project = tomllib.loads(text)
     groups = {
@@ -273,7 +273,7 @@ def dependencies_markdown() -> str:
 
 
 def http_markdown() -> str:
-    """Every address of the server and every value that it takes and gives, as Markdown, from its own description."""
+    """Return every endpoint of the server with its requests and responses, as Markdown, from its OpenAPI document."""
     from mmgcs.web import create_app
 
     value = create_app().test_client().get("/openapi.json").get_json()
@@ -310,7 +310,7 @@ def settings_markdown() -> str:
 
 
 def python_markdown() -> str:
-    """The names that `mmgcs` exports, with signatures and docstrings, as Markdown."""
+    """Return the names that `mmgcs` exports, with signatures and docstrings, as Markdown."""
     import mmgcs
 
     parts = []
@@ -339,7 +339,7 @@ def _described_object(name: str, value: Any, heading: str) -> str:
 
 
 def _docstring_markdown(text: str) -> str:
-    """A docstring in Google's style as Markdown: its sections become lists, its examples code."""
+    """Return a docstring in Google's style as Markdown: its sections become lists, its examples code."""
     lines: list[str] = []
     section = False
     for line in text.splitlines():
@@ -363,7 +363,7 @@ def _content(part: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _schema(what: dict[str, Any]) -> str:
-    """A JSON schema in a few words, with a link where it has a name."""
+    """Return a JSON schema in a few words, with a link if it has a name."""
     if "$ref" in what:
         name = what["$ref"].rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})"
@@ -381,7 +381,7 @@ def _schema(what: dict[str, Any]) -> str:
 
 
 def structure_markdown() -> str:
-    """Which folder imports which, as Markdown, from import-linter's graph of the code."""
+    """Return which folder imports which, as Markdown, from import-linter's graph of the code."""
     import grimp
 
     graph = grimp.build_graph("mmgcs")

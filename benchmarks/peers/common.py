@@ -1,7 +1,7 @@
-"""What the peers share: the split, what of the films they may read, and the metrics.
+"""What the peers share: the splits, the inputs they may read, and the metrics.
 
-Every peer is fitted on train, has its logits calibrated and its thresholds fitted on valid by the very function that
-fits ours (`fit_decision`), and is scored on test. Plots are read without titles unless a peer's name says otherwise.
+Every peer is fitted on train; `fit_decision`, which we use for our own models, fits its calibration and thresholds on
+valid; and it is scored on test. Plots are read without titles unless a peer's name says otherwise.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read(given: argparse.Namespace) -> dict[str, list[Film]]:
 
 
 def plots(films: list[Film]) -> list[Film]:
-    """Those with a plot, without title and poster."""
+    """Return the films that have a plot, without their titles and posters."""
     return [replace(film, title=None, poster=None) for film in films if film.plot]
 
 

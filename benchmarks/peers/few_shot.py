@@ -1,4 +1,4 @@
-"""SetFit on a few films a genre. Needs `pip install setfit`, which is no dependency of ours.
+"""SetFit on a few films per genre. Needs `pip install setfit`.
 
 python benchmarks/peers/few_shot.py --data FILMS [--each 20] [--steps 200] [--batch 16]
 

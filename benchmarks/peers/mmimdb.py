@@ -2,9 +2,9 @@
 
     python benchmarks/peers/mmimdb.py MMIMDB --out runs/mmimdb [--recipe recipes/mmimdb.yaml]
 
-MMIMDB is what the archive unpacks to: dataset/<id>.json, dataset/<id>.jpeg, split.json. Fits on its train, chooses on
-its dev, reports on its test, films and labels as they are (nothing is cleaned away; of several plots the longest is
-read). The figures to set beside: GMU .630 micro, .541 macro (Arevalo et al. 2017); MMBT .616 macro (Kiela et al. 2019).
+MMIMDB is the unpacked archive: dataset/<id>.json, dataset/<id>.jpeg, split.json. Fits on its train, chooses on its dev,
+and reports on its test, without cleaning films or labels; if a film has several plots, the longest is read. Published
+scores: GMU .630 micro, .541 macro (Arevalo et al. 2017); MMBT .616 macro (Kiela et al. 2019).
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
 
 from mmgcs.film import Film
-from mmgcs.genres import unfamiliar, within
+from mmgcs.genres import canonical, unfamiliar, within
 
 
 class LabelSource(BaseModel):
@@ -33,6 +33,12 @@ class LabelSource(BaseModel):
     unnamed: tuple[str, ...] = ()
     wide: tuple[str, ...] = ()
     max_names: PositiveInt | None = None
+
+    @field_validator("unnamed", "wide")
+    @classmethod
+    def _usual_spellings(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Spell genres as tables are read, where "Sci-Fi" becomes "Science Fiction"."""
+        return tuple(canonical(name) for name in names)
 
 
 LABEL_SOURCES: Mapping[str, LabelSource] = {

@@ -85,6 +85,9 @@ def test_a_file_that_is_no_resnet_is_refused_plainly(published, tmp_path):
     (tmp_path / "text.pth").write_text("hello", encoding="utf-8")
     with pytest.raises(UsageError, match="holds no weights"):
         ENCODERS["resnet18"](weights=str(tmp_path / "text.pth"))
+    torch.save({"state_dict": published, "epoch": 3}, tmp_path / "checkpoint.pth")
+    with pytest.raises(UsageError, match="is not a state_dict; save that of the model alone"):
+        ENCODERS["resnet18"](weights=str(tmp_path / "checkpoint.pth"))
     torch.save({**published, "conv1.weight": torch.zeros(64, 1, 7, 7)}, tmp_path / "grey.pth")
     with pytest.raises(UsageError, match="does not fit a ResNet-18"):
         ENCODERS["resnet18"](weights=str(tmp_path / "grey.pth"))

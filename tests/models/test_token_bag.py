@@ -67,6 +67,15 @@ def test_a_bag_helps_a_head_that_knows_nothing(told_by_one_word):
     assert module.preprocessor().max_tokens == 32
 
 
+def test_a_genre_that_no_training_film_has_is_left_to_the_encoder(told_by_one_word):
+    data, rows, valid = told_by_one_word, np.arange(80), np.arange(80, 120)
+    truth = data.truth.copy()
+    truth[rows, 0] = False
+    head, weights = (torch.zeros(2, 1), torch.zeros(2)), np.ones(80, dtype=np.float32)
+    module, *_ = add_bag(counted(data, 32), head, replace(data, truth=truth), rows, valid, weights)
+    assert module.table.weight[:, :2].any(0).tolist() == [False, True]
+
+
 def test_a_bag_does_not_learn_from_unknown_labels(told_by_one_word):
     data = told_by_one_word
     rows, valid, weights = np.arange(80), np.arange(80, 120), np.ones(80, dtype=np.float32)

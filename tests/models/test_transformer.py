@@ -176,6 +176,15 @@ def test_what_an_encoder_cannot_do_is_refused_in_one_line(options, message):
     assert "\n" not in str(caught.value)
 
 
+def test_damaged_weights_are_refused_in_one_line(tmp_path, folders):
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((folders["bert"] / name).read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((folders["bert"] / "model.safetensors").read_bytes()[:-100])
+    with pytest.raises(UsageError, match=r"cannot be loaded \(.+\); give a folder") as caught:
+        ENCODERS["transformer"](source=str(tmp_path), max_tokens=40)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_model_that_reads_no_plots_is_refused(tmp_path, folders):
     config = AutoConfig.for_model("vit", hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=32)
     AutoModel.from_config(config).save_pretrained(tmp_path)

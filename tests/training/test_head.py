@@ -57,13 +57,16 @@ def test_twenty_films_a_genre_give_a_bundle_for_own_genres(recipe, tmp_path, spl
     assert all(check.passed for check in verify(bundle.path))
     text = bundle.read("CARD.md").decode()
     assert text.index("## Scores on test") < text.index("## Made by")
+    assert "\n    a call from Python\n" in text and "- plot: `bag_of_words`.\n" in text
+    assert "out-of-fold predictions of train and valid" in text and "is made on valid" not in text
     assert any(line.startswith("on test: all films (") and "macro-F1" in line for line in lines)
 
 
 def test_posters_and_plots_get_shares_of_their_own(tiny_bundle: Path, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "own.yaml", head={"bundle": str(tiny_bundle), "folds": 3, "strengths": [10]})
-    recipe = read_recipe(path, ["genres=[Drama, Comedy, Crime]"])
+    recipe = read_recipe(path, ["genres=[Drama, Comedy, Crime]", "languages=[en, de]"])
     bundle = train_on_sample(recipe, tmp_path / "run")
+    assert bundle.config.languages == ("en", "de")
     assert set(bundle.config.decisions) == {"plot", "poster", "plot+poster"}
     film = Film(plot="A detective hunts a killer", poster=next(sample_table().parent.glob("posters/*.jpg")))
     (prediction,) = load(bundle.path).predict_batch([film])

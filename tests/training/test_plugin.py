@@ -56,7 +56,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_encoder_of_an_installed_package_trains_to_a_bundle_that_needs_no_plugin(installed, tmp_path):
-    training = {"epochs": 1, "batch_size": 8, "lr": 0.01}
+    training = {"epochs": 0.1, "batch_size": 8, "lr": 0.01}  # less than one batch, so one
     plot = {"encoder": {"kind": "mean_of_words", "options": {"width": 8, "vocabulary": 200}}, "training": training}
     recipe = write_recipe(tmp_path / "r.yaml", plot={**plot, "int8": False})
     path = os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")])

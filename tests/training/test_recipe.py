@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from mmgcs.errors import UsageError
+from mmgcs.genres import DEFAULT_GENRES, TEN_GENRES
+from mmgcs.models import ENCODERS, TokenEncoder
 from mmgcs.training import read_recipe
+from mmgcs.training.branch import make_encoder
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PLOT = "name: x\nplot: {encoder: {kind: transformer}}"
@@ -33,6 +36,7 @@ def test_every_recipe_in_the_repository_is_valid(path):
             PLOT[:-1] + ", training: {lr: -1}}",
             "plot.training.lr: must be above 0, not -1",
         ),
+        (PLOT[:-1] + ", training: {epochs: 0}}", "plot.training.epochs: must be above 0, not 0"),
         (
             PLOT[:-1] + ", training: {epoch: 3}}",
             "plot.training.epoch: there is no such setting; did you mean 'epochs'? known: epochs, batch_size, lr, ",
@@ -125,11 +129,22 @@ def test_all_mistakes_of_a_recipe_are_reported_at_once_with_key_and_line(tmp_pat
     assert places[0] == 0 and places == sorted(places) and -1 not in places
 
 
-@pytest.mark.parametrize(("genres", "count"), [("default", 18), ("ten", 10), ("data", None), ("[Noir, Western]", 2)])
-def test_genres_are_a_name_or_a_list(tmp_path, genres, count):
-    recipe = read_recipe(write(tmp_path / "r.yaml", f"{PLOT}\ngenres: {genres}"))
-    names = recipe.genre_list()
-    assert names is None if count is None else names is not None and len(names) == count
+@pytest.mark.parametrize(
+    ("genres", "names"),
+    [("default", DEFAULT_GENRES), ("ten", TEN_GENRES), ("data", None), ("[Noir, Kaiju]", ("Film Noir", "Kaiju"))],
+)
+def test_genres_are_a_name_or_a_list_in_any_spelling(tmp_path, genres, names):
+    assert read_recipe(write(tmp_path / "r.yaml", f"{PLOT}\ngenres: {genres}")).genre_list() == names
+
+
+def test_an_encoder_that_passes_settings_on_may_have_any(tmp_path, monkeypatch):
+    class Open(TokenEncoder):
+        def __init__(self, width: int = 8, **options) -> None:
+            super().__init__(**options)
+
+    monkeypatch.setitem(ENCODERS._items, "open", Open)
+    recipe = read_recipe(write(tmp_path / "r.yaml", "name: x\nplot: {encoder: {kind: open, options: {max_tokens: 9}}}"))
+    assert make_encoder(recipe.plot).max_tokens == 9
 
 
 def test_a_folder_named_wandb_is_not_the_package(tmp_path, monkeypatch):

@@ -10,6 +10,8 @@ from tiny_training import PLOT, POSTER, write_recipe
 from mmgcs.cli import main
 from mmgcs.sample import sample_table
 
+WITHOUT_WEIGHTS = {"encoder": {"kind": "resnet18", "options": {"weights": "none.pth"}}}
+
 
 def refusal(capsys: pytest.CaptureFixture[str], recipe: Path, out: Path, data: Path | None = None) -> str:
     """The one line of a training that must be refused, and that leaves nothing behind."""
@@ -30,6 +32,14 @@ def refusal(capsys: pytest.CaptureFixture[str], recipe: Path, out: Path, data: P
         ),
         ({"plot": PLOT, "genres": ["Drama", "Opera"]}, "has no train film of Opera; leave the genre out"),
         ({"plot": PLOT, "target_source": "tmdb"}, "target_source is 'tmdb'; the data has"),
+        (  # the second branch, before the first is trained
+            {"plot": PLOT, "poster": WITHOUT_WEIGHTS, "fusion": {"holdout": 0.4}},
+            "poster.encoder.weights: none.pth does not exist",
+        ),
+        (
+            {"plot": PLOT, "poster": {**POSTER, "distill": {"teacher": "none"}}, "fusion": {"holdout": 0.4}},
+            "no bundle at none: the folder does not exist",
+        ),
     ],
 )
 def test_an_impossible_recipe_is_refused(tmp_path, capsys, parts, message):
@@ -48,6 +58,11 @@ def test_an_impossible_recipe_is_refused(tmp_path, capsys, parts, message):
             {"poster": POSTER},
             ["Drama|Comedy,train", "Drama|Comedy,valid"],
             "the data has 0 train and 0 valid films with a poster; both are needed",
+        ),
+        (
+            {"plot": PLOT, "poster": POSTER, "fusion": {}},
+            ["Drama|Comedy,train", "Drama|Comedy,valid"],
+            "the fusion needs train and valid films with both plot and poster; this data has too few",
         ),
     ],
 )

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_training import PLOT, errors, run_command, write_recipe
+from tiny_training import PLOT, POSTER, errors, run_command, write_recipe
 
 from mmgcs.errors import UsageError
 from mmgcs.sample import sample_table
@@ -129,6 +129,14 @@ def test_what_cannot_be_searched_is_refused_before_any_trial(tmp_path, places, m
         search(recipe, tmp_path / "search")
     assert message in str(error.value)
     assert not (tmp_path / "search").exists()
+
+
+def test_posters_cannot_learn_from_plots_that_a_search_does_not_train(tmp_path):
+    poster = {**POSTER, "distill": {"teacher": "plot"}}
+    places = {"poster.training.lr": [0.1, 0.2]}
+    recipe = write_recipe(tmp_path / "r.yaml", plot=PLOT, poster=poster, fusion={}, search=places)
+    with pytest.raises(UsageError, match=r"add --set poster\.distill=null"):
+        search(recipe, tmp_path / "search")
 
 
 def test_a_plot_is_read_from_the_named_column(tmp_path):

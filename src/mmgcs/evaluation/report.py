@@ -158,7 +158,10 @@ def evaluate(
     if not scored:
         raise InputError(f"none of the {len(labelled)} labelled films of {split} can be read; the first: {errors[0]}")
     titled = reads_title(config)
-    baseline, note = _fit_baseline(train, valid, genres, sources, titled, progress)
+    baseline: TfidfBaseline | None = None
+    note = "no baseline: the model reads no plots"
+    if "plot" in config.inputs:
+        baseline, note = _fit_baseline(train, valid, genres, sources, titled, progress)
     truth, known = read_labels(labelled, genres, sources)
     draws = {"bootstrap": bootstrap, "seed": seed}
     positions = [classifier.genres.index(genre) for genre in genres]

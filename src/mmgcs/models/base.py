@@ -263,10 +263,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything
         line = str(error).splitlines()[0]
         raise UsageError(f"poster.encoder.weights: {path} holds no weights ({line})") from error
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise UsageError(f"poster.encoder.weights: {path} is not a state_dict; save that of the model alone")
     return loaded
 
 

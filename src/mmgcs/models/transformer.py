@@ -50,8 +50,8 @@ class TransformerEncoder(TokenEncoder):
         logging.set_verbosity_error()  # unused parts such as a pooler may be missing
         try:
             self.model = AutoModel.from_pretrained(location).eval()
-        except (OSError, ValueError) as error:
-            line = str(error).splitlines()[0]
+        except Exception as error:  # a missing package, a damaged file and no network all raise something else
+            line = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(f"encoder {source!r} cannot be loaded ({line}); give a folder or a hub name") from error
         if layer_dropout is not None:
             for module in self.model.modules():

@@ -51,9 +51,12 @@ def add_bag(
     table = np.zeros((size, len(data.genres)), dtype=np.float32)
     bias = np.zeros(len(data.genres), dtype=np.float32)
     for genre in range(len(data.genres)):
-        model = LogisticRegression(C=4.0, solver="liblinear")
         known = data.known[rows, genre]
-        model.fit(vectors[known], data.truth[rows, genre][known], sample_weight=weights[known])
+        there = data.truth[rows, genre][known]
+        if there.all() or not there.any():
+            continue  # nothing to learn: the encoder's own head decides
+        model = LogisticRegression(C=4.0, solver="liblinear")
+        model.fit(vectors[known], there, sample_weight=weights[known])
         table[:, genre], bias[genre] = model.coef_[0], model.intercept_[0]
     wide = _normalised(_counts(held, size), idf) @ table + bias
     deep = _logits(encoder, head, held)

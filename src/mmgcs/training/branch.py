@@ -25,7 +25,7 @@ from mmgcs.training.assemble import FinishedBranch, assemble, score_branch
 from mmgcs.training.augment import Augmenter
 from mmgcs.training.bag import add_bag
 from mmgcs.training.batches import Batches, BranchData, Rows, cache_pays
-from mmgcs.training.distill import read_soft_targets
+from mmgcs.training.distill import load_teacher, read_soft_targets
 from mmgcs.training.labelled import Labelled, fingerprint
 from mmgcs.training.losses import make_loss
 from mmgcs.training.module import BranchModule
@@ -79,18 +79,35 @@ def train_branch(run: Run, name: str, recipe: BranchRecipe, holdout: Rows) -> Fi
 
 
 def finished_branch(run: Run, name: str) -> FinishedBranch:
-    """Read a finished branch from the run's folder.
-
-    Raises:
-        UsageError: it is not finished.
-    """
+    """Read a finished branch from the run's folder."""
     folder = run.folder / name
-    if not (folder / "branch.json").is_file():
-        raise UsageError(f"{run.folder} has no finished branch of {name}s; train it first")
     info = json.loads((folder / "branch.json").read_text(encoding="utf-8"))
     head = load_file(folder / "head.safetensors")
     spec = Branch(name, info["input"], info["kind"], info["options"], f"{name}.onnx", info["width"], info["encoder"])
     return FinishedBranch(spec, folder / info["graph"], (head["weight"], head["bias"]))
+
+
+def check_branches(run: Run, holdout: Rows) -> None:
+    """Raise the errors of every branch's films, encoder and teacher now, not after another branch's training."""
+    for name, branch in run.recipe.branches.items():
+        if not (run.folder / name).exists():
+            choose_rows(run.data, name, branch, holdout)
+            make_encoder(branch)
+            if branch.distill and branch.distill.teacher != OWN_PLOTS:
+                load_teacher(branch.distill.teacher, run.data.genres)
+
+
+def choose_rows(data: Labelled, name: str, recipe: BranchRecipe, holdout: Rows) -> tuple[Rows, Rows]:
+    """Return the rows of films to train a branch on, without those of `holdout`, and those to validate it on.
+
+    Raises:
+        UsageError: no training or no validation film has the input.
+    """
+    rows, valid = np.setdiff1d(data.rows("train", name), holdout), data.rows("valid", name)
+    rows = rows[data.weights(recipe.source_weights)[rows] > 0]  # films with zero weight would only cost time
+    if not len(rows) or not len(valid):
+        raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films with a {name}; both are needed")
+    return rows, valid
 
 
 def make_encoder(recipe: BranchRecipe) -> Encoder:
@@ -123,11 +140,7 @@ def fit_branch(
     folder, data, settings, seed = run.folder / name, run.data, recipe.training, run.recipe.seed
     lightning.seed_everything(seed, verbose=False)
     encoder = make_encoder(recipe)
-    rows = np.setdiff1d(data.rows("train", name), holdout)
-    rows = rows[data.weights(recipe.source_weights)[rows] > 0]  # films with zero weight would only cost time
-    valid = data.rows("valid", name)
-    if not len(rows) or not len(valid):
-        raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films with a {name}; both are needed")
+    rows, valid = choose_rows(data, name, recipe, holdout)
     run.log(f"{name}: {len(rows):,} films to train on, {len(valid):,} to validate on")
     folder.mkdir(parents=True, exist_ok=True)
     learn_words(encoder, data, rows)

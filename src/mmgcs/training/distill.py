@@ -6,7 +6,7 @@ student's logits are fitted to the teacher's probabilities of each genre.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,22 @@ from numpy.typing import NDArray
 from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
 from mmgcs.preprocess import identify_language
-from mmgcs.runtime import load, sigmoid, without
+from mmgcs.runtime import Classifier, load, sigmoid, without
 from mmgcs.training.labelled import Labelled
 
 CHUNK = 1024
+
+
+def load_teacher(bundle: str, genres: Sequence[str]) -> Classifier:
+    """Load the bundle that a model of `genres` learns from.
+
+    Raises:
+        UsageError: there is no bundle, or it does not know all the genres.
+    """
+    teacher = load(bundle)
+    if missing := [genre for genre in genres if genre not in teacher.genres]:
+        raise UsageError(f"distill.teacher: {bundle} does not know {', '.join(missing)}; give another teacher")
+    return teacher
 
 
 def read_soft_targets(
@@ -39,24 +51,21 @@ def read_soft_targets(
         (films, genres) float32, in the order of `data`; NaN where there is no answer.
 
     Raises:
-        UsageError: there is no bundle, or it does not know all the genres.
+        UsageError: as for `load_teacher`.
     """
     if path.is_file():
         kept: NDArray[np.float32] = np.load(path)
         return kept
-    teacher = load(None if bundle == "default" else bundle)
-    known = teacher.genres
-    if missing := [genre for genre in data.genres if genre not in known]:
-        raise UsageError(f"distill.teacher: {bundle} does not know {', '.join(missing)}; give another teacher")
-    columns = [known.index(genre) for genre in data.genres]
+    teacher = load_teacher(bundle, data.genres)
+    columns = [teacher.genres.index(genre) for genre in data.genres]
     answers = np.full(data.truth.shape, np.nan, dtype=np.float32)
     learned = (None, *teacher.bundle.config.languages)
+    hidden = "poster" if shown == "plot" else "plot"
     read = np.array([shown == "poster" or identify_language(data.films[row].plot or "") in learned for row in rows])
     asked = rows[read]
     for start in range(0, len(asked), CHUNK):
         part = asked[start : start + CHUNK]
-        films = [without(data.films[row], "poster" if shown == "plot" else "plot") for row in part]
-        features = teacher.features([replace(film, title=None) for film in films] if shown == "poster" else films)
+        features = teacher.features([without(data.films[row], hidden) for row in part])
         said = sigmoid(teacher.logits(features))[:, columns]
         said[features.present.sum(1) == 0] = np.nan
         answers[part] = said

@@ -53,10 +53,10 @@ def choose_holdout(recipe: Recipe, data: Labelled) -> NDArray[np.int64]:
     """
     if recipe.fusion is None:
         return np.zeros(0, dtype=np.int64)
-    both = _with_both(data)
+    both = _with_both(data, "train")
     count = int(len(both) * recipe.fusion.holdout)
-    if count < 2:
-        raise UsageError("the fusion needs training films with both plot and poster; this data has too few")
+    if count < 2 or not len(_with_both(data, "valid")):
+        raise UsageError("the fusion needs train and valid films with both plot and poster; this data has too few")
     target = both[data.source[both] == 0]
     pool = target if len(target) >= count else both
     chosen = np.random.default_rng(recipe.seed).choice(pool, count, replace=False)
@@ -67,13 +67,13 @@ def choose_holdout(recipe: Recipe, data: Labelled) -> NDArray[np.int64]:
 
 def choose_seen(recipe: Recipe, data: Labelled, holdout: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return training films with both inputs, outside the holdout, that the fusion learns from too."""
-    others = np.setdiff1d(_with_both(data), holdout)
+    others = np.setdiff1d(_with_both(data, "train"), holdout)
     count = recipe.fusion.seen if recipe.fusion else 0
     return np.sort(np.random.default_rng(0).permutation(others)[:count])
 
 
-def _with_both(data: Labelled) -> NDArray[np.int64]:
-    return np.intersect1d(data.rows("train", "plot"), data.rows("train", "poster"))
+def _with_both(data: Labelled, split: str) -> NDArray[np.int64]:
+    return np.intersect1d(data.rows(split, "plot"), data.rows(split, "poster"))
 
 
 def fused_logits(fusion: nn.Module, features: Features) -> NDArray[np.float32]:

@@ -71,8 +71,7 @@ def train_head(run: Run, recipe: HeadRecipe) -> Bundle:
     encoders = {branch.name: branch.encoder for branch in base.bundle.config.branches}
     for name, score in fitted.scores.items():
         run.log(f"{name}: strength {fitted.strengths[name]:g}, out-of-fold macro average precision {score:.4f}")
-        found = {"encoder": encoders[name], "graph": f"{name}.onnx", "valid_map": score}
-        write_json(run.folder / name / "branch.json", found)
+        write_json(run.folder / name / "branch.json", {"encoder": encoders[name], "valid_map": score})
     run.log("measuring the heads for the card")
     trial = write_bundle(run.folder / "trial", *_bundle_of(run, base, features, fitted), replace=True)
     card, report = make_card(replace(run, data=measured), Classifier(trial))
@@ -265,7 +264,8 @@ def _bundle_of(
     extra: dict[str, Any] = {}
     if features.strange is not None and PICTURES in old.config.extra:
         extra[PICTURES] = old.config.extra[PICTURES]
-    languages = tuple(dict.fromkeys([*old.config.languages, *learned_languages(run.data.films)]))
+    learned = dict.fromkeys([*old.config.languages, *learned_languages(run.data.films)])
+    languages = run.recipe.languages or tuple(learned)
     dropped = {branch.graph for branch in old.config.branches if branch not in branches}
     dropped |= {CONFIG, CARD_JSON, CARD_TEXT, old.config.fusion}
 

@@ -110,12 +110,13 @@ def read_own(
     posters: Path | None,
     genres: Sequence[str] | None,
     least: int,
+    label_sources: Mapping[str, LabelSource] = LABEL_SOURCES,
     columns: Mapping[str, str] | None = None,
 ) -> Labelled:
     """Read films with a user's own genres. Without films of split "train", those without a split become "train".
 
     Args:
-        path, posters, columns: as in `read_labelled`.
+        path, posters, label_sources, columns: as in `read_labelled`.
         genres: the genres to learn; None for all that at least `least` films have.
         least: the films that a genre needs.
 
@@ -124,11 +125,16 @@ def read_own(
             few films.
     """
     films, problems, checksum = _read(path, posters, columns)
-    return replace(own_labels(films, genres, least, str(path), checksum), problems=problems)
+    return replace(own_labels(films, genres, least, str(path), checksum, label_sources), problems=problems)
 
 
 def own_labels(
-    films: Sequence[Film], genres: Sequence[str] | None, least: int, where: str, fingerprint: str = ""
+    films: Sequence[Film],
+    genres: Sequence[str] | None,
+    least: int,
+    where: str,
+    fingerprint: str = "",
+    label_sources: Mapping[str, LabelSource] = LABEL_SOURCES,
 ) -> Labelled:
     """Return films with a user's own genres, as `read_own` reads them; `where` names their origin in errors."""
     films = [film for film in films if film.genres and (film.plot or film.poster)]
@@ -143,7 +149,7 @@ def own_labels(
         raise UsageError(f"{where} has fewer than {least} films of {', '.join(rare)}; add films or leave it out")
     if len(genres) < 2:
         raise UsageError(f"{where} has {len(genres)} genres with {least} films or more; at least two are needed")
-    truth, known = read_labels(films, genres)
+    truth, known = read_labels(films, genres, label_sources)
     split = np.array([film.split or "" for film in films])
     zeros = np.zeros(len(films), dtype=np.int64)
     return Labelled(films, tuple(genres), truth, known, split, ("own",), zeros, fingerprint)

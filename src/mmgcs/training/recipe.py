@@ -13,7 +13,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mmgcs.errors import UsageError
-from mmgcs.genres import LABEL_SETS
+from mmgcs.genres import LABEL_SETS, canonical
 from mmgcs.labels import LABEL_SOURCES, LabelSource
 from mmgcs.models import ENCODERS, FUSIONS
 from mmgcs.preprocess import LANGUAGES
@@ -71,9 +71,10 @@ def _known(registry: Registry[Callable[..., Any]], given: int = 0, reads: str = 
             fitting = ", ".join(each for each in registry if getattr(registry[each], "input", "") == reads)
             raise ValueError(f"{kind} reads {read}s; known for {reads}s: {fitting}")
         known = dict(list(inspect.signature(registry[kind]).parameters.items())[given:])
+        others = [name for name, parameter in known.items() if parameter.kind is parameter.VAR_KEYWORD]
         required = [name for name, parameter in known.items() if parameter.default is parameter.empty]
-        wrong = [f"options.{name}: there is no such setting" for name in options if name not in known]
-        wrong += [f"options.{name} is missing" for name in required if name not in options]
+        wrong = [f"options.{name}: there is no such setting" for name in options if name not in known and not others]
+        wrong += [f"options.{name} is missing" for name in required if name not in options and name not in others]
         if wrong:
             raise ValueError(f"{'; '.join(wrong)}; {kind} has {', '.join(known) or 'none'}")
         return component
@@ -84,7 +85,7 @@ def _known(registry: Registry[Callable[..., Any]], given: int = 0, reads: str = 
 class Optimization(_Settings):
     """How one stage is trained."""
 
-    epochs: Annotated[float, Field(ge=0, le=1000)] = 3
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 3
     """The most passes over the training films: a whole number, or a share such as 0.5 for half of the films."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Films per step."""
@@ -281,6 +282,12 @@ class Recipe(_Settings):
 
     search: dict[str, SearchRange] = {}
     """Settings that `mmgcs tune` tries, by their key, such as "plot.training.lr"; training ignores it."""
+
+    @field_validator("genres")
+    @classmethod
+    def _usual_spellings(cls, value: str | list[str]) -> str | list[str]:
+        """Spell genres as tables are read, where "Sci-Fi" becomes "Science Fiction"."""
+        return value if isinstance(value, str) else [canonical(name) for name in value]
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:

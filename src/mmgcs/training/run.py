@@ -26,7 +26,7 @@ from mmgcs.labels import undescribed
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Classifier, write_carded_bundle
 from mmgcs.training.assemble import FinishedBranch, assemble
-from mmgcs.training.branch import train_branch
+from mmgcs.training.branch import check_branches, train_branch
 from mmgcs.training.card import card_text, make_card, scores_line
 from mmgcs.training.fusion import FusionFilms, choose_holdout, choose_seen, fit_decisions, train_fusion
 from mmgcs.training.head import LEAST_FILMS, train_head
@@ -90,6 +90,7 @@ def train(
             bundle = train_head(run, recipe.head)
         else:
             holdout = choose_holdout(recipe, labelled)
+            check_branches(run, holdout)
             branches = [train_branch(run, name, branch, holdout) for name, branch in recipe.branches.items()]
             bundle = finish(run, branches, holdout)
         log(scores_line(bundle.card()))
@@ -106,7 +107,7 @@ def read(
     """Read the films that a recipe trains on; log unreadable rows, and label sources without a description."""
     genres, sources = recipe.genre_list(), recipe.sources()
     if recipe.head is not None:
-        labelled, strangers = read_own(data, posters, genres, LEAST_FILMS, columns), []
+        labelled, strangers = read_own(data, posters, genres, LEAST_FILMS, sources, columns), []
     else:
         labelled = read_labelled(data, posters, genres, recipe.target_source, sources, columns)
         strangers = undescribed((film.labels for film in labelled.films), sources)

@@ -185,6 +185,9 @@ def _recipe_steps(options: TrainAllOptions, name: str) -> list[Step]:
     folder, recipe = options.out / name, options.recipes[name]
     bundle, manifest = folder / "bundle", folder / "bundle" / MANIFEST
     command = ["mmgcs", "train-all", "--data", options.data.name, "--out", options.out.name, "--recipes", name]
+    if options.posters != options.out / "posters":
+        command += ["--posters", options.posters.name or "."]
+    command += [] if options.fetch else ["--no-fetch"]
     command += [word for name, column in options.columns.items() for word in ("--columns", f"{name}={column}")]
     command += [word for setting in options.settings for word in ("--set", setting)]
 

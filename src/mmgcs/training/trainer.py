@@ -126,7 +126,7 @@ def fit(
     with _contained_lightning(), explain_processes():
         trainer = lightning.Trainer(
             max_epochs=math.ceil(settings.epochs),
-            limit_train_batches=settings.epochs if 0 < settings.epochs < 1 else 1.0,
+            limit_train_batches=max(1, int(settings.epochs * len(train_batches))) if settings.epochs < 1 else 1.0,
             accelerator="gpu" if torch.cuda.is_available() else "cpu",
             devices=devices,
             strategy="ddp_spawn" if devices > 1 else "auto",

@@ -32,7 +32,7 @@ from mmgcs.training.branch import fit_branch
 from mmgcs.training.fusion import choose_holdout
 from mmgcs.training.labelled import Labelled, read_labelled
 from mmgcs.training.module import NotFiniteError
-from mmgcs.training.recipe import Recipe, change_recipe
+from mmgcs.training.recipe import OWN_PLOTS, Recipe, change_recipe
 from mmgcs.training.rundir import Log, Run, lock_run_dir
 from mmgcs.training.trainer import explain_processes
 
@@ -105,6 +105,12 @@ def _check_search(recipe: Recipe) -> None:
             raise UsageError(f"search.{place}: only settings of {' and '.join(recipe.branches)} can be searched")
         for value in spread.choices or spread.bounds:
             change_recipe(recipe, {place: int(value) if spread.whole else value})
+    posters = recipe.poster if any(place.startswith("poster.") for place in recipe.search) else None
+    if posters and posters.distill and posters.distill.teacher == OWN_PLOTS:
+        raise UsageError(
+            "poster.distill.teacher: a trial has no finished plot branch to be the teacher; give a bundle's folder, or "
+            "add --set poster.distill=null"
+        )
 
 
 def _own_settings(recipe: Recipe) -> dict[str, Any]:
