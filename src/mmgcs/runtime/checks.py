@@ -14,8 +14,9 @@ from mmgcs.film import Film
 from mmgcs.runtime.classifier import Classifier, without
 from mmgcs.sample import sample_films
 
-TOLERANCE = 0.03
-"""The largest allowed difference from a card's probability: int8 kernels round differently on each processor."""
+TOLERANCE = 0.08
+"""The largest allowed difference from a card's probability. Processors with VNNI compute 8-bit products exactly, others
+clip large sums: the default bundle's answers differ by up to 0.05."""
 
 CARD_KEY = "sample_predictions"
 

@@ -52,7 +52,7 @@ def check_columns(path: Path, columns: Collection[str]) -> None:
     """Raise UsageError if a table has too many columns, or one of them twice."""
     if len(columns) > MAX_COLUMNS:
         raise UsageError(f"{path} has more than {MAX_COLUMNS:,} columns; leave out the ones that do not describe films")
-    twice = sorted(name for name, times in Counter(columns).items() if times > 1)
+    twice = sorted(name for name, times in Counter(list(columns)).items() if times > 1)
     if twice:
         raise UsageError(f"{path} has the column {twice[0]!r} more than once; rename one of them")
 
