@@ -410,7 +410,8 @@ def test_progress_of_a_large_table_is_announced_by_tenths_and_it_can_be_stopped(
         new MutationObserver(() => said.push(status.textContent)).observe(status, {childList: true})""")
     person.drop(table)
     person.wait(lambda: float(person.find("progress").get_attribute("value") or 0) > 0.12)
-    assert re.search(r"^[\d,]+ of [\d,]+ films tagged \(\d+%\)$", person.find("progress-text").text)
+    progress = r"[\d,]+ of [\d,]+ films tagged \(\d+%\), about \d+ (seconds|minutes) left"
+    person.wait(lambda: re.fullmatch(progress, person.find("progress-text").text))
     job = person.js("return new URLSearchParams(location.search).get('job')")
     person.find("stop").click()
     assert person.find("progress-text").text == "Stopped. The table was deleted from the server."

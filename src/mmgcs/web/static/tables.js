@@ -6,7 +6,7 @@ const accepted = $("file").accept.split(",");
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 let current = null; // the job's id
 let latest = 0; // number of the table shown; older ones are no longer followed
-let announced = 0;
+let announced = 0, first = null; // the tenths that were read aloud, and when the progress began
 
 function fail(message) {
   $("progress").hidden = $("stop").hidden = true;
@@ -51,6 +51,7 @@ async function send(file, columns = $("columns").value) {
 async function follow(id, mine) {
   remember(id);
   announced = 0;
+  first = null;
   while (mine === latest) {
     const job = await request(`api/v1/batch/${encodeURIComponent(id)}`).catch((error) => ({ state: "unknown", status: error.status }));
     if (mine !== latest) return;
@@ -69,10 +70,18 @@ function showProgress(job) {
   if (job.state === "unknown") { $("progress-text").textContent = "The server does not answer right now. Trying again …"; return; }
   if (job.rows === null) { $("progress-text").textContent = "Reading the table …"; return; }
   const text = `${job.done.toLocaleString("en")} of ${count(job.rows, "film")}`;
-  $("progress-text").textContent = `${text} tagged (${Math.floor(100 * job.share)}%)`;
+  $("progress-text").textContent = `${text} tagged (${Math.floor(100 * job.share)}%)${timeLeft(job.share)}`;
   if (job.share) $("progress").value = job.share;
   const tenth = Math.floor(10 * job.share);
   if (tenth > announced) { announced = tenth; announce(`${10 * tenth}% of the table is tagged`); }
+}
+function timeLeft(share) {
+  const now = performance.now();
+  first ??= { now, share };
+  const seconds = (now - first.now) / 1000;
+  if (seconds < 2 || share <= first.share) return ""; // too early to tell
+  const left = seconds * (1 - share) / (share - first.share);
+  return left < 90 ? `, about ${5 * Math.ceil(left / 5)} seconds left` : `, about ${Math.round(left / 60)} minutes left`;
 }
 function done(job) {
   current = null; // the next table does not delete this one: its address stays valid
