@@ -68,8 +68,9 @@ class PosterResult:
         return dict(Counter(record["reason"] for record in self.failed).most_common())
 
 
-def poster_stem(film: str) -> str:
-    """Return a film's id as a safe file name without extension; a long id is shortened."""
+def poster_stem(film: str | None) -> str:
+    """Return a film's id as a safe file name without extension, "" if it has none; a long id is shortened."""
+    film = film or ""
     stem = quote(film, safe=" ")
     stem = stem.replace(".", "%2E") if stem.startswith(".") else stem
     if len(stem) <= MAX_STEM:
@@ -93,7 +94,7 @@ def with_posters(films: pl.DataFrame, folder: Path) -> pl.DataFrame:
     If the table itself holds the pictures, all films keep them.
     """
     files = poster_files(folder)
-    names = pl.Series("poster", [files.get(poster_stem(film or "")) for film in films["id"]], dtype=pl.String)
+    names = pl.Series("poster", [files.get(poster_stem(film)) for film in films["id"]], dtype=pl.String)
     own = films["poster"] if "poster" in films.columns else None
     if own is not None and own.dtype != pl.String:
         return films

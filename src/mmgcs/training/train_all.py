@@ -268,9 +268,7 @@ def _missing_posters(options: TrainAllOptions) -> pl.DataFrame:
     there = datasets.poster_files(options.posters)
     urls = datasets.poster_urls(frame, options.base_url or datasets.TMDB_BASE)
     missing = [
-        url is not None
-        and not (own and (options.posters / own).is_file())
-        and datasets.poster_stem(film or "") not in there
+        url is not None and not (own and (options.posters / own).is_file()) and datasets.poster_stem(film) not in there
         for (film, url), own in zip(urls, frame["poster"], strict=True)
     ]
     return frame.filter(pl.Series(missing, dtype=pl.Boolean))
