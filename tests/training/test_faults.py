@@ -61,6 +61,7 @@ def test_a_training_stopped_at_any_step_resumes_to_the_very_same_model(
     tmp_path, monkeypatch, schedule, batch_size, validations, steps
 ):
     settings = {"mixup": 0.3, "batch_size": batch_size, "validations": validations, "schedule": schedule}
+    settings["average"] = 0.9 if schedule == "linear" else 0.0
     training = {**PLOT["training"], **settings}
     plot = {**PLOT, "views": 2, "augment": [{"kind": "word_dropout"}], "training": training}
     recipe = write_recipe(tmp_path / "r.yaml", plot=plot)

@@ -20,6 +20,7 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.sample import sample_films, sample_table
 from mmgcs.training import Recipe, read_recipe
 from mmgcs.training.branch import make_encoder
+from mmgcs.training.module import BranchModule
 from mmgcs.training.trainer import read_curve
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -121,6 +122,24 @@ def test_mixed_precision_trains_a_model_whose_bundle_computes_with_32_bits(tmp_p
     assert onnx.TensorProto.FLOAT in kinds
     assert not kinds & {onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT16}
     assert any(prediction.genres for prediction in mmgcs.load(bundle.path).predict_batch(sample_films()))
+
+
+def test_with_an_average_the_kept_weights_are_the_moving_average_of_those_of_each_step(tmp_path, monkeypatch):
+    steps: list[dict[str, torch.Tensor]] = []
+
+    def remember(self, *_):
+        steps.append({name: value.clone() for name, value in self.encoder.state_dict().items()})
+
+    monkeypatch.setattr(BranchModule, "on_train_batch_end", remember)
+    settings = {**PLOT["training"], "epochs": 1, "average": 0.8}
+    train_on_sample(write_recipe(tmp_path / "r.yaml", plot={**PLOT, "training": settings}), tmp_path / "run")
+    assert len(steps) > 2
+    for name, value in load_file(tmp_path / "run" / "plot" / "encoder.safetensors").items():
+        average = steps[0][name]
+        for step in steps[1:]:
+            average = 0.8 * average + 0.2 * step[name]
+        torch.testing.assert_close(value, average)
+
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own

@@ -112,6 +112,9 @@ class Optimization(_Settings):
     """Validations without a better macro average precision after which the stage stops."""
     validations: Annotated[int, Field(ge=1)] = 1
     """Validations per epoch."""
+    average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Validate and keep a moving average of the weights, in which each step keeps this share of the old average (Polyak
+    & Juditsky 1992), such as 0.998; 0 is off."""
     mixup: Annotated[float, Field(ge=0.0)] = 0.0
     """Beta parameter of mixup on hidden values, or a transformer's features (Verma et al. 2019, Manifold Mixup); 0 is
     off."""

@@ -19,7 +19,13 @@ from typing import Any, Literal
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning import loggers
-from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LambdaCallback, ModelCheckpoint
+from pytorch_lightning.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LambdaCallback,
+    ModelCheckpoint,
+)
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
@@ -118,6 +124,8 @@ def fit(
         callbacks.append(
             LambdaCallback(on_validation_end=lambda trainer, _: watch(float(trainer.callback_metrics["valid_map"])))
         )
+    if settings.average:
+        callbacks.append(EMAWeightAveraging(decay=settings.average))
     module.seed = run.recipe.seed
     checkpoint = last if last.is_file() else None
     if checkpoint:
