@@ -141,7 +141,6 @@ def test_with_an_average_the_kept_weights_are_the_moving_average_of_those_of_eac
         torch.testing.assert_close(value, average)
 
 
-
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_a_training_is_logged_to_mlflow(tmp_path, one_thread, monkeypatch):
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
