@@ -199,11 +199,11 @@ def test_pages_and_static_files_are_compressed_and_not_sent_again(client: FlaskC
     assert page.headers["Content-Encoding"] == "gzip"
     again = client.get("/api/v1/model", headers={**packed, "If-None-Match": page.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
-    style = re.search(r'href="(/static/style\.css\?v=\w+)"', client.get("/").text)
-    assert style
-    with client.get(style[1]) as versioned, client.get("/static/style.css") as plain:
-        assert "immutable" in versioned.headers["Cache-Control"]
-        assert "immutable" not in plain.headers["Cache-Control"]
+    script = re.search(r'src="(/static/\w+/)film\.js"', client.get("/").text)
+    assert script
+    with client.get(f"{script[1]}common.js") as imported, client.get("/static/other/common.js") as other_version:
+        assert "immutable" in imported.headers["Cache-Control"]
+        assert other_version.status_code == 404
 
 
 def test_more_requests_than_the_rate_are_429_with_a_time_to_wait(tiny_bundle: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import select
 import signal
 import socket
 import subprocess
@@ -128,6 +129,21 @@ def test_stalled_uploads_hold_up_nobody_and_are_closed(serving: Any) -> None:
         for connection in stalled:
             receive(connection)
             connection.close()
+
+
+def test_unfinished_uploads_cannot_fill_the_disk(serving: Any) -> None:
+    with serving(Settings(max_body=2**20, max_table=2**20, drain=0)) as running, contextlib.ExitStack() as open_ones:
+        address = ("127.0.0.1", running.port)
+        body = json.dumps({"plot": PLOT}).encode()
+        small = open_ones.enter_context(socket.create_connection(address, timeout=20))
+        small.sendall(head_of_post("/predict", len(body), "Connection: close") + body[:10])
+        strangers = [open_ones.enter_context(socket.create_connection(address, timeout=20)) for _ in range(10)]
+        for stranger in strangers:
+            stranger.sendall(head_of_post("/no/such/path", 2**20) + bytes(450_000))
+        closed, _, _ = select.select(strangers, [], [], 20)
+        assert 1 <= len(closed) < len(strangers)
+        small.sendall(body[10:])
+        assert receive(small).startswith(b"HTTP/1.1 200")
 
 
 def test_explanations_leave_threads_for_predictions(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,10 @@ async function predict() {
   $("answer").setAttribute("aria-busy", "true");
   try {
     const value = await request("api/v1/predict", { method: "POST", body: filmData(), signal: mine.signal });
-    if (running === mine) { show(value); explain(mine); }
+    if (running !== mine) return;
+    reasons = null; // those of the last film
+    show(value);
+    explain(mine);
   } catch (error) {
     if (error.name !== "AbortError") { clear(); fail(error.message); }
   } finally {
@@ -90,7 +93,6 @@ async function predict() {
 async function explain(mine) {
   const data = filmData();
   data.set("genres", genres.join(","));
-  reasons = null;
   $("why-body").setAttribute("aria-busy", "true");
   $("why-status").textContent = "Finding the reasons …";
   $("why-again").hidden = true;
@@ -308,7 +310,8 @@ $("more-films")?.addEventListener("click", () => {
   added[0].firstElementChild.focus();
 });
 
-// Links to a film: /?plot=… and /?film=3. Long plots come after # instead.
+// Links to a film: /?plot=… and /?film=3. Long plots come after # instead. Pressing the button before this script is
+// loaded opens such a link, too.
 const linked = new URLSearchParams(location.search.slice(1) || location.hash.slice(1));
 if (/^\d+$/.test(linked.get("film") || "")) useSample(linked.get("film")).catch((error) => fail(error.message));
 else if (linked.get("plot") || linked.get("title")) {
