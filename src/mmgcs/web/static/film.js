@@ -312,9 +312,17 @@ $("more-films")?.addEventListener("click", () => {
 
 // Links to a film: /?plot=… and /?film=3. Long plots come after # instead. Pressing the button before this script is
 // loaded opens such a link, too.
-const linked = new URLSearchParams(location.search.slice(1) || location.hash.slice(1));
-if (/^\d+$/.test(linked.get("film") || "")) useSample(linked.get("film")).catch((error) => fail(error.message));
-else if (linked.get("plot") || linked.get("title")) {
-  setFilm({ title: linked.get("title"), plot: linked.get("plot") });
-  if (linked.get("plot")) predict();
+function openLink(query) {
+  const linked = new URLSearchParams(query);
+  if (/^\d+$/.test(linked.get("film") || "")) useSample(linked.get("film")).catch((error) => fail(error.message));
+  else if (linked.get("plot") || linked.get("title")) {
+    setFilm({ title: linked.get("title"), plot: linked.get("plot") });
+    sample = null;
+    if (linked.get("plot")) predict();
+  }
 }
+addEventListener("hashchange", () => { // another link was pasted into the address bar
+  if (location.hash.includes("=")) keepInput();
+  openLink(location.hash.slice(1));
+});
+openLink(location.search.slice(1) || location.hash.slice(1));
