@@ -109,8 +109,8 @@ class Server:
         for channel in sorted(uploads, key=uploads.__getitem__, reverse=True):
             if excess <= 0:
                 break
-            channel.will_close = True
             channel.request.close()  # deletes its temporary file
+            channel.handle_close()
             excess -= uploads[channel]
 
     def _is_idle(self) -> bool:
