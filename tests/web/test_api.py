@@ -252,17 +252,18 @@ def test_the_log_has_a_request_id_and_nothing_that_a_user_wrote(
         assert client.get("/healthz", headers={"X-Request-ID": wish}).headers["X-Request-ID"].isalnum()
 
 
-def test_records_of_the_http_server_keep_only_their_place() -> None:
+@pytest.mark.parametrize("name", ["waitress", "mmgcs.web.app"])  # the second is Flask's own
+def test_records_of_the_http_server_keep_only_their_place(name: str) -> None:
     try:
         raise ValueError("sesame")
     except ValueError as error:
         trace = (type(error), error, error.__traceback__)
         message, values = "Invalid request from ip=%s: %s", ("sesame", error)
-        record = logging.LogRecord("waitress", logging.ERROR, "channel.py", 7, message, values, trace)
+        record = logging.LogRecord(name, logging.ERROR, "channel.py", 7, message, values, trace)
     kept = JsonLines().format(record)
     assert "sesame" not in kept
     found = json.loads(kept)
-    assert (found["from"], found["kind"]) == ("waitress channel.py:7", "ValueError")
+    assert (found["from"], found["kind"]) == (f"{name} channel.py:7", "ValueError")
     assert found["where"].startswith("test_api.py:")
 
 
