@@ -176,6 +176,12 @@ def test_a_plot_is_predicted_then_explained_and_predicted_again_when_it_changes(
     person.write("A haunted village")
     person.wait(lambda: person.predicted() == ["Horror"])
     assert person.js("return window.same")
+    person.find("plot").send_keys(Keys.CONTROL, "a", Keys.DELETE)
+    person.wait(lambda: person.find("empty").is_displayed())
+    assert not person.find("error").is_displayed()
+    person.write(PLOT)
+    person.find("go").click()
+    person.said()
     person.find("plot").send_keys(" again")
     person.find("clear").click()
     time.sleep(0.7)  # longer than the page waits before it predicts what was typed

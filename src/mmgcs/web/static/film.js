@@ -90,6 +90,10 @@ async function predict() {
     if (running === mine) $("answer").setAttribute("aria-busy", "false");
   }
 }
+/** Predict the changed film. Someone who has emptied the form to start again gets no error. */
+function predictAgain() {
+  if (plot.value.trim() || poster) predict(); else clear();
+}
 async function explain(mine) {
   const data = filmData();
   data.set("genres", genres.join(","));
@@ -244,7 +248,7 @@ form.addEventListener("submit", (event) => { event.preventDefault(); predict(); 
 for (const field of [title, plot]) {
   field.addEventListener("input", () => {
     sample = null;
-    if (answer) { clearTimeout(timer); timer = setTimeout(predict, 500); }
+    if (answer) { clearTimeout(timer); timer = setTimeout(predictAgain, 500); }
   });
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); predict(); bringUp(); }
@@ -266,7 +270,7 @@ $("remove").addEventListener("click", () => {
   sample = null;
   setPoster(null);
   fileInput.focus();
-  if (plot.value.trim()) predict(); else clear();
+  predictAgain();
 });
 $("clear").addEventListener("click", () => {
   keepInput();
