@@ -199,11 +199,11 @@ def test_pages_and_static_files_are_compressed_and_not_sent_again(client: FlaskC
     assert page.headers["Content-Encoding"] == "gzip"
     again = client.get("/api/v1/model", headers={**packed, "If-None-Match": page.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
-    style = re.search(r'href="(/static/style\.css\?v=\w+)"', client.get("/").text)
-    assert style
-    with client.get(style[1]) as versioned, client.get("/static/style.css") as plain:
-        assert "immutable" in versioned.headers["Cache-Control"]
-        assert "immutable" not in plain.headers["Cache-Control"]
+    script = re.search(r'src="(/static/\w+/)film\.js"', client.get("/").text)
+    assert script
+    with client.get(f"{script[1]}common.js") as imported, client.get("/static/other/common.js") as other_version:
+        assert "immutable" in imported.headers["Cache-Control"]
+        assert other_version.status_code == 404
 
 
 def test_more_requests_than_the_rate_are_429_with_a_time_to_wait(tiny_bundle: Path) -> None:
@@ -252,17 +252,18 @@ def test_the_log_has_a_request_id_and_nothing_that_a_user_wrote(
         assert client.get("/healthz", headers={"X-Request-ID": wish}).headers["X-Request-ID"].isalnum()
 
 
-def test_records_of_the_http_server_keep_only_their_place() -> None:
+@pytest.mark.parametrize("name", ["waitress", "mmgcs.web.app"])  # the second is Flask's own
+def test_records_of_the_http_server_keep_only_their_place(name: str) -> None:
     try:
         raise ValueError("sesame")
     except ValueError as error:
         trace = (type(error), error, error.__traceback__)
         message, values = "Invalid request from ip=%s: %s", ("sesame", error)
-        record = logging.LogRecord("waitress", logging.ERROR, "channel.py", 7, message, values, trace)
+        record = logging.LogRecord(name, logging.ERROR, "channel.py", 7, message, values, trace)
     kept = JsonLines().format(record)
     assert "sesame" not in kept
     found = json.loads(kept)
-    assert (found["from"], found["kind"]) == ("waitress channel.py:7", "ValueError")
+    assert (found["from"], found["kind"]) == (f"{name} channel.py:7", "ValueError")
     assert found["where"].startswith("test_api.py:")
 
 

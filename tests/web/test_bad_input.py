@@ -37,6 +37,12 @@ def test_a_huge_field_and_a_content_type_that_is_not_read_are_rejected(running: 
     assert running.ask(path, b"\x1f\x8b", headers).status_code == 415
 
 
+@pytest.mark.parametrize("body", [rb'{"plot": "A count", "title": "\ud83d"}', rb'{"\ud83d": "A count"}'])
+def test_half_a_character_in_a_value_or_a_key_is_422(running: Any, body: bytes) -> None:
+    answer = running.ask("/api/v1/predict", body, {"Content-Type": "application/json"})
+    assert (answer.status_code, list(answer.json())) == (422, ["error"])
+
+
 def test_a_file_sent_as_text_is_named_as_such(running: Any, poster: bytes) -> None:
     text = poster.decode("latin-1")
     answer = running.ask("/api/v1/predict", part('name="poster"', text), FORM)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
 from werkzeug.exceptions import ServiceUnavailable
 
 from mmgcs.film import Film
-from mmgcs.runtime import load
+from mmgcs.runtime import PreparedFilm, load
 from mmgcs.web.batching import Batcher
 
 PLOTS = {"A haunted village": "Horror", "The singer and a concert": "Music", "Her wedding": "Romance"}
@@ -79,3 +80,19 @@ def test_while_the_model_is_busy_few_requests_wait_and_not_longer_than_their_dea
     while batcher.waiting:
         time.sleep(0.01)
     assert batcher.predict([Film(plot="Her wedding")], soon(30))[0].genres == ("Romance",)
+
+
+def test_films_are_not_read_after_the_deadline(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = load(tiny_bundle)
+    prepare, count = classifier.prepare, 0
+
+    def slow(films: Sequence[Film]) -> list[PreparedFilm]:
+        nonlocal count
+        count += 1
+        time.sleep(0.1)
+        return prepare(films)
+
+    monkeypatch.setattr(classifier, "prepare", slow)
+    with pytest.raises(ServiceUnavailable, match="took too long to read"):
+        Batcher(classifier, 100, print).predict([Film(plot="Her wedding")] * 50, soon(0.2))
+    assert count < 10

@@ -86,6 +86,21 @@ def test_a_full_disk_is_not_called_a_fault_of_the_table(jobs: JobQueue, monkeypa
     assert job.shown.error == "the server could not store the tagged table; try again later"
 
 
+def test_paths_of_posters_on_the_sender_s_machine_do_not_keep_films_from_being_tagged(jobs: JobQueue) -> None:
+    paths = ("/home/me/a.jpg", r"C:\posters\b.jpg", "../c.jpg", "d.jpg")
+    table = "plot,poster\n" + "".join(f"A haunted village,{path}\n" for path in paths)
+    job = jobs.start(FileStorage(io.BytesIO(table.encode()), "films.csv"))
+    assert ended(job) == "done"
+    assert job.shown.errors == 0
+    assert job.result_path().read_text().count("poster paths in an uploaded table are not read") == len(paths)
+
+
+def test_advice_about_columns_names_the_field_of_the_form(jobs: JobQueue) -> None:
+    job = jobs.start(FileStorage(io.BytesIO(b"Handlung\nA haunted village\n"), "films.csv"))
+    assert ended(job) == "failed"
+    assert "name it in the column names, as plot=COLUMN; its columns are Handlung" in str(job.shown.error)
+
+
 def test_a_table_of_text_need_not_wait_until_another_is_unpacked(jobs: JobQueue) -> None:
     large = jobs.start(packed_table())
     assert ended(jobs.start(text_table())) == "done"

@@ -176,6 +176,12 @@ def test_a_plot_is_predicted_then_explained_and_predicted_again_when_it_changes(
     person.write("A haunted village")
     person.wait(lambda: person.predicted() == ["Horror"])
     assert person.js("return window.same")
+    person.find("plot").send_keys(Keys.CONTROL, "a", Keys.DELETE)
+    person.wait(lambda: person.find("empty").is_displayed())
+    assert not person.find("error").is_displayed()
+    person.write(PLOT)
+    person.find("go").click()
+    person.said()
     person.find("plot").send_keys(" again")
     person.find("clear").click()
     time.sleep(0.7)  # longer than the page waits before it predicts what was typed
@@ -269,6 +275,17 @@ def test_contributions_are_signed_and_the_heat_map_is_clear_where_nothing_matter
     assert re.search(r"speaks (most )?for", page.find("heat").accessible_name)
 
 
+def test_the_reasons_of_one_film_are_not_shown_for_the_next(person: Person) -> None:
+    person.open("/?film=0")
+    person.said()
+    person.reasons()
+    assert person.find("poster-reasons").is_displayed()
+    person.find("remove").click()
+    person.wait(lambda: person.find("contributions-text").text == "Based on the plot alone.")
+    assert not person.find("poster-reasons").is_displayed()
+    assert not [entry for entry in person.driver.get_log("browser") if "/null" in entry["message"]]
+
+
 def test_what_needs_review_says_why_and_nothing_is_both_predicted_and_open(person: Person, default_server: Any) -> None:
     page = Person(person.driver, default_server.url)
     asked = [(film.plot, default_server.post("/api/v1/predict", {"plot": film.plot}).json()) for film in sample_films()]
@@ -320,6 +337,19 @@ def test_a_link_json_and_curl_hold_the_present_film(person: Person, tmp_path: Pa
     person.said()
     assert person.find("title").get_attribute("value") == "Night & Day"
     assert person.find("plot").get_attribute("value") == plot
+
+
+def test_what_is_sent_before_the_script_is_loaded_is_not_lost(person: Person) -> None:
+    person.driver.execute_cdp_cmd("Network.enable", {})
+    person.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/film.js*"]})
+    person.open()
+    person.write(PLOT)
+    person.find("go").click()
+    person.wait(lambda: "plot=" in person.driver.current_url)
+    person.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    person.driver.refresh()
+    assert person.said().startswith("Predicted genres: Crime")
+    assert person.find("plot").get_attribute("value") == PLOT
 
 
 def test_errors_are_in_plain_words_and_markup_stays_text(person: Person) -> None:

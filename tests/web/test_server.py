@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import select
 import signal
 import socket
 import subprocess
@@ -130,6 +131,21 @@ def test_stalled_uploads_hold_up_nobody_and_are_closed(serving: Any) -> None:
             connection.close()
 
 
+def test_unfinished_uploads_cannot_fill_the_disk(serving: Any) -> None:
+    with serving(Settings(max_body=2**20, max_table=2**20, drain=0)) as running, contextlib.ExitStack() as open_ones:
+        address = ("127.0.0.1", running.port)
+        body = json.dumps({"plot": PLOT}).encode()
+        small = open_ones.enter_context(socket.create_connection(address, timeout=20))
+        small.sendall(head_of_post("/predict", len(body), "Connection: close") + body[:10])
+        strangers = [open_ones.enter_context(socket.create_connection(address, timeout=20)) for _ in range(10)]
+        for stranger in strangers:
+            stranger.sendall(head_of_post("/no/such/path", 2**20) + bytes(450_000))
+        closed, _, _ = select.select(strangers, [], [], 20)
+        assert 1 <= len(closed) < len(strangers)
+        small.sendall(body[10:])
+        assert receive(small).startswith(b"HTTP/1.1 200")
+
+
 def test_explanations_leave_threads_for_predictions(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
 
@@ -157,7 +173,7 @@ def test_a_table_is_tagged_in_the_background_and_downloaded(running: Any) -> Non
     job = answer.json()
     while job["state"] in ("waiting", "running"):
         job = running.ask(f"/api/v1/batch/{job['id']}").json()
-    assert (job["state"], job["done"], job["rows"], job["errors"]) == ("done", 3, 3, 2)
+    assert (job["state"], job["done"], job["rows"], job["errors"]) == ("done", 3, 3, 1)
     assert job["genres"]["Horror"] == 1
     assert [row["id"] for row in job["preview"]] == ["1", "2", "3"]
     assert job["preview"][2]["genres"] == ["Horror"]
@@ -165,6 +181,7 @@ def test_a_table_is_tagged_in_the_background_and_downloaded(running: Any) -> Non
     assert "my films-genres.csv" in result.headers["Content-Disposition"]
     lines = result.content.decode().splitlines()
     assert len(lines) == 4
+    assert "poster paths in an uploaded table are not read" in lines[1]
     assert "Horror" in lines[3]
     assert "root:" not in "".join(lines)
 

@@ -47,6 +47,7 @@ class FilmTable:
         posters: str | Path | None = None,
         delimiter: str | None = None,
         columns: Mapping[str, str] | None = None,
+        poster_paths: bool = True,
     ) -> None:
         """Open a table.
 
@@ -55,16 +56,19 @@ class FilmTable:
             posters: the folder of posters, or its URL; by default the table's folder.
             delimiter: the delimiter of CSV; detected by default.
             columns: film field to the column to read it from, such as {"plot": "synopsis"}.
+            poster_paths: False to ignore paths of posters, for the table of a stranger.
 
         Raises:
             UsageError: the table is missing, empty or of an unknown format, or has neither a plot nor a poster column.
         """
-        self._reopen = functools.partial(FilmTable, path, posters=posters, delimiter=delimiter, columns=columns)
+        self._reopen = functools.partial(
+            FilmTable, path, posters=posters, delimiter=delimiter, columns=columns, poster_paths=poster_paths
+        )
         self.files = find_tables(path)
         self.path = Path(path)
         self.ends: list[int] = []
         self._declared: dict[str, pl.DataType | None] = {}  # column to type; None if a file has no types
-        self._delimiter, self._named = delimiter, columns
+        self._delimiter, self._named, self._poster_paths = delimiter, columns, poster_paths
         self._scratch = Path()
         if self.files[0].remote:
             self._scratch = Path(tempfile.mkdtemp(prefix="mmgcs-table-"))
@@ -116,7 +120,8 @@ class FilmTable:
         return table
 
     def _row_reader(self, columns: Sequence[str]) -> RowReader:
-        return RowReader(columns, self.posters if isinstance(self.posters, Path) else None, self._named)
+        posters = self.posters if isinstance(self.posters, Path) else None
+        return RowReader(columns, posters, self._named, poster_paths=self._poster_paths)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of all files in order. Can be iterated once."""

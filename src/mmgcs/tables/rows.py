@@ -48,9 +48,17 @@ class RowReader:
             paths.
     """
 
-    def __init__(self, columns: Sequence[str], posters: Path | None, named: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        columns: Sequence[str],
+        posters: Path | None,
+        named: Mapping[str, str] | None = None,
+        *,
+        poster_paths: bool = True,
+    ) -> None:
         self.sources = sources_of(columns, named=named)
         self.posters = posters
+        self._poster_paths = poster_paths
         self._named = named
         self._known = frozenset(columns)
         self._root = os.path.realpath(posters) if posters is not None else ""
@@ -109,6 +117,9 @@ class RowReader:
             return None
         if not isinstance(given, str | int | float) or isinstance(given, bool):
             warnings.append(f"the poster is {_kind(given)}, not a path or bytes; it was ignored")
+            return None
+        if not self._poster_paths:
+            warnings.append("poster paths in an uploaded table are not read; send posters one by one, or use mmgcs tag")
             return None
         path = str(given).strip()
         if _ADDRESS.match(path):

@@ -27,6 +27,8 @@ from mmgcs.web.monitoring import Metrics, observe_requests
 from mmgcs.web.settings import Settings, load_settings
 from mmgcs.web.state import State
 
+_STATIC = Path(__file__).parent / "static"
+
 GUARDED = ("POST", "DELETE")
 """Methods that require the API key and count towards the rate limit."""
 
@@ -73,7 +75,9 @@ def create_app(model: Classifier | str | Path | None = None, settings: Settings 
     classifier = model if isinstance(model, Classifier) else load(model or settings.model, spin=False)
     if settings.max_pixels > MAX_PIXELS:
         PosterPixels.max_pixels = settings.max_pixels
-    app = Flask(__name__)
+    # The version is in the path, not in a query, so that modules keep it when they import each other.
+    static = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_STATIC.iterdir()))).hexdigest()[:12]
+    app = Flask(__name__, static_folder=_STATIC, static_url_path=f"/static/{static}")
     app.json = _JSON(app)
     app.url_map.strict_slashes = False
     app.config.update(
@@ -165,19 +169,12 @@ def _limit_requests(app: Flask, state: State) -> None:
 
 def _prepare_responses(app: Flask) -> None:
     """Add security headers, and let browsers cache: static files for a year, pages until they change."""
-    static = sorted(Path(str(app.static_folder)).iterdir())
-    version = hashlib.sha256(b"".join(path.read_bytes() for path in static)).hexdigest()[:12]
-
-    @app.url_defaults
-    def add_version(endpoint: str, values: dict[str, Any]) -> None:
-        if endpoint == "static":
-            values["v"] = version
 
     @app.after_request
     def prepare(response: Response) -> Response:
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
-        if request.endpoint == "static" and request.args.get("v") and response.status_code in (200, 304):
+        if request.endpoint == "static" and response.status_code in (200, 304):
             response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         elif request.method not in ("GET", "HEAD"):
             response.headers.setdefault("Cache-Control", "no-store")

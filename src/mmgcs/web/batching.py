@@ -38,8 +38,13 @@ class Batcher:
         Raises:
             ServiceUnavailable: too many films are waiting, or these waited until the time.monotonic() `deadline`.
         """
-        # Decoding and tokenizing need no model and run in each request's own thread.
-        prepared, answer = self._classifier.prepare(films), Future[list[Prediction]]()
+        # Decoding and tokenizing need no model and run in each request's own thread. A large poster takes a second.
+        prepared: list[PreparedFilm] = []
+        for film in films:
+            if time.monotonic() > deadline:
+                raise busy("the films took too long to read")
+            prepared += self._classifier.prepare([film])
+        answer = Future[list[Prediction]]()
         with self._changed:
             if self.waiting and self.waiting + len(films) > self._capacity:
                 raise busy("too many films are waiting for the model")

@@ -45,6 +45,7 @@ def _answer(error: HTTPException) -> Response:
             message = _too_large()
         elif error.code in _MESSAGES:
             message, hint = _MESSAGES[error.code], "; see /openapi.json"
+    message = error.description = message.encode(errors="replace").decode()  # JSON can hold half a character
     response = current_app.make_response(error.get_response())  # with Allow, Retry-After or WWW-Authenticate
     kinds = request.accept_mimetypes
     if request.method in ("GET", "HEAD") and kinds["text/html"] > kinds["application/json"]:

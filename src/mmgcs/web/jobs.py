@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from werkzeug.datastructures import FileStorage
@@ -178,7 +178,8 @@ class JobQueue:
         try:
             self._tag(job)
         except MmgcsError as error:
-            shown.error = str(error).replace(str(job.table), "the table").replace("--columns", "columns")
+            text = str(error).replace(str(job.table), "the table").replace("with --columns", "in the column names, as")
+            shown.error = text.replace("--columns", "columns")
         except OSError as error:
             LOG.error("a table failed", extra=describe_error(error))
             shown.error = "the server could not store the tagged table; try again later"
@@ -196,7 +197,8 @@ class JobQueue:
         shown.rows = count_films(job.table, job.columns, largest, self._settings.max_rows, job.stopped)
         if job.stopped.is_set():  # it was not fully counted, so it may be too large to read
             raise MmgcsError("stopped")
-        table = FilmTable(job.table, posters=job.table.parent, columns=job.columns)
+        # A path in a stranger's table must not make the server read its own files.
+        table = FilmTable(job.table, columns=job.columns, poster_paths=False)
 
         def predict(chunks: Iterator[list[Film]]) -> Iterator[tuple[list[Film], list[Prediction]]]:
             for films in chunks:
@@ -204,7 +206,7 @@ class JobQueue:
                     raise MmgcsError("stopped")
                 shown.films += len(films)
                 with self._turn:
-                    predictions = self._predict([_without_path(film) for film in films])
+                    predictions = self._predict(films)
                 rows = zip(films[: PREVIEW - len(shown.preview)], predictions, strict=False)
                 shown.preview = [*shown.preview, *(_preview(film, prediction) for film, prediction in rows)]
                 yield films, predictions
@@ -216,14 +218,6 @@ class JobQueue:
 
         with open_file_sink(table, job.out, self._classifier) as sink:
             Pipeline(self._classifier, predict=predict).run(table.chunks(BATCH), sink, update)
-
-
-def _without_path(film: Film) -> Film:
-    # A path in a stranger's table must not make the server read its own files.
-    if not isinstance(film.poster, Path):
-        return film
-    warning = "poster paths in an uploaded table are not read; send posters one by one, or use mmgcs tag"
-    return replace(film, poster=None, warnings=(*film.warnings, warning))
 
 
 def _preview(film: Film, prediction: Prediction) -> PreviewOut:

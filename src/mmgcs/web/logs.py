@@ -30,12 +30,12 @@ class JsonLines(JsonFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
-        if not record.name.startswith("mmgcs"):
-            # The HTTP server's messages may contain a path or a header; their place in the code says enough.
+        if record.exc_info or not record.name.startswith("mmgcs"):
+            # Tracebacks and the HTTP server's messages may contain what a user sent; their place says enough.
             place = {"from": f"{record.name} {record.filename}:{record.lineno}"}
             error = record.exc_info[1] if record.exc_info else None
             more = {"levelname": record.levelname, **place, **(describe_error(error) if error is not None else {})}
-            record = logging.makeLogRecord({"msg": "the HTTP server reports a problem", **more})
+            record = logging.makeLogRecord({"msg": "a problem in the server", **more})
         return super().format(record)
 
 

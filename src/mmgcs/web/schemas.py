@@ -109,7 +109,7 @@ class PredictForm(_TextIn):
 
 
 class LegacyIn(BaseModel):
-    """A plot, as the original application takes it: `plot` or `text`."""
+    """A plot, as the original application takes it: plot or text."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"plot": PLOT}], "anyOf": [{"required": ["plot"]}, {"required": ["text"]}]}

@@ -22,6 +22,9 @@ from mmgcs.errors import UsageError
 from mmgcs.web.logs import LOG, log_to_stderr
 from mmgcs.web.state import State
 
+RECEIVING = 4
+"""How many of the largest allowed bodies may be received at the same time, in all."""
+
 
 class Server:
     """A server that listens at `address`, a host and a port.
@@ -93,12 +96,26 @@ class Server:
             if left <= 0:
                 return False
             wasyncore.loop(timeout=min(0.1, left), use_poll=True, map=self._sockets, count=1)
+            self._limit_uploads()
         return True
 
+    def _channels(self) -> list[HTTPChannel]:
+        return [item for item in list(self._sockets.values()) if isinstance(item, HTTPChannel)]
+
+    def _limit_uploads(self) -> None:
+        """Close the connections with the largest unfinished bodies, so that they cannot fill the disk."""
+        uploads = {channel: channel.request.body_bytes_received for channel in self._channels() if channel.request}
+        excess = sum(uploads.values()) - RECEIVING * self._settings.largest_body
+        for channel in sorted(uploads, key=uploads.__getitem__, reverse=True):
+            if excess <= 0:
+                break
+            channel.request.close()  # deletes its temporary file
+            channel.handle_close()
+            excess -= uploads[channel]
+
     def _is_idle(self) -> bool:
-        channels = [item for item in list(self._sockets.values()) if isinstance(item, HTTPChannel)]
         return not any(
-            channel.requests or channel.request is not None or channel.total_outbufs_len for channel in channels
+            channel.requests or channel.request is not None or channel.total_outbufs_len for channel in self._channels()
         )
 
 

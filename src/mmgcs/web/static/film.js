@@ -80,17 +80,23 @@ async function predict() {
   $("answer").setAttribute("aria-busy", "true");
   try {
     const value = await request("api/v1/predict", { method: "POST", body: filmData(), signal: mine.signal });
-    if (running === mine) { show(value); explain(mine); }
+    if (running !== mine) return;
+    reasons = null; // those of the last film
+    show(value);
+    explain(mine);
   } catch (error) {
     if (error.name !== "AbortError") { clear(); fail(error.message); }
   } finally {
     if (running === mine) $("answer").setAttribute("aria-busy", "false");
   }
 }
+/** Predict the changed film. Someone who has emptied the form to start again gets no error. */
+function predictAgain() {
+  if (plot.value.trim() || poster) predict(); else clear();
+}
 async function explain(mine) {
   const data = filmData();
   data.set("genres", genres.join(","));
-  reasons = null;
   $("why-body").setAttribute("aria-busy", "true");
   $("why-status").textContent = "Finding the reasons …";
   $("why-again").hidden = true;
@@ -242,7 +248,7 @@ form.addEventListener("submit", (event) => { event.preventDefault(); predict(); 
 for (const field of [title, plot]) {
   field.addEventListener("input", () => {
     sample = null;
-    if (answer) { clearTimeout(timer); timer = setTimeout(predict, 500); }
+    if (answer) { clearTimeout(timer); timer = setTimeout(predictAgain, 500); }
   });
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); predict(); bringUp(); }
@@ -264,7 +270,7 @@ $("remove").addEventListener("click", () => {
   sample = null;
   setPoster(null);
   fileInput.focus();
-  if (plot.value.trim()) predict(); else clear();
+  predictAgain();
 });
 $("clear").addEventListener("click", () => {
   keepInput();
@@ -308,10 +314,19 @@ $("more-films")?.addEventListener("click", () => {
   added[0].firstElementChild.focus();
 });
 
-// Links to a film: /?plot=… and /?film=3. Long plots come after # instead.
-const linked = new URLSearchParams(location.search.slice(1) || location.hash.slice(1));
-if (/^\d+$/.test(linked.get("film") || "")) useSample(linked.get("film")).catch((error) => fail(error.message));
-else if (linked.get("plot") || linked.get("title")) {
-  setFilm({ title: linked.get("title"), plot: linked.get("plot") });
-  if (linked.get("plot")) predict();
+// Links to a film: /?plot=… and /?film=3. Long plots come after # instead. Pressing the button before this script is
+// loaded opens such a link, too.
+function openLink(query) {
+  const linked = new URLSearchParams(query);
+  if (/^\d+$/.test(linked.get("film") || "")) useSample(linked.get("film")).catch((error) => fail(error.message));
+  else if (linked.get("plot") || linked.get("title")) {
+    setFilm({ title: linked.get("title"), plot: linked.get("plot") });
+    sample = null;
+    if (linked.get("plot")) predict();
+  }
 }
+addEventListener("hashchange", () => { // another link was pasted into the address bar
+  if (location.hash.includes("=")) keepInput();
+  openLink(location.hash.slice(1));
+});
+openLink(location.search.slice(1) || location.hash.slice(1));

@@ -89,7 +89,7 @@ function showWords(reasons, genre, points) {
 
 function showHeat(rows, genre, url) {
   $("poster-reasons").hidden = !rows || !url;
-  if (!rows) return;
+  if ($("poster-reasons").hidden) return;
   $("heat-poster").src = url;
   const strongest = Math.max(...rows.flat().map(Math.abs)), matters = strongest >= LEAST;
   const most = Math.max(...rows.flat());
