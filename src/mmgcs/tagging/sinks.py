@@ -395,8 +395,8 @@ def _check_inputs(table: FilmTable, outputs: Mapping[str, str | Path]) -> None:
 def _check_folder(table: FilmTable, out: Path) -> None:
     """Raise UsageError if the table's files cannot be written to a folder, or it holds other files."""
     if len(table.files) == 1 and not table.partition:
-        file = out / "tagged.csv"
-        raise UsageError(f"--out {out} names a folder, but there is one table; give a file such as {file}")
+        example = out / "tagged.csv"
+        raise UsageError(f"--out {out} names a folder, but there is one table; give a file such as {example}")
     for file in table.files:
         WRITERS[file.format]
     there = {path.relative_to(out) for path in out.rglob("*") if not path.is_dir()}
