@@ -526,10 +526,11 @@ def test_the_command_tags_a_database(tiny_bundle: Path, tmp_path: Path, capsys: 
     call = ["tag", "--from", f"sqlite:///{path}", "--table", "films", "--model", str(tiny_bundle)]
     assert main(call) == 3
     told = capsys.readouterr().err
-    assert told.startswith("10 films in ")
+    assert told.startswith("plot is read from the column 'overview'\n10 films in ")
     assert f"Wrote mmgcs_predictions in sqlite:///{path}" in told
     assert main([*call, "--json"]) == 0
     second = json.loads(capsys.readouterr().out)
     assert (second["films"], second["unchanged"]) == (0, 10)
     assert main([*call, "--overwrite", "--quiet"]) == 3
+    assert capsys.readouterr().err == ""
     assert sqlite_rows(path, "select count(*) from mmgcs_predictions") == [(10,)]

@@ -32,7 +32,7 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import decode_text
 from mmgcs.film import Film, Prediction
 from mmgcs.tables.films import CHUNK
-from mmgcs.tables.rows import RowReader, check_sources, list_columns, sources_of
+from mmgcs.tables.rows import RowReader, check_sources, list_columns, notices_of, sources_of
 from mmgcs.tables.source import Row, without_surrogates
 
 LOG = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class FilmDatabase:
         source: the name of the table of films.
         key: the column that identifies and orders the films.
         into: the table of predictions, with its schema unless that is the default one.
+        notices: messages to the user about the columns that are read.
         unchanged: the number of films that `chunks` skipped because they already have a prediction.
     """
 
@@ -101,6 +102,7 @@ class FilmDatabase:
             self._key = self._key_column(key or named.get("id"))
             self.key = self._key.name
             self._fields = self._field_columns(named)
+            self.notices = notices_of({field: column.name for field, column in self._fields.items()}, named)
             self._rows = RowReader(("id", *self._fields), posters or Path.cwd())
             self._where: sa.ColumnElement[bool] = sa.true()
             if where is not None:
@@ -162,7 +164,7 @@ class FilmDatabase:
             raise UsageError(f"{self.source} has {has}; name a column that is unique and never null with --key")
         return keys[0]
 
-    def _field_columns(self, named: Mapping[str, str]) -> dict[str, sa.ColumnElement[Any]]:
+    def _field_columns(self, named: Mapping[str, str]) -> dict[str, sa.Column[Any]]:
         """Return the columns to read: film field to column, and identifiers under their own names."""
         columns = self._films.columns.keys()
         read = ("title", "year", "plot", "genres", "poster")
