@@ -44,7 +44,7 @@ def attentive(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def test_the_words_that_say_a_genre_are_named_first(tiny_bundle: Path) -> None:
-    why = explain(load(tiny_bundle), Film(plot=PLOT), ["Horror", "Crime"])
+    why = explain(load(tiny_bundle), PLOT, ["Horror", "Crime"])
     assert [word for word, _ in why.words("Horror", 1)] == ["ghost"]
     assert [word for word, _ in why.words("Crime", 1)] == ["detective"]
     assert why.inputs == {}

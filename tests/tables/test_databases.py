@@ -283,6 +283,18 @@ def test_text_keys_untyped_columns_posters_as_bytes_and_damaged_text_are_read(
     assert "is outside the posters folder" in errors["é"]
 
 
+def test_keys_that_are_not_utf8_are_stored_as_they_are(classifier: Classifier, tmp_path: Path) -> None:
+    insert = "insert into films values (cast(? as text), 'A ghost')"
+    keys = [(f"{number:03}".encode() + b"\xe9",) for number in range(514)]  # two pages
+    table = "create table films (id text primary key, plot text)"
+    path = change(tmp_path / "films.db", table, values=insert, rows=keys)
+    first = tag(classifier, path, probabilities=True)
+    again = tag(classifier, path, probabilities=True)
+    assert (first.films, again.films, again.unchanged, again.deleted) == (514, 0, 514, 0)
+    joined = "select count(*) from films join mmgcs_predictions_probabilities on film_id = id where genre = 'Horror'"
+    assert sqlite_rows(path, joined) == [(514,)]
+
+
 @pytest.mark.parametrize(
     ("address", "table", "options", "message"),
     [
@@ -294,7 +306,7 @@ def test_text_keys_untyped_columns_posters_as_bytes_and_damaged_text_are_read(
         ("sqlite:///{db}", "films", {"key": "isan"}, "--key isan: films has no such column; it has film_no, title"),
         ("sqlite:///{db}", "keyless", {}, "keyless has no primary key; name a column that is unique"),
         ("sqlite:///{db}", "bare", {}, "bare has no column for the plot .* or the poster; name it with --columns"),
-        ("sqlite:///{db}", "films", {"into": "films"}, "films exists, but with other columns than this version"),
+        ("sqlite:///{db}", "films", {"into": "films"}, "films exists, but its columns are not those"),
         ("sqlite:///{db}", "films", {"posters": Path("nowhere")}, "posters folder nowhere does not exist"),
     ],
 )
@@ -514,10 +526,11 @@ def test_the_command_tags_a_database(tiny_bundle: Path, tmp_path: Path, capsys: 
     call = ["tag", "--from", f"sqlite:///{path}", "--table", "films", "--model", str(tiny_bundle)]
     assert main(call) == 3
     told = capsys.readouterr().err
-    assert told.startswith("10 films in ")
+    assert told.startswith("plot is read from the column 'overview'\n10 films in ")
     assert f"Wrote mmgcs_predictions in sqlite:///{path}" in told
     assert main([*call, "--json"]) == 0
     second = json.loads(capsys.readouterr().out)
     assert (second["films"], second["unchanged"]) == (0, 10)
     assert main([*call, "--overwrite", "--quiet"]) == 3
+    assert capsys.readouterr().err == ""
     assert sqlite_rows(path, "select count(*) from mmgcs_predictions") == [(10,)]

@@ -170,7 +170,7 @@ def test_a_json_list_is_a_table(tmp_path: Path, name: str, indent: int | None) -
         json.dumps(JSON_FILMS[0]),
         json.dumps(JSON_FILMS[0], indent=2),
         json.dumps({"movies": JSON_FILMS[:1]}),
-        json.dumps({"movies": JSON_FILMS[:1]}, indent=2),
+        json.dumps({"page": 1, "results": JSON_FILMS[:1], "links": []}, indent=2),
         "".join(json.dumps(row, indent=2) for row in JSON_FILMS[:1]),
     ],
 )
@@ -310,7 +310,8 @@ def test_a_poster_that_must_be_downloaded_says_how(tmp_path: Path) -> None:
         ("f.xls", "PK", r"no table format '\.xls'; known: \.csv"),
         ("films", "id,plot\n", "no table format ''"),
         ("f.jsonl", "[1, 2]\n", r"is not JSON lines \(line 1 is not a JSON object\); give one object per line"),
-        ("f.jsonl", "\n\n", r"is not JSON lines \(it is blank\)"),
+        ("f.jsonl", "\n\n", "has no films; give a table with at least one"),
+        ("f.json", "[]", "has no films; give a table with at least one"),
         ("f.jsonl", '{"a": [' + "[]," * 2**20 + "[]]}", r"is not JSON lines \(line 1 has too many lists and values"),
         ("f.parquet", "not parquet at all", "cannot be read as Parquet"),
     ],

@@ -78,6 +78,9 @@ def test_an_interrupted_run_continues_to_the_same_bytes(classifier: Classifier, 
     with pytest.raises(UsageError, match=r"also holds other files, such as notes\.txt; choose another --out"):
         tag(classifier, films, two, overwrite=True)
     (two / "notes.txt").unlink()
+    for folder in (two, tmp_path / "new"):  # a run that never starts, for example because the cluster is away
+        FolderSink(FilmTable(films), Folder(folder), classifier, overwrite=True)
+    assert (two / "manifest.json").exists() and not (tmp_path / "new").exists()
     assert tag(classifier, films, two, overwrite=True).films == 3 * CHUNK + 2
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine", encoding="utf-8")

@@ -149,6 +149,8 @@ def tag(
             probabilities=probabilities,
             posters=posters,
         )
+        for notice in () if quiet else database.notices:
+            say(notice)
         kept = "what was written is kept; run the same command again to continue"
         with contextlib.closing(database), explain_interrupt(kept), _progress(quiet) as progress:
             summary = tag_database(load(model), database, overwrite=overwrite, complete=complete, progress=progress)

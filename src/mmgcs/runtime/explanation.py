@@ -89,18 +89,22 @@ class Explanation:
         return value
 
 
-def explain(classifier: Classifier, film: Film, genres: Sequence[str] | None = None) -> Explanation:
+def explain(
+    classifier: Classifier, film: Film | str | Mapping[str, Any], genres: Sequence[str] | None = None
+) -> Explanation:
     """Explain a film's prediction with at most `MAX_PASSES` passes through the encoders.
 
     Args:
         classifier: the loaded bundle.
-        film: the film; an input that cannot be read is ignored with the prediction's warning.
+        film: the film, its plot, or a mapping with keys such as `plot` and `poster`; an input that cannot be read is
+            ignored with the prediction's warning.
         genres: the genres to explain; None for the predicted ones, or the most probable one if none is predicted.
 
     Raises:
         InputError: there is nothing to predict from.
         UsageError: a genre is not one of the bundle's.
     """
+    film = Film.of(film)
     (prepared,) = classifier.prepare([film])
     if prepared.error is not None:
         raise InputError(prepared.error)

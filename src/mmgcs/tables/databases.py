@@ -32,8 +32,8 @@ from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import decode_text
 from mmgcs.film import Film, Prediction
 from mmgcs.tables.films import CHUNK
-from mmgcs.tables.rows import RowReader, check_sources, list_columns, sources_of
-from mmgcs.tables.source import Row
+from mmgcs.tables.rows import RowReader, check_sources, list_columns, notices_of, sources_of
+from mmgcs.tables.source import Row, without_surrogates
 
 LOG = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ class FilmDatabase:
         place: the address without its password, for messages.
         source: the name of the table of films.
         key: the column that identifies and orders the films.
-        into: the table of predictions.
+        into: the table of predictions, with its schema unless that is the default one.
+        notices: messages to the user about the columns that are read.
         unchanged: the number of films that `chunks` skipped because they already have a prediction.
     """
 
@@ -90,7 +91,6 @@ class FilmDatabase:
         self._reader, self._writer = _connect(address)
         self.place = self._writer.url.render_as_string(hide_password=True)
         self._patience = patience
-        self.into = into or "mmgcs_predictions"
         self.unchanged = 0
         if posters is not None and not posters.is_dir():
             raise UsageError(f"the posters folder {posters} does not exist; check --posters")
@@ -102,6 +102,7 @@ class FilmDatabase:
             self._key = self._key_column(key or named.get("id"))
             self.key = self._key.name
             self._fields = self._field_columns(named)
+            self.notices = notices_of({field: column.name for field, column in self._fields.items()}, named)
             self._rows = RowReader(("id", *self._fields), posters or Path.cwd())
             self._where: sa.ColumnElement[bool] = sa.true()
             if where is not None:
@@ -110,7 +111,8 @@ class FilmDatabase:
                     self._read(sa.select(self._key).where(self._where).limit(1))
                 except MmgcsError as error:
                     raise UsageError(f"--where {where!r} failed ({_reason(error.__cause__)})") from error
-            self._create_targets(probabilities)
+            self._create_targets(into or "mmgcs_predictions", probabilities)
+            self.into = self._predictions.fullname
         except BaseException:
             self.close()
             raise
@@ -146,7 +148,7 @@ class FilmDatabase:
         except NoSuchTableError:
             known = sorted([*inspector.get_table_names(schema), *inspector.get_view_names(schema)])
             where = f"the schema {schema or inspector.default_schema_name} of {self.place}"
-            raise UsageError(f"{where} has no table {name!r}; it has {list_columns(known)}") from None
+            raise UsageError(f"{where} has no table {name!r}; it has {list_columns(known) or 'none'}") from None
 
     def _key_column(self, name: str | None) -> sa.Column[Any]:
         columns = self._films.columns
@@ -162,7 +164,7 @@ class FilmDatabase:
             raise UsageError(f"{self.source} has {has}; name a column that is unique and never null with --key")
         return keys[0]
 
-    def _field_columns(self, named: Mapping[str, str]) -> dict[str, sa.ColumnElement[Any]]:
+    def _field_columns(self, named: Mapping[str, str]) -> dict[str, sa.Column[Any]]:
         """Return the columns to read: film field to column, and identifiers under their own names."""
         columns = self._films.columns.keys()
         read = ("title", "year", "plot", "genres", "poster")
@@ -171,10 +173,10 @@ class FilmDatabase:
         found |= {name.casefold(): name for name in columns if name.casefold() in ("imdb_id", "tmdb_id")}
         return {field: self._films.c[name] for field, name in found.items()}
 
-    def _create_targets(self, probabilities: bool) -> None:
+    def _create_targets(self, into: str, probabilities: bool) -> None:
         """Define the tables of predictions, and create the missing ones."""
         kind = self._key.type
-        schema, _, into = self.into.rpartition(".")
+        schema, _, into = into.rpartition(".")
         if isinstance(kind, sa.types.NullType | sa.JSON | sa.ARRAY):
             raise UsageError(f"the type of {self.source}.{self.key} is not supported as a key; name another with --key")
         meta = sa.MetaData(schema=schema or self._films.schema)
@@ -217,8 +219,8 @@ class FilmDatabase:
                     existing = inspector.get_columns(ours.name, schema=ours.schema)
                     if {column["name"] for column in existing} != set(ours.columns.keys()):
                         raise UsageError(
-                            f"{ours.fullname} exists, but with other columns than this version of mmgcs uses; "
-                            "drop it, or give --into another name"
+                            f"{ours.fullname} exists, but its columns are not those that this version of mmgcs writes; "
+                            "give --into another name"
                         )
             meta.create_all(connection)
             if by_genre is not None and f"{into}_view" not in inspector.get_view_names(meta.schema):
@@ -283,13 +285,13 @@ class FilmDatabase:
     def _pages(self) -> Iterator[list[Film]]:
         after = None
         while True:
-            start = self._key.is_not(None) if after is None else self._key > after
+            start = self._key.is_not(None) if after is None else self._key > _as_sql(after)
             query = sa.select(self._key, *self._fields.values()).where(start, self._where)
             rows = self._read(query.order_by(self._key).limit(CHUNK + 1))
             keys = [row[0] for row in rows]
             if len(set(keys)) < len(keys) or (keys and keys[0] == after):
                 raise MmgcsError(
-                    f"the key {self.key} of {self.source} is not unique, or not UTF-8, near {str(keys[0])[:80]!r}; "
+                    f"the key {self.key} of {self.source} is not unique near {str(keys[0])[:80]!r}; "
                     "name another column with --key"
                 )
             if rows:
@@ -300,11 +302,12 @@ class FilmDatabase:
 
     def _film(self, row: Sequence[Any]) -> Film:
         key, *others = row
-        name = key.hex() if isinstance(key, bytes) else str(key)
+        name = key.hex() if isinstance(key, bytes) else without_surrogates(str(key))
         values: dict[str, Any] = {"id": name}
         for column, value in zip(self._fields, others, strict=True):
-            text = isinstance(value, bytes) and column != "poster"
-            values[column] = value.decode("utf-8", errors="replace") if text else value
+            data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+            text = isinstance(value, str) or (isinstance(value, bytes) and column != "poster")
+            values[column] = decode_text(data) if text else value
         film = self._rows.film(Row(values, place=f"{self.key} {name}"), 0)
         return replace(film, record={**values, "film_id": key, "input_hash": input_hash(film)})
 
@@ -312,7 +315,7 @@ class FilmDatabase:
         """Return the input hash of each film in `keys` that needs no new prediction."""
         table, genres = self._predictions, self._probabilities
         query = sa.select(table.c.film_id, table.c.input_hash)
-        query = query.where(table.c.model == model, table.c.film_id.in_(keys))
+        query = query.where(table.c.model == model, table.c.film_id.in_([_as_sql(key) for key in keys]))
         if retry_errors:
             query = query.where(table.c.error.is_(None))
         if genres is not None:
@@ -329,7 +332,7 @@ class FilmDatabase:
         now, rows, genres = datetime.now(UTC), [], []
         for film, prediction in zip(films, predictions, strict=True):
             failed = prediction.error is not None
-            film_id = {"film_id": film.record["film_id"], "model": model}
+            film_id = {"film_id": _as_sql(film.record["film_id"]), "model": model}
             rows.append(
                 {
                     **film_id,
@@ -351,8 +354,12 @@ class FilmDatabase:
             for table, values in ((self._predictions, rows), (self._probabilities, genres)):
                 if table is not None:
                     connection.execute(sa.delete(table).where(table.c.model == model, table.c.film_id.in_(keys)))
-                    if values:
-                        connection.execute(sa.insert(table), values)
+                    for row in values:
+                        if isinstance(row["film_id"], sa.ColumnElement):
+                            connection.execute(sa.insert(table).inline().values(row))
+                    usual = [row for row in values if not isinstance(row["film_id"], sa.ColumnElement)]
+                    if usual:
+                        connection.execute(sa.insert(table), usual)
 
         self._retry(self._writer.begin, work)
 
@@ -459,7 +466,15 @@ def _connect(address: str) -> tuple[sa.Engine, sa.Engine]:
 
 def _prepare_to_read(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA query_only = ON")
-    connection.text_factory = decode_text  # SQLite accepts any bytes as text
+    # SQLite accepts any bytes as text.
+    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+
+
+def _as_sql(key: Any) -> Any:
+    """Return a key as a value of a query. Text that is not UTF-8 can only be passed as bytes, and cast."""
+    if isinstance(key, str) and without_surrogates(key) != key:
+        return sa.cast(sa.literal(key.encode("utf-8", "surrogateescape"), sa.LargeBinary), sa.Text)
+    return key
 
 
 def _is_temporary(error: BaseException) -> bool:

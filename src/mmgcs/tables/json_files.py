@@ -35,13 +35,15 @@ def read_json(path: Path, delimiter: str | None = None) -> Table:
     first = next((text for line in read_lines(path) if (text := line.text.strip(BLANK))), "")
     lines = first[:1] != "[" and first != "{"
     columns: dict[str, None] = {}
-    why = "it is blank"
+    why = ""
     for row in itertools.islice(_rows(path, lines), 1000):
         if row.problem is None:
             columns.update(dict.fromkeys(row.values))
             check_columns(path, columns)
         else:
             why = row.problem.split("; ")[0]
+    if not columns and not why:
+        raise UsageError(f"{path} has no films; give a table with at least one")
     if not columns:
         raise UsageError(
             f'{path} is not JSON lines ({why}); give one object per line, such as {{"id": 1, "plot": "…"}}'
@@ -119,10 +121,14 @@ def _parse(line: Line) -> Iterator[Row]:
         found = _ID.search(text[:10_000])
         yield Row({found[1]: found[2].strip('"')} if found else {}, f"{place} {problem}", warnings, place)
         return
-    inner = next(iter(value.values())) if len(value) == 1 and not sources_of(tuple(value)) else None
-    films = inner if isinstance(inner, list) and inner and all(isinstance(film, dict) for film in inner) else [value]
+    inner = [] if sources_of(tuple(value)) else [item for item in value.values() if _is_films(item)]
+    films = inner[0] if len(inner) == 1 else [value]
     for film in films:
         yield Row(film, None, warnings, place, size // len(films))
+
+
+def _is_films(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(film, dict) for film in value)
 
 
 def _decode(text: str, cut: bool, size: int) -> tuple[dict[str, Any], str | None]:

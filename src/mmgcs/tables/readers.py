@@ -84,7 +84,8 @@ def read_parquet(path: Path, delimiter: str | None = None) -> Table:
                     size = sum(len(value) if isinstance(value, str | bytes) else CELL for value in values)
                     yield Row(dict(zip(columns, values, strict=True)), place=f"row {done}", size=size)
         except broken as error:
-            raise UsageError(f"{path} is damaged; download or export the file again") from error
+            why = str(error).splitlines()[0][:200]
+            raise UsageError(f"{path} is damaged, or has an unknown type ({why}); export the file again") from error
         except ValueError as error:  # such as a date after the year 9999
             raise UsageError(f"{path} has a value that Python cannot represent ({error}); store it as text") from error
 

@@ -161,7 +161,8 @@ def is_finished(out: Path, lists: Mapping[str, Path], films: Path) -> bool:
         return False
     files = [] if films == Path("-") else find_tables(films)
     if any(file.changed_since(out.stat().st_mtime) for file in files if Path(file.address) != out):
-        raise UsageError(f"{normal_address(films)} changed after {out} was written; tag it again with --overwrite")
+        changed = f"{normal_address(films)} was changed, moved or given other permissions after {out} was written"
+        raise UsageError(f"{changed}; tag it again with --overwrite")
     return True
 
 
@@ -331,7 +332,8 @@ class FileSink(Sink):
         types = self._table.types
         if types is None:  # JSON lines: any row may have further columns
             is_json = not several and WRITERS[table_format(self._out)[0]] is WRITERS[".jsonl"]
-            input_types = {} if is_json else infer_types((row for _, row in rows()), records.columns.values())
+            found = {} if is_json else infer_types((row for _, row in rows()), records.columns.values())
+            input_types = {name: kind for name, kind in found.items() if name not in records.types}
         else:
             input_types = {records.columns[name]: types.get(name, pl.String()) for name in columns}
         types = {**input_types, **records.types}
@@ -393,7 +395,8 @@ def _check_inputs(table: FilmTable, outputs: Mapping[str, str | Path]) -> None:
 def _check_folder(table: FilmTable, out: Path) -> None:
     """Raise UsageError if the table's files cannot be written to a folder, or it holds other files."""
     if len(table.files) == 1 and not table.partition:
-        WRITERS[""]
+        example = out / "tagged.csv"
+        raise UsageError(f"--out {out} names a folder, but there is one table; give a file such as {example}")
     for file in table.files:
         WRITERS[file.format]
     there = {path.relative_to(out) for path in out.rglob("*") if not path.is_dir()}
@@ -490,18 +493,20 @@ class FolderSink(Sink):
         if overwrite and (other := next((name for name in names if not _OURS.fullmatch(name)), None)):
             raise UsageError(f"{folder.address} also holds other files, such as {other}; choose another --out")
         self.finished = resume and not overwrite and "manifest.json" in names
-        if names and overwrite:
-            folder.remove()
-        elif names and not resume:
+        self._replaces = bool(names) and overwrite
+        if names and not overwrite and not resume:
             state = "a finished" if "manifest.json" in names else "an unfinished"
             raise UsageError(f"{folder.address} holds {state} run; give --resume to continue it, or --overwrite")
-        elif names:
+        if names and not overwrite:
             _check_same(json.loads(folder.read("_run.json")), self._run, folder.address)
-        folder.write("_run.json", json.dumps(self._run).encode())
-        self._notes = [json.loads(folder.read(f"{NOTES}/{name}")) for name in folder.names(NOTES)]
+        self._notes: list[dict[str, Any]] = []
 
     def resume(self) -> TagSummary:
-        """Return the counts of the parts written so far."""
+        """Start the run, and return the counts of the parts written so far."""
+        if self._replaces:
+            self._folder.remove()
+        self._folder.write("_run.json", json.dumps(self._run).encode())
+        self._notes = [json.loads(self._folder.read(f"{NOTES}/{name}")) for name in self._folder.names(NOTES)]
         summary = TagSummary()
         for note in self._notes:
             summary.merge(note["summary"])
