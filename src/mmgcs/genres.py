@@ -71,8 +71,8 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
                     "Documental", "Documentales", "Documentario", "Documentari"),
     "Drama": ("Dramatic", "Dramen", "Drame", "Dramatique", "Dramático", "Dramma", "Drammatico"),
     "Family": ("Kid", "Children", "Familie", "Familien", "Kinder", "Familial", "Familiale", "Famille", "Enfants",
-               "Pour enfants", "Jeunesse", "Familia", "Familiar", "Infantil", "Niños", "Crianças", "Famiglia",
-               "Per famiglie", "Bambini", "Ragazzi", "Kinderen", "Jeugd"),
+               "Pour enfants", "Jeunesse", "Familia", "Familiar", "Infantil", "Niños", "Crianças",
+               "Para toda a família", "Famiglia", "Per famiglie", "Bambini", "Ragazzi", "Kinderen", "Jeugd"),
     "Fantasy": ("Fantastique", "Fantasía", "Fantasia", "Fantastico", "Fantasie"),
     "Film Noir": ("Noir", "Cine negro"),
     "Game Show": (),
@@ -95,7 +95,8 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
                  "Cinema TV", "Televisiefilm"),
     "Talk Show": ("Talk",),
     "Thriller": ("Suspense", "Suspenso", "Mystery & Thriller"),
-    "War": ("Military", "Krieg", "Antikrieg", "Militär", "Guerre", "Bélica", "Bélico", "Bellico", "Guerra", "Oorlog"),
+    "War": ("Military", "Krieg", "Antikrieg", "Militär", "Guerre", "Militaire", "Bélica", "Bélico", "Bellico", "Guerra",
+            "Militare", "Oorlog", "Militair"),
     "Western": ("Oeste", "Faroeste"),
 }  # fmt: skip
 
@@ -157,7 +158,7 @@ def genre_set(name: str) -> tuple[str, ...]:
     >>> genre_set("Drama,Sci-Fi")
     ('Drama', 'Science Fiction')
     """
-    return LABEL_SETS[name] if name in LABEL_SETS else parse_genres(name)
+    return LABEL_SETS.get(name.strip().lower()) or parse_genres(name)
 
 
 def within(names: Sequence[str], genres: Sequence[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from mmgcs.datasets.sources import RAW_SCHEMA, SPLITS, check_writable, read_sour
 from mmgcs.datasets.split import deviation, parse_shares, split_counts, split_films
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import write_json
-from mmgcs.genres import DEFAULT_GENRES, LABEL_SETS
+from mmgcs.genres import DEFAULT_GENRES, LABEL_SETS, unfamiliar
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,11 @@ def describe_preparation(report: dict[str, Any]) -> str:
     lines.append(f"{report['kept']:,} films kept in {report['output']}")
     lines += [f"  {count:>11,} {genre}" for genre, count in report["genres"].items()]
     if left_out := report["genres_left_out"]:
-        names = ", ".join(f"{genre} {count:,}" for genre, count in list(left_out.items())[:8])
+        nearest = unfamiliar(left_out, tuple(report["genres"]))
+        names = ", ".join(
+            f"{genre} {count:,}" + (f" (did you mean {near}?)" if (near := nearest.get(genre)) else "")
+            for genre, count in list(left_out.items())[:8]
+        )
         more = f" and {len(left_out) - 8:,} more" if len(left_out) > 8 else ""
         lines.append(f"genres left out: {names}{more}; --genres data keeps them")
     splits = ", ".join(f"{name} {count:,}" for name, count in report["splits"].items() if count)
