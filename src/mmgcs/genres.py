@@ -138,7 +138,7 @@ def _meaning(name: str) -> tuple[str, ...]:
     if found := _MEANINGS.get(key) or _MEANINGS.get(_KIND_OF_FILM.sub("", key)):
         return found
     parts = _AND.split(name)
-    meanings = [_meaning(part) for part in parts] if len(parts) > 1 else [()]
+    meanings = [_meaning(part) for part in parts] if len(parts) > 1 else []
     return tuple(dict.fromkeys(chain.from_iterable(meanings))) if all(meanings) else ()
 
 
