@@ -57,7 +57,7 @@ def demo(
     typed = as_typed()
     print("\nTry your own:")
     print(f'  {typed} predict --plot "Two detectives hunt a killer through the city\'s underworld."')
-    print(f'  {typed} explain --plot "A ghost haunts an old house by the sea."')
+    print(f'  {typed} explain --plot "A vampire count preys on a sleepy village."')
     print(f"  {typed} demo --copy practice      # a table, posters and a plot to practise with")
     print(f"  {typed} tag practice/films.csv --out tagged.csv")
     print(f"  {typed} serve                     # the web page, with these posters")

@@ -395,7 +395,7 @@ def _quoted(path: Path) -> str:
 def _change(plan: Plan) -> str:
     """Return what happens to a film, in one line."""
     present, proposed = ", ".join(plan.present), ", ".join(plan.proposed)
-    if plan.confidence is not None:
+    if plan.confidence:  # it is 0 if no genre is likely enough
         proposed += f" ({plan.confidence:.2f})"
     if plan.writes:
         start = "new .nfo: " if plan.status == "create" else f"{present or 'no genres'} → "
