@@ -12,6 +12,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 TEN_GENRES = (
@@ -55,53 +56,58 @@ LABEL_SETS: Mapping[str, tuple[str, ...]] = {
 }
 
 # Canonical name to other spellings, in English and in TMDB's German, French, Spanish, Italian, Portuguese and Dutch.
-# Case, accents, hyphens, dots and spaces are ignored, and so are "movies", "films" and the like at the end.
+# Case, accents, hyphens, dots and spaces are ignored, and so are a plural "s" and words such as "movies" and "TV".
 _ALIASES: Mapping[str, tuple[str, ...]] = {
-    "Action": ("Acción", "Azione", "Ação", "Actie"),
-    "Adventure": ("Adventures", "Abenteuer", "Aventure", "Aventura", "Avventura", "Avontuur"),
-    "Animation": ("Animated", "Anime", "Cartoon", "Cartoons", "Animations", "Zeichentrick", "Trickfilm",
-                  "Animación", "Animazione", "Animação", "Animatie"),
-    "Biography": ("Biographical", "Biopic", "Biografie", "Biographie"),
-    "Comedy": ("Comedies", "Komödie", "Komödien", "Comédie", "Comedia", "Commedia", "Komedie"),
-    "Crime": ("Krimi", "Kriminal", "Policier", "Crimen", "Misdaad"),
-    "Documentary": ("Documentaries", "Docu", "Doku", "Docuseries", "Documentation", "Dokumentation", "Dokumentar",
-                    "Documentaire", "Documental", "Documentario"),
-    "Drama": ("Dramas", "Drame", "Dramma"),
-    "Family": ("Kids", "Children", "Children's", "Kids & Family", "Children & Family", "Family & Kids", "Familie",
-               "Familien", "Kinder", "Familial", "Famille", "Familia", "Famiglia", "Família", "Per famiglie"),
+    "Action": ("Acción", "Azione", "Ação", "Acção", "Actie"),
+    "Adult": (),
+    "Adventure": ("Abenteuer", "Aventure", "Aventura", "Avventura", "Avontuur"),
+    "Animation": ("Animated", "Anime", "Cartoon", "Zeichentrick", "Trickfilm", "Animación", "Animazione", "Animação",
+                  "Animato", "Animatie", "Dessin animé", "Dibujos animados", "Desenho animado", "Tekenfilm"),
+    "Biography": ("Biographical", "Biopic", "Biografie", "Biographie", "Biografía", "Biográfico"),
+    "Comedy": ("Comedies", "Stand-Up Comedy", "Komödie", "Komödien", "Comédie", "Comedia", "Commedia",
+               "Commedie", "Komedie"),
+    "Crime": ("Krimi", "Kriminal", "Policier", "Crimen", "Policial", "Policíaco", "Poliziesco", "Misdaad"),
+    "Documentary": ("Documentaries", "Docu", "Doku", "Documentation", "Dokumentation", "Dokumentar", "Documentaire",
+                    "Documental", "Documentales", "Documentario", "Documentari"),
+    "Drama": ("Dramatic", "Dramen", "Drame", "Dramatique", "Dramático", "Dramma", "Drammatico"),
+    "Family": ("Kid", "Children", "Familie", "Familien", "Kinder", "Familial", "Familiale", "Famille", "Enfants",
+               "Pour enfants", "Jeunesse", "Familia", "Familiar", "Infantil", "Niños", "Crianças",
+               "Para toda a família", "Famiglia", "Per famiglie", "Bambini", "Ragazzi", "Kinderen", "Jeugd"),
     "Fantasy": ("Fantastique", "Fantasía", "Fantasia", "Fantastico", "Fantasie"),
-    "Film Noir": ("Noir",),
+    "Film Noir": ("Noir", "Cine negro"),
     "Game Show": (),
-    "History": ("Historical", "Historie", "Historien", "Geschichte", "Histoire", "Historique", "Historia", "Storia",
-                "Storico", "Historisch"),
-    "Horror": ("Horreur", "Épouvante-horreur", "Terror"),
-    "Music": ("Concert", "Music & Concert", "Music & Musical", "Music & Musicals", "Musik", "Musique", "Música",
-              "Musica", "Muziek"),
-    "Musical": ("Musicals",),
-    "Mystery": ("Mysteries", "Mystère", "Misterio", "Mistero", "Mistério", "Mysterie"),
+    "History": ("Historical", "Historie", "Historien", "Geschichte", "Histoire", "Historique", "Historia", "Histórico",
+                "Histórica", "Storia", "Storico", "Historisch", "Geschiedenis"),
+    "Horror": ("Horreur", "Épouvante", "Épouvante-horreur", "Terror", "Grusel", "Griezel"),
+    "Music": ("Concert", "Music & Musical", "Musik", "Musik & Musical", "Musique", "Música", "Musica", "Muziek"),
+    "Musical": ("Filmmusical", "Comédie musicale", "Musicale"),
+    "Mystery": ("Mysteries", "Mystère", "Misterio", "Intriga", "Mistero", "Mistério", "Mysterie"),
     "News": (),
+    "Politics": ("Politik", "Politique", "Política", "Politica", "Politiek"),
     "Reality TV": ("Reality",),
-    "Romance": ("Romantic", "Liebe", "Liebes", "Romantik", "Romanze", "Sentimentale", "Romantiek", "Romantisch"),
-    "Science Fiction": ("Sci-Fi", "SF", "SciFi", "Ciencia ficción", "Fantascienza", "Ficção científica"),
-    "Short": ("Shorts", "Kurzfilm"),
-    "Sport": ("Sports",),
-    "TV Movie": ("Television Movie", "TV Film", "Fernsehfilm", "Téléfilm", "Película de TV", "Televisione film",
-                 "Cinema TV"),
+    "Romance": ("Romantic", "Liebe", "Romantik", "Romanze", "Romantique", "Romántico", "Romántica", "Sentimental",
+                "Sentimentale", "Romantiek", "Romantisch", "Romantische"),
+    "Science Fiction": ("Sci-Fi", "SF", "Ciencia ficción", "Fantascienza", "Ficção científica"),
+    "Short": ("Kurzfilm", "Court métrage", "Cortometraje", "Cortometraggio", "Curta-metragem", "Korte film"),
+    "Sport": ("Deporte", "Esporte", "Desporto", "Sportivo"),
+    "TV Movie": ("TV Movies", "Television Movie", "TV Film", "Made for TV", "Fernsehfilm", "Téléfilm", "Telefilme",
+                 "Película de TV", "Película de la televisión", "Televisione film", "Film TV", "Filme de TV",
+                 "Cinema TV", "Televisiefilm"),
     "Talk Show": ("Talk",),
-    "Thriller": ("Thrillers", "Suspense", "Mystery & Thriller"),
-    "War": ("War & Military", "Krieg", "Kriegs", "Antikriegs", "Guerre", "Bélica", "Bélico", "Guerra", "Oorlog"),
-    "Western": ("Westerns", "Faroeste"),
+    "Thriller": ("Suspense", "Suspenso", "Mystery & Thriller"),
+    "War": ("Military", "Krieg", "Antikrieg", "Militär", "Guerre", "Militaire", "Bélica", "Bélico", "Bellico", "Guerra",
+            "Militare", "Oorlog", "Militair"),
+    "Western": ("Oeste", "Faroeste"),
 }  # fmt: skip
 
-# Names that stand for two genres.
-_DOUBLE: Mapping[str, tuple[str, ...]] = {
-    "actionadventure": ("Action", "Adventure"),
-    "scififantasy": ("Science Fiction", "Fantasy"),
-    "sciencefictionfantasy": ("Science Fiction", "Fantasy"),
-    "warpolitics": ("War", "Politics"),
-    "romanticcomedy": ("Romance", "Comedy"),
-    "liebeskomodie": ("Romance", "Comedy"),
-}
+# Names that stand for two genres. "Sci-Fi & Fantasy" is split at the "&" and needs no entry.
+_PAIRS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("Action", "Adventure"): ("Action-Adventure",),
+    ("Comedy", "Drama"): ("Comedy-Drama", "Dramedy", "Tragikomödie", "Comédie dramatique", "Commedia drammatica",
+                          "Comedia dramática", "Tragicomedia", "Tragikomedie"),
+    ("Romance", "Comedy"): ("Romantic comedy", "Rom-com", "Liebeskomödie", "Romantische Komödie", "Comédie romantique",
+                            "Comedia romántica", "Commedia romantica", "Romantische komedie"),
+}  # fmt: skip
 
 MAX_GENRES = 200
 """The most genres that are read from one value."""
@@ -112,7 +118,8 @@ _IGNORED = re.compile(r"[\s\-_.&+'’]+")
 _SEPARATORS = ("|", " / ", ";", ",", "/")
 NO_GENRES = frozenset({"", "none", "null", "nan", "n/a", "na", "[]", "{}", "\\n", "(no genres listed)", "unknown"})
 """What catalogues write, in lower case, for a film without genres."""
-_KIND_OF_FILM = re.compile(r"(movies?|films?|features?|filme|series)$")
+_KIND_OF_FILM = re.compile(r"^tv|s?(movies?|films?|features?|filme|series|tv|tvshows?)$|s$")
+_AND = re.compile(r"\s*[&+]\s*|\s+(?:and|und|et|y|e|en)\s+", re.IGNORECASE)
 
 
 def _key(name: str) -> str:
@@ -120,9 +127,19 @@ def _key(name: str) -> str:
     return _IGNORED.sub("", plain).casefold()
 
 
-_CANONICAL: dict[str, str] = {
-    _key(spelling): name for name, others in _ALIASES.items() for spelling in (name, *others)
-} | {_key(name): name for name in TMDB_GENRES}
+_MEANINGS: dict[str, tuple[str, ...]] = {
+    _key(spelling): (name,) for name, others in _ALIASES.items() for spelling in (name, *others)
+} | {_key(spelling): pair for pair, spellings in _PAIRS.items() for spelling in spellings}
+
+
+def _meaning(name: str) -> tuple[str, ...]:
+    """Return the canonical genre or genres that a name stands for; none for an unknown name."""
+    key = _key(name)
+    if found := _MEANINGS.get(key) or _MEANINGS.get(_KIND_OF_FILM.sub("", key)):
+        return found
+    parts = _AND.split(name)
+    meanings = [_meaning(part) for part in parts] if len(parts) > 1 else []
+    return tuple(dict.fromkeys(chain.from_iterable(meanings))) if all(meanings) else ()
 
 
 def canonical(name: str) -> str:
@@ -131,9 +148,8 @@ def canonical(name: str) -> str:
     >>> canonical("sci-fi"), canonical("FILM-NOIR"), canonical("Komödie"), canonical(" Kaiju ")
     ('Science Fiction', 'Film Noir', 'Comedy', 'Kaiju')
     """
-    trimmed = " ".join(name.split())
-    key = _key(trimmed)
-    return _CANONICAL.get(key) or _CANONICAL.get(_KIND_OF_FILM.sub("", key)) or trimmed
+    meaning = _meaning(name)
+    return meaning[0] if len(meaning) == 1 else " ".join(name.split())
 
 
 def genre_set(name: str) -> tuple[str, ...]:
@@ -142,7 +158,7 @@ def genre_set(name: str) -> tuple[str, ...]:
     >>> genre_set("Drama,Sci-Fi")
     ('Drama', 'Science Fiction')
     """
-    return LABEL_SETS[name] if name in LABEL_SETS else parse_genres(name)
+    return LABEL_SETS.get(name.strip().lower()) or parse_genres(name)
 
 
 def within(names: Sequence[str], genres: Sequence[str]) -> tuple[str, ...]:
@@ -182,8 +198,7 @@ def parse_genres(value: Any) -> tuple[str, ...]:
     """
     names: list[str] = []
     for name in _names(value, 0):
-        pair = _DOUBLE.get(_key(name))
-        names.extend(pair if pair else [canonical(name)])
+        names.extend(_meaning(name) or [canonical(name)])
         if len(names) >= MAX_GENRES:
             break
     return tuple(dict.fromkeys(names))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,15 @@ LABEL_SOURCES: Mapping[str, LabelSource] = {
 """The sources that come with mmgcs. Recipes add their own under `label_sources`."""
 
 
+def label_sources(*cards: Mapping[str, Any]) -> dict[str, LabelSource]:
+    """Return the sources that come with mmgcs, and those that the recipes in bundles' cards describe."""
+    sources = dict(LABEL_SOURCES)
+    for card in cards:
+        own = (card.get("recipe") or {}).get("label_sources") or {}
+        sources |= {name: LabelSource.model_validate(described) for name, described in own.items()}
+    return sources
+
+
 def read_labels(
     films: Sequence[Film], genres: Sequence[str], sources: Mapping[str, LabelSource] = LABEL_SOURCES
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -80,20 +90,22 @@ def read_labels(
     return truth, known
 
 
-def label_notes(films: Sequence[Film], genres: Sequence[str]) -> list[str]:
+def label_notes(
+    films: Sequence[Film], genres: Sequence[str], sources: Mapping[str, LabelSource] = LABEL_SOURCES
+) -> list[str]:
     """Return one line for each unknown genre, and for each label source that has no description."""
     names = Counter(name for film in films for name in film.genres or ())
     notes = []
     for name, nearest in unfamiliar(names, genres).items():
         hint = f"; did you mean {nearest!r}?" if nearest else ""
-        notes.append(f"unknown genre {name!r} in {names[name]:,} films, ignored{hint}")
+        notes.append(f"unknown genre {name!r} in {names[name]:,} film{'s'[: names[name] > 1]}, ignored{hint}")
     shown = 8
     if len(notes) > shown:
         notes[shown:] = [f"… and {len(notes) - shown} more unknown genres"]
     return notes + [
-        f"the label source {source!r} has no description, so a missing genre counts as a no; "
+        f"label source {source!r} has no description, so a missing genre counts as a no; "
         "describe it under label_sources in the recipe"
-        for source in undescribed(film.labels for film in films)
+        for source in undescribed((film.labels for film in films), sources)
     ]
 
 

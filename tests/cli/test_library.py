@@ -366,6 +366,13 @@ def test_existing_genres_change_only_with_add_or_replace_and_the_dry_run_explain
     assert "--add keeps the genres that a film has" in out
 
 
+def test_a_misspelt_genre_is_kept_and_reported_once(tmp_path: Path) -> None:
+    for name in ("One", "Two"):
+        film(tmp_path, name, "<genre>Horor</genre><genre>Krimi</genre><genre>Kaiju</genre>")
+    out = run("scan", tmp_path, "--no-predict")[1]
+    assert out.count("Perhaps misspelt, and kept: Horor (Horror?)\n") == 1
+
+
 def test_the_dry_run_reports_what_cannot_be_written(tmp_path: Path, tiny_bundle: Path) -> None:
     film(tmp_path, "A", "<genres>Drama, War</genres>")
     report = eager(tmp_path, tiny_bundle, "--add")

@@ -61,6 +61,7 @@ def test_the_shell_can_complete_commands() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["predict", "A", "ghost"], "unexpected argument 'A ghost': put values after their options"),
         (["tga"], "there is no command 'tga'; did you mean 'tag'?"),
         (["predict", "--plto", "x"], "there is no option --plto; did you mean --plot? see mmgcs predict --help"),
         (["predict", "--plot"], "option '--plot' requires an argument; see mmgcs predict --help"),

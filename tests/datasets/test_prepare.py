@@ -100,6 +100,7 @@ def test_genres_can_be_chosen(dump, tmp_path, capsys, genres, expected):
     ("arguments", "message"),
     [
         (["--genres", "Kaiju"], "no film of .* is left .*none of the wanted genres.*keep them with --genres data"),
+        (["--genres", "tenn"], "did you mean 'ten'"),
         (["--genres", ","], "--genres names no genre"),
         (["--per-genre", "5"], "--per-genre needs --balance top10"),
         (["--balance", "top10", "--per-genre", "5000"], "--per-genre 5,000 is more than the films allow"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mmgcs.bundle import CARD_JSON, CONFIG, Bundle, write_bundle
 from mmgcs.cli import main
 
 Call = Callable[..., tuple[int, str, str]]
@@ -53,6 +54,28 @@ def test_json_is_one_value_and_names_its_data(call: Call, tiny_bundle: Path, tab
     assert value["counts"]["scored"] == 2
     assert value["data"] == {"data": "films.csv", "data SHA-256": hashlib.sha256(table.read_bytes()).hexdigest()}
     assert value["conditions"][0]["baseline"]["scores"]["films"] == 2
+
+
+def test_label_sources_of_the_bundles_own_recipe_count(
+    call: Call, tiny_bundle: Path, table: Path, tmp_path: Path
+) -> None:
+    rows = ROWS.replace("A vampire ghost", "A detective").replace("\n", ",archive\n")
+    table.write_text(rows.replace("split,archive", "split,labels"), encoding="utf-8")
+    options = ("--data", table, "--no-baseline", "--json")
+    _, plain, err = call("--model", tiny_bundle, *options)
+    assert "label source 'archive' has no description" in err
+    bundle, old = tmp_path / "described", Bundle(tiny_bundle)
+    card = {"recipe": {"label_sources": {"archive": {"unnamed": ["Crime"]}}}}
+
+    def fill(folder: Path) -> None:
+        old.copy_to(folder, without=(CARD_JSON, CONFIG))
+        (folder / CARD_JSON).write_text(json.dumps(card), encoding="utf-8")
+
+    write_bundle(bundle, old.config, fill)
+    _, described, err = call("--model", bundle, *options)
+    assert err == ""
+    before, after = (json.loads(out)["conditions"][0]["tuned"]["micro_f1"]["value"] for out in (plain, described))
+    assert after > before  # the film is not known to be no crime film
 
 
 def test_a_report_is_written_where_asked(call: Call, tiny_bundle: Path, table: Path, tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_scores_of_some_genres_are_those_of_the_full_report(
     full = {genre.genre: genre for genre in report.conditions[0].tuned.genres}
     assert [genre.genre for genre in some.genres] == ["Horror", "Crime"]
     assert all(genre.f1.value == full[genre.genre].f1.value for genre in some.genres)
-    with pytest.raises(UsageError, match="does not know Western"):
+    with pytest.raises(UsageError, match="has no genre Western"):
         evaluate(load(tiny_bundle), films, genres=("Western",))
 
 

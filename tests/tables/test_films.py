@@ -218,6 +218,12 @@ def test_many_files_are_one_table(tmp_path: Path) -> None:
         assert table.share() == 1.0
 
 
+def test_a_media_library_is_not_a_table_and_the_message_says_what_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "movie.nfo").write_text("<movie/>", encoding="utf-8")
+    with pytest.raises(UsageError, match="use mmgcs library"):
+        list(read_films(tmp_path))
+
+
 def test_a_hive_partitioned_folder_gives_its_columns(tmp_path: Path) -> None:
     for year in ("1999", "2000"):
         folder = tmp_path / "films" / f"year={year}" / "country=C%C3%B4te"

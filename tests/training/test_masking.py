@@ -126,8 +126,8 @@ def test_a_label_source_without_a_description_is_announced_once(tmp_path):
     rows = [f"{row},a plot,{genre},{split},mine" for row, (genre, split) in enumerate(films)]
     table = tmp_path / "films.csv", "id,plot,genres,split,labels", rows
     assert read_table(*table)[1] == [
-        "label source 'mine' has no description; a missing genre counts as no. "
-        "Describe it in the recipe under label_sources"
+        "label source 'mine' has no description, so a missing genre counts as a no; "
+        "describe it under label_sources in the recipe"
     ]
     data, lines = read_table(*table, label_sources={"mine": LabelSource(unnamed=("Drama",))})
     assert lines == []

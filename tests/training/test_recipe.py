@@ -131,7 +131,13 @@ def test_all_mistakes_of_a_recipe_are_reported_at_once_with_key_and_line(tmp_pat
 
 @pytest.mark.parametrize(
     ("genres", "names"),
-    [("default", DEFAULT_GENRES), ("ten", TEN_GENRES), ("data", None), ("[Noir, Kaiju]", ("Film Noir", "Kaiju"))],
+    [
+        ("default", DEFAULT_GENRES),
+        ("ten", TEN_GENRES),
+        ("data", None),
+        ("[Noir, Kaiju]", ("Film Noir", "Kaiju")),
+        ("[Sci-Fi & Fantasy]", ("Science Fiction", "Fantasy")),
+    ],
 )
 def test_genres_are_a_name_or_a_list_in_any_spelling(tmp_path, genres, names):
     assert read_recipe(write(tmp_path / "r.yaml", f"{PLOT}\ngenres: {genres}")).genre_list() == names

@@ -57,7 +57,7 @@ def demo(
     typed = as_typed()
     print("\nTry your own:")
     print(f'  {typed} predict --plot "Two detectives hunt a killer through the city\'s underworld."')
-    print(f'  {typed} explain --plot "A ghost haunts an old house by the sea."')
+    print(f'  {typed} explain --plot "A vampire count preys on a sleepy village."')
     print(f"  {typed} demo --copy practice      # a table, posters and a plot to practise with")
     print(f"  {typed} tag practice/films.csv --out tagged.csv")
     print(f"  {typed} serve                     # the web page, with these posters")
@@ -65,7 +65,7 @@ def demo(
 
 def print_comparison(pairs: Sequence[tuple[Film, Prediction]]) -> None:
     """Print each film's predicted genres, marked right or wrong, in lines of at most 100 columns."""
-    right, wrong = ("✓", "✗") if stdout_is_unicode() else ("+", "x")
+    right, wrong, dots = ("✓", "✗", "…") if stdout_is_unicode() else ("+", "x", "...")
     print(f"{'film':36}  {'read':11}  predicted, most probable first")
     hits = chosen = true = unsure = first = 0
     for film, prediction in pairs:
@@ -82,7 +82,7 @@ def print_comparison(pairs: Sequence[tuple[Film, Prediction]]) -> None:
         parts += [f"missed {genre}" for genre in given if genre not in prediction.genres]
         if not prediction.sure:
             parts.append("(not sure)")
-        name = textwrap.shorten(f"{film.title} ({film.year})", 36, placeholder="…")
+        name = f"{textwrap.shorten(film.title or '', 29, placeholder=dots)} ({film.year})"
         indent = f"{name:36}  {'+'.join(prediction.inputs):11}  "
         # The spaces inside a part are replaced while lines are wrapped, so that no line breaks there.
         text = "  ".join(part.replace(" ", "\0") for part in parts)

@@ -53,7 +53,7 @@ def evaluate(
     from mmgcs.evaluation import report_paths, write_report
     from mmgcs.files import check_free
     from mmgcs.genres import genre_set
-    from mmgcs.labels import label_notes
+    from mmgcs.labels import label_notes, label_sources
     from mmgcs.runtime import load
     from mmgcs.tables import FilmTable
 
@@ -62,7 +62,8 @@ def evaluate(
     classifier = load(model)
     named = parse_columns(columns)
     films = _read(data, posters, split, named)
-    for line in label_notes([film for part in films.values() for film in part], classifier.genres):
+    sources = label_sources(classifier.bundle.card())
+    for line in label_notes([film for part in films.values() for film in part], classifier.genres, sources):
         say(line)
     if split in ("train", "all"):
         say("mmgcs: warning: scores on the training films say little about new films")
@@ -76,6 +77,7 @@ def evaluate(
             split=split,
             genres=genre_set(genres) if genres else None,
             by=by,
+            sources=sources,
             data={"data": data.name, "data SHA-256": FilmTable(data, columns=named).fingerprint()},
             bootstrap=bootstrap,
             progress=progress,

@@ -322,6 +322,9 @@ class _Report:
         return "{:4} {:6} {:4} ".format(*marks) + _shown(f"{name}: {_change(plan)}")
 
     def _summary_lines(self, done: list[Plan], counts: dict[str, Counter[str]]) -> Iterator[str]:
+        from mmgcs.genres import TMDB_GENRES, unfamiliar
+        from mmgcs.library import load_names
+
         if self.command == "scan":
             parts = ("nfo", "plot", "poster", "genres")
             has = (f"{sum(bool(getattr(plan.film, part)) for plan in done)} with {part}" for part in parts)
@@ -334,6 +337,9 @@ class _Report:
             yield f"{what} {'added' if written else 'to add'}: {_ranked(counts['added'])}"
         if counts["removed"]:
             yield f"{what} {'removed' if written else 'to remove'}: {_ranked(counts['removed'])}"
+        names = load_names(self.settings.names).meaning(genre for plan in done for genre in plan.film.genres)
+        if misspelt := [f"{name} ({near}?)" for name, near in unfamiliar(names, TMDB_GENRES).items() if near]:
+            yield f"Perhaps misspelt, and kept: {', '.join(misspelt)}"
         mode = self.settings.mode
         if not written and counts["summary"]["has genres" if mode == "only-missing" else "change"]:
             yield MODES[mode]
@@ -389,7 +395,7 @@ def _quoted(path: Path) -> str:
 def _change(plan: Plan) -> str:
     """Return what happens to a film, in one line."""
     present, proposed = ", ".join(plan.present), ", ".join(plan.proposed)
-    if plan.confidence is not None:
+    if plan.confidence:  # it is 0 if no genre is likely enough
         proposed += f" ({plan.confidence:.2f})"
     if plan.writes:
         start = "new .nfo: " if plan.status == "create" else f"{present or 'no genres'} → "

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -153,6 +154,8 @@ def _describe(error: Any, args: Sequence[str]) -> str:
     else:
         start, colon, end = " ".join(error.format_message().split()).rstrip(".").rpartition(": ")
         line = start + colon + plain(end)  # typer checks values with pydantic
+        if extra := re.fullmatch(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)", line):
+            line = f"unexpected argument {extra[1]!r}: put values after their options, and quote those with spaces"
     called = " ".join(["mmgcs", *args[:1]]) if args[0] in COMMANDS else "mmgcs"
     where = error.ctx.command_path if getattr(error, "ctx", None) else called
     return f"{line[:1].lower()}{line[1:]}{'' if line.endswith('?') else ';'} see {where} --help"

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mmgcs.datasets.sources import SPLITS
-from mmgcs.genres import canonical, parse_genres
+from mmgcs.genres import parse_genres
 from mmgcs.preprocess import PLACEHOLDER, clean_text
 from mmgcs.tables import Frame
 
@@ -95,7 +95,7 @@ def label_sets(column: pl.Series, genres: Sequence[str] | None = None) -> LabelS
         for name in names:
             totals[name] = totals.get(name, 0) + count
     ranked = sorted(totals, key=lambda name: (-totals[name], name))
-    kept = ranked if genres is None else list(dict.fromkeys(canonical(name) for name in genres))
+    kept = ranked if genres is None else list(parse_genres(genres))
     others = {name: totals[name] for name in ranked if name not in set(kept)}
     if not kept:
         return LabelSets((), np.zeros((1, 0), dtype=np.bool_), np.zeros(len(codes), dtype=np.int64), others)

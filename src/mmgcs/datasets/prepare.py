@@ -19,7 +19,8 @@ from mmgcs.datasets.sources import RAW_SCHEMA, SPLITS, check_writable, read_sour
 from mmgcs.datasets.split import deviation, parse_shares, split_counts, split_films
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import write_json
-from mmgcs.genres import DEFAULT_GENRES, LABEL_SETS
+from mmgcs.genres import DEFAULT_GENRES, LABEL_SETS, unfamiliar
+from mmgcs.wording import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class PrepareOptions:
             return None if self.balance == "top10" else DEFAULT_GENRES
         if self.genres in (("data",), ("all",)):
             return None
-        return LABEL_SETS.get(self.genres[0], self.genres) if len(self.genres) == 1 else self.genres
+        return LABEL_SETS.get(self.genres[0].lower(), self.genres) if len(self.genres) == 1 else self.genres
 
 
 def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dict[str, Any]:
@@ -97,7 +98,9 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in cleaned.dropped.items() if count)
         fix = "check the columns, --genres and --min-words"
         if cleaned.dropped.get(OUTSIDE):
-            fix = f"its genres are {', '.join(list(cleaned.labels.others)[:8])}; keep them with --genres data"
+            hint = did_you_mean((options.genres or ("",))[0], LABEL_SETS)  # a misspelt name of a set
+            genres = ", ".join(list(cleaned.labels.others)[:8])
+            fix = hint or f"its genres are {genres}; keep them with --genres data"
         raise InputError(f"no film of {path} is left ({reasons or 'it has none'}); {fix}")
     linked: dict[str, int] = {}
     if options.split == "none":
@@ -245,7 +248,11 @@ def describe_preparation(report: dict[str, Any]) -> str:
     lines.append(f"{report['kept']:,} films kept in {report['output']}")
     lines += [f"  {count:>11,} {genre}" for genre, count in report["genres"].items()]
     if left_out := report["genres_left_out"]:
-        names = ", ".join(f"{genre} {count:,}" for genre, count in list(left_out.items())[:8])
+        nearest = unfamiliar(left_out, tuple(report["genres"]))
+        names = ", ".join(
+            f"{genre} {count:,}" + (f" (did you mean {near}?)" if (near := nearest.get(genre)) else "")
+            for genre, count in list(left_out.items())[:8]
+        )
         more = f" and {len(left_out) - 8:,} more" if len(left_out) > 8 else ""
         lines.append(f"genres left out: {names}{more}; --genres data keeps them")
     splits = ", ".join(f"{name} {count:,}" for name, count in report["splits"].items() if count)

@@ -13,7 +13,7 @@ from mmgcs.errors import UsageError
 from mmgcs.evaluation.calibration import fit_decision, fit_logistic
 from mmgcs.evaluation.metrics import average_precision, macro_average_precision
 from mmgcs.film import Film
-from mmgcs.labels import read_labels
+from mmgcs.labels import label_sources, read_labels
 from mmgcs.registry import Registry
 from mmgcs.runtime import Classifier
 
@@ -82,7 +82,7 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
             raise UsageError(f"{member.bundle.path} and {members[0].bundle.path} differ in the genres {other}")
     weigh = WEIGHINGS[method]
     films = [film for film in films if film.genres]
-    truth, known = read_labels(films, genres)
+    truth, known = read_labels(films, genres, label_sources(*(member.bundle.card() for member in members)))
     features = [member.features_of(member.prepare(films), check=False) for member in members]
     inputs = [name for name in ("plot", "poster") if any(name in member.bundle.config.inputs for member in members)]
     conditions = input_combinations(inputs)

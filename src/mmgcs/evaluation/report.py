@@ -24,10 +24,11 @@ from mmgcs.evaluation.groups import Group, find_columns, find_groups
 from mmgcs.evaluation.metrics import Bools, Estimate, Measured, Scores, choose, micro_f1, reliability
 from mmgcs.files import sha256
 from mmgcs.film import Film
-from mmgcs.genres import within
+from mmgcs.genres import LABEL_SETS, within
 from mmgcs.labels import LABEL_SOURCES, LabelSource, read_labels
 from mmgcs.runtime import Classifier
 from mmgcs.version import __version__
+from mmgcs.wording import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,8 @@ def evaluate(
     config = classifier.bundle.config
     unknown = [genre for genre in genres or () if genre not in classifier.genres]
     if unknown:
-        raise UsageError(f"{config.name} does not know {', '.join(unknown)}; leave them out")
+        hint = did_you_mean(unknown[0], [*classifier.genres, *LABEL_SETS]) or "leave them out"
+        raise UsageError(f"the model {config.name} has no genre {', '.join(unknown)}; {hint}")
     genres = tuple(genres or classifier.genres)
     labelled = [film for film in films if film.genres]
     if not labelled:

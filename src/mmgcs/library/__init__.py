@@ -1,6 +1,6 @@
 """Media libraries: folders of films with NFO files, scanned, tagged and restored."""
 
-from mmgcs.library.saved_options import LibrarySettings, load_library_settings, save_settings, write_cells
+from mmgcs.library.saved_options import LibrarySettings, load_library_settings, load_names, save_settings, write_cells
 from mmgcs.library.scan import LibraryFilm
 from mmgcs.library.tagging import REVIEW, Library, Plan
 
@@ -11,6 +11,7 @@ __all__ = [
     "LibrarySettings",
     "Plan",
     "load_library_settings",
+    "load_names",
     "save_settings",
     "write_cells",
 ]

@@ -180,7 +180,8 @@ def find_tables(address: str | Path) -> list[TableFile]:
         # Next to tables of other formats, these are usually reports and notes.
         tables = [file for file in tables if file.format not in (".json", ".txt")] or tables
     if not tables:
-        raise UsageError(f"there is no table of films at {address}; known formats: {', '.join(READERS)}")
+        library = "; for a folder of films with .nfo files, use mmgcs library" if kind == "folder" else ""
+        raise UsageError(f"there is no table of films at {address}; known formats: {', '.join(READERS)}{library}")
     return tables
 
 

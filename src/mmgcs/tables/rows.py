@@ -13,6 +13,7 @@ from mmgcs.errors import InputError, UsageError
 from mmgcs.files import is_inside
 from mmgcs.film import Film, is_missing
 from mmgcs.genres import parse_genres
+from mmgcs.labels import LABEL_SOURCES
 from mmgcs.preprocess import is_placeholder, placeholder_warning
 from mmgcs.tables.source import Row
 
@@ -100,7 +101,7 @@ class RowReader:
             poster=poster,
             genres=(_parse_genres(genres) if isinstance(genres, str) else parse_genres(genres)) or None,
             split=texts["split"],
-            labels=texts["labels"],
+            labels=known if (known := (texts["labels"] or "").lower()) in LABEL_SOURCES else texts["labels"],
             record=values,
             problem=problem,
             warnings=tuple(warnings),

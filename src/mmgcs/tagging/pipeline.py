@@ -112,7 +112,7 @@ class TagSummary:
             counts += f", {self.kept:,} kept as they were"
         if self.unchanged:
             counts += f", {self.unchanged:,} unchanged since they were tagged"
-        lines = [f"{self.films:,} films in {self.seconds:.1f} s{speed}: {counts}"]
+        lines = [f"{self.films:,} film{'s' * (self.films != 1)} in {self.seconds:.1f} s{speed}: {counts}"]
         if self.genres:
             lines.append("genres: " + ", ".join(f"{genre} {count:,}" for genre, count in self.genres.most_common()))
         if self.deleted:

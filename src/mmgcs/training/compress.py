@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from mmgcs.export import (
 )
 from mmgcs.files import sha256
 from mmgcs.film import Film
-from mmgcs.labels import read_labels
+from mmgcs.labels import LABEL_SOURCES, LabelSource, label_sources, read_labels
 from mmgcs.preprocess import PREPROCESSORS, Prepared
 from mmgcs.runtime import CARD_KEY, Classifier, record_samples, without, write_carded_bundle
 from mmgcs.training.assemble import macro_f1
@@ -92,9 +92,9 @@ def export_bundle(
         )
     films = [film for film in films if film.genres]
     out.parent.mkdir(parents=True, exist_ok=True)
-    recipe = source.card().get("recipe") or {}
+    recipe, sources = source.card().get("recipe") or {}, label_sources(source.card())
     coverage = float(recipe.get("coverage", Recipe.model_fields["coverage"].default))
-    _, was = measure_bundle(Classifier(source), films, coverage)
+    _, was = measure_bundle(Classifier(source), films, coverage, sources)
     (bits, words), graphs = _first_that_fits(source, path, models, films, size, before, log)
 
     def fill(folder: Path) -> None:
@@ -107,7 +107,7 @@ def export_bundle(
     log("fitting decisions again")
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         trial = write_bundle(Path(temporary) / "trial", source.config, fill)
-        decisions, now = measure_bundle(Classifier(trial), films, coverage)
+        decisions, now = measure_bundle(Classifier(trial), films, coverage, sources)
     table = [
         {"what": "before", "megabytes": round(before / MEGABYTE, 2), **was},
         {"what": _named(bits, words), "megabytes": 0.0, **now},
@@ -115,7 +115,8 @@ def export_bundle(
 
     def describe(classifier: Classifier) -> tuple[dict[str, Any], str]:
         split = "test" if any(film.split == "test" for film in films) else "valid"
-        report = evaluate(classifier, [film for film in films if film.split == split], split=split)
+        scored = [film for film in films if film.split == split]
+        report = evaluate(classifier, scored, split=split, sources=sources)
         plan = {b.kind: "int8" if b.kind == "pixels" else _named(bits, words) for b in source.config.branches}
         card: dict[str, Any] = {
             "name": source.config.name,
@@ -231,7 +232,10 @@ def _prune(graph: onnx.ModelProto, words: float, train: Sequence[Prepared]) -> o
 
 
 def measure_bundle(
-    classifier: Classifier, films: Sequence[Film], coverage: float = 0.8
+    classifier: Classifier,
+    films: Sequence[Film],
+    coverage: float = 0.8,
+    sources: Mapping[str, LabelSource] = LABEL_SOURCES,
 ) -> tuple[dict[str, Decision], dict[str, Any]]:
     """Fit decisions for a bundle on the films of split `valid` and measure it there.
 
@@ -245,7 +249,7 @@ def measure_bundle(
     valid = [film for film in films if film.split == "valid"]
     prepared = classifier.prepare(valid)
     features = classifier.features_of(prepared, check=False)
-    truth, known = read_labels(valid, config.genres)
+    truth, known = read_labels(valid, config.genres, sources)
     decisions, scores, precisions = {}, {}, []
     for condition in config.decisions:
         names = condition.split("+")

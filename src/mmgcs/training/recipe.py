@@ -13,7 +13,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mmgcs.errors import UsageError
-from mmgcs.genres import LABEL_SETS, canonical
+from mmgcs.genres import LABEL_SETS, parse_genres
 from mmgcs.labels import LABEL_SOURCES, LabelSource
 from mmgcs.models import ENCODERS, FUSIONS
 from mmgcs.preprocess import LANGUAGES
@@ -290,7 +290,7 @@ class Recipe(_Settings):
     @classmethod
     def _usual_spellings(cls, value: str | list[str]) -> str | list[str]:
         """Spell genres as tables are read, where "Sci-Fi" becomes "Science Fiction"."""
-        return value if isinstance(value, str) else [canonical(name) for name in value]
+        return value if isinstance(value, str) else [genre for name in value for genre in parse_genres(name)]
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:

@@ -22,7 +22,7 @@ from mmgcs.errors import MmgcsError
 from mmgcs.evaluation import fit_pictures
 from mmgcs.files import write_json
 from mmgcs.hub import SCHEME, fetch_dataset
-from mmgcs.labels import undescribed
+from mmgcs.labels import label_notes
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Classifier, write_carded_bundle
 from mmgcs.training.assemble import FinishedBranch, assemble
@@ -104,20 +104,16 @@ def train(
 def read(
     recipe: Recipe, data: Path, posters: Path | None, log: Log, columns: Mapping[str, str] | None = None
 ) -> Labelled:
-    """Read the films that a recipe trains on; log unreadable rows, and label sources without a description."""
+    """Read the films that a recipe trains on; log unreadable rows, and what `label_notes` finds."""
     genres, sources = recipe.genre_list(), recipe.sources()
     if recipe.head is not None:
-        labelled, strangers = read_own(data, posters, genres, LEAST_FILMS, sources, columns), []
+        labelled = read_own(data, posters, genres, LEAST_FILMS, sources, columns)
     else:
         labelled = read_labelled(data, posters, genres, recipe.target_source, sources, columns)
-        strangers = undescribed((film.labels for film in labelled.films), sources)
     if labelled.problems:
         log(f"rows that cannot be read and are left out: {len(labelled.problems):,}; the first: {labelled.problems[0]}")
-    for source in strangers:
-        log(
-            f"label source {source!r} has no description; a missing genre counts as no. "
-            "Describe it in the recipe under label_sources"
-        )
+    for note in label_notes(labelled.films, labelled.genres, sources):
+        log(note)
     return labelled
 
 
