@@ -20,9 +20,10 @@ from mmgcs.cli.options import (
     parse_columns,
     split_list,
 )
-from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, print_result, progress_bars, say
+from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, print_result, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import check_free
+from mmgcs.progress import progress_bars
 
 if TYPE_CHECKING:
     import polars as pl

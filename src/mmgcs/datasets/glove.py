@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import atomic_writer, lock_folder, remove_parts
 from mmgcs.files import sha256 as file_sha256
-from mmgcs.http import Progress, WebOptions, download
+from mmgcs.http import ByteProgress, WebOptions, download
 
 GLOVE_URL = "https://nlp.stanford.edu/data/glove.6B.zip"
 GLOVE_SIZE = 862_182_613
@@ -36,7 +36,7 @@ def get_glove(
     sha256: str | None = None,
     keep_zip: bool = False,
     options: WebOptions | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: ByteProgress = lambda done, total: None,
 ) -> Path:
     """Put `glove.6B.<dimension>d.txt` into a folder, from a download or a local file, and check that it loads.
 

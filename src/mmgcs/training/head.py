@@ -26,10 +26,10 @@ from mmgcs.evaluation import WEIGHINGS, fit_decision, macro_average_precision
 from mmgcs.export import export_fusion
 from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.models import FUSIONS, GatedFusion
-from mmgcs.runtime import CARD_KEY, PICTURES, Classifier, Features, load, record_samples, write_carded_bundle
+from mmgcs.progress import progress_bars
+from mmgcs.runtime import CARD_KEY, DETECTOR_KEY, Classifier, Features, load, record_samples, write_carded_bundle
 from mmgcs.training.card import card_text, make_card
 from mmgcs.training.labelled import learned_languages
-from mmgcs.training.progress import track
 from mmgcs.training.recipe import HeadRecipe
 from mmgcs.training.rundir import Run
 
@@ -37,7 +37,6 @@ LEAST_FILMS = 4
 """The fewest films of a genre, so that each fold has some to learn from and to predict."""
 LEAST_INPUT = 10
 """The fewest films with an input; with fewer, the new bundle does not read that input."""
-CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,8 @@ def read_features(run: Run, base: Classifier) -> Features:
     films, names = run.data.films, [branch.name for branch in base.bundle.config.branches]
     path = run.folder / f"features-{sha256(base.bundle.path / MANIFEST)[:12]}.npz"
     if not path.is_file():
-        chunks = [films[start : start + CHUNK] for start in range(0, len(films), CHUNK)]
-        tracked = track(chunks, f"reading {len(films):,} films", enabled=run.progress)
-        found = Features.concatenate([base.features(chunk) for chunk in tracked])
+        with progress_bars(lines=60.0, enabled=run.progress) as update:
+            found = base.features(films, progress=partial(update, "reading the films"))
         with atomic_writer(path, "wb") as handle:
             arrays: dict[str, Any] = {"present": found.present, "strange": found.strange, "errors": found.errors}
             np.savez(handle, **found.values | arrays)
@@ -262,8 +260,8 @@ def _bundle_of(
         gated.mix.data.copy_(torch.from_numpy(fitted.mix))
         fusion = gated
     extra: dict[str, Any] = {}
-    if features.strange is not None and PICTURES in old.config.extra:
-        extra[PICTURES] = old.config.extra[PICTURES]
+    if features.strange is not None and DETECTOR_KEY in old.config.extra:
+        extra[DETECTOR_KEY] = old.config.extra[DETECTOR_KEY]
     learned = dict.fromkeys([*old.config.languages, *learned_languages(run.data.films)])
     languages = run.recipe.languages or tuple(learned)
     dropped = {branch.graph for branch in old.config.branches if branch not in branches}
