@@ -12,7 +12,7 @@ Update = Callable[..., None]
 """Called with a stage's name, how much of it is done, of how much (None if unknown), and perhaps a note."""
 
 
-def no_progress(stage: str, done: int, total: int | None = None, note: str = "") -> None:
+def no_progress(*_: object) -> None:
     """Show nothing."""
 
 

@@ -80,7 +80,9 @@ def prepare(
     chosen = None if genres is None else tuple(split_list(genres))
     if chosen == ():
         raise UsageError("--genres names no genre; write it like Drama,Comedy, or leave it out")
-    options = datasets.PrepareOptions(
+    report = datasets.prepare(
+        source,
+        out,
         source=form,
         columns=parse_columns(columns),
         genres=chosen,
@@ -92,7 +94,6 @@ def prepare(
         need_plot=need_plot,
         seed=seed,
     )
-    report = datasets.prepare(source, out, options)
     print_result(report, datasets.describe_preparation(report), as_json)
 
 

@@ -14,7 +14,7 @@ from mmgcs.datasets.posters import (
     poster_urls,
     with_posters,
 )
-from mmgcs.datasets.prepare import PrepareOptions, describe_preparation, prepare, report_path
+from mmgcs.datasets.prepare import describe_preparation, prepare, report_path
 from mmgcs.datasets.sources import (
     RAW_SCHEMA,
     SOURCES,
@@ -33,7 +33,6 @@ __all__ = [
     "SOURCES",
     "TMDB_BASE",
     "PosterOptions",
-    "PrepareOptions",
     "check_writable",
     "clean",
     "describe_preparation",

@@ -41,7 +41,7 @@ class TrainingProgress(Callback):  # type: ignore[misc]  # Lightning is untyped
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start at the step that a resumed run has reached."""
         bars = progress_bars(lines=INTERVAL, enabled=self._enabled and trainer.is_global_zero)
-        self._update = self._exit.enter_context(bars)
+        self._update, self._total = self._exit.enter_context(bars), int(trainer.estimated_stepping_batches)
         self._show(trainer)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, *batch: Any) -> None:
@@ -55,7 +55,7 @@ class TrainingProgress(Callback):  # type: ignore[misc]  # Lightning is untyped
     def _show(self, trainer: lightning.Trainer, **values: float) -> None:
         self._values |= values
         note = ", ".join(f"{name} {value:.4f}" for name, value in self._values.items())
-        self._update(self._stage, trainer.global_step, int(trainer.estimated_stepping_batches), note)
+        self._update(self._stage, trainer.global_step, self._total, note)
 
     def on_train_end(self, *_: Any) -> None:
         """Remove the bar."""
