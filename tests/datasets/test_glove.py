@@ -8,7 +8,6 @@ import io
 import os
 import zipfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,14 +188,20 @@ def test_vectors_of_another_dimension_are_refused(tmp_path):
 
 def test_a_damaged_line_is_named(tmp_path):
     path = tmp_path / "v.txt"
-    path.write_bytes(b"a 1 2 3\nb 1 2\n")
-    with pytest.raises(InputError, match="line 2"):
-        load_glove(path)
-    path.write_bytes(b"a 1 2 3\nb 1 x 3\n")
-    with pytest.raises(InputError, match="not a file of word vectors"):
-        load_glove(path)
+    for line in (b"b 1 2", b"b 1 x 3"):
+        path.write_bytes(b"a 1 2 3\n" + line)
+        with pytest.raises(UsageError, match="line 2 is not a word and 3 numbers"):
+            load_glove(path)
     path.write_bytes(b"hello\n")
-    with pytest.raises(InputError, match="first line"):
+    with pytest.raises(UsageError, match="a line must be a word and its numbers"):
         load_glove(path)
-    with pytest.raises(InputError, match="mmgcs data glove"):
-        load_glove(Path(tmp_path / "none.txt"))
+    with pytest.raises(UsageError, match="mmgcs data glove"):
+        load_glove(tmp_path / "none.txt")
+
+
+def test_a_file_that_is_already_in_its_place_is_never_removed(tmp_path):
+    path = tmp_path / "glove.6B.50d.txt"
+    path.write_bytes(b"hello\n")
+    with pytest.raises(UsageError, match="has no word vectors"):
+        get_glove(tmp_path, 50, source=path)
+    assert path.read_bytes() == b"hello\n"

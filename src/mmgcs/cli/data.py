@@ -295,7 +295,8 @@ def glove(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the GloVe 6B word vectors (862 MB), resuming an interrupted download, and keep one dimension."""
-    from mmgcs.datasets import GLOVE_URL, get_glove, load_glove
+    from mmgcs.datasets import GLOVE_URL, get_glove
+    from mmgcs.word_vectors import frequent_words
 
     kept = f"the part fetched so far is kept in {out}; run the same command again to continue"
     with explain_interrupt(kept), progress_bars(bytes=True) as update:
@@ -303,6 +304,7 @@ def glove(
         path = get_glove(
             out, dim, source=source, url=url or GLOVE_URL, sha256=sha256, keep_zip=keep_zip, progress=progress
         )
-    words, vectors = load_glove(path)
-    value = {"path": str(path), "words": len(words), "dimension": int(vectors.shape[1])}
-    print_result(value, f"{path}: {len(words):,} words, {vectors.shape[1]} numbers each", as_json)
+    words = len(frequent_words(path, None))
+    print_result(
+        {"path": str(path), "words": words, "dimension": dim}, f"{path}: {words:,} words, {dim} numbers each", as_json
+    )

@@ -1,7 +1,7 @@
 """Labelled films for training: reading data sets, cleaning, splits, posters and word vectors."""
 
 from mmgcs.datasets.clean import clean, label_sets
-from mmgcs.datasets.glove import GLOVE_URL, get_glove, load_glove
+from mmgcs.datasets.glove import GLOVE_URL, get_glove
 from mmgcs.datasets.inspect import inspect_films
 from mmgcs.datasets.posters import (
     FAILED,
@@ -44,7 +44,6 @@ __all__ = [
     "inspect_films",
     "is_with_posters",
     "label_sets",
-    "load_glove",
     "parse_shares",
     "poster_files",
     "poster_stem",

@@ -16,7 +16,6 @@ from mmgcs.models.base import (
 from mmgcs.models.gated_fusion import GatedFusion
 from mmgcs.models.token_bag import TokenBagEncoder
 from mmgcs.models.transformer import resolve_source
-from mmgcs.models.word_vectors import frequent_words, vectors_of
 from mmgcs.registry import import_modules
 
 import_modules(__name__)
@@ -31,8 +30,6 @@ __all__ = [
     "SourceHead",
     "TokenBagEncoder",
     "TokenEncoder",
-    "frequent_words",
     "linear_schedule_groups",
     "resolve_source",
-    "vectors_of",
 ]

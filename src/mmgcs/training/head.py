@@ -133,22 +133,22 @@ def fit_heads(
     fold = np.random.default_rng(run.recipe.seed).permutation(len(data.films)) % recipe.folds
     heads, scores, chosen, logits = {}, {}, {}, {}
     for column, (name, values) in enumerate(features.values.items()):
-        mine = rows[features.present[rows, column] > 0]
-        truth, known = data.truth[mine], data.known[mine]
-        project, inputs = _principal_directions(values[mine])
+        with_input = rows[features.present[rows, column] > 0]
+        truth, known = data.truth[with_input], data.known[with_input]
+        project, inputs = _principal_directions(values[with_input])
         best: tuple[float, float, NDArray[np.float64]] = (-1.0, 0.0, np.zeros(truth.shape))
         starts: dict[int, NDArray[np.float64]] = {}
         worse = 0
         for strength in sorted([strengths[name]] if strengths else recipe.strengths, reverse=True):
             found = np.zeros(truth.shape)
-            for part in np.unique(fold[mine]):
-                held = fold[mine] == part
+            for part in np.unique(fold[with_input]):
+                held = fold[with_input] == part
                 # The previous fit, with more regularization, is a good start.
                 weight = starts[part] = logistic(inputs[~held], truth[~held], known[~held], strength, starts.get(part))
                 found[held] = inputs[held] @ weight[:-1] + weight[-1]
             score = macro_average_precision(truth, found, known)
             # Prefer strong regularization unless the gain is beyond chance: with few films, the best score fits noise.
-            if score > best[0] + 0.25 / np.sqrt(len(mine)):
+            if score > best[0] + 0.25 / np.sqrt(len(with_input)):
                 best = (score, strength, found)
             worse = 0 if score >= best[0] else worse + 1
             if worse == 2:
@@ -156,7 +156,7 @@ def fit_heads(
         scores[name], chosen[name], found = best
         heads[name] = project(logistic(inputs, truth, known, chosen[name], None))
         logits[name] = np.full(data.truth.shape, np.nan)
-        logits[name][mine] = found
+        logits[name][with_input] = found
     mix, decisions = _decide(run, base, logits, rows)
     return Fitted(heads, mix, decisions, scores, chosen)
 
@@ -234,12 +234,12 @@ def _decide(
     mix = np.full((len(logits), truth.shape[1]), 1.0 / len(logits))
     having = [rows[there[index, rows]] for index in range(len(logits))]
     decisions: dict[str, Decision] = {
-        name: fit(stacked[i, mine], truth[mine]) for i, (name, mine) in enumerate(zip(inputs, having, strict=True))
+        name: fit(stacked[i, films], truth[films]) for i, (name, films) in enumerate(zip(inputs, having, strict=True))
     }
     if len(logits) > 1:
         both = rows[there[:, rows].all(axis=0)]
         whole = "+".join(inputs)
-        decisions[whole] = decisions[inputs[int(np.argmax([len(mine) for mine in having]))]]
+        decisions[whole] = decisions[inputs[int(np.argmax([len(films) for films in having]))]]
         if len(both) >= 20:  # with fewer, both inputs have the same weight
             mix = WEIGHINGS["stacked"](stacked[:, both], truth[both])
             decisions[whole] = fit(np.einsum("bg,bfg->fg", mix, stacked[:, both]), truth[both])
