@@ -13,13 +13,19 @@ import numpy as np
 import pytest
 from http_server import cut, in_turn, send
 
-from mmgcs.datasets.glove import get_glove, load_glove
+from mmgcs.datasets.glove import get_glove
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.http import WebOptions, download
+from mmgcs.word_vectors import frequent_words, vectors_of
 
 QUICK = WebOptions(timeout=0.5, retries=2, backoff=0.01, allow_private=True)
 ONCE = replace(QUICK, retries=0)
 WORDS = ["the", ",", '"', "film", "naïve", "null", "na", "#1"]
+
+
+def load_glove(path: Path) -> tuple[list[str], np.ndarray]:
+    words = frequent_words(path, None)
+    return words, vectors_of(path, words)[0]
 
 
 def text(dimension: int = 50, words: list[str] = WORDS) -> bytes:
