@@ -66,9 +66,10 @@ def prepare(
     if per_genre is not None and not top10:
         raise UsageError("--per-genre needs --balance top10; add it, or leave --per-genre out")
     shares = None if split in ("auto", "keep", "none") else parse_shares(split)
-    wanted: Sequence[str] | None = genres or (["data"] if top10 else DEFAULT_GENRES)
-    if len(wanted) == 1:
-        wanted = None if wanted[0] in ("data", "all") else LABEL_SETS.get(wanted[0], wanted)
+    named = tuple(genres or (("data",) if top10 else DEFAULT_GENRES))
+    wanted: Sequence[str] | None = LABEL_SETS.get(named[0], named) if len(named) == 1 else named
+    if named in (("data",), ("all",)):
+        wanted = None
     check_writable(out)
     began = time.perf_counter()
     source, raw = read_source(path, source, columns)

@@ -255,9 +255,9 @@ def measure_bundle(
         decisions[condition] = fit_decision(logits, truth[having], coverage, known=known[having])
         scores[condition] = macro_f1(logits, truth[having], decisions[condition])
         precisions.append(macro_average_precision(truth[having], logits, known[having]))
-    having = np.flatnonzero(features.having(config.branches, config.inputs))
+    complete = np.flatnonzero(features.having(config.branches, config.inputs))
     taken = []
-    for film in classifier.prepare([valid[row] for row in having[:48]]):
+    for film in classifier.prepare([valid[row] for row in complete[:48]]):
         begun = time.perf_counter()
         classifier.features_of([film], check=False)
         taken.append(1000.0 * (time.perf_counter() - begun))
