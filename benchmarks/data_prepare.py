@@ -34,9 +34,9 @@ seconds, worked = time.perf_counter() - began, time.process_time() - worked
 PREPARE = """
 import sys, time, resource
 from pathlib import Path
-from mmgcs.datasets import PrepareOptions, prepare
+from mmgcs.datasets import prepare
 began, worked = time.perf_counter(), time.process_time()
-report = prepare(Path(sys.argv[1]), Path(sys.argv[2]), PrepareOptions(balance=sys.argv[3], split=sys.argv[4]))
+report = prepare(Path(sys.argv[1]), Path(sys.argv[2]), balance=sys.argv[3], split=sys.argv[4])
 seconds, worked = time.perf_counter() - began, time.process_time() - worked
 print({key: report[key] for key in ("read", "dropped", "repaired", "kept", "splits", "kept_together",
                                     "largest_genre_difference_points")}, file=sys.stderr)

@@ -35,12 +35,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmgcs.machine import cores
-from mmgcs.models import ENCODERS, vectors_of
+from mmgcs.models import ENCODERS
 from mmgcs.training.batches import Batches, BranchData
 from mmgcs.training.branch import fit_branch, learn_words, make_encoder
 from mmgcs.training.labelled import Labelled, read_labelled
 from mmgcs.training.recipe import Recipe, read_recipe
 from mmgcs.training.rundir import Run
+from mmgcs.word_vectors import vectors_of
 
 PAD_TO = 200
 WORDS = 20_000

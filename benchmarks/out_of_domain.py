@@ -25,7 +25,7 @@ from out_of_domain import pictures, texts
 from mmgcs import Film, load
 from mmgcs.bundle import CONFIG, DEFAULT_BUNDLE, Bundle, write_bundle
 from mmgcs.evaluation import fit_pictures
-from mmgcs.runtime import PICTURES, Classifier, PictureDetector, without
+from mmgcs.runtime import DETECTOR_KEY, Classifier, PictureDetector, without
 from mmgcs.tables import read_films
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     films = [film for chunk in read_films(given.data, posters=given.posters) for film in chunk]
     classifier = load(given.model)
     extra = fit_pictures(classifier, films, log=print)
-    classifier._pictures = PictureDetector(**extra[PICTURES]) if extra else None
+    classifier._pictures = PictureDetector(**extra[DETECTOR_KEY]) if extra else None
     valid = [film for film in films if film.split == "valid"]
     sets = {"plot": {"valid": [without(film, "poster") for film in valid if film.plot]}}
     sets["poster"] = {"valid": [without(film, "plot") for film in valid if film.poster]}
@@ -62,7 +62,7 @@ def main() -> None:
                 print(f"{f'{kind}, {name}':<16}{len(unsure):>7}" + "".join(f"{share:>8.3f}" for share in shares))
     if given.write:
         old = Bundle(given.model)
-        kept = {key: value for key, value in old.config.extra.items() if key != PICTURES}
+        kept = {key: value for key, value in old.config.extra.items() if key != DETECTOR_KEY}
         config = replace(old.config, extra={**kept, **extra})
         write_bundle(given.model, config, lambda folder: old.copy_to(folder, without=(CONFIG,)), replace=True)
 

@@ -333,7 +333,8 @@ def _described_object(name: str, value: Any, heading: str) -> str:
         signature = "" if isinstance(value, property) else str(inspect.signature(plain))
     except ValueError:
         signature = ""
-    signature = re.sub(r"\((?:self|cls)(?:, )?", "(", signature.replace("'", "").replace("mmgcs.film.", ""))
+    signature = signature.replace("= ''", '= ""').replace("'", "").replace("mmgcs.film.", "")
+    signature = re.sub(r"<built-in function (\w+)>", r"\1", re.sub(r"\((?:self|cls)(?:, )?", "(", signature))
     text = _docstring_markdown(inspect.getdoc(plain) or "")
     return f"{heading} {name}\n\n```py\n{name}{signature}\n```\n\n{text}\n"
 

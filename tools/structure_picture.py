@@ -11,7 +11,8 @@ from pathlib import Path
 
 import grimp
 
-PLAIN = {"errors", "files", "film", "genres", "registry", "wording", "machine", "http", "labels", "version", "__main__"}
+PLAIN = {"errors", "files", "film", "genres", "registry", "wording", "machine", "http", "labels", "progress"}
+PLAIN |= {"version", "word_vectors", "__main__"}
 """Small modules that nearly everything imports; without them the picture stays readable."""
 
 

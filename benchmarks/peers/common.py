@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgcs import Film
-from mmgcs.evaluation import average_precision, choose, fit_decision
+from mmgcs.evaluation import average_precision, fit_decision
 from mmgcs.genres import DEFAULT_GENRES
 from mmgcs.labels import read_labels
 from mmgcs.runtime import sigmoid
@@ -61,7 +61,7 @@ def report(
     decision = fit_decision(valid[0], read_labels(valid[1], genres)[0])
     truth, _ = read_labels(test[1], genres)
     probabilities = sigmoid(test[0] * np.array(decision.slope) + np.array(decision.intercept))
-    chosen = choose(probabilities, np.array(decision.thresholds))
+    chosen = probabilities >= np.array(decision.thresholds)
     hits, sizes = (truth & chosen).sum(0), truth.sum(0) + chosen.sum(0)
     micro = 2 * hits.sum() / sizes.sum()
     macro = np.mean(2 * hits / np.maximum(1, sizes))

@@ -95,18 +95,8 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction as JSON values, with the attributes as keys."""
-        return {
-            "genres": list(self.genres),
-            "probabilities": dict(self.probabilities),
-            "inputs": list(self.inputs),
-            "confidence": self.confidence,
-            "sure": self.sure,
-            "possible": list(self.possible),
-            "undecided": list(self.undecided),
-            "strange": list(self.strange),
-            "warnings": list(self.warnings),
-            "error": self.error,
-        }
+        values = {name: getattr(self, name) for name in self.__slots__} | {"probabilities": dict(self.probabilities)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def reaches(self, least: float | None) -> bool:
         """Return True if it is sure enough: by the bundle's own threshold, or with at least the confidence `least`.

@@ -27,7 +27,7 @@ from anyio.from_thread import start_blocking_portal
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import sha256 as file_sha256
 
-Progress = Callable[[int, int | None], None]
+ByteProgress = Callable[[int, int | None], None]
 """Called with the number of bytes downloaded so far, and the total if known."""
 
 T = TypeVar("T")
@@ -157,7 +157,7 @@ class WebClient:
 
         return await self._retry(once)
 
-    async def download(self, url: str, part: Path, progress: Progress) -> None:
+    async def download(self, url: str, part: Path, progress: ByteProgress) -> None:
         """Download a large file to `part`, resuming what an earlier attempt left there. Raises as `get` does.
 
         Args:
@@ -180,7 +180,7 @@ class WebClient:
 
         await self._retry(once)
 
-    async def _save(self, response: httpx2.Response, url: str, part: Path, have: int, progress: Progress) -> None:
+    async def _save(self, response: httpx2.Response, url: str, part: Path, have: int, progress: ByteProgress) -> None:
         """Append a response to the `have` bytes in `part`, or start the file again."""
         if response.status_code != 206:
             have = 0
@@ -263,7 +263,7 @@ def download(
     *,
     sha256: str | None = None,
     options: WebOptions | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: ByteProgress = lambda done, total: None,
 ) -> Path:
     """Download a file unless it is already there. An interrupted download stays in `path.part` and is resumed.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Generic, TypeVar
@@ -37,6 +38,19 @@ class Registry(Generic[T]):
             return item
 
         return add
+
+    def register_plugins(self, group: str) -> None:
+        """Register what other packages offer in a group of entry points, by their names; a broken one only warns."""
+        from importlib.metadata import entry_points
+
+        for plugin in entry_points(group=group):
+            try:
+                item: T = plugin.load()
+            except Exception as error:  # a broken plugin must not break the others
+                warnings.warn(f"the plugin {plugin.name!r} of {group} could not be loaded: {error}", stacklevel=3)
+                continue
+            if plugin.name not in self:  # importing it may have registered it
+                self.register(plugin.name)(item)
 
     def __getitem__(self, name: str) -> T:
         try:

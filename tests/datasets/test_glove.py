@@ -14,13 +14,19 @@ import numpy as np
 import pytest
 from http_server import cut, in_turn, send
 
-from mmgcs.datasets.glove import get_glove, load_glove
+from mmgcs.datasets.glove import get_glove
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.http import WebOptions, download
+from mmgcs.word_vectors import frequent_words, vectors_of
 
 QUICK = WebOptions(timeout=0.5, retries=2, backoff=0.01, allow_private=True)
 ONCE = replace(QUICK, retries=0)
 WORDS = ["the", ",", '"', "film", "naïve", "null", "na", "#1"]
+
+
+def load_glove(path: Path) -> tuple[list[str], np.ndarray]:
+    words = frequent_words(path, None)
+    return words, vectors_of(path, words)[0]
 
 
 def text(dimension: int = 50, words: list[str] = WORDS) -> bytes:
@@ -189,14 +195,20 @@ def test_vectors_of_another_dimension_are_refused(tmp_path):
 
 def test_a_damaged_line_is_named(tmp_path):
     path = tmp_path / "v.txt"
-    path.write_bytes(b"a 1 2 3\nb 1 2\n")
-    with pytest.raises(InputError, match="line 2"):
-        load_glove(path)
-    path.write_bytes(b"a 1 2 3\nb 1 x 3\n")
-    with pytest.raises(InputError, match="not a file of word vectors"):
-        load_glove(path)
+    for line in (b"b 1 2", b"b 1 x 3"):
+        path.write_bytes(b"a 1 2 3\n" + line)
+        with pytest.raises(UsageError, match="line 2 is not a word and 3 numbers"):
+            load_glove(path)
     path.write_bytes(b"hello\n")
-    with pytest.raises(InputError, match="first line"):
+    with pytest.raises(UsageError, match="a line must be a word and its numbers"):
         load_glove(path)
-    with pytest.raises(InputError, match="mmgcs data glove"):
-        load_glove(Path(tmp_path / "none.txt"))
+    with pytest.raises(UsageError, match="mmgcs data glove"):
+        load_glove(tmp_path / "none.txt")
+
+
+def test_a_file_that_is_already_in_its_place_is_never_removed(tmp_path):
+    path = tmp_path / "glove.6B.50d.txt"
+    path.write_bytes(b"hello\n")
+    with pytest.raises(UsageError, match="has no word vectors"):
+        get_glove(tmp_path, 50, source=path)
+    assert path.read_bytes() == b"hello\n"

@@ -11,7 +11,7 @@ import pytest
 from http_server import picture, send
 
 from mmgcs.cli import main
-from mmgcs.datasets import PrepareOptions, prepare, read_raw_films, write_films
+from mmgcs.datasets import prepare, read_raw_films, write_films
 from mmgcs.datasets.inspect import page, summarise
 
 WORDS = "amber boat cellar dune ember field ghost harbour island jewel kettle ladder mirror needle orchard".split()
@@ -81,7 +81,7 @@ def test_columns_of_any_name_are_read(tmp_path, capsys):
 
 def test_the_same_seed_gives_the_same_bytes(dump, tmp_path):
     for name in ("a.csv", "b.csv"):
-        prepare(dump, tmp_path / name, PrepareOptions(split="80/10/10", balance="top10", seed=3))
+        prepare(dump, tmp_path / name, split="80/10/10", balance="top10", seed=3)
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
@@ -122,12 +122,12 @@ def test_a_wrong_call_ends_in_one_line_and_status_2(dump, tmp_path, capsys, argu
 def test_one_genre_or_a_genre_with_one_film_is_warned_of(tmp_path):
     path = tmp_path / "films.csv"
     path.write_text("id,plot,genres\n" + "".join(f"{n},Plot number {n} it is,Drama\n" for n in range(9)))
-    warnings = prepare(path, tmp_path / "a.csv", PrepareOptions(genres=("data",), split="80/10/10"))["warnings"]
+    warnings = prepare(path, tmp_path / "a.csv", genres=("data",), split="80/10/10")["warnings"]
     assert "nothing to learn" in warnings[0]
     path.write_text(path.read_text() + "x,Another plot for once,Western\n")
-    warnings = prepare(path, tmp_path / "b.csv", PrepareOptions(genres=("data",)))["warnings"]
+    warnings = prepare(path, tmp_path / "b.csv", genres=("data",))["warnings"]
     assert "Western has one film" in warnings[0]
-    assert prepare(path, tmp_path / "c.csv", PrepareOptions(genres=("data",), min_films=2))["genres"] == {"Drama": 9}
+    assert prepare(path, tmp_path / "c.csv", genres=("data",), min_films=2)["genres"] == {"Drama": 9}
 
 
 def test_own_genres_that_most_films_need_are_not_dropped_silently(tmp_path, capsys):
@@ -182,7 +182,7 @@ def test_a_split_is_made_and_proved(dump, tmp_path, capsys):
 
 def test_a_leak_is_shown_and_ends_in_status_1(dump, tmp_path, capsys):
     out = tmp_path / "films.csv"
-    prepare(dump, out, PrepareOptions(split="80/10/10"))
+    prepare(dump, out, split="80/10/10")
     films = pl.read_csv(out)
     copy = films.filter(pl.col("split") == "train").head(1).with_columns(id=pl.lit(99_999), split=pl.lit("test"))
     pl.concat([films, copy.cast(dict(films.schema))]).write_csv(out)

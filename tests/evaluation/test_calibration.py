@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmgcs.evaluation.calibration import fit_confidence, fit_decision, fit_platt
-from mmgcs.runtime import expected_f1, margins, sigmoid
+from mmgcs.runtime import expected_f1, log_odds, sigmoid
 
 
 def test_platt_scaling_undoes_a_wrong_scale_and_offset(make_scores) -> None:
@@ -51,7 +51,7 @@ def test_the_decided_share_of_genres_is_the_one_asked_for_and_is_far_more_often_
     decision = fit_decision(logits[seen], truth[seen], coverage=0.8)
     thresholds = np.array(decision.thresholds)
     probabilities = sigmoid(logits[unseen] * np.array(decision.slope) + np.array(decision.intercept))
-    decided = margins(probabilities, thresholds) >= decision.margin
+    decided = np.abs(log_odds(probabilities) - log_odds(thresholds)) >= decision.margin
     assert decided.mean() == pytest.approx(0.8, abs=0.02)
     chosen, there = probabilities >= thresholds, truth[unseen]
 

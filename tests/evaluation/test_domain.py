@@ -18,7 +18,7 @@ from mmgcs.errors import BundleError
 from mmgcs.evaluation import evaluate, fit_pictures
 from mmgcs.files import write_json
 from mmgcs.preprocess import identify_language
-from mmgcs.runtime import PICTURES, PictureDetector
+from mmgcs.runtime import DETECTOR_KEY, PictureDetector
 
 SURE = "The story of ghost village city man haunted night two murder young woman detective city and their family"
 
@@ -75,7 +75,7 @@ def test_the_evaluation_counts_strange_films_as_not_sure(fitted: Path) -> None:
 def test_a_damaged_detector_is_one_clear_error(fitted: Path, tmp_path: Path) -> None:
     shutil.copytree(fitted, tmp_path / "bad")
     config = json.loads((fitted / "bundle.json").read_text(encoding="utf-8"))
-    config["extra"][PICTURES]["mean"] = [1.0, 2.0]
+    config["extra"][DETECTOR_KEY]["mean"] = [1.0, 2.0]
     write_json(tmp_path / "bad" / "bundle.json", config)
     seal(tmp_path / "bad")
     with pytest.raises(BundleError, match="download or export the bundle again"):

@@ -9,7 +9,6 @@ from mmgcs.evaluation.metrics import (
     Scores,
     average_precision,
     calibration_floor,
-    choose,
     expected_calibration_error,
     reliability,
     resample,
@@ -20,7 +19,7 @@ NAMES = ("A", "B", "C", "D", "E", "F")
 
 
 def score(truth, probabilities, thresholds, **draws) -> Scores:
-    return Measured(truth, probabilities, choose(probabilities, thresholds), **draws).scores(NAMES)
+    return Measured(truth, probabilities, probabilities >= thresholds, **draws).scores(NAMES)
 
 
 @pytest.mark.parametrize("average", ["micro", "macro", "samples", "weighted"])
@@ -28,7 +27,7 @@ def score(truth, probabilities, thresholds, **draws) -> Scores:
 def test_f1_equals_scikit_learns(make_scores, average, seed) -> None:
     truth, logits = make_scores(seed=seed)
     truth[:5] = False  # films with none of the genres
-    chosen = choose(sigmoid(logits), np.linspace(0.3, 0.7, 6))
+    chosen = sigmoid(logits) >= np.linspace(0.3, 0.7, 6)
     ours = Measured(truth, logits, chosen, bootstrap=0).estimate(f"{average}_f1").value
     assert ours == pytest.approx(reference.f1_score(truth, chosen, average=average, zero_division=0), abs=1e-6)
 
@@ -36,7 +35,7 @@ def test_f1_equals_scikit_learns(make_scores, average, seed) -> None:
 def test_precision_recall_and_f1_of_each_genre_equal_scikit_learns(make_scores) -> None:
     truth, logits = make_scores()
     truth[:, 1] = False  # a genre that no film has
-    chosen = choose(sigmoid(logits), 0.5)
+    chosen = sigmoid(logits) >= 0.5
     chosen[:, 2] = False  # a genre that is never chosen
     ours = Measured(truth, sigmoid(logits), chosen, bootstrap=0).scores(NAMES).genres
     expected = reference.precision_recall_fscore_support(truth, chosen, zero_division=0)

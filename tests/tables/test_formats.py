@@ -23,7 +23,9 @@ def test_a_format_of_another_package_is_tagged_split_and_written(tmp_path: Path,
     info = tmp_path / "caret-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: caret\nVersion: 1.0\n", encoding="utf-8")
-    points = "[mmgcs.readers]\n.caret = caret:read\n[mmgcs.writers]\n.caret = caret:write_jsonl\n"
+    points = (
+        "[mmgcs.readers]\n.caret = caret:read\n.broken = caret:missing\n[mmgcs.writers]\n.caret = caret:write_jsonl\n"
+    )
     (info / "entry_points.txt").write_text(points, encoding="utf-8")
     words = ("ghost", "haunts", "the", "village", "at", "night")
     plots = [" ".join(f"{word}{n}" for word in words) for n in range(40)]
@@ -37,6 +39,7 @@ def test_a_format_of_another_package_is_tagged_split_and_written(tmp_path: Path,
         command = [sys.executable, "-m", "mmgcs", *call]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
+        assert "the plugin '.broken' of mmgcs.readers could not be loaded" in done.stderr
         out = tmp_path / call[call.index("--out") + 1]
         assert len(out.read_text(encoding="utf-8").splitlines()) == lines
 

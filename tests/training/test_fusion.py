@@ -9,7 +9,7 @@ import torch
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Features
 from mmgcs.sample import sample_table
-from mmgcs.training.fusion import FusionFilms, choose_holdout, choose_seen, choose_shares, fused_logits
+from mmgcs.training.fusion import FusionFilms, choose_holdout, choose_seen, choose_shares, fused_with
 from mmgcs.training.labelled import read_labelled
 from mmgcs.training.module import input_masks, macro_average_precision
 from mmgcs.training.recipe import read_recipe
@@ -35,12 +35,11 @@ def made():
 
 def scores(fusion, features: Features, truth) -> dict[str, float]:
     """Macro average precision with the plot alone, the poster alone, and both, of the films that have both."""
-    both = features.present.sum(1) == 2
+    films = FusionFilms(features, truth, np.ones_like(truth))
     found = {}
     for name, mask in zip(("plot", "poster", "both"), input_masks(2), strict=True):
-        values = {branch: value[both] for branch, value in features.values.items()}
-        shown = Features(values, features.present[both] * mask.numpy(), [], [])
-        found[name] = macro_average_precision(truth[both], fused_logits(fusion, shown))
+        logits, true, _ = fused_with(fusion, films, torch.ones(2), mask)
+        found[name] = macro_average_precision(true, logits)
     return found
 
 

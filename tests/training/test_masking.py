@@ -8,7 +8,7 @@ import torch
 
 from mmgcs.labels import LabelSource
 from mmgcs.models import SourceHead, TokenEncoder
-from mmgcs.training.losses import make_loss
+from mmgcs.training.losses import LOSSES
 from mmgcs.training.module import BranchModule, FusionModule
 from mmgcs.training.recipe import Optimization, Recipe
 from mmgcs.training.run import read
@@ -43,7 +43,7 @@ def quiet(module):
 
 
 def branch(loss: str = "bce", share: float = 0.0, **training) -> BranchModule:
-    loss_module = make_loss(loss, {}, torch.full((GENRES,), 0.5))
+    loss_module = LOSSES[loss](torch.full((GENRES,), 0.5))
     return quiet(BranchModule(Given(), SourceHead(WIDTH, GENRES, 1, 0), Optimization(**training), loss_module, share))
 
 
@@ -103,7 +103,7 @@ def test_the_fusion_skips_unknown_labels():
         def forward(self, features, present):
             return sum(features)
 
-    module = quiet(FusionModule(Sum(), Optimization(), make_loss("bce", {}, torch.full((GENRES,), 0.5)), 0.0))
+    module = quiet(FusionModule(Sum(), Optimization(), LOSSES["bce"](torch.full((GENRES,), 0.5)), 0.0))
     features = torch.zeros(FILMS, GENRES, requires_grad=True)
     known = torch.ones(FILMS, GENRES)
     known[1] = 0.0

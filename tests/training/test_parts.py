@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,17 +13,17 @@ import torch
 from mmgcs.evaluation import macro_average_precision
 from mmgcs.film import Film
 from mmgcs.models import ENCODERS
+from mmgcs.progress import progress_bars
 from mmgcs.sample import sample_films
 from mmgcs.training.batches import Batches, BranchData, batches_by_length, cache_pays
 from mmgcs.training.labelled import own_labels
-from mmgcs.training.losses import make_loss
-from mmgcs.training.progress import StageProgress
+from mmgcs.training.losses import LOSSES
 
 SHARES = torch.tensor([0.5, 0.1])
 
 
 def test_positive_weight_makes_a_missed_rare_genre_cost_more():
-    loss = make_loss("bce", {"positive_weight": 1.0}, SHARES)
+    loss = LOSSES["bce"](SHARES, positive_weight=1.0)
     miss = torch.tensor([[-2.0, -2.0]])
     common = loss(miss, torch.tensor([[1.0, 0.0]])).mean()
     rare = loss(miss, torch.tensor([[0.0, 1.0]])).mean()
@@ -103,15 +105,14 @@ def test_plots_are_prepared_as_one_by_one_and_empty_ones_are_named():
         assert made._prepared[view][row].value.tolist() == expected.value.tolist()
 
 
-def test_progress_in_a_file_is_plain_lines_with_share_loss_rate_and_time_left(capsys, monkeypatch):
-    monkeypatch.setattr("mmgcs.training.progress.INTERVAL", 0.0)
-    progress = StageProgress("plot", 40, "batches")
-    progress.update(10, loss=0.25)
-    progress.close()
-    first, second, last = capsys.readouterr().err.splitlines()
-    assert first == "plot: 0% (0 of 40 batches)"
-    assert second.startswith("plot: 25% (10 of 40 batches), loss 0.2500, ")
-    assert "left" in second and "\x1b" not in second
-    assert last.startswith("plot: 25%")
-    StageProgress("plot", 40, "batches", enabled=False).close()
+def test_progress_in_a_file_is_plain_lines_with_share_rate_loss_and_time_left(capsys):
+    with progress_bars(lines=0.0) as update:
+        update("plot", 20, 40)  # what an interrupted run had done
+        time.sleep(0.01)
+        update("plot", 30, 40, "loss 0.2500")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "plot: 50% (20 of 40)"
+    assert re.fullmatch(r"plot: 75% \(30 of 40\), \d+\.\d a second, loss 0\.2500, 0 seconds left", second)
+    with progress_bars(lines=0.0, enabled=False) as update:
+        update("plot", 20, 40)
     assert capsys.readouterr().err == ""

@@ -63,7 +63,7 @@ def test_an_encoder_of_an_installed_package_trains_to_a_bundle_that_needs_no_plu
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = run_command(train_command(recipe, tmp_path / "run"), env=environment)
     assert done.returncode == 0, done.stderr
-    assert "the encoder plugin 'broken' could not be loaded" in done.stderr  # which does not stop the others
+    assert "the plugin 'broken' of mmgcs.encoders could not be loaded" in done.stderr  # which does not stop the others
     classifier = load(tmp_path / "run" / "bundle")
     assert classifier.bundle.config.branches[0].encoder == "mean_of_words"
     assert classifier.predict(plot="A ghost haunts a village at night.").error is None

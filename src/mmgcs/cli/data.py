@@ -20,9 +20,10 @@ from mmgcs.cli.options import (
     parse_columns,
     split_list,
 )
-from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, print_result, progress_bars, say
+from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, print_result, say
 from mmgcs.errors import InputError, MmgcsError, UsageError
 from mmgcs.files import check_free
+from mmgcs.progress import progress_bars
 
 if TYPE_CHECKING:
     import polars as pl
@@ -79,7 +80,9 @@ def prepare(
     chosen = None if genres is None else tuple(split_list(genres))
     if chosen == ():
         raise UsageError("--genres names no genre; write it like Drama,Comedy, or leave it out")
-    options = datasets.PrepareOptions(
+    report = datasets.prepare(
+        source,
+        out,
         source=form,
         columns=parse_columns(columns),
         genres=chosen,
@@ -91,7 +94,6 @@ def prepare(
         need_plot=need_plot,
         seed=seed,
     )
-    report = datasets.prepare(source, out, options)
     print_result(report, datasets.describe_preparation(report), as_json)
 
 
@@ -293,7 +295,8 @@ def glove(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the GloVe 6B word vectors (862 MB), resuming an interrupted download, and keep one dimension."""
-    from mmgcs.datasets import GLOVE_URL, get_glove, load_glove
+    from mmgcs.datasets import GLOVE_URL, get_glove
+    from mmgcs.word_vectors import frequent_words
 
     kept = f"the part fetched so far is kept in {out}; run the same command again to continue"
     with explain_interrupt(kept), progress_bars(bytes=True) as update:
@@ -301,6 +304,7 @@ def glove(
         path = get_glove(
             out, dim, source=source, url=url or GLOVE_URL, sha256=sha256, keep_zip=keep_zip, progress=progress
         )
-    words, vectors = load_glove(path)
-    value = {"path": str(path), "words": len(words), "dimension": int(vectors.shape[1])}
-    print_result(value, f"{path}: {len(words):,} words, {vectors.shape[1]} numbers each", as_json)
+    words = len(frequent_words(path, None))
+    print_result(
+        {"path": str(path), "words": words, "dimension": dim}, f"{path}: {words:,} words, {dim} numbers each", as_json
+    )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from mmgcs.cli.options import AsJson, Columns, Data, Model, Overwrite, Posters, parse_columns
-from mmgcs.cli.output import examples, new_app, print_json, progress_bars, say
+from mmgcs.cli.output import examples, new_app, print_json, say
 from mmgcs.errors import UsageError
+from mmgcs.progress import progress_bars
 
 if TYPE_CHECKING:
     from mmgcs.evaluation import Report

@@ -15,8 +15,9 @@ import typer
 from typer import Argument, Option
 
 from mmgcs.cli.options import AsJson, Model, split_list
-from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, progress_bars, say
+from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, say
 from mmgcs.errors import MmgcsError, UsageError
+from mmgcs.progress import progress_bars
 
 if TYPE_CHECKING:
     from mmgcs.library import Library, LibraryFilm, LibrarySettings, Plan

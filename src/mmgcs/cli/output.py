@@ -6,8 +6,7 @@ import io
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -71,43 +70,6 @@ def bar(share: float, width: int = 20) -> str:
     full, empty = ("█", "·") if stdout_is_unicode() else ("#", ".")
     cells = round(max(0.0, min(1.0, share)) * width)
     return full * cells + empty * (width - cells)
-
-
-@contextmanager
-def progress_bars(*, bytes: bool = False, lines: bool = False) -> Iterator[Callable[..., None]]:  # noqa: A002  a unit
-    """Show a progress bar per stage on stderr, if that is a terminal.
-
-    Args:
-        bytes: True to count bytes.
-        lines: True to print a line every 30 seconds if stderr is not a terminal, for logs of long runs.
-
-    Yields:
-        A function to call with a stage's name, how much of it is done, of how much (None if unknown), and a note.
-    """
-    from rich import progress as rich
-    from rich.console import Console
-
-    console, shown = Console(stderr=True), dict[str, float]()
-    counts = (rich.DownloadColumn(), rich.TransferSpeedColumn()) if bytes else (rich.MofNCompleteColumn(),)
-    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(bar_width=20), *counts, rich.TimeRemainingColumn())
-    note_column = rich.TextColumn("{task.fields[note]}")
-    # Lines on stdout go through the bar only if stdout is a terminal too; a file gets them unchanged.
-    redirect: dict[str, Any] = {"redirect_stdout": sys.stdout.isatty(), "disable": not console.is_terminal}
-    with rich.Progress(*columns, note_column, console=console, transient=True, **redirect) as bars:
-        tasks: dict[str, rich.TaskID] = {}
-
-        def update(stage: str, done: int, total: int | None = None, note: str = "") -> None:
-            if not console.is_terminal:
-                now = time.monotonic()
-                if lines and now - shown.setdefault(stage, now) >= 30.0:
-                    shown[stage] = now
-                    say(f"{stage}: {done:,}{f' of {total:,}' if total else ''}{f', {note}' if note else ''}")
-                return
-            if stage not in tasks or (done == 0 and bars.tasks[tasks[stage]].finished):  # a stage that repeats
-                tasks[stage] = bars.add_task(stage, total=total, note=note)
-            bars.update(tasks[stage], completed=done, total=total, note=note)
-
-        yield update
 
 
 def prepare_streams() -> None:

@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,9 @@ from typer import Argument, Option
 from typer.core import TyperCommand
 
 from mmgcs.cli.options import Columns, Model, Posters, parse_columns
-from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, progress_bars, say
+from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, say
 from mmgcs.errors import UsageError
+from mmgcs.progress import progress_bars
 
 if TYPE_CHECKING:
     from mmgcs.tables import FilmTable
@@ -29,7 +29,6 @@ app = new_app()
 STDIO = Path("-")
 CHOICE = ("--only-missing", "--min-confidence", "--review", "--compare", "--problems")
 
-Progress = Callable[["TagSummary"], None]
 _list = partial(Option, rich_help_panel="Which films, and lists of films worth a look")
 _database = partial(Option, rich_help_panel="A database")
 _cluster = partial(Option, rich_help_panel="A cluster")
@@ -268,21 +267,13 @@ def _tag_table(
 
 
 @contextlib.contextmanager
-def _progress(quiet: bool, share: Callable[[], float] = lambda: 0.0) -> Iterator[Progress | None]:
-    """Yield a function that shows a run's progress, or None if `quiet`. `share` returns the share of the films read."""
-    if quiet:
-        yield None
-        return
-    began: list[tuple[float, int]] = []
-    with progress_bars(lines=True) as update:
+def _progress(quiet: bool, share: Callable[[], float] = lambda: 0.0) -> Iterator[Callable[[TagSummary], None]]:
+    """Yield a function that shows a run's progress, unless `quiet`. `share` returns the share of the films read."""
+    with progress_bars(lines=30.0, enabled=not quiet) as update:
 
         def show(summary: TagSummary) -> None:
-            now, read = time.monotonic(), share()
-            if not began:
-                began.append((now, summary.films))
-            seconds, films = now - began[0][0], summary.films - began[0][1]
-            rate = f"{films / seconds:.0f} a second, " if films and seconds else ""
+            read = share()
             total = round(summary.films / read) if read else None
-            update("films", summary.films, total, f"{rate}{summary.in_error:,} in error")
+            update("films", summary.films, total, f"{summary.in_error:,} in error")
 
         yield show

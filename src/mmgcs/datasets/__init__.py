@@ -1,7 +1,7 @@
 """Labelled films for training: reading data sets, cleaning, splits, posters and word vectors."""
 
 from mmgcs.datasets.clean import clean, label_sets
-from mmgcs.datasets.glove import GLOVE_URL, get_glove, load_glove
+from mmgcs.datasets.glove import GLOVE_URL, get_glove
 from mmgcs.datasets.inspect import inspect_films
 from mmgcs.datasets.posters import (
     FAILED,
@@ -14,7 +14,7 @@ from mmgcs.datasets.posters import (
     poster_urls,
     with_posters,
 )
-from mmgcs.datasets.prepare import PrepareOptions, describe_preparation, prepare, report_path
+from mmgcs.datasets.prepare import describe_preparation, prepare, report_path
 from mmgcs.datasets.sources import (
     RAW_SCHEMA,
     SOURCES,
@@ -33,7 +33,6 @@ __all__ = [
     "SOURCES",
     "TMDB_BASE",
     "PosterOptions",
-    "PrepareOptions",
     "check_writable",
     "clean",
     "describe_preparation",
@@ -45,7 +44,6 @@ __all__ = [
     "inspect_films",
     "is_with_posters",
     "label_sets",
-    "load_glove",
     "parse_shares",
     "poster_files",
     "poster_stem",

@@ -1,4 +1,4 @@
-"""Download and load GloVe word vectors (Pennington et al., 2014)."""
+"""Download GloVe word vectors (Pennington et al., 2014)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
 from mmgcs.errors import InputError, UsageError
 from mmgcs.files import atomic_writer, lock_folder, remove_parts
 from mmgcs.files import sha256 as file_sha256
-from mmgcs.http import Progress, WebOptions, download
+from mmgcs.http import ByteProgress, WebOptions, download
+from mmgcs.word_vectors import vector_width
 
 GLOVE_URL = "https://nlp.stanford.edu/data/glove.6B.zip"
 GLOVE_SIZE = 862_182_613
@@ -36,12 +33,12 @@ def get_glove(
     sha256: str | None = None,
     keep_zip: bool = False,
     options: WebOptions | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: ByteProgress = lambda done, total: None,
 ) -> Path:
-    """Put `glove.6B.<dimension>d.txt` into a folder, from a download or a local file, and check that it loads.
+    """Put `glove.6B.<dimension>d.txt` into a folder, from a download or a local file.
 
     Args:
-        folder: where it goes; if the file is already there and loads, nothing is downloaded.
+        folder: where it goes; if the file is already there, nothing is downloaded.
         dimension: 50, 100, 200 or 300.
         source: a local archive, text file or gzipped text file; if None, `url` is downloaded.
         url: the archive's address.
@@ -51,8 +48,9 @@ def get_glove(
         progress: called as bytes arrive.
 
     Raises:
-        UsageError: the dimension does not exist, `source` is not a file, or another process is writing to the folder.
-        InputError: the archive is damaged or lacks the dimension, or the vectors cannot be read.
+        UsageError: the dimension does not exist, `source` is not a file or not word vectors, or another process is
+            writing to the folder.
+        InputError: the archive is damaged or lacks the dimension.
         MmgcsError: the download failed, or is not the expected file.
     """
     if dimension not in DIMENSIONS:
@@ -63,8 +61,8 @@ def get_glove(
     with lock_folder(folder, str(target)):
         remove_parts(folder, f"{target.stem}*")
         if source is None and target.is_file():
-            with contextlib.suppress(InputError):
-                if load_glove(target)[1].shape[1] == dimension:
+            with contextlib.suppress(UsageError):
+                if vector_width(target) == dimension:
                     return target
         if source is None:
             archive = folder / (Path(urlsplit(url).path).name or "glove.zip")
@@ -75,13 +73,17 @@ def get_glove(
             archive = source
             if sha256 is not None and file_sha256(source) != sha256.lower():
                 raise InputError(f"{source} is not the expected file: its SHA-256 is not {sha256}; download it again")
-        if archive != target:
+        in_place = archive.resolve() == target.resolve()
+        if not in_place:
             _extract(archive, target, dimension)
-        words, vectors = load_glove(target)
-        if vectors.shape[1] != dimension or not words:
-            target.unlink()
-            raise InputError(f"{archive} has {vectors.shape[1]}-dimensional vectors, not {dimension}; check --dim")
-        if source is None and not keep_zip and archive != target:
+        try:
+            if (width := vector_width(target)) != dimension:
+                raise InputError(f"{archive} has {width}-dimensional vectors, not {dimension}; check --dim")
+        except UsageError:
+            if not in_place:
+                target.unlink()
+            raise
+        if source is None and not keep_zip and not in_place:
             archive.unlink()
     return target
 
@@ -98,44 +100,13 @@ def _extract(archive: Path, target: Path, dimension: int) -> None:
 
 
 def _open_text(archive: Path, dimension: int) -> IO[bytes]:
+    if archive.suffix.lower() == ".gz":
+        return gzip.open(archive)  # type: ignore[return-value]
     if archive.suffix.lower() != ".zip":
-        return _open(archive)
+        return archive.open("rb")
     opened = zipfile.ZipFile(archive)
     names = [name for name in opened.namelist() if name.endswith(f".{dimension}d.txt")]
     if len(names) != 1:
         held = ", ".join(opened.namelist()[:8])
         raise InputError(f"{archive} has no {dimension}-dimensional vectors (it holds {held}); check --dim")
     return opened.open(names[0])
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
-
-
-def load_glove(path: Path) -> tuple[list[str], NDArray[np.float32]]:
-    """Return the words and their vectors (words, dimension) float32, in the file's order (most common word first).
-
-    Args:
-        path: text lines of a word and its numbers; may be gzipped.
-
-    Raises:
-        InputError: the file is missing, damaged or something else.
-    """
-    again = "download it again with: mmgcs data glove"
-    try:
-        with _open(path) as handle:
-            width = len(handle.readline().split()) - 1
-        if width < 2:
-            raise InputError(f"{path} is not a file of word vectors: its first line is not a word and numbers")
-        schema = {"word": pl.String, **{str(index): pl.Float32 for index in range(width)}}
-        table = pl.read_csv(
-            path, separator=" ", has_header=False, quote_char=None, schema=schema, empty_string_is_null=False
-        )
-    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise InputError(f"{path} is not a file of word vectors ({reason}); {again}") from None
-    numbers = table.drop("word")
-    short = numbers.select(pl.any_horizontal(pl.all().is_null())).to_series()
-    if short.any():
-        raise InputError(f"{path} is damaged: line {short.arg_true()[0] + 1} lacks numbers; {again}")
-    return table["word"].to_list(), np.ascontiguousarray(numbers.to_numpy())

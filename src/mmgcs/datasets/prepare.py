@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,26 @@ from mmgcs.genres import DEFAULT_GENRES, LABEL_SETS, unfamiliar
 from mmgcs.wording import did_you_mean
 
 
-@dataclass(frozen=True, slots=True)
-class PrepareOptions:
-    """How films are selected.
+def prepare(
+    path: Path,
+    out: Path,
+    *,
+    source: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    genres: Sequence[str] | None = None,
+    balance: str = "none",
+    per_genre: int | None = None,
+    split: str = "auto",
+    min_words: int = 1,
+    min_films: int = 1,
+    need_plot: bool = True,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Read a data set, clean, select and split its films, and write them with a report, `OUT.report.json`.
 
-    Attributes:
+    Args:
+        path: the data set's file or folder.
+        out: the table to write: .csv, .tsv, .jsonl or .parquet.
         source: a name in `SOURCES`, or "auto".
         columns: film field to the column to read it from, for a table of your own.
         genres: genre names, the name of a label set, or "data" (or "all") to keep all genres of the data; None is the
@@ -39,44 +53,6 @@ class PrepareOptions:
         min_films: genres with fewer films are left out.
         need_plot: True to drop films without a plot even if they have a poster.
         seed: the seed of all random choices.
-    """
-
-    source: str = "auto"
-    columns: Mapping[str, str] = field(default_factory=dict)
-    genres: tuple[str, ...] | None = None
-    balance: str = "none"
-    per_genre: int | None = None
-    split: str = "auto"
-    min_words: int = 1
-    min_films: int = 1
-    need_plot: bool = True
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise UsageError for an impossible combination, naming the option."""
-        if self.balance not in ("none", "top10"):
-            raise UsageError(f"--balance {self.balance} is unknown; known: none, top10")
-        if self.per_genre is not None and self.balance == "none":
-            raise UsageError("--per-genre needs --balance top10; add it, or leave --per-genre out")
-        if self.split not in ("auto", "keep", "none"):
-            parse_shares(self.split)
-
-    def wanted_genres(self) -> Sequence[str] | None:
-        """Return the genres to keep, None for all."""
-        if self.genres is None:
-            return None if self.balance == "top10" else DEFAULT_GENRES
-        if self.genres in (("data",), ("all",)):
-            return None
-        return LABEL_SETS.get(self.genres[0].lower(), self.genres) if len(self.genres) == 1 else self.genres
-
-
-def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dict[str, Any]:
-    """Read a data set, clean, select and split its films, and write them with a report, `OUT.report.json`.
-
-    Args:
-        path: the data set's file or folder.
-        out: the table to write: .csv, .tsv, .jsonl or .parquet.
-        options: how films are selected.
 
     Returns:
         The report.
@@ -85,28 +61,36 @@ def prepare(path: Path, out: Path, options: PrepareOptions | None = None) -> dic
         UsageError: an option is wrong or impossible for these films.
         InputError: the data set cannot be read, no film is left, or a split would be empty.
     """
-    options = options or PrepareOptions()
-    options.check()
+    if balance not in ("none", "top10"):
+        raise UsageError(f"--balance {balance} is unknown; known: none, top10")
+    top10 = balance == "top10"
+    if per_genre is not None and not top10:
+        raise UsageError("--per-genre needs --balance top10; add it, or leave --per-genre out")
+    shares = None if split in ("auto", "keep", "none") else parse_shares(split)
+    named = tuple(genres or (("data",) if top10 else DEFAULT_GENRES))
+    wanted: Sequence[str] | None = LABEL_SETS.get(named[0].lower(), named) if len(named) == 1 else named
+    if named in (("data",), ("all",)):
+        wanted = None
     check_writable(out)
     began = time.perf_counter()
-    source, raw = read_source(path, options.source, options.columns)
+    source, raw = read_source(path, source, columns)
     read = raw.frame.height + len(raw.problems)
-    cleaned = clean(raw, genres=options.wanted_genres(), min_words=options.min_words, need_plot=options.need_plot)
+    cleaned = clean(raw, genres=wanted, min_words=min_words, need_plot=need_plot)
     del raw
-    frame, labels = _choose(cleaned, options)
+    frame, labels = _choose(cleaned, top10, per_genre, min_films, seed)
     if not frame.height:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in cleaned.dropped.items() if count)
         fix = "check the columns, --genres and --min-words"
         if cleaned.dropped.get(OUTSIDE):
-            hint = did_you_mean((options.genres or ("",))[0], LABEL_SETS)  # a misspelt name of a set
-            genres = ", ".join(list(cleaned.labels.others)[:8])
-            fix = hint or f"its genres are {genres}; keep them with --genres data"
+            hint = did_you_mean((genres or ("",))[0], LABEL_SETS)  # a misspelt name of a set
+            found = ", ".join(list(cleaned.labels.others)[:8])
+            fix = hint or f"its genres are {found}; keep them with --genres data"
         raise InputError(f"no film of {path} is left ({reasons or 'it has none'}); {fix}")
     linked: dict[str, int] = {}
-    if options.split == "none":
+    if split == "none":
         frame = frame.with_columns(pl.lit(None, dtype=pl.String).alias("split"))
-    elif options.split not in ("auto", "keep"):
-        parts, linked = split_films(frame, labels, parse_shares(options.split), options.seed)
+    elif shares is not None:
+        parts, linked = split_films(frame, labels, shares, seed)
         frame = frame.with_columns(parts)
     always = ("id", "title", "year", "plot", "genres", "poster", "split")
     frame = frame.select(name for name in RAW_SCHEMA if name in always or frame[name].null_count() < frame.height)
@@ -137,24 +121,26 @@ def report_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}.report.json")
 
 
-def _choose(cleaned: Cleaned, options: PrepareOptions) -> tuple[pl.DataFrame, LabelSets]:
+def _choose(
+    cleaned: Cleaned, top10: bool, per_genre: int | None, min_films: int, seed: int
+) -> tuple[pl.DataFrame, LabelSets]:
     """Return the films of the wanted genres, balanced if wanted, and count the others in `cleaned.dropped`."""
     frame, labels = cleaned.frame, cleaned.labels
     films = labels.films_per_genre()
-    genres = [genre for genre in labels.genres if films[genre] >= options.min_films]
-    if options.balance == "top10":
+    genres = [genre for genre in labels.genres if films[genre] >= min_films]
+    if top10:
         top = sorted(labels.genres, key=lambda genre: (-films[genre], genre))[:10]
         genres = [genre for genre in top if genre in genres]
     if tuple(genres) != labels.genres:
         columns = [labels.genres.index(genre) for genre in genres]
         labels = LabelSets(tuple(genres), labels.sets[:, columns], labels.of_film)
         rows = np.flatnonzero(labels.any())
-        reason = "none of the ten most common genres" if options.balance == "top10" else "only genres under --min-films"
+        reason = "none of the ten most common genres" if top10 else "only genres under --min-films"
         cleaned.dropped[reason] = frame.height - len(rows)
         labels = labels.take(rows)
         frame = frame[rows].with_columns(joined(labels))
-    if options.balance == "top10" and genres:
-        rows = strictly_balanced(labels, options.per_genre, options.seed)
+    if top10 and genres:
+        rows = strictly_balanced(labels, per_genre, seed)
         cleaned.dropped["left out to balance genres"] = frame.height - len(rows)
         frame, labels = frame[rows], labels.take(rows)
     return frame, labels

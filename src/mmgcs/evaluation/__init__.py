@@ -3,7 +3,7 @@
 from mmgcs.evaluation.baseline import TfidfBaseline
 from mmgcs.evaluation.calibration import fit_decision
 from mmgcs.evaluation.ensemble import WEIGHINGS, fit_blend
-from mmgcs.evaluation.metrics import average_precision, choose, macro_average_precision
+from mmgcs.evaluation.metrics import average_precision, macro_average_precision
 from mmgcs.evaluation.pictures import fit_pictures
 from mmgcs.evaluation.render import report_paths, to_markdown, write_report
 from mmgcs.evaluation.report import Report, evaluate
@@ -13,7 +13,6 @@ __all__ = [
     "Report",
     "TfidfBaseline",
     "average_precision",
-    "choose",
     "evaluate",
     "fit_blend",
     "fit_decision",

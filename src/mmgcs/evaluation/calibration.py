@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgcs.bundle import Decision
-from mmgcs.evaluation.metrics import choose, rank, resample
-from mmgcs.runtime import expected_f1, log_odds, margins, sigmoid
+from mmgcs.evaluation.metrics import rank, resample
+from mmgcs.runtime import expected_f1, log_odds, sigmoid
 
 COVERAGE = 0.8
 """The share of films for which a prediction should be sure, and of genres that should be decided."""
@@ -210,10 +210,11 @@ def fit_decision(
         others, their_truth, their_known = more
         seen.append((their_truth, sigmoid(others * slope + intercept), their_known))
     thresholds = fit_thresholds(*(np.concatenate(parts) for parts in zip(*seen, strict=True)))
-    confidence = expected_f1(probabilities, choose(probabilities, thresholds))
+    confidence = expected_f1(probabilities, probabilities >= thresholds)
     # Partial abstention (Nguyen and Hüllermeier 2021, "Multilabel classification with partial abstention"): for a film
     # that is certainly a comedy and perhaps a romance, the comedy is still predicted.
-    margin = fit_confidence(margins(probabilities, thresholds).ravel(), coverage)
+    distances = np.abs(log_odds(probabilities) - log_odds(thresholds))
+    margin = fit_confidence(distances.ravel(), coverage)
     return Decision(
         slope=tuple(map(float, slope)),
         intercept=tuple(map(float, intercept)),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmgcs.bundle import BundleConfig
 from mmgcs.film import Film
-from mmgcs.runtime import Classifier, Features, without
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of the stage, how much is done, and the total."""
+from mmgcs.progress import Update
+from mmgcs.runtime import Classifier, without
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +71,12 @@ def reads_title(config: BundleConfig) -> bool:
 class ShownFilms:
     """Films' features, computed once for all conditions: hiding an input only zeroes its branch."""
 
-    def __init__(self, classifier: Classifier, films: Sequence[Film], progress: Progress) -> None:
+    def __init__(self, classifier: Classifier, films: Sequence[Film], progress: Update) -> None:
         self._classifier = classifier
         self._config = classifier.bundle.config
         self._films = films
         self._progress = progress
-        self._features = self._run(films, "reading plots and posters")
+        self._features = classifier.features(films, progress=partial(progress, "reading plots and posters"))
         self._titled = reads_title(self._config) and any(film.title for film in films)
         self.errors = self._features.errors  # for each film, why it could not be read; "" if it could
 
@@ -92,7 +91,8 @@ class ShownFilms:
         features, rows = self._features, self._rows(condition)
         if self._titled and "plot" in condition.shown and not condition.title:
             untitled = [replace(without(film, "poster"), title=None) for film in self._films]
-            features = self._run(untitled, "reading plots without titles")
+            progress = partial(self._progress, "reading plots without titles")
+            features = self._classifier.features(untitled, progress=progress)
         features = features.only(self._config.branches, condition.shown, rows)
         predictions = self._classifier.decide(self._classifier.logits(features), features)
         inputs = tuple("+".join(prediction.inputs) for prediction in predictions)
@@ -116,11 +116,3 @@ class ShownFilms:
     def _rows(self, condition: Condition) -> NDArray[np.int64]:
         readable = np.array([not error for error in self.errors], dtype=bool)
         return np.flatnonzero(readable & self._features.having(self._config.branches, condition.needs))
-
-    def _run(self, films: Sequence[Film], stage: str) -> Features:
-        parts = []
-        for start in range(0, len(films), 128):
-            self._progress(stage, start, len(films))
-            parts.append(self._classifier.features(films[start : start + 128]))
-        self._progress(stage, len(films), len(films))
-        return Features.concatenate(parts)

@@ -83,7 +83,7 @@ def fit_blend(members: Sequence[Classifier], films: Sequence[Film], method: str)
     weigh = WEIGHINGS[method]
     films = [film for film in films if film.genres]
     truth, known = read_labels(films, genres, label_sources(*(member.bundle.card() for member in members)))
-    features = [member.features_of(member.prepare(films), check=False) for member in members]
+    features = [member.features(films) for member in members]
     inputs = [name for name in ("plot", "poster") if any(name in member.bundle.config.inputs for member in members)]
     conditions = input_combinations(inputs)
     scale = np.zeros((len(members), len(conditions), len(genres)))

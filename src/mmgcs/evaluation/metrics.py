@@ -79,17 +79,6 @@ class Scores:
     genres: tuple[GenreScores, ...]  # each genre's own scores, in the bundle's order
 
 
-def choose(probabilities: Floats, thresholds: Floats | float) -> Bools:
-    """Return the chosen genres (films, genres): those whose probability reaches the threshold.
-
-    Args:
-        probabilities: (films, genres).
-        thresholds: one number, (genres,), or (films, genres) where films differ in their inputs.
-    """
-    chosen: Bools = np.asarray(probabilities) >= thresholds
-    return chosen
-
-
 def resample(films: int, count: int, seed: int = 0) -> NDArray[np.float32]:
     """Return how often each film is drawn in each resample: (count, films) float32, rows that add up to films."""
     draws = np.random.default_rng(seed).multinomial(films, np.full(films, 1.0 / films), size=count)

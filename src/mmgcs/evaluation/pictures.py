@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgcs.film import Film
-from mmgcs.runtime import PICTURES, Classifier, PictureDetector, picture_statistics, without
+from mmgcs.runtime import DETECTOR_KEY, Classifier, PictureDetector, picture_statistics, without
 
 LEAST = {"train": 500, "valid": 100}
 """The fewest posters to fit the detector on."""
@@ -43,7 +43,7 @@ def fit_pictures(
     spec = {"mean": mean.tolist(), "whitening": whitening.astype(np.float32).tolist()}
     distance = PictureDetector(**spec, limit=0.0).distance(_statistics(classifier, posters["valid"]))
     # 1.5% of the posters of `valid` may be called strange.
-    return {PICTURES: {**spec, "limit": float(np.quantile(distance, 0.985))}}
+    return {DETECTOR_KEY: {**spec, "limit": float(np.quantile(distance, 0.985))}}
 
 
 def _statistics(classifier: Classifier, films: Sequence[Film]) -> NDArray[np.float32]:

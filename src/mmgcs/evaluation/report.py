@@ -19,13 +19,14 @@ from mmgcs.bundle import MANIFEST
 from mmgcs.errors import InputError, UsageError
 from mmgcs.evaluation.baseline import TfidfBaseline
 from mmgcs.evaluation.calibration import STATED
-from mmgcs.evaluation.conditions import CONDITIONS, Answers, Condition, Progress, ShownFilms, reads_title
+from mmgcs.evaluation.conditions import CONDITIONS, Answers, Condition, ShownFilms, reads_title
 from mmgcs.evaluation.groups import Group, find_columns, find_groups
-from mmgcs.evaluation.metrics import Bools, Estimate, Measured, Scores, choose, micro_f1, reliability
+from mmgcs.evaluation.metrics import Bools, Estimate, Measured, Scores, micro_f1, reliability
 from mmgcs.files import sha256
 from mmgcs.film import Film
 from mmgcs.genres import LABEL_SETS, within
 from mmgcs.labels import LABEL_SOURCES, LabelSource, read_labels
+from mmgcs.progress import Update, no_progress
 from mmgcs.runtime import Classifier
 from mmgcs.version import __version__
 from mmgcs.wording import did_you_mean
@@ -121,7 +122,7 @@ def evaluate(
     data: Mapping[str, Any] | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Update = no_progress,
 ) -> Report:
     """Measure a bundle.
 
@@ -232,7 +233,7 @@ def _score(
     baseline = None
     if model is not None and all("plot" in read for read in answers.inputs):
         theirs = np.where(np.isnan(ours), np.nan, model.probabilities(films))
-        other = Measured(truth, theirs, choose(theirs, model.thresholds), **draws)
+        other = Measured(truth, theirs, theirs >= model.thresholds, **draws)
         baseline = Baseline(other.scores(genres), measured.gain(other), _precision_curves(truth, theirs, genres))
 
     def f1_of(rows: NDArray[np.bool_]) -> float | None:
@@ -244,7 +245,7 @@ def _score(
         titled=sum(bool(film.title) and "plot" in read for film, read in zip(films, answers.inputs, strict=True)),
         inputs=dict(sorted(Counter(answers.inputs).items())),
         tuned=measured.scores(genres),
-        half=Measured(truth, None, choose(ours, 0.5), **draws).estimates(),
+        half=Measured(truth, None, ours >= 0.5, **draws).estimates(),
         abstention={
             "sure": float(answers.sure.mean()),
             "sure_micro_f1": f1_of(answers.sure),
@@ -270,7 +271,7 @@ def _fit_baseline(
     genres: Sequence[str],
     sources: Mapping[str, LabelSource],
     use_title: bool,
-    progress: Progress,
+    progress: Update,
 ) -> tuple[TfidfBaseline | None, str]:
     """Return the fitted baseline, and a note on what it was fitted on."""
     train, valid = ([film for film in films if film.plot and film.genres] for films in (train, valid))

@@ -175,8 +175,8 @@ def _csv(path: Path) -> list[list[str]]:
         raise UsageError(f"{path} cannot be read ({error.strerror or error}); check the path") from None
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
-    if said := re.match(r"sep=(.)\r?$", first, re.IGNORECASE):  # Excel's way to declare the delimiter
-        text, delimiter = text[len(first) + 1 :], said[1]
+    if declared := re.match(r"sep=(.)\r?$", first, re.IGNORECASE):  # Excel's way to declare the delimiter
+        text, delimiter = text[len(first) + 1 :], declared[1]
     return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
 
 

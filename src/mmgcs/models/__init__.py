@@ -4,9 +4,6 @@ Other packages add encoders through the entry point group `mmgcs.encoders`: an e
 recipes, and its value is the class.
 """
 
-import importlib.metadata
-import warnings
-
 from mmgcs.models.base import (
     ENCODERS,
     FUSIONS,
@@ -19,18 +16,10 @@ from mmgcs.models.base import (
 from mmgcs.models.gated_fusion import GatedFusion
 from mmgcs.models.token_bag import TokenBagEncoder
 from mmgcs.models.transformer import resolve_source
-from mmgcs.models.word_vectors import frequent_words, vectors_of
 from mmgcs.registry import import_modules
 
 import_modules(__name__)
-for _plugin in importlib.metadata.entry_points(group="mmgcs.encoders"):
-    try:
-        _encoder = _plugin.load()
-    except Exception as error:  # a broken plugin must not break the others
-        warnings.warn(f"the encoder plugin {_plugin.name!r} could not be loaded: {error}", stacklevel=2)
-        continue
-    if _plugin.name not in ENCODERS:  # importing it may have registered it
-        ENCODERS.register(_plugin.name)(_encoder)
+ENCODERS.register_plugins("mmgcs.encoders")
 
 __all__ = [
     "ENCODERS",
@@ -41,8 +30,6 @@ __all__ = [
     "SourceHead",
     "TokenBagEncoder",
     "TokenEncoder",
-    "frequent_words",
     "linear_schedule_groups",
     "resolve_source",
-    "vectors_of",
 ]

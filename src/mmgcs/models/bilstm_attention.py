@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.models.base import ENCODERS, TokenEncoder, common_words, word_tokenizer
-from mmgcs.models.word_vectors import vector_width, vectors_of
+from mmgcs.word_vectors import vector_width, vectors_of
 
 
 @ENCODERS.register("bilstm_attention")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from mmgcs.registry import lazy_exports
 from mmgcs.runtime.classifier import BATCH, BATCHES, STRANGE, Classifier, Features, PreparedFilm, load, without
-from mmgcs.runtime.decisions import expected_f1, log_odds, margins, sigmoid
-from mmgcs.runtime.domain import PICTURES, PictureDetector, picture_statistics
+from mmgcs.runtime.decisions import expected_f1, log_odds, sigmoid
+from mmgcs.runtime.domain import DETECTOR_KEY, PictureDetector, picture_statistics
 from mmgcs.runtime.explanation import MAX_PASSES, Explanation, explain
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ __all__ = [
     "BATCH",
     "BATCHES",
     "CARD_KEY",
+    "DETECTOR_KEY",
     "MAX_PASSES",
-    "PICTURES",
     "STRANGE",
     "Check",
     "Classifier",
@@ -33,7 +33,6 @@ __all__ = [
     "explanation_page",
     "load",
     "log_odds",
-    "margins",
     "picture_statistics",
     "predict_chunks",
     "read_poster",

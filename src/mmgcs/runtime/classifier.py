@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,10 @@ BATCH = 32
 
 BATCHES = {"poster": 8}
 """Exceptions for some inputs: in batches of 32, posters take 720 MB of memory, and each takes half as long again."""
+
+
+CHUNK = 128
+"""Films that `Classifier.features` prepares at once: pixels take far more memory than features."""
 
 
 def load(path: str | Path | None = None, *, threads: int | None = None, spin: bool = True) -> Classifier:
@@ -230,9 +234,14 @@ class Classifier:
             warnings.append(odd)
         return PreparedFilm(tuple(parts), tuple(dict.fromkeys(warnings)), None, odd is not None)
 
-    def features(self, films: Sequence[Film]) -> Features:
-        """Run the branches' graphs on films' inputs."""
-        return self.features_of(self.prepare(films))
+    def features(self, films: Sequence[Film], *, progress: Callable[[int, int], None] | None = None) -> Features:
+        """Run the branches' graphs on films' inputs. `progress` is called with the films done, and their number."""
+        parts = []
+        for start in range(0, max(1, len(films)), CHUNK):
+            parts.append(self.features_of(self.prepare(films[start : start + CHUNK])))
+            if progress is not None:
+                progress(min(start + CHUNK, len(films)), len(films))
+        return Features.concatenate(parts)
 
     def features_of(self, prepared: Sequence[PreparedFilm], *, check: bool = True) -> Features:
         """Run the branches' graphs on prepared films. Plots are sorted by length, so that padding costs little.

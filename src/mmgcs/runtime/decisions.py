@@ -87,8 +87,3 @@ def log_odds(probabilities: NDArray[Any]) -> NDArray[np.float64]:
     clipped = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-6, 1 - 1e-6)
     result: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
     return result
-
-
-def margins(probabilities: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.float64]:
-    """Return how far probabilities (…, genres) are from their thresholds, in log-odds (…, genres)."""
-    return np.abs(log_odds(probabilities) - log_odds(thresholds))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mmgcs.bundle import GET_AGAIN, Bundle
 from mmgcs.errors import BundleError
 
-PICTURES = "pictures"
+DETECTOR_KEY = "pictures"
 """The key of the detector in bundle.json's `extra`."""
 
 
@@ -38,14 +38,14 @@ class PictureDetector:
     @classmethod
     def of(cls, bundle: Bundle) -> PictureDetector | None:
         """Return a bundle's detector, or None if it has none. Raises BundleError if its description is damaged."""
-        spec: Mapping[str, Any] | None = bundle.config.extra.get(PICTURES)
+        spec: Mapping[str, Any] | None = bundle.config.extra.get(DETECTOR_KEY)
         if spec is None:
             return None
         try:
             detector = cls(**spec)
             detector.strange([np.zeros((16, 16, 3), np.uint8)])
         except (TypeError, ValueError) as error:
-            raise BundleError(f"bundle.json: extra.{PICTURES} is damaged ({error}); {GET_AGAIN}") from error
+            raise BundleError(f"bundle.json: extra.{DETECTOR_KEY} is damaged ({error}); {GET_AGAIN}") from error
         return detector
 
     def distance(self, statistics: NDArray[np.float32]) -> NDArray[np.float32]:

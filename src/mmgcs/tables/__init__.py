@@ -4,7 +4,6 @@ Other packages can add formats through the entry point groups `mmgcs.readers` an
 point is the file extension, such as `.psv`.
 """
 
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from mmgcs.registry import lazy_exports
@@ -54,7 +53,5 @@ __all__ = [
 
 __getattr__ = lazy_exports(__name__, {"databases": ["FilmDatabase"]})  # SQLAlchemy is an extra
 
-for _group, _formats in (("mmgcs.readers", READERS), ("mmgcs.writers", WRITERS)):
-    for _plugin in entry_points(group=_group):
-        if _plugin.name not in _formats:
-            _formats.register(_plugin.name)(_plugin.load())
+READERS.register_plugins("mmgcs.readers")
+WRITERS.register_plugins("mmgcs.writers")

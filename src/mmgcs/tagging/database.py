@@ -9,7 +9,7 @@ from mmgcs.bundle import MANIFEST
 from mmgcs.files import sha256
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import Classifier
-from mmgcs.tagging.pipeline import Pipeline, Progress, Sink, TagOptions, TagSummary
+from mmgcs.tagging.pipeline import Pipeline, Sink, TagOptions, TagProgress, TagSummary
 
 if TYPE_CHECKING:
     from mmgcs.tables import FilmDatabase
@@ -21,7 +21,7 @@ def tag_database(
     *,
     overwrite: bool = False,
     complete: Callable[[list[Film]], list[Film]] | None = None,
-    progress: Progress | None = None,
+    progress: TagProgress | None = None,
 ) -> TagSummary:
     """Tag the films that have no prediction by the model yet, or have changed since.
 

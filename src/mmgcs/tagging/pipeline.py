@@ -145,7 +145,7 @@ def error_kind(error: str) -> str:
     return " ".join(re.sub(r"\d[\d,]*", "…", text).split())
 
 
-Progress = Callable[[TagSummary], None]
+TagProgress = Callable[[TagSummary], None]
 """Called after each chunk with the counts so far."""
 
 
@@ -184,7 +184,7 @@ class Pipeline:
         self._options = options
         self._predict = predict or functools.partial(predict_chunks, classifier, wants=options.wants)
 
-    def run(self, source: Iterator[list[Film]], sink: Sink, progress: Progress | None = None) -> TagSummary:
+    def run(self, source: Iterator[list[Film]], sink: Sink, progress: TagProgress | None = None) -> TagSummary:
         """Tag the films of a source and write them to a sink.
 
         Films that an earlier run wrote are skipped, so the source must yield the same films in the same order.

@@ -13,7 +13,7 @@ from mmgcs.errors import UsageError
 from mmgcs.film import Film
 from mmgcs.runtime import Classifier, load
 from mmgcs.tables import ANSWER_COLUMNS, CHUNK, FilmTable, RecordBuilder, Row, RowReader, check_sources, to_frame
-from mmgcs.tagging.pipeline import Pipeline, Progress, TagOptions, TagSummary
+from mmgcs.tagging.pipeline import Pipeline, TagOptions, TagProgress, TagSummary
 from mmgcs.tagging.sinks import RowSink, is_finished, tag_table
 
 
@@ -28,7 +28,7 @@ def tag(
     min_confidence: float | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: TagProgress | None = None,
 ) -> Any:
     """Tag a table of films: a file into another file, or a frame into a frame.
 

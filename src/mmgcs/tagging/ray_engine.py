@@ -22,7 +22,7 @@ from mmgcs.errors import MmgcsError
 from mmgcs.film import Film, Prediction
 from mmgcs.runtime import load, predict_chunks
 from mmgcs.tables import FilmTable, Folder, fetch_posters, is_remote
-from mmgcs.tagging.pipeline import Pipeline, Progress, TagSummary
+from mmgcs.tagging.pipeline import Pipeline, TagProgress, TagSummary
 from mmgcs.tagging.sinks import PART_FILMS, FolderSink
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
@@ -44,7 +44,7 @@ def tag_with_ray(
     delimiter: str | None = None,
     columns: Mapping[str, str] | None = None,
     part_films: int = PART_FILMS,
-    progress: Progress | None = None,
+    progress: TagProgress | None = None,
 ) -> TagSummary:
     """Tag tables on a cluster: Parquet parts go into the folder `out`, and `manifest.json` when all are done.
 

@@ -49,7 +49,7 @@ from mmgcs.tables import (
     write_table,
 )
 from mmgcs.tagging.lists import FILM_LISTS
-from mmgcs.tagging.pipeline import Pipeline, Progress, Sink, TagOptions, TagSummary
+from mmgcs.tagging.pipeline import Pipeline, Sink, TagOptions, TagProgress, TagSummary
 from mmgcs.version import __version__
 
 LOG = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def tag_table(
     resume: bool = False,
     overwrite: bool = False,
     options: TagOptions = TagOptions(),
-    progress: Progress | None = None,
+    progress: TagProgress | None = None,
 ) -> TagSummary:
     """Tag a table and write the result to `out`, whole or not at all.
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from mmgcs.film import Film
-from mmgcs.models import frequent_words, vectors_of
 from mmgcs.registry import Registry
+from mmgcs.word_vectors import frequent_words, vectors_of
 
 PlotChange = Callable[[str, np.random.Generator], str]
 """Changes a plot without changing its meaning much."""

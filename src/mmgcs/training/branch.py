@@ -27,7 +27,7 @@ from mmgcs.training.bag import add_bag
 from mmgcs.training.batches import Batches, BranchData, Rows, cache_pays
 from mmgcs.training.distill import load_teacher, read_soft_targets
 from mmgcs.training.labelled import Labelled, fingerprint
-from mmgcs.training.losses import make_loss
+from mmgcs.training.losses import LOSSES
 from mmgcs.training.module import BranchModule
 from mmgcs.training.recipe import OWN_PLOTS, BranchRecipe
 from mmgcs.training.rundir import Run
@@ -162,7 +162,7 @@ def fit_branch(
     positives = torch.from_numpy(data.shares(rows)).clamp(1e-3, 1 - 1e-3)
     with torch.no_grad():
         head.common.bias.copy_(torch.logit(positives))
-    loss = make_loss(settings.loss.kind, settings.loss.options, positives)
+    loss = LOSSES[settings.loss.kind](positives, **settings.loss.options)
     module = BranchModule(encoder, head, settings, loss, recipe.distill.share if recipe.distill else 0.0)
     score = fit(
         module,

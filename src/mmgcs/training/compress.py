@@ -247,8 +247,7 @@ def measure_bundle(
     """
     config = classifier.bundle.config
     valid = [film for film in films if film.split == "valid"]
-    prepared = classifier.prepare(valid)
-    features = classifier.features_of(prepared, check=False)
+    features = classifier.features(valid)
     truth, known = read_labels(valid, config.genres, sources)
     decisions, scores, precisions = {}, {}, []
     for condition in config.decisions:
@@ -260,9 +259,9 @@ def measure_bundle(
         decisions[condition] = fit_decision(logits, truth[having], coverage, known=known[having])
         scores[condition] = macro_f1(logits, truth[having], decisions[condition])
         precisions.append(macro_average_precision(truth[having], logits, known[having]))
-    timed = [film for film in prepared if film.parts and all(part is not None for part in film.parts)]
+    complete = np.flatnonzero(features.having(config.branches, config.inputs))
     taken = []
-    for film in (timed or prepared)[:48]:
+    for film in classifier.prepare([valid[row] for row in complete[:48]]):
         begun = time.perf_counter()
         classifier.features_of([film], check=False)
         taken.append(1000.0 * (time.perf_counter() - begun))

@@ -62,14 +62,14 @@ def read_soft_targets(
     learned = (None, *teacher.bundle.config.languages)
     hidden = "poster" if shown == "plot" else "plot"
     read = np.array([shown == "poster" or identify_language(data.films[row].plot or "") in learned for row in rows])
-    asked = rows[read]
-    for start in range(0, len(asked), CHUNK):
-        part = asked[start : start + CHUNK]
+    readable = rows[read]
+    for start in range(0, len(readable), CHUNK):
+        part = readable[start : start + CHUNK]
         features = teacher.features([without(data.films[row], hidden) for row in part])
-        said = sigmoid(teacher.logits(features))[:, columns]
-        said[features.present.sum(1) == 0] = np.nan
-        answers[part] = said
-    answered = {data.films[row].id: row for row in asked if data.films[row].id}
+        scores = sigmoid(teacher.logits(features))[:, columns]
+        scores[features.present.sum(1) == 0] = np.nan
+        answers[part] = scores
+    answered = {data.films[row].id: row for row in readable if data.films[row].id}
     for row in rows[~read]:
         if (other := answered.get(data.films[row].id)) is not None:
             answers[row] = answers[other]

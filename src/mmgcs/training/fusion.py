@@ -19,7 +19,7 @@ from mmgcs.evaluation import fit_decision, macro_average_precision
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Features
 from mmgcs.training.labelled import Labelled
-from mmgcs.training.losses import make_loss
+from mmgcs.training.losses import LOSSES
 from mmgcs.training.module import FusionModule, input_masks
 from mmgcs.training.recipe import Recipe
 from mmgcs.training.rundir import Run
@@ -76,13 +76,19 @@ def _with_both(data: Labelled, split: str) -> NDArray[np.int64]:
     return np.intersect1d(data.rows(split, "plot"), data.rows(split, "poster"))
 
 
-def fused_logits(fusion: nn.Module, features: Features) -> NDArray[np.float32]:
-    """Return the logits (films, genres) of a torch fusion."""
-    fusion.eval()
+def fused_with(
+    fusion: nn.Module, films: FusionFilms, having: Tensor, shown: Tensor
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return logits, truth and known of the films that have the inputs `having`, with only those in `shown` shown.
+
+    Both are masks of the branches, (branches,) of 0 and 1.
+    """
+    present = films.features.present
+    rows = (present * having.numpy()).sum(1) == having.numpy().sum()
+    parts = [torch.from_numpy(value[rows]) for value in films.features.values.values()]
     with torch.no_grad():
-        parts = [torch.from_numpy(value) for value in features.values.values()]
-        logits: NDArray[np.float32] = fusion(parts, torch.from_numpy(features.present)).numpy()
-    return logits
+        logits: NDArray[np.float32] = fusion(parts, torch.from_numpy(present[rows]) * shown).numpy()
+    return logits, films.truth[rows], films.known[rows]
 
 
 def train_fusion(run: Run, heads: list[tuple[Tensor, Tensor]], held: FusionFilms, valid: FusionFilms) -> nn.Module:
@@ -99,7 +105,7 @@ def train_fusion(run: Run, heads: list[tuple[Tensor, Tensor]], held: FusionFilms
     shares = (held.truth & held.known).sum(0) / np.maximum(held.known.sum(0), 1)
     positives = torch.from_numpy(shares.astype(np.float32)).clamp(1e-3, 1 - 1e-3)
     settings = recipe.training
-    loss = make_loss(settings.loss.kind, settings.loss.options, positives)
+    loss = LOSSES[settings.loss.kind](positives, **settings.loss.options)
     generator = torch.Generator().manual_seed(run.recipe.seed)
     shutil.rmtree(run.folder / "fusion", ignore_errors=True)  # it takes seconds, so it is never resumed
     score = fit(
@@ -161,13 +167,8 @@ def choose_shares(fusion: nn.Module, share: Tensor, valid: FusionFilms) -> int |
 
 
 def _score(fusion: nn.Module, films: FusionFilms, having: Tensor, shown: Tensor) -> float:
-    """Return the macro average precision of films that have the inputs `having`, with only `shown` of them shown."""
-    present = films.features.present
-    rows = (present * having.numpy()).sum(1) == having.numpy().sum()
-    parts = [torch.from_numpy(value[rows]) for value in films.features.values.values()]
-    with torch.no_grad():
-        logits = fusion(parts, torch.from_numpy(present[rows]) * shown)
-    return macro_average_precision(films.truth[rows], logits.numpy(), films.known[rows])
+    logits, truth, known = fused_with(fusion, films, having, shown)
+    return macro_average_precision(truth, logits, known)
 
 
 def fit_decisions(
@@ -181,15 +182,8 @@ def fit_decisions(
     decisions = {}
     for condition in input_combinations([spec.input for spec in specs]):
         names = condition.split("+")
-        logits, truth, known = _with_inputs(fusion, specs, names, valid)
-        more = None if held is None else _with_inputs(fusion, specs, names, held)
+        mask = torch.tensor([float(spec.input in names) for spec in specs])
+        logits, truth, known = fused_with(fusion, valid, mask, mask)
+        more = None if held is None else fused_with(fusion, held, mask, mask)
         decisions[condition] = fit_decision(logits, truth, coverage, known=known, more=more)
     return decisions
-
-
-def _with_inputs(
-    fusion: nn.Module, specs: Sequence[Branch], names: Sequence[str], films: FusionFilms
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return logits, truth and known of the films that have these inputs, computed from these inputs alone."""
-    having = films.features.having(specs, names)
-    return fused_logits(fusion, films.features.only(specs, names, having)), films.truth[having], films.known[having]

@@ -26,10 +26,10 @@ from mmgcs.evaluation import WEIGHINGS, fit_decision, macro_average_precision
 from mmgcs.export import export_fusion
 from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.models import FUSIONS, GatedFusion
-from mmgcs.runtime import CARD_KEY, PICTURES, Classifier, Features, load, record_samples, write_carded_bundle
+from mmgcs.progress import progress_bars
+from mmgcs.runtime import CARD_KEY, DETECTOR_KEY, Classifier, Features, load, record_samples, write_carded_bundle
 from mmgcs.training.card import card_text, make_card
 from mmgcs.training.labelled import learned_languages
-from mmgcs.training.progress import track
 from mmgcs.training.recipe import HeadRecipe
 from mmgcs.training.rundir import Run
 
@@ -37,7 +37,6 @@ LEAST_FILMS = 4
 """The fewest films of a genre, so that each fold has some to learn from and to predict."""
 LEAST_INPUT = 10
 """The fewest films with an input; with fewer, the new bundle does not read that input."""
-CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,8 @@ def read_features(run: Run, base: Classifier) -> Features:
     films, names = run.data.films, [branch.name for branch in base.bundle.config.branches]
     path = run.folder / f"features-{sha256(base.bundle.path / MANIFEST)[:12]}.npz"
     if not path.is_file():
-        chunks = [films[start : start + CHUNK] for start in range(0, len(films), CHUNK)]
-        tracked = track(chunks, f"reading {len(films):,} films", enabled=run.progress)
-        found = Features.concatenate([base.features(chunk) for chunk in tracked])
+        with progress_bars(lines=60.0, enabled=run.progress) as update:
+            found = base.features(films, progress=partial(update, "reading the films"))
         with atomic_writer(path, "wb") as handle:
             arrays: dict[str, Any] = {"present": found.present, "strange": found.strange, "errors": found.errors}
             np.savez(handle, **found.values | arrays)
@@ -135,22 +133,22 @@ def fit_heads(
     fold = np.random.default_rng(run.recipe.seed).permutation(len(data.films)) % recipe.folds
     heads, scores, chosen, logits = {}, {}, {}, {}
     for column, (name, values) in enumerate(features.values.items()):
-        mine = rows[features.present[rows, column] > 0]
-        truth, known = data.truth[mine], data.known[mine]
-        project, inputs = _principal_directions(values[mine])
+        with_input = rows[features.present[rows, column] > 0]
+        truth, known = data.truth[with_input], data.known[with_input]
+        project, inputs = _principal_directions(values[with_input])
         best: tuple[float, float, NDArray[np.float64]] = (-1.0, 0.0, np.zeros(truth.shape))
         starts: dict[int, NDArray[np.float64]] = {}
         worse = 0
         for strength in sorted([strengths[name]] if strengths else recipe.strengths, reverse=True):
             found = np.zeros(truth.shape)
-            for part in np.unique(fold[mine]):
-                held = fold[mine] == part
+            for part in np.unique(fold[with_input]):
+                held = fold[with_input] == part
                 # The previous fit, with more regularization, is a good start.
                 weight = starts[part] = logistic(inputs[~held], truth[~held], known[~held], strength, starts.get(part))
                 found[held] = inputs[held] @ weight[:-1] + weight[-1]
             score = macro_average_precision(truth, found, known)
             # Prefer strong regularization unless the gain is beyond chance: with few films, the best score fits noise.
-            if score > best[0] + 0.25 / np.sqrt(len(mine)):
+            if score > best[0] + 0.25 / np.sqrt(len(with_input)):
                 best = (score, strength, found)
             worse = 0 if score >= best[0] else worse + 1
             if worse == 2:
@@ -158,7 +156,7 @@ def fit_heads(
         scores[name], chosen[name], found = best
         heads[name] = project(logistic(inputs, truth, known, chosen[name], None))
         logits[name] = np.full(data.truth.shape, np.nan)
-        logits[name][mine] = found
+        logits[name][with_input] = found
     mix, decisions = _decide(run, base, logits, rows)
     return Fitted(heads, mix, decisions, scores, chosen)
 
@@ -236,12 +234,12 @@ def _decide(
     mix = np.full((len(logits), truth.shape[1]), 1.0 / len(logits))
     having = [rows[there[index, rows]] for index in range(len(logits))]
     decisions: dict[str, Decision] = {
-        name: fit(stacked[i, mine], truth[mine]) for i, (name, mine) in enumerate(zip(inputs, having, strict=True))
+        name: fit(stacked[i, films], truth[films]) for i, (name, films) in enumerate(zip(inputs, having, strict=True))
     }
     if len(logits) > 1:
         both = rows[there[:, rows].all(axis=0)]
         whole = "+".join(inputs)
-        decisions[whole] = decisions[inputs[int(np.argmax([len(mine) for mine in having]))]]
+        decisions[whole] = decisions[inputs[int(np.argmax([len(films) for films in having]))]]
         if len(both) >= 20:  # with fewer, both inputs have the same weight
             mix = WEIGHINGS["stacked"](stacked[:, both], truth[both])
             decisions[whole] = fit(np.einsum("bg,bfg->fg", mix, stacked[:, both]), truth[both])
@@ -262,8 +260,8 @@ def _bundle_of(
         gated.mix.data.copy_(torch.from_numpy(fitted.mix))
         fusion = gated
     extra: dict[str, Any] = {}
-    if features.strange is not None and PICTURES in old.config.extra:
-        extra[PICTURES] = old.config.extra[PICTURES]
+    if features.strange is not None and DETECTOR_KEY in old.config.extra:
+        extra[DETECTOR_KEY] = old.config.extra[DETECTOR_KEY]
     learned = dict.fromkeys([*old.config.languages, *learned_languages(run.data.films)])
     languages = run.recipe.languages or tuple(learned)
     dropped = {branch.graph for branch in old.config.branches if branch not in branches}

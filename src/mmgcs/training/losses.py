@@ -5,8 +5,7 @@ Each loss returns one number per film and genre, so that unknown labels can be l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -67,8 +66,3 @@ class AsymmetricLoss(nn.Module):
         positive = targets * (1.0 - p) ** self.gamma_positive * F.logsigmoid(logits)
         negative = (1.0 - targets) * shifted**self.gamma_negative * torch.log((1.0 - shifted).clamp_min(1e-8))
         return -(positive + negative)
-
-
-def make_loss(kind: str, options: Mapping[str, Any], positives: Tensor) -> nn.Module:
-    """Return the loss that a recipe names; `positives` (genres,) is the share of films with each genre."""
-    return LOSSES[kind](positives, **options)

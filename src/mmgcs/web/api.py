@@ -54,8 +54,8 @@ def check_body() -> None:
 @describe(ORIGINAL, "predictPlot", schemas.LegacyOut, "The top three genres.", *FAILURES, validation_error_status=400)
 def predict_plot(json: schemas.LegacyIn, form: schemas.LegacyIn) -> Any:
     """Predict from a plot, sent as plot or as text."""
-    asked = json or form
-    return _predict_like_the_original(state().make_film(plot=asked.plot or asked.text, title=asked.title))
+    given = json or form
+    return _predict_like_the_original(state().make_film(plot=given.plot or given.text, title=given.title))
 
 
 @blueprint.post("/predict_image")
@@ -88,10 +88,10 @@ def _predict_like_the_original(film: Film) -> Any:
 @describe(V1, "predict", schemas.PredictionOut, "The prediction.", *FAILURES)
 def predict(json: schemas.PredictIn, form: schemas.PredictForm) -> Any:
     """Predict one film from its plot, its poster, or both."""
-    asked = json or form
-    if asked.explain:
-        return _explain(asked)
-    (prediction,) = state().predict([state().make_film(plot=asked.plot, title=asked.title, poster=asked.poster)])
+    given = json or form
+    if given.explain:
+        return _explain(given)
+    (prediction,) = state().predict([state().make_film(plot=given.plot, title=given.title, poster=given.poster)])
     if prediction.error is not None:
         raise UnprocessableEntity(prediction.error)
     return prediction_json(prediction)
@@ -104,10 +104,10 @@ def explain(json: schemas.PredictIn, form: schemas.PredictForm) -> Any:
     return _explain(json or form)
 
 
-def _explain(asked: schemas.PredictIn | schemas.PredictForm) -> dict[str, Any]:
-    film = state().make_film(plot=asked.plot, title=asked.title, poster=asked.poster)
+def _explain(given: schemas.PredictIn | schemas.PredictForm) -> dict[str, Any]:
+    film = state().make_film(plot=given.plot, title=given.title, poster=given.poster)
     try:
-        explanation = state().explain(film, asked.genres or None)
+        explanation = state().explain(film, given.genres or None)
     except UsageError as error:  # an unknown genre, or nothing to predict from
         raise UnprocessableEntity(str(error)) from None
     return prediction_json(explanation.prediction, explanation)

@@ -121,12 +121,12 @@ def model_ready(name: str, version: str = VERSION) -> Any:
 def infer(name: str, version: str = VERSION) -> Any:
     """Predict films."""
     _check_name(name, version)
-    asked, binary = _split(_body())
-    predictions = state().predict(_films(asked, binary))
+    inference, binary = _split(_body())
+    predictions = state().predict(_films(inference, binary))
     for row, prediction in enumerate(predictions):
         if prediction.error is not None:
             raise UnprocessableEntity(f"film {row}: {prediction.error}")
-    return _answer(name, asked, predictions)
+    return _answer(name, inference, predictions)
 
 
 def _name() -> str:
@@ -165,20 +165,20 @@ def _split(content: bytes) -> tuple[InferIn, bytes]:
     """Return the request's JSON, and the binary tensors that follow it."""
     try:
         length = int(request.headers.get(_LENGTH, len(content)))
-        asked = InferIn.model_validate(current_app.json.loads(content[:length].decode("utf-8")))
+        inference = InferIn.model_validate(current_app.json.loads(content[:length].decode("utf-8")))
     except ValidationError as error:
         raise BadRequest(invalid_request(error, InferIn)) from None
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body or {_LENGTH} is invalid ({str(error)[:100]}); correct it") from None
-    return asked, content[length:]
+    return inference, content[length:]
 
 
-def _films(asked: InferIn, binary: bytes) -> list[Film]:
-    count, limit = asked.inputs[0].shape[0], state().settings.max_batch
+def _films(inference: InferIn, binary: bytes) -> list[Film]:
+    count, limit = inference.inputs[0].shape[0], state().settings.max_batch
     if count > limit:
         raise UnprocessableEntity(f"{count} films, over the limit of {limit}; send several requests")
     films: list[dict[str, Any]] = [{} for _ in range(count)]
-    for tensor in asked.inputs:
+    for tensor in inference.inputs:
         values, binary = _values(tensor, binary)
         if not len(values) == tensor.shape[0] == count:
             raise BadRequest(f"inputs: {tensor.name} needs one value for each of {count} films, and that shape")
@@ -214,15 +214,15 @@ def _values(tensor: TensorIn, binary: bytes) -> tuple[list[bytes | str | None], 
     return values, binary[size:]
 
 
-def _answer(name: str, asked: InferIn, predictions: Sequence[Prediction]) -> Response:
+def _answer(name: str, inference: InferIn, predictions: Sequence[Prediction]) -> Response:
     arrays: dict[str, NDArray[Any]] = {
         "probabilities": np.array([list(found.probabilities.values()) for found in predictions], dtype="<f4"),
         "genres": np.array(["|".join(found.genres) for found in predictions], dtype=object),
         "confidence": np.array([found.confidence for found in predictions], dtype="<f4"),
         "sure": np.array([found.sure for found in predictions]),
     }
-    all_binary = asked.parameters.get("binary_data_output", False)
-    wanted: dict[str, Any] = {item.name: item.parameters.get("binary_data", all_binary) for item in asked.outputs}
+    all_binary = inference.parameters.get("binary_data_output", False)
+    wanted: dict[str, Any] = {item.name: item.parameters.get("binary_data", all_binary) for item in inference.outputs}
     outputs, tail = [], b""
     for output_name, as_binary in (wanted or dict.fromkeys(arrays, all_binary)).items():
         array = arrays[output_name]
@@ -236,8 +236,8 @@ def _answer(name: str, asked: InferIn, predictions: Sequence[Prediction]) -> Res
             output["data"] = array.ravel().tolist()
         outputs.append(output)
     value = {"model_name": name, "model_version": VERSION, "outputs": outputs}
-    if asked.id is not None:
-        value["id"] = asked.id
+    if inference.id is not None:
+        value["id"] = inference.id
     if not tail:
         return jsonify(value)
     header = json.dumps(value).encode()

@@ -44,8 +44,8 @@ def vectors_of(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32], N
     return vectors, found
 
 
-def frequent_words(path: Path, count: int) -> list[str]:
-    """Return the first `count` words of the file; GloVe's files list the most frequent first."""
+def frequent_words(path: Path, count: int | None) -> list[str]:
+    """Return the first `count` words of the file, None for all; GloVe's files list the most frequent first."""
     return [word for word, _ in itertools.islice(_lines(path), count)]
 
 
