@@ -17,9 +17,9 @@ REALDATA = Path(os.environ.get("MMGCS_REALDATA", Path(__file__).parents[2] / "sh
 
 # What the default bundle must reach on `test`, with thresholds from `valid`: micro-F1, macro-F1, mAP.
 FLOORS = {
-    "plot and poster": (0.692, 0.658, 0.700),
+    "plot and poster": (0.696, 0.660, 0.710),
     "plot only": (0.660, 0.632, 0.669),
-    "poster only": (0.522, 0.398, 0.387),
+    "poster only": (0.545, 0.427, 0.417),
 }
 
 
