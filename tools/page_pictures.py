@@ -21,9 +21,11 @@ from typing import Any
 
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 FILM = "The Black Pirate"
@@ -51,14 +53,22 @@ def set_screen(driver: webdriver.Chrome, width: int, scheme: str, scale: int = 1
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
+def film_card(driver: webdriver.Chrome) -> WebElement:
+    """Find the film on the start page. Exits with what the page shows instead, such as an error of the server."""
+    path = f"//button[contains(@class, 'film-card')][contains(., '{FILM}')]"
+    try:
+        return WebDriverWait(driver, 20).until(lambda _: driver.find_element(By.XPATH, path))
+    except TimeoutException:
+        shown = driver.find_element(By.TAG_NAME, "body").text
+        sys.exit(f"{driver.current_url} does not offer the film {FILM}; it shows: {shown or 'nothing'}")
+
+
 def open_page(driver: webdriver.Chrome, url: str, page: str) -> None:
     """Open a page: "film" is the start page with a film's answer, "tagged" the page for tables with a result."""
     driver.get(url + {"film": "", "tagged": "tables"}.get(page, page))
     wait = WebDriverWait(driver, 60)
     if page == "film":
-        cards = driver.find_elements(By.CLASS_NAME, "film-card")
-        number = next((at for at, card in enumerate(cards) if FILM in card.get_attribute("textContent")), 0)
-        driver.execute_script("arguments[0].click()", cards[number])
+        driver.execute_script("arguments[0].click()", film_card(driver))
         wait.until(lambda _: driver.find_element(By.ID, "why-body").is_displayed())
         wait.until(lambda _: driver.execute_script("return document.getElementById('heat-poster').complete"))
     if page == "tagged":

@@ -8,7 +8,7 @@ Log-odds, log(p / (1 - p)), still move where a probability is close to 0 or 1 an
 
 >>> from mmgcs import Film, explain
 >>> explain(classifier, Film(plot="A vampire count preys on a village.")).words("Horror")  # doctest: +SKIP
-[('vampire', 2.41), ('count', 0.35), ...]
+[('vampire', 5.4373), ('village.', 0.2514), ...]
 """
 
 from __future__ import annotations

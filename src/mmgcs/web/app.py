@@ -61,7 +61,7 @@ def create_app(model: Classifier | str | Path | None = None, settings: Settings 
     >>> app = create_app(bundle)  # doctest: +SKIP
     >>> app.test_client().post("/predict", json={"plot": "A vampire count preys on a village."}).json["genres"]
     ... # doctest: +SKIP
-    ['Horror', 'Thriller', 'Drama']
+    ['Horror', 'Thriller', 'Comedy']
 
     Args:
         model: a loaded classifier or a bundle's folder; by default MMGCS_MODEL, or the default bundle.
