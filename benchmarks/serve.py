@@ -51,12 +51,12 @@ CLIENTS = 16
 
 
 @contextlib.contextmanager
-def server(model: Path | None) -> Iterator[tuple[int, int]]:
+def server(model: Path | None, **environment: str) -> Iterator[tuple[int, int]]:
     """`mmgcs serve` as a process. Yields its port and process id; its end must be orderly."""
     command = [sys.executable, "-m", "mmgcs", "serve", "--port", "0", *(["--model", str(model)] if model else [])]
-    log = Path(os.environ.get("TMPDIR", "/tmp")) / f"mmgcs-serve-{os.getpid()}.log"
-    with log.open("w+") as handle:
-        process = subprocess.Popen(command, stderr=handle, env={**os.environ, "MMGCS_DRAIN": "0"})
+    with tempfile.NamedTemporaryFile("w+") as handle:
+        log = Path(handle.name)
+        process = subprocess.Popen(command, stderr=handle, env={**os.environ, "MMGCS_DRAIN": "0", **environment})
         try:
             while not (found := re.search(r"http://[^/]*:(\d+)/", log.read_text())):
                 if process.poll() is not None:
@@ -69,7 +69,6 @@ def server(model: Path | None) -> Iterator[tuple[int, int]]:
         finally:
             process.kill()
             process.wait()
-            log.unlink()
 
 
 def post(path: str, value: object) -> bytes:

@@ -10,30 +10,25 @@ They take turns, so that a busy machine slows both.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import re
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars
 from library_scan import make_library
-from serve import CLIENTS, load, post
+from serve import CLIENTS, load, post, server
+from speed import PLOT
 
 from mmgcs.sample import sample_films, sample_table
 
 HERE = Path(__file__).parents[1]
-PLOT = "A detective with a troubled past hunts a killer through the rain-soaked streets of a city that never sleeps."
 
 
-def environment(checkout: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(checkout / "src"), "MMGCS_DRAIN": "0"}
+def source(checkout: Path) -> dict[str, str]:
+    return {"PYTHONPATH": str(checkout / "src")}
 
 
 # In a process of its own, since a child's largest memory counts that of its parent at the start.
@@ -48,27 +43,11 @@ print(status, time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CH
 def run(checkout: Path, *arguments: str) -> tuple[float, float]:
     """Run `mmgcs` of a checkout. Returns its seconds and the largest memory in MiB."""
     command = [sys.executable, "-c", MEASURE, sys.executable, "-m", "mmgcs", *arguments]
-    result = subprocess.run(command, env=environment(checkout), capture_output=True, text=True, check=True)
+    result = subprocess.run(command, env={**os.environ, **source(checkout)}, capture_output=True, text=True, check=True)
     status, seconds, memory = map(float, result.stdout.split())
     if status:
         raise SystemExit(f"{checkout}: mmgcs {' '.join(arguments)} failed: {result.stderr}")
     return seconds, memory
-
-
-@contextlib.contextmanager
-def server(checkout: Path, model: str, folder: Path) -> Iterator[int]:
-    """`mmgcs serve` of a checkout. Yields its port."""
-    log = folder / f"{checkout.name}.log"
-    command = [sys.executable, "-m", "mmgcs", "serve", "--port", "0", "--model", model]
-    with log.open("w") as handle, subprocess.Popen(command, env=environment(checkout), stderr=handle) as process:
-        try:
-            while not (found := re.search(r"http://[^/]*:(\d+)/", log.read_text())):
-                if process.poll() is not None:
-                    raise SystemExit(log.read_text())
-                time.sleep(0.05)
-            yield int(found[1])
-        finally:
-            process.send_signal(signal.SIGTERM)
 
 
 def show(what: str, before: list[float], after: list[float], unit: str) -> None:
@@ -115,7 +94,8 @@ def main() -> None:
             show(f"{what}: time", [old[0] for old, _ in both], [new[0] for _, new in both], "s")
             show(f"{what}: memory", [old[1] for old, _ in both], [new[1] for _, new in both], "MiB")
         asked = [post("/predict", {"plot": film.plot}) for film in films if film.plot]
-        with server(before, model, folder) as old, server(HERE, model, folder) as new:
+        serving = [server(Path(model), **source(checkout)) for checkout in (before, HERE)]
+        with serving[0] as (old, _), serving[1] as (new, _):
             for what, clients in (("serve, one client: p50", 1), (f"serve, {CLIENTS} clients: time per film", CLIENTS)):
                 seconds: dict[int, list[float]] = {old: [], new: []}
                 for turn in range(arguments.rounds + 1):

@@ -54,7 +54,7 @@ LABEL_SOURCES: Mapping[str, LabelSource] = {
 
 
 def label_sources(*cards: Mapping[str, Any]) -> dict[str, LabelSource]:
-    """Return the sources that come with mmgcs, and those that the recipes in bundles' cards describe."""
+    """Return the built-in label sources, and those described in the recipes of these cards."""
     sources = dict(LABEL_SOURCES)
     for card in cards:
         own = (card.get("recipe") or {}).get("label_sources") or {}
@@ -98,7 +98,7 @@ def label_notes(
     notes = []
     for name, nearest in unfamiliar(names, genres).items():
         hint = f"; did you mean {nearest!r}?" if nearest else ""
-        notes.append(f"unknown genre {name!r} in {names[name]:,} film{'s'[: names[name] > 1]}, ignored{hint}")
+        notes.append(f"unknown genre {name!r} in {names[name]:,} film{'s' * (names[name] != 1)}, ignored{hint}")
     shown = 8
     if len(notes) > shown:
         notes[shown:] = [f"… and {len(notes) - shown} more unknown genres"]

@@ -219,7 +219,7 @@ class FilmDatabase:
                     existing = inspector.get_columns(ours.name, schema=ours.schema)
                     if {column["name"] for column in existing} != set(ours.columns.keys()):
                         raise UsageError(
-                            f"{ours.fullname} exists, but its columns are not those that this version of mmgcs writes; "
+                            f"{ours.fullname} exists, but its columns are not those of this version of mmgcs; "
                             "give --into another name"
                         )
             meta.create_all(connection)

@@ -30,6 +30,7 @@ from mmgcs.progress import progress_bars
 from mmgcs.runtime import CARD_KEY, DETECTOR_KEY, Classifier, Features, load, record_samples, write_carded_bundle
 from mmgcs.training.card import card_text, make_card
 from mmgcs.training.labelled import learned_languages
+from mmgcs.training.progress import INTERVAL
 from mmgcs.training.recipe import HeadRecipe
 from mmgcs.training.rundir import Run
 
@@ -95,7 +96,7 @@ def read_features(run: Run, base: Classifier) -> Features:
     films, names = run.data.films, [branch.name for branch in base.bundle.config.branches]
     path = run.folder / f"features-{sha256(base.bundle.path / MANIFEST)[:12]}.npz"
     if not path.is_file():
-        with progress_bars(lines=60.0, enabled=run.progress) as update:
+        with progress_bars(lines=INTERVAL, enabled=run.progress) as update:
             found = base.features(films, progress=partial(update, "reading the films"))
         with atomic_writer(path, "wb") as handle:
             arrays: dict[str, Any] = {"present": found.present, "strange": found.strange, "errors": found.errors}

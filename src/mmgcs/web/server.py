@@ -90,13 +90,16 @@ class Server:
 
     def _loop(self, done: Callable[[], bool], seconds: float = float("inf")) -> bool:
         """Run waitress's loop until `done` returns True. Returns False if that takes longer than `seconds`."""
-        until = time.monotonic() + seconds
+        until, checked = time.monotonic() + seconds, 0.0
         while not done():
-            left = until - time.monotonic()
+            now = time.monotonic()
+            left = until - now
             if left <= 0:
                 return False
             wasyncore.loop(timeout=min(0.1, left), use_poll=True, map=self._sockets, count=1)
-            self._limit_uploads()
+            if now - checked >= 0.1:  # not after every event: with a thousand connections it takes a while
+                self._limit_uploads()
+                checked = now
         return True
 
     def _channels(self) -> list[HTTPChannel]:
