@@ -59,7 +59,7 @@ def test_a_plot_that_the_teacher_cannot_read_gets_the_answer_to_another_plot_of_
     ]
     table.write_text("\n".join(["id,plot,genres,split", *rows]), encoding="utf-8")
     data = read_labelled(table, None, None, None)
-    said = read_soft_targets(tmp_path / "said.npy", "default", data, data.rows("train", "plot"), "plot")
+    said = read_soft_targets(tmp_path / "said.npy", "default", data, data.rows("train", "plot"))
     english, other, alone = (said[row] for row in range(3))
     assert np.isfinite(english).all() and (english == other).all()
     assert np.isnan(alone).all()

@@ -150,13 +150,13 @@ def fit_branch(
         raise UsageError(f"the data has {len(rows)} train and {len(valid)} valid films whose {name} can be read")
     if recipe.distill:
         run.log(f"{name}: computing the teacher's probabilities")
-        teacher, shown = recipe.distill.teacher, name
+        teacher = recipe.distill.teacher
         answers = folder / "teacher.npy"
         if teacher == OWN_PLOTS:
-            teacher, shown = str(folder / "teacher"), "plot"
+            teacher = str(folder / "teacher")
             if not answers.is_file():
                 write_bundle(folder / "teacher", *assemble(run, [finished_branch(run, "plot")]), replace=True)
-        films.soft = read_soft_targets(answers, teacher, data, rows, shown)
+        films.soft = read_soft_targets(answers, teacher, data, rows)
         shutil.rmtree(folder / "teacher", ignore_errors=True)
     head = SourceHead(encoder.width, len(data.genres), len(data.sources), 0)
     positives = torch.from_numpy(data.shares(rows)).clamp(1e-3, 1 - 1e-3)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
 from mmgcs.preprocess import identify_language
-from mmgcs.runtime import Classifier, load, sigmoid, without
+from mmgcs.runtime import Classifier, load, sigmoid
 from mmgcs.training.labelled import Labelled
 
 CHUNK = 1024
@@ -33,19 +33,17 @@ def load_teacher(bundle: str, genres: Sequence[str]) -> Classifier:
     return teacher
 
 
-def read_soft_targets(
-    path: Path, bundle: str, data: Labelled, rows: NDArray[np.int64], shown: str
-) -> NDArray[np.float32]:
+def read_soft_targets(path: Path, bundle: str, data: Labelled, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return a finished bundle's probabilities for the training films, before calibration.
 
-    A plot in a language that the bundle has not learned gets the answer to another plot of the same film, if any.
+    The teacher reads all that a film has, so a student of plots learns from answers to plot and poster. A plot in a
+    language that the teacher has not learned gets the answer to another plot of the same film, if any.
 
     Args:
         path: the file that keeps them; a resumed training reads it.
         bundle: the bundle's folder, or "default" for the packaged one.
         data: the films.
         rows: the films to learn from.
-        shown: the only input that the teacher sees, "plot" or "poster".
 
     Returns:
         (films, genres) float32, in the order of `data`; NaN where there is no answer.
@@ -60,12 +58,11 @@ def read_soft_targets(
     columns = [teacher.genres.index(genre) for genre in data.genres]
     answers = np.full(data.truth.shape, np.nan, dtype=np.float32)
     learned = (None, *teacher.bundle.config.languages)
-    hidden = "poster" if shown == "plot" else "plot"
-    read = np.array([shown == "poster" or identify_language(data.films[row].plot or "") in learned for row in rows])
+    read = np.array([identify_language(data.films[row].plot or "") in learned for row in rows])
     readable = rows[read]
     for start in range(0, len(readable), CHUNK):
         part = readable[start : start + CHUNK]
-        features = teacher.features([without(data.films[row], hidden) for row in part])
+        features = teacher.features([data.films[row] for row in part])
         scores = sigmoid(teacher.logits(features))[:, columns]
         scores[features.present.sum(1) == 0] = np.nan
         answers[part] = scores
