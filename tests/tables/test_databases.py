@@ -431,6 +431,14 @@ def test_a_server_that_stays_away_ends_the_run_in_one_line_and_a_rerun_completes
     assert len(undisturbed) == FILMS
 
 
+def test_a_user_whom_the_server_does_not_know_is_reported_at_once(
+    postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(MmgcsError, match='role "nobody" does not exist'):
+        FilmDatabase(postgres.address.replace("films@", "nobody@"), "films", patience=5.0)
+    assert "trying again" not in caplog.text
+
+
 def test_uuids_in_a_schema_are_tagged_once_each_in_any_order(classifier: Classifier, postgres: Postgres) -> None:
     with postgres.connect() as connection:
         connection.execute("create schema archive")

@@ -64,7 +64,7 @@ def predict(
     from mmgcs.runtime import Classifier
 
     # One thread: starting a second takes longer than it saves on one film.
-    prediction = Classifier(bundle, threads=1).predict(film.plot, film.poster, title=film.title)
+    prediction = Classifier(bundle, threads=1, once=True).predict(film.plot, film.poster, title=film.title)
     if as_json:
         print_json(prediction.to_dict())
     else:

@@ -127,16 +127,24 @@ def _reading(branches: Sequence[Branch], inputs: Collection[str]) -> NDArray[np.
 class Classifier:
     """A loaded bundle. Safe to share between threads.
 
+    Args:
+        bundle: the bundle.
+        threads: as for `load`.
+        spin: as for `load`.
+        once: it predicts only one film, so it should be ready soon rather than fast.
+
     Attributes:
         bundle: the bundle.
         genres: its genres, in the order of every array.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None, spin: bool = True) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int | None = None, spin: bool = True, once: bool = False) -> None:
         self.bundle = bundle
         self.genres = bundle.config.genres
         self._opened = False
-        self._branches = [LoadedBranch(bundle, branch, threads or cores(), spin) for branch in bundle.config.branches]
+        self._branches = [
+            LoadedBranch(bundle, branch, threads or cores(), spin=spin, once=once) for branch in bundle.config.branches
+        ]
 
     @cached_property
     def _fusion(self) -> ort.InferenceSession:
@@ -181,7 +189,7 @@ class Classifier:
                 _ = branch.preprocessor
         if isinstance(film.plot, str):
             Thread(target=identify_language, args=(film.plot,), name="mmgcs-language", daemon=True).start()
-        _ = self._fusion, self._pictures
+        _ = self._fusion
 
     def predict_batch(self, films: Sequence[Film | str | Mapping[str, Any]]) -> list[Prediction]:
         """Predict many films. A film that cannot be predicted gets a prediction with an `error`; none raises.

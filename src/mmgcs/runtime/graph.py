@@ -26,11 +26,11 @@ class LoadedBranch:
     Safe to share between threads.
     """
 
-    def __init__(self, bundle: Bundle, spec: Branch, threads: int, spin: bool) -> None:
+    def __init__(self, bundle: Bundle, spec: Branch, threads: int, *, spin: bool, once: bool) -> None:
         self.spec = spec
         self._bundle = bundle
         self._threads = threads
-        self._spin = spin
+        self._spin, self._once = spin, once
         self._lock = Lock()
         self._sessions: dict[int, ort.InferenceSession] = {}
 
@@ -59,7 +59,9 @@ class LoadedBranch:
         with self._lock:
             if threads not in self._sessions:
                 graph = self._bundle.read(self.spec.graph)
-                self._sessions[threads] = open_session(graph, self.spec.graph, threads, spin=self._spin)
+                self._sessions[threads] = open_session(
+                    graph, self.spec.graph, threads, spin=self._spin, once=self._once
+                )
             return self._sessions[threads]
 
     @cached_property
@@ -87,8 +89,17 @@ class LoadedBranch:
         return run_graph(session, "features", self.preprocessor.collate(prepared), self.spec.width)
 
 
-def open_session(graph: bytes, name: str, threads: int, *, spin: bool = True) -> ort.InferenceSession:
+def open_session(
+    graph: bytes, name: str, threads: int, *, spin: bool = True, once: bool = False
+) -> ort.InferenceSession:
     """Open one of a bundle's graphs, the content of the file `name`, in onnxruntime on the CPU.
+
+    Args:
+        graph: the file's bytes.
+        name: its name.
+        threads: threads to compute it on.
+        spin: let idle threads wait in a busy loop.
+        once: the graph will run once or twice; do not rearrange its weights, which takes longer than it saves then.
 
     Raises:
         BundleError: the graph cannot be loaded.
@@ -99,6 +110,8 @@ def open_session(graph: bytes, name: str, threads: int, *, spin: bool = True) ->
     options.log_severity_level = 3
     if not spin:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if once:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common public base

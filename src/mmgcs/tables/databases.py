@@ -481,6 +481,8 @@ def _is_temporary(error: BaseException) -> bool:
     """Return True for errors that a retry may fix: a lock, an unreachable server, or a concurrent run."""
     if isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.Error):
         return "locked" in str(error.orig) or isinstance(error, IntegrityError)
+    if any(text in str(error) for text in ("authentication failed", "does not exist")):  # a wrong password or name
+        return False
     away = isinstance(error, DBAPIError) and error.connection_invalidated
     return away or isinstance(error, IntegrityError | OperationalError)  # another run wrote the same film first
 

@@ -156,7 +156,7 @@ def fit_branch(
             teacher = str(folder / "teacher")
             if not answers.is_file():
                 write_bundle(folder / "teacher", *assemble(run, [finished_branch(run, "plot")]), replace=True)
-        films.soft = read_soft_targets(answers, teacher, data, rows)
+        films.soft = read_soft_targets(answers, teacher, data, rows, progress=run.progress)
         shutil.rmtree(folder / "teacher", ignore_errors=True)
     head = SourceHead(encoder.width, len(data.genres), len(data.sources), 0)
     positives = torch.from_numpy(data.shares(rows)).clamp(1e-3, 1 - 1e-3)

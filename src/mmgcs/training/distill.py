@@ -17,6 +17,7 @@ from mmgcs.files import atomic_writer
 from mmgcs.preprocess import identify_language
 from mmgcs.runtime import Classifier, load, sigmoid
 from mmgcs.training.labelled import Labelled
+from mmgcs.training.progress import track
 
 CHUNK = 1024
 
@@ -33,7 +34,9 @@ def load_teacher(bundle: str, genres: Sequence[str]) -> Classifier:
     return teacher
 
 
-def read_soft_targets(path: Path, bundle: str, data: Labelled, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def read_soft_targets(
+    path: Path, bundle: str, data: Labelled, rows: NDArray[np.int64], *, progress: bool = False
+) -> NDArray[np.float32]:
     """Return a finished bundle's probabilities for the training films, before calibration.
 
     The teacher reads all that a film has, so a student of plots learns from answers to plot and poster. A plot in a
@@ -44,6 +47,7 @@ def read_soft_targets(path: Path, bundle: str, data: Labelled, rows: NDArray[np.
         bundle: the bundle's folder, or "default" for the packaged one.
         data: the films.
         rows: the films to learn from.
+        progress: show how much is done.
 
     Returns:
         (films, genres) float32, in the order of `data`; NaN where there is no answer.
@@ -60,8 +64,8 @@ def read_soft_targets(path: Path, bundle: str, data: Labelled, rows: NDArray[np.
     learned = (None, *teacher.bundle.config.languages)
     read = np.array([identify_language(data.films[row].plot or "") in learned for row in rows])
     readable = rows[read]
-    for start in range(0, len(readable), CHUNK):
-        part = readable[start : start + CHUNK]
+    chunks = [readable[start : start + CHUNK] for start in range(0, len(readable), CHUNK)]
+    for part in track(chunks, "teacher", enabled=progress):
         features = teacher.features([data.films[row] for row in part])
         scores = sigmoid(teacher.logits(features))[:, columns]
         scores[features.present.sum(1) == 0] = np.nan

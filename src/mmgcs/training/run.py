@@ -23,6 +23,7 @@ from mmgcs.evaluation import fit_pictures
 from mmgcs.files import write_json
 from mmgcs.hub import SCHEME, fetch_dataset
 from mmgcs.labels import label_notes
+from mmgcs.machine import keep_memory
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Classifier, write_carded_bundle
 from mmgcs.training.assemble import FinishedBranch, assemble
@@ -78,6 +79,7 @@ def train(
     data, out = fetch_dataset(str(data)) if str(data).startswith(SCHEME) else Path(data), Path(out)
     sizes = {f"{name}.training.batch_size": part.training.batch_size for name, part in recipe.branches.items()}
     check_devices(devices, sizes)
+    keep_memory()
     labelled = read(recipe, data, None if posters is None else Path(posters), log, columns)
     with _explain_full_disk(out), lock_run_dir(out, recipe, labelled.fingerprint, resume):
         run = Run(recipe, labelled, out, command, log, devices, progress)
