@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from tiny_training import PLOT, POSTER, errors, run_command, train_command, write_recipe
 
+from mmgcs.film import Film
+from mmgcs.runtime import load, sigmoid
+from mmgcs.sample import sample_films
 from mmgcs.training.distill import read_soft_targets
 from mmgcs.training.labelled import read_labelled
 
@@ -63,3 +67,19 @@ def test_a_plot_that_the_teacher_cannot_read_gets_the_answer_to_another_plot_of_
     english, other, alone = (said[row] for row in range(3))
     assert np.isfinite(english).all() and (english == other).all()
     assert np.isnan(alone).all()
+
+
+def test_the_teacher_reads_the_posters_of_a_student_of_plots(tmp_path):
+    poster = next(film.poster for film in sample_films() if film.poster)
+    plot = "Two detectives hunt a killer through the city and become suspects themselves."
+    table = tmp_path / "films.csv"
+    rows = [f"tt1,{plot},,Crime,train", f"tt2,{plot},{poster.name},Thriller,train"]
+    rows += [f"tt3,{plot},,Crime,valid", f"tt4,{plot},,Thriller,valid"]
+    table.write_text("\n".join(["id,plot,poster,genres,split", *rows]), encoding="utf-8")
+    data = read_labelled(table, poster.parent, None, None)
+    said = read_soft_targets(tmp_path / "said.npy", "default", data, data.rows("train", "plot"))
+    teacher = load()
+    wanted = sigmoid(teacher.logits(teacher.features([Film(plot=plot), Film(plot=plot, poster=poster)])))
+    columns = [teacher.genres.index(genre) for genre in data.genres]
+    assert said[:2] == pytest.approx(wanted[:, columns], abs=1e-5)
+    assert abs(said[0] - said[1]).max() > 0.05
