@@ -12,6 +12,8 @@ from mmgcs.sample import sample_films
 from mmgcs.training.distill import read_soft_targets
 from mmgcs.training.labelled import read_labelled
 
+POLISH = "Dwaj detektywi ścigają mordercę przez miasto i sami stają się podejrzanymi o zbrodnię sprzed lat."
+
 
 def test_a_student_learns_from_a_finished_bundle(tmp_path, one_thread):
     recipe = write_recipe(tmp_path / "student.yaml", plot={**PLOT, "distill": {"teacher": "default", "share": 0.9}})
@@ -51,12 +53,11 @@ def test_a_teacher_that_does_not_know_the_genres_is_refused(tmp_path, one_thread
 
 
 def test_a_plot_that_the_teacher_cannot_read_gets_the_answer_to_another_plot_of_the_film(tmp_path):
-    polish = "Dwaj detektywi ścigają mordercę przez miasto i sami stają się podejrzanymi o zbrodnię sprzed lat."
     table = tmp_path / "films.csv"
     rows = [
         "tt1,Two detectives hunt a killer through the city and become suspects themselves.,Crime,train",
-        f"tt1,{polish},Crime,train",
-        f"tt2,{polish},Crime,train",
+        f"tt1,{POLISH},Crime,train",
+        f"tt2,{POLISH},Crime,train",
         "tt3,A family inherits a farm and a donkey.,Comedy,valid",
         "tt4,A donkey inherits a farm and a family.,Comedy,train",
         "tt5,A murderer is caught by two detectives.,Crime,valid",
@@ -74,12 +75,17 @@ def test_the_teacher_reads_the_posters_of_a_student_of_plots(tmp_path):
     plot = "Two detectives hunt a killer through the city and become suspects themselves."
     table = tmp_path / "films.csv"
     rows = [f"tt1,{plot},,Crime,train", f"tt2,{plot},{poster.name},Thriller,train"]
+    rows.append(f"tt5,{POLISH},{poster.name},Crime,train")
     rows += [f"tt3,{plot},,Crime,valid", f"tt4,{plot},,Thriller,valid"]
     table.write_text("\n".join(["id,plot,poster,genres,split", *rows]), encoding="utf-8")
     data = read_labelled(table, poster.parent, None, None)
     said = read_soft_targets(tmp_path / "said.npy", "default", data, data.rows("train", "plot"))
     teacher = load()
     wanted = sigmoid(teacher.logits(teacher.features([Film(plot=plot), Film(plot=plot, poster=poster)])))
+    teacher_of_poster = sigmoid(teacher.logits(teacher.features([Film(poster=poster)])))[0]
     columns = [teacher.genres.index(genre) for genre in data.genres]
     assert said[:2] == pytest.approx(wanted[:, columns], abs=1e-5)
     assert abs(said[0] - said[1]).max() > 0.05
+    assert said[2] == pytest.approx(
+        teacher_of_poster[columns], abs=1e-5
+    )  # the plot is in a language it has not learned

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
 from mmgcs.preprocess import identify_language
-from mmgcs.runtime import Classifier, load, sigmoid
+from mmgcs.runtime import Classifier, load, sigmoid, without
 from mmgcs.training.labelled import Labelled
 from mmgcs.training.progress import track
 
@@ -40,7 +40,7 @@ def read_soft_targets(
     """Return a finished bundle's probabilities for the training films, before calibration.
 
     The teacher reads all that a film has, so a student of plots learns from answers to plot and poster. A plot in a
-    language that the teacher has not learned gets the answer to another plot of the same film, if any.
+    language that the teacher has not learned gets the answer to another plot of the same film, or to the poster alone.
 
     Args:
         path: the file that keeps them; a resumed training reads it.
@@ -63,14 +63,15 @@ def read_soft_targets(
     answers = np.full(data.truth.shape, np.nan, dtype=np.float32)
     learned = (None, *teacher.bundle.config.languages)
     read = np.array([identify_language(data.films[row].plot or "") in learned for row in rows])
-    readable = rows[read]
-    chunks = [readable[start : start + CHUNK] for start in range(0, len(readable), CHUNK)]
-    for part in track(chunks, "teacher", enabled=progress):
-        features = teacher.features([data.films[row] for row in part])
+    shown = [
+        data.films[row] if fine else without(data.films[row], "plot") for row, fine in zip(rows, read, strict=True)
+    ]
+    for start in track(range(0, len(rows), CHUNK), "teacher", enabled=progress):
+        features = teacher.features(shown[start : start + CHUNK])
         scores = sigmoid(teacher.logits(features))[:, columns]
         scores[features.present.sum(1) == 0] = np.nan
-        answers[part] = scores
-    answered = {data.films[row].id: row for row in readable if data.films[row].id}
+        answers[rows[start : start + CHUNK]] = scores
+    answered = {data.films[row].id: row for row in rows[read] if data.films[row].id}
     for row in rows[~read]:
         if (other := answered.get(data.films[row].id)) is not None:
             answers[row] = answers[other]
