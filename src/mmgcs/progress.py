@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+INTERVAL = 60.0
+"""Seconds between two lines about a long run."""
 
 Update = Callable[..., None]
 """Called with a stage's name, how much of it is done, of how much (None if unknown), and perhaps a note."""
@@ -64,6 +69,14 @@ def progress_bars(*, bytes: bool = False, lines: float | None = None, enabled: b
                 print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
 
         yield update
+
+
+def track(items: Iterable[T], stage: str, total: int | None = None, *, enabled: bool = True) -> Iterator[T]:
+    """Yield the items and show how many are done; nothing without `enabled`."""
+    with progress_bars(lines=INTERVAL, enabled=enabled) as update:
+        for done, item in enumerate(items):
+            update(stage, done, total)
+            yield item
 
 
 def _duration(seconds: float) -> str:

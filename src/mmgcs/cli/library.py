@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
@@ -17,7 +17,7 @@ from typer import Argument, Option
 from mmgcs.cli.options import AsJson, Model, split_list
 from mmgcs.cli.output import examples, explain_interrupt, new_app, print_json, say
 from mmgcs.errors import MmgcsError, UsageError
-from mmgcs.progress import progress_bars
+from mmgcs.progress import track
 
 if TYPE_CHECKING:
     from mmgcs.library import Library, LibraryFilm, LibrarySettings, Plan
@@ -31,7 +31,6 @@ app = new_app(
         "mmgcs library undo ~/Films",
     ),
 )
-T = TypeVar("T")
 
 Folder = Annotated[Path, Argument(metavar="DIR", help="The folder that holds the films.")]
 
@@ -177,7 +176,7 @@ def undo(
             print("\n".join(f"{name}  {_count(count, 'file')}" for name, count in runs.items()) or "nothing to undo")
         return
     with library.lock():
-        undone = list(_tracked(library.undo(film or (), run=run, force=force, follow=follow_links), "files"))
+        undone = list(track(library.undo(film or (), run=run, force=force, follow=follow_links), "files"))
     counts = Counter(one.status for one in undone)
     if as_json:
         files = [{"path": one.path, "status": one.status} | ({"note": one.note} if one.note else {}) for one in undone]
@@ -254,15 +253,7 @@ def _films(library: Library) -> Iterator[LibraryFilm]:
             f"no film was found in {library.folder}: a film is a video or an .nfo, such as 'Title (Year)/film.mkv' "
             "with 'Title (Year)/movie.nfo' and 'Title (Year)/poster.jpg'; give the folder that holds the films"
         )
-    yield from _tracked(films, "films", len(films))
-
-
-def _tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items and show the progress."""
-    with progress_bars() as update:
-        for done, item in enumerate(items):
-            update(what, done, total)
-            yield item
+    yield from track(films, "films", len(films))
 
 
 class _Report:

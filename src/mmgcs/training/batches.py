@@ -20,9 +20,9 @@ from mmgcs.files import atomic_path
 from mmgcs.film import Film
 from mmgcs.models import Encoder
 from mmgcs.preprocess import Prepared
+from mmgcs.progress import track
 from mmgcs.training.augment import Augmenter
 from mmgcs.training.labelled import Labelled
-from mmgcs.training.progress import track
 from mmgcs.training.rundir import Log
 
 CHUNK = {"plot": 1024, "poster": 64}
@@ -94,7 +94,7 @@ class BranchData:
         size, name = CHUNK[self.encoder.input], self.encoder.input
         chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
         with ThreadPoolExecutor() as pool:
-            tracked = track(chunks, f"reading {len(rows):,} {name}s", enabled=self._progress)
+            tracked = track(chunks, f"reading {len(rows):,} {name}s", len(chunks), enabled=self._progress)
             items = [item for chunk in tracked for item in some(chunk)]
         return {int(row): item for row, item in zip(rows, items, strict=True) if item is not None}
 
@@ -139,7 +139,7 @@ class BranchData:
             chunks = [(view, start) for view in range(self.views) for start in range(0, count, CHUNK["poster"])]
             with atomic_path(path) as temporary:
                 out = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
-                for view, start in track(chunks, "poster, caching", enabled=self._progress):
+                for view, start in track(chunks, "poster, caching", len(chunks), enabled=self._progress):
                     hidden = stem(view, start)
                     out[view * count + start : view * count + start + len(hidden)] = hidden
                 out.flush()

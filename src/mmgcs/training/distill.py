@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from mmgcs.errors import UsageError
 from mmgcs.files import atomic_writer
 from mmgcs.preprocess import identify_language
+from mmgcs.progress import track
 from mmgcs.runtime import Classifier, load, sigmoid, without
 from mmgcs.training.labelled import Labelled
-from mmgcs.training.progress import track
 
 CHUNK = 1024
 
@@ -66,7 +66,8 @@ def read_soft_targets(
     shown = [
         data.films[row] if fine else without(data.films[row], "plot") for row, fine in zip(rows, read, strict=True)
     ]
-    for start in track(range(0, len(rows), CHUNK), "teacher", enabled=progress):
+    starts = range(0, len(rows), CHUNK)
+    for start in track(starts, "teacher", len(starts), enabled=progress):
         features = teacher.features(shown[start : start + CHUNK])
         scores = sigmoid(teacher.logits(features))[:, columns]
         scores[features.present.sum(1) == 0] = np.nan

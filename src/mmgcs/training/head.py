@@ -26,11 +26,10 @@ from mmgcs.evaluation import WEIGHINGS, fit_decision, macro_average_precision
 from mmgcs.export import export_fusion
 from mmgcs.files import atomic_writer, sha256, write_json
 from mmgcs.models import FUSIONS, GatedFusion
-from mmgcs.progress import progress_bars
+from mmgcs.progress import INTERVAL, progress_bars
 from mmgcs.runtime import CARD_KEY, DETECTOR_KEY, Classifier, Features, load, record_samples, write_carded_bundle
 from mmgcs.training.card import card_text, make_card
 from mmgcs.training.labelled import learned_languages
-from mmgcs.training.progress import INTERVAL
 from mmgcs.training.recipe import HeadRecipe
 from mmgcs.training.rundir import Run
 

@@ -23,7 +23,7 @@ from mmgcs.evaluation import fit_pictures
 from mmgcs.files import write_json
 from mmgcs.hub import SCHEME, fetch_dataset
 from mmgcs.labels import label_notes
-from mmgcs.machine import keep_memory
+from mmgcs.machine import keep_memory, peak_memory
 from mmgcs.models import FUSIONS
 from mmgcs.runtime import Classifier, write_carded_bundle
 from mmgcs.training.assemble import FinishedBranch, assemble
@@ -32,7 +32,6 @@ from mmgcs.training.card import card_text, make_card, scores_line
 from mmgcs.training.fusion import FusionFilms, choose_holdout, choose_seen, fit_decisions, train_fusion
 from mmgcs.training.head import LEAST_FILMS, train_head
 from mmgcs.training.labelled import Labelled, learned_languages, read_labelled, read_own
-from mmgcs.training.progress import peak_memory
 from mmgcs.training.recipe import Recipe, read_recipe
 from mmgcs.training.rundir import Log, Run, lock_run_dir
 from mmgcs.training.trainer import check_devices

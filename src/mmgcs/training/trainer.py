@@ -20,6 +20,7 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning import loggers
 from pytorch_lightning.callbacks import (
+    Callback,
     Checkpoint,
     EarlyStopping,
     EMAWeightAveraging,
@@ -31,8 +32,8 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from mmgcs.errors import MmgcsError, UsageError
 from mmgcs.files import atomic_path, atomic_writer
+from mmgcs.progress import INTERVAL, progress_bars
 from mmgcs.training.module import NotFiniteError
-from mmgcs.training.progress import TrainingProgress
 from mmgcs.training.recipe import Optimization
 from mmgcs.training.rundir import Run
 
@@ -51,6 +52,44 @@ class AtomicCheckpoints(TorchCheckpointIO):  # type: ignore[misc]  # Lightning i
         torch.save(checkpoint, buffer)
         with atomic_writer(Path(path), "wb") as handle:
             handle.write(buffer.getbuffer())
+
+
+class TrainingProgress(Callback):  # type: ignore[misc]  # Lightning is untyped
+    """Show a fit's progress, its loss and last score on `valid`: a bar in a terminal, a line a minute in a file.
+
+    plot: 35% (812 of 2,345), 4.1 a second, loss 0.2134, score 0.6120, 6 minutes left
+    """
+
+    def __init__(self, stage: str, enabled: bool) -> None:
+        self._stage = stage
+        self._enabled = enabled
+        self._values: dict[str, float] = {}
+        self._exit = contextlib.ExitStack()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start at the step that a resumed run has reached."""
+        bars = progress_bars(lines=INTERVAL, enabled=self._enabled and trainer.is_global_zero)
+        self._update, self._total = self._exit.enter_context(bars), int(trainer.estimated_stepping_batches)
+        self._show(trainer)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, *batch: Any) -> None:
+        """Count the batch."""
+        self._show(trainer, loss=float(outputs["loss"]))
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Show the score."""
+        self._show(trainer, score=float(trainer.callback_metrics["valid_map"]))
+
+    def _show(self, trainer: lightning.Trainer, **values: float) -> None:
+        self._values |= values
+        note = ", ".join(f"{name} {value:.4f}" for name, value in self._values.items())
+        self._update(self._stage, trainer.global_step, self._total, note)
+
+    def on_train_end(self, *_: Any) -> None:
+        """Remove the bar."""
+        self._exit.close()
+
+    on_exception = on_train_end
 
 
 class LastCheckpoint(Checkpoint):  # type: ignore[misc]  # Lightning is untyped
