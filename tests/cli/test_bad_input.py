@@ -6,6 +6,8 @@ import io
 import json
 import shutil
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +85,15 @@ class Call:
         status, _, errors = self("tag", self.write("films.csv", content), "--out", str(out), "--overwrite")
         films = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] if out.is_file() else []
         return status, films, errors
+
+
+def test_a_refused_poster_ends_the_process_cleanly(tmp_path: Path) -> None:
+    # The model is still being opened in other threads when the poster turns out to be unusable.
+    (tmp_path / "poster.jpg").write_bytes(b"")
+    command = [sys.executable, "-m", "mmgcs", "predict", "--poster", str(tmp_path / "poster.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.fixture

@@ -185,10 +185,10 @@ class Classifier:
         """Open everything that a film needs, large graphs in parallel."""
         for branch in self._branches:
             if getattr(film, branch.spec.input) is not None:
-                Thread(target=branch.try_open, name="mmgcs-open", daemon=True).start()
+                Thread(target=branch.try_open, name="mmgcs-open").start()
                 _ = branch.preprocessor
         if isinstance(film.plot, str):
-            Thread(target=identify_language, args=(film.plot,), name="mmgcs-language", daemon=True).start()
+            Thread(target=identify_language, args=(film.plot,), name="mmgcs-language").start()
         _ = self._fusion
 
     def predict_batch(self, films: Sequence[Film | str | Mapping[str, Any]]) -> list[Prediction]:
