@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mmgcs.errors import UsageError
-from mmgcs.genres import LABEL_SETS, canonical
-from mmgcs.library.saved_options import LibrarySettings, load_names
+from mmgcs.genres import LABEL_SETS, TMDB_GENRES, canonical, parse_genres
+from mmgcs.library.saved_options import TRANSLATIONS, LibrarySettings, load_names
 from mmgcs.library.tagging import _Rules
 
 
@@ -40,6 +40,14 @@ def test_a_table_that_excel_saved_is_read(tmp_path: Path) -> None:
     assert load_names(str(path)).own("Comedy") == "Komödie"
     path.write_bytes("sep=;\r\nAction;Action\r\nComedy;Komödie\r\n".encode("cp1252"))
     assert load_names(str(path)).own("Comedy") == "Komödie"
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_names_in_other_languages_are_understood_without_the_option(language: str) -> None:
+    # A server that rescans the files, or a later run without --names, must find the same genres.
+    names = load_names(language)
+    assert [parse_genres(names.own(genre)) for genre in TMDB_GENRES] == [(genre,) for genre in TMDB_GENRES]
+    assert names.meaning(map(names.own, TMDB_GENRES)) == TMDB_GENRES
 
 
 def test_german_names_are_built_in_and_read_back() -> None:

@@ -49,7 +49,10 @@ Exclude = Annotated[
     _setting(metavar="GENRE,…", help="Genres that are never written or removed, such as Drama,Romance."),
 ]
 Element = Annotated[Literal["genre", "tag"] | None, _setting("--as", help="Write <genre> (the default) or <tag>.")]
-NAMES_HELP = "Your names for genres: german, tmdb, imdb, mmimdb, kodi, or a .csv or .json file such as Crime,Krimi."
+NAMES_HELP = (
+    "Your names for genres: dutch, french, german, italian, portuguese, spanish, imdb, kodi, mmimdb, tmdb, or a .csv "
+    "or .json file such as Crime,Krimi."
+)
 Names = Annotated[str | None, _setting("--names", "--vocabulary", help=NAMES_HELP)]
 CreateNfo = Annotated[
     bool | None, _setting("--create-nfo/--no-create-nfo", help="Create an .nfo for films without one.")

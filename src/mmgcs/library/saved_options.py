@@ -22,17 +22,26 @@ from mmgcs.wording import refusals
 
 FORMULA = ("=", "+", "-", "@", "'")
 """First characters of cells that a spreadsheet would read as a formula."""
-GERMAN = (
-    *("Action", "Abenteuer", "Animation", "Komödie", "Krimi", "Dokumentarfilm", "Drama", "Familie", "Fantasy"),
-    *("Historie", "Horror", "Musik", "Mystery", "Liebesfilm", "Science Fiction", "TV-Film", "Thriller", "Kriegsfilm"),
-    "Western",
-)
-"""TMDB's German names, in the order of `TMDB_GENRES`."""
+TRANSLATIONS = {
+    "dutch": "Actie,Avontuur,Animatie,Komedie,Misdaad,Documentaire,Drama,Familie,Fantasie,Historisch,Horror,Muziek,"
+    "Mysterie,Romantiek,Sciencefiction,TV film,Thriller,Oorlog,Western",
+    "french": "Action,Aventure,Animation,Comédie,Crime,Documentaire,Drame,Familial,Fantastique,Histoire,Horreur,"
+    "Musique,Mystère,Romance,Science-Fiction,Téléfilm,Thriller,Guerre,Western",
+    "german": "Action,Abenteuer,Animation,Komödie,Krimi,Dokumentarfilm,Drama,Familie,Fantasy,Historie,Horror,Musik,"
+    "Mystery,Liebesfilm,Science Fiction,TV-Film,Thriller,Kriegsfilm,Western",
+    "italian": "Azione,Avventura,Animazione,Commedia,Crime,Documentario,Dramma,Famiglia,Fantasy,Storia,Horror,Musica,"
+    "Mistero,Romance,Fantascienza,televisione film,Thriller,Guerra,Western",
+    "portuguese": "Ação,Aventura,Animação,Comédia,Crime,Documentário,Drama,Família,Fantasia,História,Terror,Música,"
+    "Mistério,Romance,Ficção científica,Cinema TV,Thriller,Guerra,Faroeste",
+    "spanish": "Acción,Aventura,Animación,Comedia,Crimen,Documental,Drama,Familia,Fantasía,Historia,Terror,Música,"
+    "Misterio,Romance,Ciencia ficción,Película de TV,Suspense,Bélica,Western",
+}
+"""TMDB's names in other languages, in the order of `TMDB_GENRES`."""
 NAMES: Mapping[str, Mapping[str, str]] = {
     **{name: {canonical(genre): genre for genre in genres} for name, genres in LABEL_SETS.items()},
-    "german": dict(zip(TMDB_GENRES, GERMAN, strict=True)),
+    **{name: dict(zip(TMDB_GENRES, genres.split(","), strict=True)) for name, genres in TRANSLATIONS.items()},
 }
-"""The catalogues whose names can be used: from our names of genres to theirs."""
+"""The catalogues and languages whose names can be used: from our names of genres to theirs."""
 
 
 class LibrarySettings(BaseModel):
