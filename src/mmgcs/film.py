@@ -114,7 +114,9 @@ class Prediction:
 
 
 def films_of(films: Iterable[Film | str | Mapping[str, Any]]) -> list[Film]:
-    """Return films, each from what `Film.of` reads. Raises UsageError for a data frame, whose items are its columns."""
+    """Return films, each from what `Film.of` reads. Raises UsageError for one film, or for a data frame."""
+    if isinstance(films, str | Mapping | Film):  # the items of a text would be its letters
+        raise UsageError("this is one film, but a list of films is needed; put it into brackets: [film]")
     if hasattr(films, "columns"):
         raise UsageError(
             'a data frame has to be given as rows: films.to_dict("records") in pandas, films.to_dicts() in polars; '

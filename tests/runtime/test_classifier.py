@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars
 import pytest
 from PIL import Image
 
@@ -69,6 +71,14 @@ def test_a_web_address_is_not_called_a_missing_file(tiny_bundle: Path) -> None:
 def test_nothing_to_read_is_an_input_error(tiny_bundle: Path, plot: str | None) -> None:
     with pytest.raises(InputError, match="plot"):
         load(tiny_bundle).predict(plot=plot)
+
+
+@pytest.mark.parametrize("one", [PLOT, {"plot": PLOT}, Film(plot=PLOT)])
+def test_one_film_instead_of_a_list_is_refused(tiny_bundle: Path, one: Any) -> None:
+    with pytest.raises(UsageError, match="a list of films is needed"):
+        load(tiny_bundle).predict_batch(one)
+    with pytest.raises(UsageError, match="mmgcs.tag reads a whole frame"):
+        load(tiny_bundle).predict_batch(polars.DataFrame({"plot": [PLOT]}))
 
 
 def test_a_missing_bundle_is_a_usage_error(tmp_path: Path) -> None:
