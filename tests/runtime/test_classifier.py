@@ -77,7 +77,7 @@ def test_nothing_to_read_is_an_input_error(tiny_bundle: Path, plot: str | None) 
 def test_one_film_instead_of_a_list_is_refused(tiny_bundle: Path, one: Any) -> None:
     with pytest.raises(UsageError, match="a list of films is needed"):
         load(tiny_bundle).predict_batch(one)
-    with pytest.raises(UsageError, match="mmgcs.tag reads a whole frame"):
+    with pytest.raises(UsageError, match="reads a whole frame"):
         load(tiny_bundle).predict_batch(polars.DataFrame({"plot": [PLOT]}))
 
 
