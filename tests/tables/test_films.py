@@ -244,6 +244,16 @@ def test_usual_names_of_the_plot_are_recognised_and_announced(tmp_path: Path, co
     assert any("plot is read" in notice for notice in table.notices) == (column.strip().lower() != "plot")
 
 
+@pytest.mark.parametrize(
+    "header", ["Titel;Jahr;Handlung;Genre", "Titre;Année;Résumé;Genres", "título;ano;sinopse;gêneros"]
+)
+def test_usual_names_in_other_languages_are_recognised_after_the_english_ones(tmp_path: Path, header: str) -> None:
+    (film,) = films_of(write(tmp_path / "f.csv", f"{header}\nAsh Hill;1999;A ghost.;Krimi\n"))
+    assert (film.title, film.year, film.plot, film.genres) == ("Ash Hill", 1999, "A ghost.", ("Crime",))
+    (film,) = films_of(write(tmp_path / "f.csv", f"{header};overview\nAsh Hill;1999;no;Krimi;A ghost.\n"))
+    assert film.plot == "A ghost."
+
+
 def test_a_whole_table_is_read_as_text_whatever_its_format(tmp_path: Path) -> None:
     film = {"id": {"$oid": "1"}, "genres": ["Drama", "War"], "year": 1999, "plot": None}
     write(tmp_path / "year=2000" / "f.jsonl", json.dumps(film))

@@ -29,6 +29,18 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 """Film field to the column names it is read from, best first. Case is ignored; spaces match underscores."""
 
+_TRANSLATED: Mapping[str, tuple[str, ...]] = {
+    "title": ("titel", "titre", "título", "titulo", "titolo"),
+    "year": ("jahr", "année", "annee", "año", "ano", "anno", "jaar"),
+    "plot": (
+        *("handlung", "beschreibung", "inhalt", "inhaltsangabe", "résumé", "intrigue", "sinopsis", "resumen"),
+        *("descripción", "descripcion", "sinopse", "resumo", "descrição", "descricao", "trama", "sinossi"),
+        *("descrizione", "beschrijving", "samenvatting", "inhoud"),
+    ),
+    "genres": ("género", "géneros", "genero", "generos", "gênero", "gêneros", "genere", "generi"),
+}
+"""The same in German, French, Spanish, Portuguese, Italian and Dutch; the names above come first."""
+
 DOWNLOAD = "download posters first, with mmgcs data posters"
 
 _YEAR = re.compile(r"\s*((?:18|19|20|21)\d\d)(?!\d)")
@@ -164,7 +176,7 @@ def sources_of(
     found = {}
     for field, names in aliases.items():
         chosen = (named or {}).get(field)
-        wanted = (chosen,) if chosen is not None else names
+        wanted = (chosen,) if chosen is not None else (*names, *_TRANSLATED.get(field, ()))
         matches = (folded[_fold(name)] for name in wanted if _fold(name) in folded)
         column = chosen if chosen in columns else next(matches, None)
         if column is not None:
