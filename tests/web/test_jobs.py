@@ -96,9 +96,9 @@ def test_paths_of_posters_on_the_sender_s_machine_do_not_keep_films_from_being_t
 
 
 def test_advice_about_columns_names_the_field_of_the_form(jobs: JobQueue) -> None:
-    job = jobs.start(FileStorage(io.BytesIO(b"Handlung\nA haunted village\n"), "films.csv"))
+    job = jobs.start(FileStorage(io.BytesIO(b"Erzaehlung\nA haunted village\n"), "films.csv"))
     assert ended(job) == "failed"
-    assert "name it in the column names, as plot=COLUMN; its columns are Handlung" in str(job.shown.error)
+    assert "name it in the column names, as plot=COLUMN; its columns are Erzaehlung" in str(job.shown.error)
 
 
 def test_a_table_of_text_need_not_wait_until_another_is_unpacked(jobs: JobQueue) -> None:
