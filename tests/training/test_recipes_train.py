@@ -40,6 +40,8 @@ def smaller(name: str, glove: Path) -> list[str]:
         return [setting.format(glove=glove) for setting in SMALLER[name]]
     # Encoders that no package carries are replaced by one that a package does.
     packaged = ["plot.encoder.options.source=all-MiniLM-L6-v2"] if name in ("default", "large") else []
+    if name == "default":
+        packaged.append("plot.distill.teacher=default")  # its own teacher takes hours
     if name == "large":
         packaged.append("poster.encoder.options.variant=lite0")
     return [*packaged, *(SMALL_PLOT if name != "poster" else []), *(SMALL_POSTER if name != "text" else [])]
