@@ -169,15 +169,15 @@ def sources_of(
 
     Args:
         columns: the table's columns.
-        aliases: film field to its usual column names.
+        aliases: film field to its usual column names, in lower case and with underscores.
         named: film field to the column that the user chose for it.
     """
     folded = {_fold(column): column for column in reversed(columns)}
     found = {}
     for field, names in aliases.items():
         chosen = (named or {}).get(field)
-        wanted = (chosen,) if chosen is not None else (*names, *_TRANSLATED.get(field, ()))
-        matches = (folded[_fold(name)] for name in wanted if _fold(name) in folded)
+        wanted = (_fold(chosen),) if chosen is not None else (*names, *_TRANSLATED.get(field, ()))
+        matches = (folded[name] for name in wanted if name in folded)
         column = chosen if chosen in columns else next(matches, None)
         if column is not None:
             found[field] = column
