@@ -109,12 +109,16 @@ def test_no_plot_and_no_poster(call: Call) -> None:
     assert films[1]["error"] is None
 
 
-@pytest.mark.parametrize("plot", ["", " \n\t ", "\u200b\ufeff", "\x00\x07"])
+@pytest.mark.parametrize("plot", ["", " \n\t ", "\u200b\ufeff", "\x07"])
 def test_an_empty_or_blank_plot(call: Call, plot: str) -> None:
-    if "\x00" not in plot:  # arguments cannot contain it
-        assert "the plot is empty; give a plot in words, or a poster" in call.refused("predict", "--plot", plot)
+    assert "the plot is empty; give a plot in words, or a poster" in call.refused("predict", "--plot", plot)
     file = call.write("plot.txt", plot.encode())
     assert "the plot is empty; give a plot in words, or a poster" in call.refused("predict", "--plot-file", file)
+
+
+def test_a_plot_file_that_is_a_document_and_not_text(call: Call) -> None:
+    file = call.write("plot.docx", b"PK\x03\x04\x14\x00\x06\x00a film about war")
+    assert "is not text; save the plot as plain text (.txt)" in call.refused("predict", "--plot-file", file)
 
 
 def test_a_plot_of_five_megabytes_is_cut_with_a_warning(call: Call) -> None:

@@ -120,6 +120,8 @@ def _read_film(plot: str | None, plot_file: Path | None, poster: Path | None, ti
         except OSError as error:
             raise UsageError(f"the plot file {plot_file} cannot be read ({error.strerror or error})") from None
         plot = decode_text(data)
+        if "\0" in plot:  # a Word document or PDF, which would be read as nonsense
+            raise UsageError(f"the plot file {plot_file} is not text; save the plot as plain text (.txt)")
     return Film(title=title, plot=plot, poster=poster)
 
 
