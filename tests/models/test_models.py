@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
+import mmgcs
 from mmgcs.errors import UsageError
 from mmgcs.export import open_stem
 from mmgcs.models import ENCODERS, FUSIONS, SourceHead, linear_schedule_groups
@@ -31,6 +33,22 @@ def test_efficientnet_lite_equals_the_published_implementation():
         pixels = (inputs["pixels"].permute(0, 3, 1, 2).float() - 127.0) / 128.0
         expected = reference.extract_features(pixels).mean((2, 3))
         assert torch.allclose(encoder(**inputs), expected, atol=1e-4)
+
+
+def test_efficientnet_lite_continues_from_a_bundle(tiny_bundle):
+    bundle = mmgcs.load().bundle
+    graph = next(branch.graph for branch in bundle.config.branches if branch.kind == "pixels")
+    encoder = ENCODERS["efficientnet_lite"](weights="default").eval()
+    inputs = encoder.example(1)
+    with torch.no_grad():
+        features = encoder(**inputs).numpy()
+    session = onnxruntime.InferenceSession(bundle.read(graph))
+    (expected,) = session.run(None, {"pixels": inputs["pixels"].numpy()})
+    assert np.abs(expected).max() > 0.1
+    assert np.allclose(features, expected, atol=1e-4)
+    for folder, variant in ((tiny_bundle, "lite0"), (bundle.path, "lite2")):
+        with pytest.raises(UsageError, match=f"does not hold an EfficientNet-{variant}"):
+            ENCODERS["efficientnet_lite"](weights=str(folder), variant=variant)
 
 
 @pytest.mark.parametrize(("freeze_until", "stages"), [("stem", 0), (3, 3), ("head", 8)])

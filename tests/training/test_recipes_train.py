@@ -41,7 +41,7 @@ def smaller(name: str, glove: Path) -> list[str]:
     # Encoders that no package carries are replaced by one that a package does.
     packaged = ["plot.encoder.options.source=all-MiniLM-L6-v2"] if name in ("default", "large") else []
     if name == "default":
-        packaged.append("plot.distill.teacher=default")  # its own teacher takes hours
+        packaged += [f"{branch}.distill.teacher=default" for branch in ("plot", "poster")]  # its own takes hours
     if name == "large":
         packaged.append("poster.encoder.options.variant=lite0")
     return [*packaged, *(SMALL_PLOT if name != "poster" else []), *(SMALL_POSTER if name != "text" else [])]

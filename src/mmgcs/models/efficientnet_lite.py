@@ -7,10 +7,13 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import onnx
 import torch
+from onnx.numpy_helper import to_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmgcs.bundle import Bundle, bundle_folder
 from mmgcs.errors import UsageError
 from mmgcs.models.base import ENCODERS, PixelEncoder, read_tensors
 
@@ -97,7 +100,7 @@ class EfficientNetLite(PixelEncoder):
             stage stay frozen: a batch of posters is too small to estimate them.
         dropout: dropout on the pooled features.
         weights: "package" (the ImageNet weights from a Python package), a .pth or .safetensors file with the same keys,
-            or "none" for a random start.
+            a bundle to continue from (its folder, or "default" for the packaged one), or "none" for a random start.
     """
 
     def __init__(
@@ -167,6 +170,9 @@ class EfficientNetLite(PixelEncoder):
         return features
 
     def _load(self, weights: str, variant: str) -> None:
+        if weights == "default" or Path(weights).is_dir():
+            self._continue_from(bundle_folder(Path(weights)), variant)
+            return
         path = packaged_weights(variant) if weights == "package" else Path(weights)
         published = read_tensors(path)
         own = self.state_dict()
@@ -175,6 +181,27 @@ class EfficientNetLite(PixelEncoder):
         if [published[key].shape for key in keys] != [value.shape for value in own.values()]:
             raise UsageError(f"poster.encoder.weights: {path} does not hold an EfficientNet-{variant}")
         self.load_state_dict({name: published[key] for name, key in zip(own, keys, strict=True)})
+
+    def _continue_from(self, folder: Path, variant: str) -> None:
+        """Load the weights of a bundle's poster graph, whose convolutions contain their BatchNorm."""
+        bundle = Bundle(folder)
+        graphs = [bundle.read(each.graph) for each in bundle.config.branches if each.kind == self.kind]
+        nodes = onnx.load_from_string(graphs[0]).graph if graphs else onnx.GraphProto()
+        values = {tensor.name.removesuffix("_half"): torch.tensor(to_array(tensor)) for tensor in nodes.initializer}
+        inputs = [list(node.input[1:]) for node in nodes.node if node.op_type == "Conv"]
+        found = [[values[name] for name in names] for names in inputs if values.keys() >= set(names)]  # not int8
+        convolutions = [module for module in self.modules() if isinstance(module, SameConv2d)]
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        # Both list the layers in the same order; the shapes confirm it.
+        if [weight.shape for weight, _ in found] != [each.weight.shape for each in convolutions]:
+            raise UsageError(
+                f"poster.encoder.weights: {folder} does not hold an EfficientNet-{variant} in float or 16 bits"
+            )
+        with torch.no_grad():
+            for (weight, bias), convolution, norm in zip(found, convolutions, norms, strict=True):
+                convolution.weight.copy_(weight)
+                norm.weight.fill_((1 + norm.eps) ** 0.5)  # so that it only adds the bias
+                norm.bias.copy_(bias)
 
 
 def packaged_weights(variant: str) -> Path:
