@@ -187,7 +187,9 @@ class EfficientNetLite(PixelEncoder):
         bundle = Bundle(folder)
         graphs = [bundle.read(each.graph) for each in bundle.config.branches if each.kind == self.kind]
         nodes = onnx.load_from_string(graphs[0]).graph if graphs else onnx.GraphProto()
-        values = {tensor.name.removesuffix("_half"): torch.tensor(to_array(tensor)) for tensor in nodes.initializer}
+        values = {
+            tensor.name.removesuffix("_half"): torch.tensor(to_array(tensor)).float() for tensor in nodes.initializer
+        }
         inputs = [list(node.input[1:]) for node in nodes.node if node.op_type == "Conv"]
         found = [[values[name] for name in names] for names in inputs if values.keys() >= set(names)]  # not int8
         convolutions = [module for module in self.modules() if isinstance(module, SameConv2d)]
@@ -199,8 +201,11 @@ class EfficientNetLite(PixelEncoder):
             )
         with torch.no_grad():
             for (weight, bias), convolution, norm in zip(found, convolutions, norms, strict=True):
-                convolution.weight.copy_(weight)
-                norm.weight.fill_((1 + norm.eps) ** 0.5)  # so that it only adds the bias
+                # The variance takes the scale of each channel: with very small weights, training would destroy them.
+                scale = weight.flatten(1).square().sum(1).sqrt().clamp(0.01, 25.0)
+                convolution.weight.copy_(weight / scale[:, None, None, None])
+                assert norm.running_var is not None
+                norm.running_var.copy_(1 / scale.square() - norm.eps)
                 norm.bias.copy_(bias)
 
 
