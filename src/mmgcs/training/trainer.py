@@ -189,6 +189,7 @@ def fit(
             enable_model_summary=False,
             enable_progress_bar=False,
         )
+        module.train()  # Lightning does not call it, and an encoder freezes its BatchNorm there
         try:
             trainer.fit(module, train_batches, valid_batches, ckpt_path=checkpoint, weights_only=True)
         except NotFiniteError as error:
