@@ -93,6 +93,14 @@ def test_the_bundle_predicts_what_torch_predicts_up_to_quantisation(recipe, trai
     assert np.abs(small - expected).max() < 0.25 * np.abs(expected).max()
 
 
+def test_training_leaves_the_statistics_of_batchnorm_as_they_were(recipe, trained):
+    before, after = make_encoder(recipe.poster).state_dict(), load_file(trained / "poster" / "encoder.safetensors")
+    statistics = {name for name in before if "running" in name}
+    assert statistics
+    assert all(torch.equal(before[name], after[name]) for name in statistics)
+    assert not torch.equal(before["head.conv.weight"], after["head.conv.weight"])
+
+
 def test_curves_are_written_as_table_picture_and_tensorboard(trained):
     with (trained / "plot" / "curves" / "version_0" / "metrics.csv").open(encoding="utf-8") as handle:
         assert any(row["valid_map"] for row in csv.DictReader(handle))
