@@ -201,7 +201,7 @@ class EfficientNetLite(PixelEncoder):
             )
         with torch.no_grad():
             for (weight, bias), convolution, norm in zip(found, convolutions, norms, strict=True):
-                # The variance takes the scale of each channel: with very small weights, training would destroy them.
+                # The variance takes the scale of each channel, so that the weights, and learning rates, are usual.
                 scale = weight.flatten(1).square().sum(1).sqrt().clamp(0.01, 25.0)
                 convolution.weight.copy_(weight / scale[:, None, None, None])
                 assert norm.running_var is not None
