@@ -171,7 +171,7 @@ class EfficientNetLite(PixelEncoder):
 
     def _load(self, weights: str, variant: str) -> None:
         if weights == "default" or Path(weights).is_dir():
-            self._continue_from(bundle_folder(Path(weights)), variant)
+            self._continue_from(bundle_folder(weights), variant)
             return
         path = packaged_weights(variant) if weights == "package" else Path(weights)
         published = read_tensors(path)
@@ -187,9 +187,8 @@ class EfficientNetLite(PixelEncoder):
         bundle = Bundle(folder)
         graphs = [bundle.read(each.graph) for each in bundle.config.branches if each.kind == self.kind]
         nodes = onnx.load_from_string(graphs[0]).graph if graphs else onnx.GraphProto()
-        values = {
-            tensor.name.removesuffix("_half"): torch.tensor(to_array(tensor)).float() for tensor in nodes.initializer
-        }
+        # `export.halve_weights` adds "_half" to the names of weights.
+        values = {each.name.removesuffix("_half"): torch.tensor(to_array(each)).float() for each in nodes.initializer}
         inputs = [list(node.input[1:]) for node in nodes.node if node.op_type == "Conv"]
         found = [[values[name] for name in names] for names in inputs if values.keys() >= set(names)]  # not int8
         convolutions = [module for module in self.modules() if isinstance(module, SameConv2d)]
