@@ -131,6 +131,14 @@ def test_stalled_uploads_hold_up_nobody_and_are_closed(serving: Any) -> None:
             connection.close()
 
 
+def test_silent_connections_make_room_for_new_ones(serving: Any) -> None:
+    with serving(Settings(connections=20, drain=0.0)) as running, contextlib.ExitStack() as open_ones:
+        for _ in range(40):
+            silent = socket.create_connection(("127.0.0.1", running.port), timeout=20)
+            open_ones.enter_context(silent).sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Le")
+        assert running.post("/predict", {"plot": PLOT}).status_code == 200
+
+
 def test_unfinished_uploads_cannot_fill_the_disk(serving: Any) -> None:
     with serving(Settings(max_body=2**20, max_table=2**20, drain=0)) as running, contextlib.ExitStack() as open_ones:
         address = ("127.0.0.1", running.port)

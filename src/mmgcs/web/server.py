@@ -40,7 +40,7 @@ class Server:
         self._stopping = threading.Event()
         self._sockets: dict[int, Any] = {}
         # Without `poll`, on Windows, a process can wait for at most 512 sockets.
-        connections = settings.connections if hasattr(select, "poll") else min(settings.connections, 500)
+        self._connections = settings.connections if hasattr(select, "poll") else min(settings.connections, 500)
         try:
             server = waitress.create_server(
                 app,
@@ -49,7 +49,7 @@ class Server:
                 port=port,
                 threads=settings.threads,
                 ident=None,
-                connection_limit=connections,
+                connection_limit=self._connections,
                 backlog=2048,
                 channel_timeout=int(settings.receive),
                 cleanup_interval=5,
@@ -98,12 +98,20 @@ class Server:
                 return False
             wasyncore.loop(timeout=min(0.1, left), use_poll=True, map=self._sockets, count=1)
             if now - checked >= 0.1:  # not after every event: with a thousand connections it takes a while
+                self._limit_connections()
                 self._limit_uploads()
                 checked = now
         return True
 
     def _channels(self) -> list[HTTPChannel]:
         return [item for item in list(self._sockets.values()) if isinstance(item, HTTPChannel)]
+
+    def _limit_connections(self) -> None:
+        """Close the connections that have been silent for longest, so that a tenth of all is free for new ones."""
+        silent = [channel for channel in self._channels() if not channel.requests and not channel.total_outbufs_len]
+        excess = max(0, len(self._sockets) - int(0.9 * self._connections))
+        for channel in sorted(silent, key=lambda channel: channel.last_activity)[:excess]:
+            _close(channel)
 
     def _limit_uploads(self) -> None:
         """Close the connections with the largest unfinished bodies, so that they cannot fill the disk."""
@@ -112,14 +120,19 @@ class Server:
         for channel in sorted(uploads, key=uploads.__getitem__, reverse=True):
             if excess <= 0:
                 break
-            channel.request.close()  # deletes its temporary file
-            channel.handle_close()
+            _close(channel)
             excess -= uploads[channel]
 
     def _is_idle(self) -> bool:
         return not any(
             channel.requests or channel.request is not None or channel.total_outbufs_len for channel in self._channels()
         )
+
+
+def _close(channel: HTTPChannel) -> None:
+    if channel.request is not None:
+        channel.request.close()  # deletes its temporary file
+    channel.handle_close()
 
 
 def serve(app: Flask, host: str, port: int) -> None:
