@@ -131,7 +131,8 @@ def test_stalled_uploads_hold_up_nobody_and_are_closed(serving: Any) -> None:
             connection.close()
 
 
-def test_silent_connections_make_room_for_new_ones(serving: Any) -> None:
+def test_silent_connections_make_room_for_new_ones(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmgcs.web.server.SILENT", 0.1)
     with serving(Settings(connections=20, drain=0.0)) as running, contextlib.ExitStack() as open_ones:
         for _ in range(40):
             silent = socket.create_connection(("127.0.0.1", running.port), timeout=20)

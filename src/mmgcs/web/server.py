@@ -24,6 +24,8 @@ from mmgcs.web.state import State
 
 RECEIVING = 4
 """How many of the largest allowed bodies may be received at the same time, in all."""
+SILENT = 5.0
+"""Seconds without traffic after which a connection may have to make room for new ones."""
 
 
 class Server:
@@ -108,8 +110,13 @@ class Server:
 
     def _limit_connections(self) -> None:
         """Close the connections that have been silent for longest, so that a tenth of all is free for new ones."""
-        silent = [channel for channel in self._channels() if not channel.requests and not channel.total_outbufs_len]
         excess = max(0, len(self._sockets) - int(0.9 * self._connections))
+        before = time.time() - SILENT
+        silent = [
+            channel
+            for channel in self._channels()
+            if not channel.requests and not channel.total_outbufs_len and channel.last_activity < before
+        ]
         for channel in sorted(silent, key=lambda channel: channel.last_activity)[:excess]:
             _close(channel)
 
