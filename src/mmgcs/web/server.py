@@ -110,7 +110,9 @@ class Server:
 
     def _limit_connections(self) -> None:
         """Close the connections that have been silent for longest, so that a tenth of all is free for new ones."""
-        excess = max(0, len(self._sockets) - int(0.9 * self._connections))
+        excess = len(self._sockets) - int(0.9 * self._connections)
+        if excess <= 0:
+            return
         before = time.time() - SILENT
         silent = [
             channel
